@@ -1,0 +1,3 @@
+//! Changes to heads on their way. Pure.
+
+pub mod forwarded;

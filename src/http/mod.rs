@@ -1,0 +1,19 @@
+//! What HTTP means, with no I/O: methods, versions, fields, heads (RFC 9110, RFC 9112).
+
+mod field;
+mod head;
+mod method;
+
+pub use field::FieldId;
+pub use head::{BodyFraming, Field, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm};
+pub use method::Method;
+
+/// The two versions that are spoken here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    #[default]
+    Http11,
+}

@@ -1,0 +1,18 @@
+//! Juggler: a fixed-worker-pool HTTP load balancer with persistent server connections.
+//!
+//! Each module imports only modules of lower layers (`docs/architecture.md` lists them; `tests/it/layers.rs` checks it).
+
+pub mod balance;
+pub mod base;
+pub mod config;
+pub mod exchange;
+pub mod fault;
+pub mod filter;
+pub mod http;
+pub mod net;
+pub mod observe;
+pub mod plan;
+pub mod proto;
+pub mod route;
+pub mod session;
+pub mod upstream;

@@ -1,0 +1,335 @@
+//! The plan: a whole configuration, checked and compiled, never changed afterwards.
+//!
+//! `config` makes it out of a file or of flags; everything else only reads it. Values are domain types, so
+//! that nothing has to be checked twice. Durations are never zero and sizes never negative here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::route::RouteTable;
+
+/// Everything that one run of the program was told.
+#[derive(Debug)]
+pub struct Plan {
+    /// What concerns the whole process.
+    pub process: Process,
+    /// Where clients come in. At least one.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Which request goes to which cluster.
+    pub routes: RouteTable,
+    /// The clusters; a route names one by its place in this list.
+    pub clusters: Vec<Arc<Cluster>>,
+}
+
+/// `[process]`, `[buffers]`, `[spool]`, `[log]`: what is there once.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// User to become once everything is bound; `None` stays who it is.
+    pub user: Option<String>,
+    /// Group to become; `None` takes the user's own.
+    pub group: Option<String>,
+    /// Most client connections at once, before the limits of the system are looked at.
+    pub max_sessions: usize,
+    /// Most requests at once, from the last byte read of one to the last byte delivered of its response.
+    pub max_requests: usize,
+    /// Session threads that always wait in `accept()`, for each bound address.
+    pub min_idle: usize,
+    /// Run sessions and workers as `SCHED_BATCH`.
+    pub batch_scheduling: bool,
+    /// How long a stop waits for what is in progress.
+    pub drain_timeout: Duration,
+    /// How often a summary line is written; `None` never.
+    pub summary: Option<Duration>,
+    /// Bounded memory for bodies in transit.
+    pub buffers: Buffers,
+    /// Unlinked files for what does not fit in there.
+    pub spool: Spool,
+    /// Messages and access log.
+    pub log: Log,
+}
+
+/// Memory of the data path: `region / size` buffers, made on first use and used again.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers {
+    /// All of them together, in bytes.
+    pub region: usize,
+    /// One of them, in bytes.
+    pub size: usize,
+}
+
+/// Temporary files for request bodies and for responses that slow clients have not taken yet.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    /// Folder; files in it have no name.
+    pub folder: PathBuf,
+    /// All of them together, in bytes.
+    pub limit: u64,
+}
+
+/// Where messages and access log lines go.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Least level of messages on standard error; the environment's `RUST_LOG` goes before it.
+    pub level: log::LevelFilter,
+    /// Access log, off when `None`.
+    pub access: Option<AccessLog>,
+}
+
+/// The access log.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// File to append to; `None` is standard output.
+    pub path: Option<PathBuf>,
+    /// One line's form.
+    pub format: AccessFormat,
+}
+
+/// Form of an access log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// Combined log format, then Juggler's times, server, retries and end reason.
+    Combined,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[[listener]]`: an address, and how to treat who comes in there.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name in logs.
+    pub name: String,
+    /// Where it is bound.
+    pub bind: Vec<BindAddress>,
+    /// Connections that the kernel may hold before they are accepted.
+    pub backlog: i32,
+    /// HTTPS when set.
+    pub tls: Option<Tls>,
+    /// Left out, with a warning, when its certificates are not there.
+    pub optional: bool,
+    /// Who must send a PROXY protocol header (v1 or v2) first; empty is off. Connections from elsewhere are
+    /// taken as they are, without a header.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Answer everything with a redirect to `https://host[:port]`.
+    pub redirect_https: Option<u16>,
+    /// Most connections at once of one client address; 0 is no limit.
+    pub sessions_per_address: usize,
+    /// A client that shuts its sending side still gets its answer (`nc -N`), instead of being taken for gone.
+    pub half_close_serve: bool,
+    /// Path that answers for the balancer itself: 200, or 503 while it drains.
+    pub health_path: Option<String>,
+    /// Limits in time.
+    pub timeout: ListenerTimeout,
+    /// Limits in size.
+    pub limit: ListenerLimit,
+    /// What servers are told of the client.
+    pub forwarded: Forwarded,
+    /// Received-by name for `Via`; `None` adds none.
+    pub via: Option<String>,
+    /// Add an `X-Request-Id` where the client sent none.
+    pub request_id: bool,
+}
+
+/// An address to bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindAddress {
+    /// TCP over IPv4 or IPv6 (the latter for IPv6 alone, so that both can have the same port).
+    Tcp(SocketAddr),
+    /// A Unix stream socket at this path, made with this mode.
+    Unix {
+        /// Where the socket file is made.
+        path: PathBuf,
+    },
+}
+
+/// HTTPS on a listener.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Certificate chains with their keys. The first one serves unknown names.
+    pub certificates: Vec<Certificate>,
+    /// Refuse TLS 1.2.
+    pub only_tls13: bool,
+}
+
+/// Files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// PEM, the server's own certificate first.
+    pub chain: PathBuf,
+    /// PEM, PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// How long a listener's clients may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerTimeout {
+    /// PROXY header and TLS handshake.
+    pub handshake: Duration,
+    /// A whole request head, from its first byte.
+    pub header: Duration,
+    /// A whole request body, from its first byte.
+    pub body: Duration,
+    /// Between a response's end and the next request's first byte.
+    pub idle: Duration,
+    /// Taking none of a response, or less than `min_rate` of it.
+    pub write: Duration,
+}
+
+/// How much a listener's clients may send.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerLimit {
+    /// Request line and fields, in bytes. Also the limit for trailers.
+    pub head: usize,
+    /// Number of fields.
+    pub fields: usize,
+    /// Request target, in bytes.
+    pub target: usize,
+    /// Request body, in bytes.
+    pub body: u64,
+    /// Of one request body, how much is kept in memory before it goes to the spool, in bytes.
+    pub body_memory: usize,
+    /// Of one response, how much a slow client may leave in memory before it goes to the spool, in bytes.
+    pub response_memory: usize,
+    /// Slower readers than this are cut, in bytes per second, measured over the `write` timeout.
+    pub min_rate: u64,
+}
+
+/// What to tell servers of the client.
+#[derive(Clone, Debug)]
+pub struct Forwarded {
+    /// Which fields.
+    pub style: ForwardedStyle,
+    /// Replace what the client sent even if it is trusted; else append to what a trusted one sent.
+    pub replace: bool,
+    /// Clients whose own such fields are believed. What others send is replaced.
+    pub trusted: Vec<IpNet>,
+}
+
+/// Which fields tell servers of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedStyle {
+    /// None are added, none are touched.
+    Off,
+    /// `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Rfc7239,
+}
+
+/// `[[cluster]]`: interchangeable servers with one dispatcher.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// Its servers, in the order of the round.
+    pub servers: Vec<Server>,
+    /// When a request is tied to a server.
+    pub binding: Binding,
+    /// Requests that may wait.
+    pub queue_limit: usize,
+    /// How long one may wait.
+    pub queue_timeout: Duration,
+    /// How often a request may be sent in all, the first time included.
+    pub attempts: u32,
+    /// Retries in progress may be this part of all requests in progress (0.2 is 20 %), but always 10.
+    pub retry_budget: f64,
+    /// What to do with a 5xx of a server.
+    pub on_5xx: On5xx,
+    /// What to do while no server can be reached.
+    pub on_unavailable: OnUnavailable,
+    /// What to do when a client leaves while its request is being served.
+    pub on_client_abort: OnClientAbort,
+    /// Limits in time.
+    pub timeout: ClusterTimeout,
+    /// Largest response head, in bytes.
+    pub response_head: usize,
+    /// Page to send instead of the short text, for a status.
+    pub error_pages: Vec<ErrorPage>,
+}
+
+/// `[[cluster.server]]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its name in logs.
+    pub name: String,
+    /// Where it listens.
+    pub address: ServerAddress,
+    /// Workers = connections = most requests at once.
+    pub capacity: usize,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// Unix stream socket.
+    Unix(PathBuf),
+}
+
+/// When a request is tied to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// At once to the next server, and wait in its own queue (as the original Juggler did).
+    Early,
+    /// To the next server with a free worker, else to the first that gets one.
+    Late,
+}
+
+/// What to do with a 5xx of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On5xx {
+    /// Answer 502 in its place.
+    BadGateway,
+    /// Hand it on untouched.
+    Pass,
+    /// Try another server where that is safe, else hand it on.
+    Retry,
+}
+
+/// What to do while no server can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnavailable {
+    /// Wait in the queue, up to its limits.
+    Queue,
+    /// 503 at once.
+    Refuse,
+}
+
+/// What to do when a client leaves while its request is being served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnClientAbort {
+    /// Give the server `abort` time to finish, then close the connection.
+    Close,
+    /// Read the response to its end and throw it away.
+    Ignore,
+}
+
+/// How long a cluster's servers may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterTimeout {
+    /// A connection's handshake.
+    pub connect: Duration,
+    /// A server that takes none of a request.
+    pub send: Duration,
+    /// From the request's last byte to the final response head.
+    pub first_byte: Duration,
+    /// Between two reads of a response.
+    pub read: Duration,
+    /// How long a server may go on with a request whose client left.
+    pub abort: Duration,
+}
+
+/// A page of the operator's own.
+#[derive(Clone, Debug)]
+pub struct ErrorPage {
+    /// For this status.
+    pub status: u16,
+    /// As `Content-Type`.
+    pub content_type: String,
+    /// The body.
+    pub body: Arc<[u8]>,
+}
