@@ -15,4 +15,6 @@ pub mod plan;
 pub mod proto;
 pub mod route;
 pub mod session;
+pub mod sys;
+pub mod threads;
 pub mod upstream;

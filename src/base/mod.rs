@@ -1,1 +1,4 @@
-//! To come.
+//! What knows nothing of HTTP or sockets: buffers, dates, units.
+
+pub mod buffers;
+pub mod date;

@@ -1,1 +1,8 @@
-//! To come.
+//! Sockets: listening, connecting, streams, TLS settings. Std's own types, with the few options that std has no word for.
+
+pub mod connect;
+pub mod listen;
+pub mod stream;
+pub mod tls;
+
+pub use stream::Stream;

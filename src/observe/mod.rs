@@ -1,1 +1,4 @@
-//! To come.
+//! What can be seen from outside: counters and the access log.
+
+pub mod access;
+pub mod counters;

@@ -1,0 +1,120 @@
+//! A bounded region of reusable buffers.
+//!
+//! `region / size` buffers at most, made on first use and kept for the next. Nobody waits for one: whoever finds the region
+//! used up goes to the spool or answers 503, so that holding one buffer while asking for another cannot deadlock.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+/// Free buffers beyond these go back to the system.
+const KEPT: usize = 1024;
+
+/// The region.
+#[derive(Debug)]
+pub struct BufferPool {
+    size: usize,
+    most: usize,
+    out: AtomicUsize,
+    free: Mutex<Vec<Box<[u8]>>>,
+}
+
+impl BufferPool {
+    /// A region of `region` bytes, cut into buffers of `size` bytes.
+    pub fn new(region: usize, size: usize) -> Arc<Self> {
+        Arc::new(Self { size, most: region / size.max(1), out: AtomicUsize::new(0), free: Mutex::new(Vec::new()) })
+    }
+
+    /// An empty buffer, if the region has one left.
+    pub fn take(self: &Arc<Self>) -> Option<Buffer> {
+        if self.out.fetch_add(1, Ordering::Relaxed) >= self.most {
+            self.out.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let kept = self.free.lock().pop();
+        let bytes = kept.unwrap_or_else(|| vec![0; self.size].into_boxed_slice());
+        Some(Buffer { bytes, filled: 0, pool: Arc::clone(self) })
+    }
+
+    /// Buffers in use.
+    pub fn in_use(&self) -> usize {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of one buffer.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// One buffer, which goes back to its region when dropped. Dereferences to what was put in.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    filled: usize,
+    pool: Arc<BufferPool>,
+}
+
+impl Buffer {
+    /// Appends as much of `bytes` as there is room for, and answers how much that was.
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        let room = &mut self.bytes[self.filled..];
+        let length = room.len().min(bytes.len());
+        room[..length].copy_from_slice(&bytes[..length]);
+        self.filled += length;
+        length
+    }
+
+    /// The whole buffer, filled or not.
+    pub fn whole(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// Forgets what was put in.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        {
+            let mut free = self.pool.free.lock();
+            if free.len() < KEPT {
+                free.push(bytes);
+            }
+        }
+        // Only now may another one be made: before, both would have been there at once.
+        self.pool.out.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_is_a_limit_and_buffers_come_back() {
+        let pool = BufferPool::new(100, 32);
+        let mut held: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        assert!(pool.take().is_none());
+        assert_eq!(held[0].append(&[7; 40]), 32);
+        assert_eq!(held[0].append(&[7]), 0);
+        held.pop();
+        let again = pool.take().unwrap();
+        assert!(again.is_empty(), "a buffer starts empty whoever had it before");
+        drop((again, held));
+        assert_eq!(pool.in_use(), 0);
+    }
+}

@@ -1,0 +1,170 @@
+//! Listening sockets: both families on one port, a backlog of the operator's choice, inherited ones.
+
+use std::fs;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::plan::BindAddress;
+
+use super::Stream;
+
+/// How long one `accept()` on an inherited socket waits: it cannot be shut down (others have it too), so its
+/// threads look up now and then.
+const INHERITED_TICK: Duration = Duration::from_millis(500);
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Acceptor {
+    socket: Inner,
+    /// Came from the service manager, who keeps it when this process ends.
+    inherited: bool,
+    /// The path that was made, to be removed at the end unless another process has taken it over.
+    made: Option<(PathBuf, u64)>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    /// Binds and listens.
+    pub fn bind(address: &BindAddress, backlog: i32) -> io::Result<Self> {
+        match address {
+            BindAddress::Tcp(address) => {
+                let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
+                let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+                if address.is_ipv6() {
+                    socket.set_only_v6(true)?;
+                }
+                socket.set_reuse_address(true)?;
+                socket.bind(&SockAddr::from(*address))?;
+                socket.listen(backlog)?;
+                Ok(Self { socket: Inner::Tcp(socket.into()), inherited: false, made: None })
+            }
+            BindAddress::Unix { path } => {
+                remove_dead_socket(path)?;
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                socket.bind(&SockAddr::unix(path)?)?;
+                socket.listen(backlog)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+                let inode = fs::symlink_metadata(path)?.ino();
+                let made = Some((path.clone(), inode));
+                Ok(Self { socket: Inner::Unix(socket.into()), inherited: false, made })
+            }
+        }
+    }
+
+    /// The next connection. Blocks; on an inherited socket [`io::ErrorKind::WouldBlock`] comes now and then.
+    pub fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match &self.socket {
+            Inner::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(unmapped(peer)))),
+            Inner::Unix(listener) => listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+        }
+    }
+
+    /// Makes every `accept()` that begins from now on return at once.
+    pub fn stop_waiting(&self) -> io::Result<()> {
+        match &self.socket {
+            Inner::Tcp(listener) => listener.set_nonblocking(true),
+            Inner::Unix(listener) => listener.set_nonblocking(true),
+        }
+    }
+
+    /// Wakes all that are blocked in `accept()`; nothing is accepted any more. What the backlog still holds is reset, so
+    /// it is to be emptied before.
+    pub fn close(&self) {
+        if !self.inherited {
+            let _already_closed = SockRef::from(self).shutdown(Shutdown::Both);
+        }
+        if let Some((path, inode)) = &self.made
+            && fs::symlink_metadata(path).is_ok_and(|found| found.ino() == *inode)
+        {
+            let _gone_already = fs::remove_file(path);
+        }
+    }
+
+    /// Whether the socket came from the service manager.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Where it listens, as text for logs.
+    pub fn local_name(&self) -> String {
+        match &self.socket {
+            Inner::Tcp(listener) => listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
+            Inner::Unix(listener) => listener
+                .local_addr()
+                .ok()
+                .and_then(|address| address.as_pathname().map(|path| format!("unix:{}", path.display())))
+                .unwrap_or_else(|| "unix:".to_owned()),
+        }
+    }
+
+    /// Whether this socket is what `address` asks for.
+    pub fn serves(&self, address: &BindAddress) -> bool {
+        match (&self.socket, address) {
+            (Inner::Tcp(listener), BindAddress::Tcp(wanted)) => listener.local_addr().is_ok_and(|found| found == *wanted),
+            (Inner::Unix(listener), BindAddress::Unix { path }) => {
+                listener.local_addr().is_ok_and(|found| found.as_pathname() == Some(path))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Inner::Tcp(listener) => listener.as_fd(),
+            Inner::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// The sockets that a service manager handed over (`LISTEN_FDS`, sd_listen_fds(3)), to be taken once at the start.
+pub fn inherited() -> Vec<Acceptor> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
+    let for_us = number("LISTEN_PID").is_none_or(|pid| i64::from(pid) == i64::from(std::process::id()));
+    let count = if for_us { number("LISTEN_FDS").unwrap_or(0) } else { 0 };
+    (3..3 + count.clamp(0, 64)).filter_map(adopt).collect()
+}
+
+fn adopt(fd: i32) -> Option<Acceptor> {
+    let socket = Socket::from(crate::sys::adopt_descriptor(fd)?);
+    let is_tcp = match socket.local_addr().ok()?.domain() {
+        Domain::IPV4 | Domain::IPV6 => true,
+        Domain::UNIX => false,
+        _ => return None,
+    };
+    socket.set_cloexec(true).ok()?;
+    socket.set_nonblocking(false).ok()?;
+    socket.set_read_timeout(Some(INHERITED_TICK)).ok()?;
+    let socket = if is_tcp { Inner::Tcp(socket.into()) } else { Inner::Unix(socket.into()) };
+    Some(Acceptor { socket, inherited: true, made: None })
+}
+
+/// A socket file that nobody listens on any more is in the way of binding; one that somebody listens on is not ours.
+fn remove_dead_socket(path: &Path) -> io::Result<()> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is in the way"));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Err(_) => fs::remove_file(path),
+    }
+}
+
+/// `::ffff:192.0.2.1` is a client of IPv4.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

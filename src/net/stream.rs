@@ -1,0 +1,160 @@
+//! A connected stream, TCP or Unix, used through a shared reference by the thread that reads and the one that writes.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send, sendmsg};
+use socket2::SockRef;
+
+/// A connected stream.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// What a look at a connection showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// Bytes wait to be read.
+    Bytes,
+    /// The other side has ended or broken it.
+    Ended,
+    /// Nothing is there.
+    Nothing,
+}
+
+impl Stream {
+    /// Reads, and waits for bytes as long as the read timeout says.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let result = match self {
+                Self::Tcp(stream) => (&*stream).read(into),
+                Self::Unix(stream) => (&*stream).read(into),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Reads what is there; [`io::ErrorKind::WouldBlock`] if nothing is.
+    pub fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
+        recv(self.fd(), into, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from)
+    }
+
+    /// Looks whether bytes or an end are there, and takes nothing.
+    pub fn peek_now(&self) -> Peek {
+        let mut byte = [0];
+        match recv(self.fd(), &mut byte, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK) {
+            Ok(0) => Peek::Ended,
+            Ok(_) => Peek::Bytes,
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Peek::Nothing,
+            Err(_) => Peek::Ended,
+        }
+    }
+
+    /// Writes, and waits for room as long as the write timeout says.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let result = match self {
+                Self::Tcp(stream) => (&*stream).write(bytes),
+                Self::Unix(stream) => (&*stream).write(bytes),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes what there is room for; [`io::ErrorKind::WouldBlock`] if there is none.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        send(self.fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).map_err(io::Error::from)
+    }
+
+    /// [`Self::write_now`] for several pieces in one system call.
+    pub fn write_pieces_now(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.fd(), pieces, &[], flags, None).map_err(io::Error::from)
+    }
+
+    /// Waits until there is something to read or, if asked for, room to write. Answers (readable, writable).
+    pub fn wait(&self, for_room: bool, timeout: Duration) -> io::Result<(bool, bool)> {
+        let mut wanted = PollFlags::POLLIN;
+        wanted.set(PollFlags::POLLOUT, for_room);
+        let mut entry = [PollFd::new(self.as_fd(), wanted)];
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut entry, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let found = entry[0].revents().unwrap_or(PollFlags::empty());
+        // An error or hang-up shows itself at the next read.
+        let readable = found.intersects(PollFlags::POLLIN | PollFlags::POLLERR | PollFlags::POLLHUP);
+        Ok((readable, found.contains(PollFlags::POLLOUT)))
+    }
+
+    /// How long [`Self::read`] waits.
+    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Some(timeout.max(Duration::from_millis(1)));
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(timeout),
+            Self::Unix(stream) => stream.set_read_timeout(timeout),
+        }
+    }
+
+    /// How long [`Self::write`] waits.
+    pub fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Some(timeout.max(Duration::from_millis(1)));
+        match self {
+            Self::Tcp(stream) => stream.set_write_timeout(timeout),
+            Self::Unix(stream) => stream.set_write_timeout(timeout),
+        }
+    }
+
+    /// Ends one side or both. That it is ended already is no error.
+    pub fn shutdown(&self, how: Shutdown) {
+        let _already_ended = match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        };
+    }
+
+    /// Makes the close that follows a reset, so that a truncated message cannot look like a whole one.
+    pub fn reset_on_close(&self) {
+        let _unix_has_no_reset = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Sends small writes at once.
+    pub fn set_nodelay(&self) {
+        if let Self::Tcp(stream) = self {
+            let _slower_at_worst = stream.set_nodelay(true);
+        }
+    }
+
+    fn fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// A timeout set by `set_read_timeout` or `set_write_timeout` has passed.
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,24 @@
+//! The only file with `unsafe`: what the system offers by number alone.
+#![allow(unsafe_code, reason = "see each function")]
+
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Takes over a descriptor that was inherited by number (`LISTEN_FDS`); `None` if it is not open.
+///
+/// To be called once for each number, before anything else in the process owns it.
+pub fn adopt_descriptor(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: borrowed for one call only, to ask whether the number is an open descriptor at all.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_GETFD).ok()?;
+    // SAFETY: it is open, and by the caller's promise nothing else owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Puts the calling thread into `SCHED_BATCH`: when it is woken it does not preempt the thread that woke it. Needs no privilege.
+pub fn schedule_as_batch() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is the calling thread, and the structure outlives the call.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
