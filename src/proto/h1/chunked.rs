@@ -2,7 +2,21 @@
 
 use std::ops::Range;
 
+use crate::http::FieldId;
+
+use super::parse::split_field;
+use super::syntax::is_token_byte;
 use super::{HeadLimits, Malformed};
+
+/// Most hexadecimal digits of a chunk's size, leading zeros included: no more fit in 64 bits.
+const MOST_DIGITS: u8 = 16;
+
+/// Most bytes of extensions in one line.
+const LINE_EXTENSIONS: usize = 4096;
+
+/// Most bytes of extensions in a whole body, besides one byte for each byte of content. Extensions are read and thrown
+/// away (RFC 9112 §7.1.1 wants a limit): a body made of them would cost work for ever and never get anywhere.
+const BODY_EXTENSIONS: u64 = 16 * 1024;
 
 /// What the decoder found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,27 +30,320 @@ pub enum ChunkEvent {
 }
 
 /// Decodes one chunked body, however it is split.
+///
+/// After an error it stays at that error, after the end at the end.
 #[derive(Debug)]
 pub struct ChunkedDecoder {
-    // to be filled
+    limits: HeadLimits,
+    state: State,
+    /// The size as far as it was read, then what is left of the chunk's content.
+    size: u64,
+    digits: u8,
+    /// Bytes of extensions that this line may still have.
+    line_allowance: usize,
+    /// Bytes of extensions that this body may still have.
+    body_allowance: u64,
+    /// Trailer lines, the last one maybe not whole.
+    trailers: Vec<u8>,
+    /// Where the last line begins in there.
+    trailer_start: usize,
+    trailer_bytes: usize,
+    trailer_fields: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size,
+    /// Whitespace after the size: only an extension may follow.
+    SizeSpace,
+    /// After a semicolon.
+    NameSpace,
+    Name,
+    /// Whitespace after an extension's name.
+    NameEnd,
+    /// After an equals sign.
+    ValueSpace,
+    Value,
+    Quoted,
+    Escaped,
+    /// After a closing quote: the line may end.
+    QuotedEnd,
+    /// Whitespace after an extension's value: only another extension may follow.
+    ValueEnd,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    FinalLf,
+    End,
+    Failed(Malformed),
 }
 
 impl ChunkedDecoder {
     /// A decoder at the first chunk size. `limits` are for the trailer section.
     pub fn new(limits: HeadLimits) -> Self {
-        let _ = limits;
-        todo!()
+        Self {
+            limits,
+            state: State::Size,
+            size: 0,
+            digits: 0,
+            line_allowance: LINE_EXTENSIONS,
+            body_allowance: BODY_EXTENSIONS,
+            trailers: Vec::new(),
+            trailer_start: 0,
+            trailer_bytes: 0,
+            trailer_fields: 0,
+        }
     }
 
     /// Reads on in `input`, and answers how much of it is used up and what was found there.
     pub fn next(&mut self, input: &[u8]) -> Result<(usize, ChunkEvent), Malformed> {
-        let _ = input;
-        todo!()
+        let mut used = 0;
+        loop {
+            match self.state {
+                State::End => return Ok((used, ChunkEvent::End)),
+                State::Failed(why) => return Err(why),
+                _ => {}
+            }
+            let Some(&byte) = input.get(used) else {
+                return Ok((used, ChunkEvent::More));
+            };
+            if self.state == State::Data {
+                let left = usize::try_from(self.size).unwrap_or(usize::MAX);
+                let end = used.saturating_add(left).min(input.len());
+                self.size -= (end - used) as u64;
+                if self.size == 0 {
+                    self.state = State::DataCr;
+                }
+                return Ok((end, ChunkEvent::Data(used..end)));
+            }
+            self.state = self.step(byte).unwrap_or_else(State::Failed);
+            used += 1;
+        }
     }
 
     /// The trailer lines, each with its CRLF, once the body has ended: checked, hop-by-hop fields left out, never one that
     /// may not be in trailers. Empty if there are none.
     pub fn trailers(&self) -> &[u8] {
-        todo!()
+        if self.state == State::End { &self.trailers } else { &[] }
+    }
+
+    /// One byte that is not content.
+    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
+        use State::{
+            Data, DataCr, DataLf, End, Escaped, Failed, FinalLf, Name, NameEnd, NameSpace, Quoted, QuotedEnd, Size,
+            SizeLf, SizeSpace, Trailer, TrailerLf, TrailerStart, Value, ValueEnd, ValueSpace,
+        };
+        let next = match (self.state, byte) {
+            (Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => return self.add_digit(byte),
+            (Size, b'\r') if self.digits > 0 => return Ok(SizeLf),
+            (SizeLf, b'\n') => return Ok(self.begin_chunk()),
+            (DataCr, b'\r') => return Ok(DataLf),
+            (DataLf, b'\n') => return Ok(Size),
+
+            // chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
+            (Name | Value | QuotedEnd, b'\r') => return Ok(SizeLf),
+            (Size, b';') if self.digits > 0 => NameSpace,
+            (Size, b' ' | b'\t') if self.digits > 0 => SizeSpace,
+            (SizeSpace | Name | NameEnd | Value | QuotedEnd | ValueEnd, b';') => NameSpace,
+            (Name | NameEnd, b'=') => ValueSpace,
+            (Name | NameEnd, b' ' | b'\t') => NameEnd,
+            (Value | QuotedEnd | ValueEnd, b' ' | b'\t') => ValueEnd,
+            (SizeSpace | NameSpace | ValueSpace, b' ' | b'\t') => self.state,
+            (NameSpace | Name, _) if is_token_byte(byte) => Name,
+            (ValueSpace, b'"') => Quoted,
+            (ValueSpace | Value, _) if is_token_byte(byte) => Value,
+            (Quoted, b'"') => QuotedEnd,
+            (Quoted, b'\\') => Escaped,
+            (Quoted | Escaped, b'\t' | 0x20..=0x7e | 0x80..) => Quoted,
+
+            (TrailerStart | Trailer | TrailerLf | FinalLf, _) => return self.step_trailer(byte),
+            (Data | End | Failed(_), _) => return Ok(self.state),
+            _ => return Err(Malformed::Chunk),
+        };
+        // Only extensions come here.
+        self.line_allowance = self.line_allowance.checked_sub(1).ok_or(Malformed::Chunk)?;
+        self.body_allowance = self.body_allowance.checked_sub(1).ok_or(Malformed::Chunk)?;
+        Ok(next)
+    }
+
+    fn add_digit(&mut self, byte: u8) -> Result<State, Malformed> {
+        if self.digits == MOST_DIGITS {
+            return Err(Malformed::Chunk);
+        }
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            _ => (byte | 0x20) - b'a' + 10,
+        };
+        self.digits += 1;
+        self.size = self.size << 4 | u64::from(digit);
+        Ok(State::Size)
+    }
+
+    fn begin_chunk(&mut self) -> State {
+        self.digits = 0;
+        self.line_allowance = LINE_EXTENSIONS;
+        self.body_allowance = self.body_allowance.saturating_add(self.size);
+        if self.size == 0 {
+            State::TrailerStart
+        } else {
+            State::Data
+        }
+    }
+
+    fn step_trailer(&mut self, byte: u8) -> Result<State, Malformed> {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > self.limits.head {
+            return Err(Malformed::HeadTooLarge);
+        }
+        match (self.state, byte) {
+            (State::FinalLf, b'\n') => return Ok(State::End),
+            (State::TrailerStart, b'\r') => return Ok(State::FinalLf),
+            (State::TrailerStart, b' ' | b'\t') => return Err(Malformed::Trailer),
+            (State::TrailerStart, _) => {
+                self.trailer_fields += 1;
+                if self.trailer_fields > self.limits.fields {
+                    return Err(Malformed::TooManyFields);
+                }
+            }
+            _ => {}
+        }
+        self.trailers.push(byte);
+        match (self.state, byte) {
+            (State::TrailerLf, b'\n') => self.end_trailer(),
+            (State::Trailer, b'\r') => Ok(State::TrailerLf),
+            (State::TrailerStart | State::Trailer, b'\t' | 0x20..=0x7e | 0x80..) => Ok(State::Trailer),
+            _ => Err(Malformed::Trailer),
+        }
+    }
+
+    fn end_trailer(&mut self) -> Result<State, Malformed> {
+        let line = self
+            .trailers
+            .get(self.trailer_start..self.trailers.len().saturating_sub(2))
+            .unwrap_or_default();
+        let (name, _) = split_field(line).map_err(|_| Malformed::Trailer)?;
+        match judge_trailer(&line[..name]) {
+            Verdict::Keep => self.trailer_start = self.trailers.len(),
+            Verdict::Drop => self.trailers.truncate(self.trailer_start),
+            Verdict::Refuse => return Err(Malformed::Trailer),
+        }
+        Ok(State::TrailerStart)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verdict {
+    Drop,
+    Keep,
+    Refuse,
+}
+
+/// RFC 9110 §6.5.1: nothing that decides framing, routing, who is asking, how the request is meant, or what the content
+/// is. Servers may merge trailers into the head, and then such a field would have passed everything that looked for it.
+fn judge_trailer(name: &[u8]) -> Verdict {
+    const REFUSED: &[&str] = &[
+        "accept-encoding",
+        "age",
+        "authorization",
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-location",
+        "content-range",
+        "content-type",
+        "cookie",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "location",
+        "max-forwards",
+        "pragma",
+        "range",
+        "set-cookie",
+        "vary",
+        "www-authenticate",
+    ];
+    match FieldId::from_name(name) {
+        FieldId::KeepAlive | FieldId::ProxyConnection | FieldId::Upgrade => Verdict::Drop,
+        FieldId::Connection
+        | FieldId::ContentLength
+        | FieldId::Expect
+        | FieldId::Forwarded
+        | FieldId::Host
+        | FieldId::ProxyAuthenticate
+        | FieldId::ProxyAuthorization
+        | FieldId::Te
+        | FieldId::Trailer
+        | FieldId::TransferEncoding
+        | FieldId::Via
+        | FieldId::XForwardedFor
+        | FieldId::XForwardedHost
+        | FieldId::XForwardedProto
+        | FieldId::XRequestId => Verdict::Refuse,
+        FieldId::Date | FieldId::Referer | FieldId::UserAgent => Verdict::Keep,
+        FieldId::Other
+            if REFUSED
+                .iter()
+                .any(|refused| name.eq_ignore_ascii_case(refused.as_bytes())) =>
+        {
+            Verdict::Refuse
+        }
+        FieldId::Other => Verdict::Keep,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        head: 1024,
+        fields: 10,
+        target: 1024,
+    };
+
+    /// Content, trailers and how much was used up, or the error; `None` where the body has not ended.
+    type Decoded = Result<Option<(Vec<u8>, Vec<u8>, usize)>, Malformed>;
+
+    fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+        let mut decoder = ChunkedDecoder::new(LIMITS);
+        let mut content = Vec::new();
+        let mut total = 0;
+        for piece in pieces {
+            let mut rest = piece;
+            loop {
+                let (used, event) = decoder.next(rest)?;
+                total += used;
+                match event {
+                    ChunkEvent::Data(range) => content.extend_from_slice(&rest[range]),
+                    ChunkEvent::End => return Ok(Some((content, decoder.trailers().to_vec(), total))),
+                    ChunkEvent::More => {
+                        assert_eq!(used, rest.len());
+                        break;
+                    }
+                }
+                rest = &rest[used..];
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn a_plain_body() {
+        let text =
+            b"5\r\nhello\r\n006;a=b ; c = \"d\\\"\" \t;e\r\n world\r\n0\r\nA: 1\r\nKeep-Alive: x\r\nB:2\r\n\r\nGET /";
+        let expected = Ok(Some((
+            b"hello world".to_vec(),
+            b"A: 1\r\nB:2\r\n".to_vec(),
+            text.len() - 5,
+        )));
+        assert_eq!(decode([&text[..]]), expected);
+        assert_eq!(decode(text.chunks(1)), expected);
     }
 }

@@ -3,6 +3,7 @@
 mod chunked;
 mod parse;
 mod scan;
+mod syntax;
 mod write;
 
 pub use chunked::{ChunkEvent, ChunkedDecoder};
@@ -65,3 +66,6 @@ pub enum Malformed {
     /// CONNECT, which a balancer does not serve (501).
     MethodNotImplemented,
 }
+
+#[cfg(test)]
+mod tests;

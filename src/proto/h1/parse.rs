@@ -1,17 +1,495 @@
 //! Heads into ranges.
+//!
+//! Own code and not httparse's: that one is made to be lenient where browsers are, and a second pass over the fields
+//! would be needed anyway. Nothing here relies on the scan before it; a head that was never scanned is refused just the same.
 
-use crate::http::{Method, RequestHead, ResponseHead};
+use std::time::Duration;
 
+use crate::http::{
+    BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm, Version,
+};
+
+use super::syntax::{decimal, find_control, is_authority, is_token, list, token_length, trim};
 use super::{HeadLimits, Malformed};
 
 /// Parses exactly one whole request head, as [`super::HeadScanner`] found it (no empty lines before it).
 pub fn parse_request(head: &[u8], limits: &HeadLimits, out: &mut RequestHead) -> Result<(), Malformed> {
-    let _ = (head, limits, out);
-    todo!()
+    out.fields.clear();
+    check_size(head, limits)?;
+    let line = Line::first(head)?;
+    if line.has_tab {
+        return Err(Malformed::ControlByte);
+    }
+    parse_request_line(head, line.end, limits, out)?;
+    let seen = parse_fields(head, line.next, limits, &mut out.fields)?;
+    out.authority = find_authority(head, &seen, out)?;
+    out.framing = match (seen.length, seen.codings.any) {
+        (None, false) => BodyFraming::None,
+        (Some(length), false) => BodyFraming::Length(length),
+        (Some(_), true) => return Err(Malformed::LengthAndEncoding),
+        // RFC 9112 §6.1: a 1.0 client cannot know it, so its framing is faulty.
+        (None, true) if out.version == Version::Http10 => return Err(Malformed::TransferEncoding),
+        (None, true) => seen.codings.verdict().map(|()| BodyFraming::Chunked)?,
+    };
+    out.keep_alive = seen.keeps(out.version);
+    out.te_trailers = seen.te_trailers;
+    // RFC 9110 §10.1.1: in 1.0 it is ignored, whatever it says.
+    out.expect_continue = seen.expect_continue && out.version == Version::Http11;
+    if seen.expect_other && out.version == Version::Http11 {
+        return Err(Malformed::Expect);
+    }
+    Ok(())
 }
 
 /// Parses exactly one whole response head to a request of this method.
-pub fn parse_response(head: &[u8], method: Method, limits: &HeadLimits, out: &mut ResponseHead) -> Result<(), Malformed> {
-    let _ = (head, method, limits, out);
-    todo!()
+pub fn parse_response(
+    head: &[u8],
+    method: Method,
+    limits: &HeadLimits,
+    out: &mut ResponseHead,
+) -> Result<(), Malformed> {
+    out.fields.clear();
+    check_size(head, limits)?;
+    let line = Line::first(head)?;
+    parse_status_line(head, line.end, out)?;
+    let seen = parse_fields(head, line.next, limits, &mut out.fields)?;
+    let is_informational = out.status < 200;
+    let has_no_content = is_informational || out.status == 204;
+    if seen.codings.any {
+        if seen.length.is_some() {
+            return Err(Malformed::LengthAndEncoding);
+        }
+        // RFC 9112 §6.1: never in 1.0, nor with 1xx and 204, where some would read a body and others not.
+        if out.version == Version::Http10 || has_no_content {
+            return Err(Malformed::TransferEncoding);
+        }
+        seen.codings.verdict()?;
+    }
+    // RFC 9110 §8.6: must not be there. 0 is common and means the same to all.
+    if has_no_content && seen.length.is_some_and(|length| length > 0) {
+        return Err(Malformed::ContentLength);
+    }
+    out.framing = if has_no_content || out.status == 304 || method == Method::Head {
+        ResponseFraming::None
+    } else if seen.codings.any {
+        ResponseFraming::Chunked
+    } else if let Some(length) = seen.length {
+        ResponseFraming::Length(length)
+    } else {
+        ResponseFraming::UntilClose
+    };
+    out.content_length = seen.length;
+    out.keep_alive = out.framing != ResponseFraming::UntilClose && seen.keeps(out.version);
+    out.keep_alive_timeout = seen.keep_alive_timeout;
+    out.has_date = seen.has_date;
+    Ok(())
+}
+
+/// The version at the end of a request line, which is refused if it is none of ours.
+pub(super) fn check_version(line: &[u8]) -> Result<Version, Malformed> {
+    match line {
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] => Ok(Version::Http11),
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => Ok(Version::Http10),
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(Malformed::Version)
+        }
+        _ => Err(Malformed::StartLine),
+    }
+}
+
+/// Name and value in a field line without its CRLF, as places in that line.
+pub(super) fn split_field(line: &[u8]) -> Result<(usize, Span), Malformed> {
+    let name = token_length(line);
+    // RFC 9112 §5.1: whitespace before the colon is refused.
+    if name == 0 || line.get(name) != Some(&b':') {
+        return Err(Malformed::FieldName);
+    }
+    let mut start = name + 1;
+    while matches!(line.get(start), Some(b' ' | b'\t')) {
+        start += 1;
+    }
+    let mut end = line.len();
+    while end > start && matches!(line[end - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    Ok((name, span(start, end)))
+}
+
+/// A line of a head, found anew: no control byte but HTAB, and CRLF after it.
+struct Line {
+    end: usize,
+    next: usize,
+    has_tab: bool,
+}
+
+impl Line {
+    fn first(head: &[u8]) -> Result<Self, Malformed> {
+        Self::at(head, 0)
+    }
+
+    fn at(head: &[u8], start: usize) -> Result<Self, Malformed> {
+        let mut from = start;
+        let mut has_tab = false;
+        loop {
+            let rest = head.get(from..).unwrap_or_default();
+            let place = find_control(rest).ok_or(Malformed::BareLineEnd)?;
+            match (rest[place], rest.get(place + 1)) {
+                (b'\t', _) => has_tab = true,
+                (b'\r', Some(b'\n')) => {
+                    return Ok(Self {
+                        end: from + place,
+                        next: from + place + 2,
+                        has_tab,
+                    });
+                }
+                (b'\r' | b'\n', _) => return Err(Malformed::BareLineEnd),
+                _ => return Err(Malformed::ControlByte),
+            }
+            from += place + 1;
+        }
+    }
+}
+
+fn check_size(head: &[u8], limits: &HeadLimits) -> Result<(), Malformed> {
+    if head.len() > limits.head || u32::try_from(head.len()).is_err() {
+        Err(Malformed::HeadTooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+/// Only for places in a head that passed [`check_size`].
+fn span(start: usize, end: usize) -> Span {
+    Span {
+        start: start as u32,
+        end: end as u32,
+    }
+}
+
+/// `method SP request-target SP HTTP-version` (RFC 9112 §3), with exactly these two spaces.
+fn parse_request_line(head: &[u8], end: usize, limits: &HeadLimits, out: &mut RequestHead) -> Result<(), Malformed> {
+    const VERSION: usize = " HTTP/1.1".len();
+    let line = &head[..end];
+    out.version = check_version(line)?;
+    let method = token_length(line);
+    let target_end = end - VERSION;
+    if method == 0 || line[method] != b' ' || method >= target_end {
+        return Err(Malformed::StartLine);
+    }
+    let target = &line[method + 1..target_end];
+    if target.is_empty() || target.contains(&b' ') {
+        return Err(Malformed::StartLine);
+    }
+    if target.len() > limits.target {
+        return Err(Malformed::TargetTooLong);
+    }
+    if !target.iter().all(|&byte| matches!(byte, 0x21..=0x7e) && byte != b'#') {
+        return Err(Malformed::Target);
+    }
+    out.method_text = span(0, method);
+    out.method = Method::from_bytes(&line[..method]);
+    out.target = span(method + 1, target_end);
+    parse_target(target, method + 1, out)
+}
+
+/// The four forms (RFC 9112 §3.2), of which the method must allow the one.
+fn parse_target(target: &[u8], offset: usize, out: &mut RequestHead) -> Result<(), Malformed> {
+    out.authority = Span::default();
+    if out.method == Method::Connect {
+        // Its form is the authority's, with a port, and it is the only method of that form.
+        let has_port = matches!(target, [.., last] if last.is_ascii_digit()) && target.contains(&b':');
+        return Err(if has_port && is_authority(target) {
+            Malformed::MethodNotImplemented
+        } else {
+            Malformed::Target
+        });
+    }
+    let path_start = match target {
+        [b'/', ..] => {
+            out.form = TargetForm::Origin;
+            0
+        }
+        [b'*'] if out.method == Method::Options => {
+            out.form = TargetForm::Asterisk;
+            0
+        }
+        _ => {
+            let scheme = absolute_prefix(target).ok_or(Malformed::Target)?;
+            let rest = &target[scheme..];
+            let length = rest
+                .iter()
+                .position(|byte| matches!(byte, b'/' | b'?'))
+                .unwrap_or(rest.len());
+            if !is_authority(&rest[..length]) {
+                return Err(Malformed::Target);
+            }
+            out.form = TargetForm::Absolute;
+            out.authority = span(offset + scheme, offset + scheme + length);
+            scheme + length
+        }
+    };
+    let rest = &target[path_start..];
+    let path = memchr::memchr(b'?', rest).unwrap_or(rest.len());
+    out.path_and_query = span(offset + path_start, offset + target.len());
+    out.path = span(offset + path_start, offset + path_start + path);
+    Ok(())
+}
+
+/// Length of `http://` or `https://`. Schemes are case-insensitive (RFC 3986 §3.1).
+fn absolute_prefix(target: &[u8]) -> Option<usize> {
+    [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|scheme| {
+            target
+                .get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        })
+        .map(<[u8]>::len)
+}
+
+/// `HTTP-version SP 3DIGIT SP [ reason-phrase ]` (RFC 9112 §4); many leave out the last space with the reason.
+fn parse_status_line(head: &[u8], end: usize, out: &mut ResponseHead) -> Result<(), Malformed> {
+    const REASON: usize = "HTTP/1.1 200 ".len();
+    let [
+        b'H',
+        b'T',
+        b'T',
+        b'P',
+        b'/',
+        major,
+        b'.',
+        minor,
+        b' ',
+        a,
+        b,
+        c,
+        reason @ ..,
+    ] = &head[..end]
+    else {
+        return Err(Malformed::StartLine);
+    };
+    out.version = match (major, minor) {
+        (b'1', b'1') => Version::Http11,
+        (b'1', b'0') => Version::Http10,
+        (b'0'..=b'9', b'0'..=b'9') => return Err(Malformed::Version),
+        _ => return Err(Malformed::StartLine),
+    };
+    if !matches!((a, b, c), (b'1'..=b'5', b'0'..=b'9', b'0'..=b'9')) || !matches!(reason, [] | [b' ', ..]) {
+        return Err(Malformed::StartLine);
+    }
+    out.status = [a, b, c]
+        .into_iter()
+        .fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+    out.reason = span(end.min(REASON), end);
+    Ok(())
+}
+
+/// What the fields say all together.
+#[derive(Default)]
+struct Seen {
+    host: Option<Span>,
+    hosts: usize,
+    length: Option<u64>,
+    codings: Codings,
+    close: bool,
+    keep_alive: bool,
+    keep_alive_timeout: Option<Duration>,
+    expect_continue: bool,
+    expect_other: bool,
+    te_trailers: bool,
+    has_date: bool,
+    /// Connection names fields.
+    names_fields: bool,
+}
+
+impl Seen {
+    /// Whether the connection stays (RFC 9112 §9.3).
+    fn keeps(&self, version: Version) -> bool {
+        match version {
+            Version::Http10 => self.keep_alive && !self.close,
+            Version::Http11 => !self.close,
+        }
+    }
+
+    fn add(&mut self, id: FieldId, value: &[u8], place: Span) -> Result<(), Malformed> {
+        match id {
+            FieldId::Connection => self.add_connection(value),
+            FieldId::ContentLength => {
+                let length = decimal(value).ok_or(Malformed::ContentLength)?;
+                if self.length.is_some_and(|before| before != length) {
+                    return Err(Malformed::ContentLength);
+                }
+                self.length = Some(length);
+            }
+            FieldId::Date => self.has_date = true,
+            FieldId::Expect if value.eq_ignore_ascii_case(b"100-continue") => self.expect_continue = true,
+            FieldId::Expect => self.expect_other = true,
+            FieldId::Host => {
+                self.host = Some(place);
+                self.hosts += 1;
+            }
+            FieldId::KeepAlive => self.keep_alive_timeout = self.keep_alive_timeout.or_else(|| idle_timeout(value)),
+            FieldId::Te => {
+                self.te_trailers |= list(value).any(|element| {
+                    trim(element.split(|&byte| byte == b';').next().unwrap_or_default())
+                        .eq_ignore_ascii_case(b"trailers")
+                });
+            }
+            FieldId::TransferEncoding => self.codings.add(value),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add_connection(&mut self, value: &[u8]) {
+        for option in list(value) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if !option.is_empty() {
+                self.names_fields = true;
+            }
+        }
+    }
+}
+
+/// What all Transfer-Encoding lines say together (RFC 9112 §6.1).
+#[derive(Default)]
+struct Codings {
+    any: bool,
+    chunked: bool,
+    unknown: bool,
+    faulty: bool,
+}
+
+impl Codings {
+    fn add(&mut self, value: &[u8]) {
+        self.any = true;
+        for coding in list(value) {
+            let name = token_length(coding);
+            let after = trim(&coding[name..]);
+            if coding.eq_ignore_ascii_case(b"chunked") {
+                self.faulty |= self.chunked;
+                self.chunked = true;
+            } else if name == 0
+                || !(after.is_empty() || after.starts_with(b";"))
+                // Chunked has no parameters (RFC 9112 §7.1), identity is no coding any more.
+                || coding[..name].eq_ignore_ascii_case(b"chunked")
+                || coding[..name].eq_ignore_ascii_case(b"identity")
+            {
+                self.faulty = true;
+            } else {
+                // What comes after chunked makes the length unknowable.
+                self.faulty |= self.chunked;
+                self.unknown = true;
+            }
+        }
+    }
+
+    fn verdict(&self) -> Result<(), Malformed> {
+        if self.faulty || !self.chunked {
+            Err(Malformed::TransferEncoding)
+        } else if self.unknown {
+            Err(Malformed::UnknownCoding)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn parse_fields(head: &[u8], start: usize, limits: &HeadLimits, out: &mut Vec<Field>) -> Result<Seen, Malformed> {
+    let mut seen = Seen::default();
+    let mut at = start;
+    loop {
+        let line = Line::at(head, at)?;
+        if line.end == at {
+            // Two heads, or a head and a body, are not one head.
+            if line.next != head.len() {
+                return Err(Malformed::StartLine);
+            }
+            break;
+        }
+        let text = &head[at..line.end];
+        if matches!(text, [b' ' | b'\t', ..]) {
+            return Err(Malformed::ObsoleteFold);
+        }
+        if out.len() >= limits.fields {
+            return Err(Malformed::TooManyFields);
+        }
+        let (name, value) = split_field(text)?;
+        let id = FieldId::from_name(&text[..name]);
+        let place = span(at + value.start as usize, at + value.end as usize);
+        if id != FieldId::Other {
+            seen.add(id, value.of(text), place)?;
+        }
+        out.push(Field {
+            name: span(at, at + name),
+            value: place,
+            id,
+            hop_by_hop: id.is_hop_by_hop(),
+        });
+        at = line.next;
+    }
+    if seen.names_fields {
+        mark_named_fields(head, limits, out)?;
+    }
+    Ok(seen)
+}
+
+/// Marks what Connection names (RFC 9110 §7.6.1). Nobody needs to name more fields than he may send; the limit keeps
+/// this from being quadratic in the size of the head.
+fn mark_named_fields(head: &[u8], limits: &HeadLimits, fields: &mut [Field]) -> Result<(), Malformed> {
+    let mut names = 0;
+    for index in 0..fields.len() {
+        if fields[index].id != FieldId::Connection {
+            continue;
+        }
+        for option in list(fields[index].value.of(head)).filter(|option| is_token(option)) {
+            names += 1;
+            if names > limits.fields.max(8) {
+                return Err(Malformed::TooManyFields);
+            }
+            for field in &mut *fields {
+                let is_named = !field.id.is_kept_from_connection() && field.name.of(head).eq_ignore_ascii_case(option);
+                field.hop_by_hop |= is_named;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whom the request is for (RFC 9112 §3.2, §3.3). Host is checked even where the target's authority goes before it.
+fn find_authority(head: &[u8], seen: &Seen, out: &RequestHead) -> Result<Span, Malformed> {
+    let is_absolute = out.form == TargetForm::Absolute;
+    match seen.host {
+        Some(_) if seen.hosts > 1 => return Err(Malformed::Host),
+        Some(host) => {
+            let value = host.of(head);
+            // RFC 9110 §7.2: empty if the target has no authority, and only then.
+            if !(is_authority(value) || value.is_empty() && !is_absolute) {
+                return Err(Malformed::Host);
+            }
+        }
+        None if out.version == Version::Http11 => return Err(Malformed::Host),
+        None => {}
+    }
+    Ok(if is_absolute {
+        out.authority
+    } else {
+        seen.host.unwrap_or_default()
+    })
+}
+
+/// `timeout=N` of a Keep-Alive field (RFC 2068 §19.7.1.1, and what servers send).
+fn idle_timeout(value: &[u8]) -> Option<Duration> {
+    list(value).find_map(|parameter| {
+        let (name, number) = parameter.split_at_checked("timeout=".len())?;
+        name.eq_ignore_ascii_case(b"timeout=")
+            .then(|| decimal(number))
+            .flatten()
+            .map(Duration::from_secs)
+    })
 }

@@ -1,23 +1,136 @@
 //! Finds the end of a head and refuses bad bytes as they come, so that nobody waits for an end that cannot come.
 
+use super::parse::check_version;
+use super::syntax::{find_control, is_token_byte};
 use super::{HeadLimits, Malformed};
 
+/// What a request line may have besides its target: a method, two spaces, a version.
+const BESIDES_TARGET: usize = 64;
+
 /// Looks at each byte of a head once, however it is split.
+///
+/// The verdict depends on the bytes alone, never on how they were cut into reads: errors come in the order of
+/// bytes, and so do limits.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
-    // to be filled
+    /// Bytes already looked at.
+    position: usize,
+    /// First byte of the line that `position` is in.
+    line_start: usize,
+    /// Lines that have ended.
+    lines: usize,
+    /// Begins with a status line.
+    is_response: bool,
 }
 
 impl HeadScanner {
-    /// Begins anew, for the next head.
+    /// A scanner for response heads: the first line must be a status line, and `limits.target` means nothing.
+    /// ([`HeadScanner::default`] is one for requests.)
+    pub fn for_response() -> Self {
+        Self {
+            is_response: true,
+            ..Self::default()
+        }
+    }
+
+    /// Begins anew, for the next head of the same kind.
     pub fn reset(&mut self) {
-        todo!()
+        *self = Self {
+            is_response: self.is_response,
+            ..Self::default()
+        };
     }
 
     /// Goes on over `buffer`, which holds the head's first bytes and has only grown since the last call. Answers the
     /// head's length, blank line included, once it is whole.
     pub fn scan(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Malformed> {
-        let _ = (buffer, limits);
-        todo!()
+        loop {
+            let limit = self.limit(limits);
+            let window = &buffer[..buffer.len().min(limit)];
+            if self.lines == 0 {
+                self.check_beginning(window)?;
+            } else if self.position == self.line_start {
+                match window.get(self.position) {
+                    // RFC 9112 §5.2: a gateway refuses folded lines or repairs them; we refuse.
+                    Some(b' ' | b'\t') => return Err(Malformed::ObsoleteFold),
+                    Some(&first) if first != b'\r' && self.lines > limits.fields => {
+                        return Err(Malformed::TooManyFields);
+                    }
+                    Some(_) | None => {}
+                }
+            }
+            let rest = window.get(self.position..).unwrap_or_default();
+            let Some(place) = find_control(rest) else {
+                self.position = window.len();
+                return self.wait(buffer, limit, limits);
+            };
+            let at = self.position + place;
+            match (rest[place], rest.get(place + 1)) {
+                (b'\r', Some(b'\n')) => {
+                    if at == self.line_start {
+                        return Ok(Some(at + 2));
+                    }
+                    if self.lines == 0 && !self.is_response {
+                        // HTTP/0.9 sends no more than this line; HTTP/2 goes on with something else.
+                        check_version(&window[..at])?;
+                    }
+                    self.lines += 1;
+                    self.line_start = at + 2;
+                    self.position = at + 2;
+                }
+                (b'\r', None) => {
+                    self.position = at;
+                    return self.wait(buffer, limit, limits);
+                }
+                (b'\r' | b'\n', _) => return Err(Malformed::BareLineEnd),
+                (b'\t', _) if self.lines > 0 || self.is_response => self.position = at + 1,
+                _ => return Err(Malformed::ControlByte),
+            }
+        }
+    }
+
+    /// How many bytes from the first one may come before the line (the first one) or the head must have ended.
+    fn limit(&self, limits: &HeadLimits) -> usize {
+        if self.lines == 0 && !self.is_response {
+            limits.head.min(limits.target.saturating_add(BESIDES_TARGET))
+        } else {
+            limits.head
+        }
+    }
+
+    /// Refuses what cannot become a first line: a TLS ClientHello, empty lines (whoever reads skips those that RFC 9112
+    /// §2.2 allows), a server that does not speak HTTP.
+    fn check_beginning(&self, window: &[u8]) -> Result<(), Malformed> {
+        const PROTOCOL: &[u8] = b"HTTP/";
+        if self.is_response {
+            let length = window.len().min(PROTOCOL.len());
+            return if window[..length] == PROTOCOL[..length] {
+                Ok(())
+            } else {
+                Err(Malformed::StartLine)
+            };
+        }
+        match window.first() {
+            Some(b'\n') => Err(Malformed::BareLineEnd),
+            Some(&first) if !is_token_byte(first) => Err(Malformed::StartLine),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// More bytes are needed: are they allowed?
+    fn wait(&self, buffer: &[u8], limit: usize, limits: &HeadLimits) -> Result<Option<usize>, Malformed> {
+        if buffer.len() < limit {
+            return Ok(None);
+        }
+        if limit == limits.head {
+            return Err(Malformed::HeadTooLarge);
+        }
+        // RFC 9112 §3: 414 for a target, 400 or 501 for what does not even have a method.
+        let has_method = buffer.iter().take(BESIDES_TARGET).any(|&byte| byte == b' ');
+        Err(if has_method {
+            Malformed::TargetTooLong
+        } else {
+            Malformed::StartLine
+        })
     }
 }

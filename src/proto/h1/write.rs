@@ -1,6 +1,8 @@
 //! Heads written anew from parsed ones: the same fields in the same order and spelling, but for what the protocol demands.
 
-use crate::http::{BodyFraming, FieldId, RequestHead, ResponseFraming, ResponseHead, Version};
+use std::ops::Range;
+
+use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, TargetForm};
 
 /// What to change in a request on its way to a server.
 #[derive(Debug)]
@@ -40,25 +42,199 @@ pub struct ResponseRewrite<'a> {
 
 /// Appends the head to send to a server, in HTTP/1.1: request line in origin (or asterisk) form, Host (that of an absolute
 /// target where there is one; in its old place where there was one, else first), the client's fields, framing, `Connection: keep-alive`.
+///
+/// Host is sent exactly once, whatever `omit` says. TE is hop-by-hop and not sent anew: a server that has trailers to
+/// say sends them anyhow or not at all. Trailer is left out unless the framing is chunked.
 pub fn write_request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, rewrite: &RequestRewrite<'_>) {
-    let _ = (out, buffer, head, rewrite);
-    todo!()
+    out.reserve(size_hint(head.target.end as usize, &head.fields) + rewrite.append.len());
+    write_request_line(out, buffer, head);
+    let host = head.authority.of(buffer);
+    if !head.fields.iter().any(|field| field.id == FieldId::Host) {
+        write_field(out, b"Host", host);
+    }
+    let mut lines = Lines::new(out, buffer);
+    let mut is_length_due = matches!(rewrite.framing, BodyFraming::Length(_));
+    for field in &head.fields {
+        match field.id {
+            FieldId::Other => {
+                if !field.hop_by_hop && !rewrite.omit.contains(&FieldId::Other) {
+                    lines.copy(field);
+                }
+            }
+            FieldId::Host if head.form == TargetForm::Absolute => lines.replace(field, host),
+            FieldId::Host => lines.copy(field),
+            FieldId::ContentLength => {
+                if let BodyFraming::Length(length) = rewrite.framing
+                    && is_length_due
+                {
+                    is_length_due = false;
+                    lines.replace_with_number(field, length);
+                }
+            }
+            FieldId::Expect => {}
+            FieldId::Trailer if rewrite.framing != BodyFraming::Chunked => {}
+            id if field.hop_by_hop || rewrite.omit.contains(&id) => {}
+            _ => lines.copy(field),
+        }
+    }
+    lines.flush();
+    match rewrite.framing {
+        BodyFraming::Chunked => out.extend_from_slice(CHUNKED),
+        BodyFraming::Length(length) if is_length_due => write_length(out, length),
+        BodyFraming::Length(_) | BodyFraming::None => {}
+    }
+    out.extend_from_slice(rewrite.append);
+    out.extend_from_slice(b"Connection: keep-alive\r\n\r\n");
 }
 
 /// Appends the head to send to a client. The status line always says HTTP/1.1 (RFC 9110 §2.5).
+///
+/// A 1xx head goes without Connection and without a new Date, whatever `rewrite` says. Trailer is left out unless the
+/// framing is chunked.
 pub fn write_response(out: &mut Vec<u8>, buffer: &[u8], head: &ResponseHead, rewrite: &ResponseRewrite<'_>) {
-    let _ = (out, buffer, head, rewrite, Version::Http11);
-    todo!()
+    out.reserve(size_hint(head.reason.end as usize, &head.fields) + rewrite.date.len() + rewrite.append.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_number(out, u64::from(head.status));
+    out.push(b' ');
+    out.extend_from_slice(head.reason.of(buffer));
+    out.extend_from_slice(b"\r\n");
+    let is_informational = head.status < 200;
+    let mut length = match rewrite.framing {
+        ResponseFraming::Length(length) => Some(length),
+        // RFC 9110 §8.6: what GET would have had (HEAD, 304), but never with 1xx and 204.
+        ResponseFraming::None if !is_informational && head.status != 204 => head.content_length,
+        ResponseFraming::Chunked | ResponseFraming::None | ResponseFraming::UntilClose => None,
+    };
+    let mut lines = Lines::new(out, buffer);
+    for field in &head.fields {
+        match field.id {
+            FieldId::ContentLength => {
+                if let Some(length) = length.take() {
+                    lines.replace_with_number(field, length);
+                }
+            }
+            FieldId::Trailer if rewrite.framing != ResponseFraming::Chunked => {}
+            _ if field.hop_by_hop => {}
+            _ => lines.copy(field),
+        }
+    }
+    lines.flush();
+    if let Some(length) = length {
+        write_length(out, length);
+    }
+    if rewrite.framing == ResponseFraming::Chunked {
+        out.extend_from_slice(CHUNKED);
+    }
+    if !is_informational {
+        if !head.has_date {
+            write_field(out, b"Date", rewrite.date);
+        }
+        match rewrite.persistence {
+            Persistence::Close => out.extend_from_slice(b"Connection: close\r\n"),
+            Persistence::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            Persistence::Silent => {}
+        }
+    }
+    out.extend_from_slice(rewrite.append);
+    out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a chunk's size line.
+/// Appends a chunk's size line. There is no chunk of size 0 but the last one: for that, [`write_last_chunk`].
 pub fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
-    let _ = (out, size);
-    todo!()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    for index in (0..digits).rev() {
+        out.push(DIGITS[size >> (index * 4) & 0xf]);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the last chunk and the trailer lines (each with its CRLF, may be empty).
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
-    let _ = (out, trailers);
-    todo!()
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers);
+    out.extend_from_slice(b"\r\n");
+}
+
+const CHUNKED: &[u8] = b"Transfer-Encoding: chunked\r\n";
+
+/// Copies field lines; those that follow each other in the buffer and are written there as we would, all at once.
+struct Lines<'a> {
+    out: &'a mut Vec<u8>,
+    buffer: &'a [u8],
+    run: Range<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(out: &'a mut Vec<u8>, buffer: &'a [u8]) -> Self {
+        Self { out, buffer, run: 0..0 }
+    }
+
+    fn copy(&mut self, field: &Field) {
+        let start = field.name.start as usize;
+        let colon = field.name.end as usize;
+        let value = field.value.start as usize;
+        let end = field.value.end as usize;
+        let is_canonical =
+            self.buffer.get(colon..value) == Some(b": ") && self.buffer.get(end..end + 2) == Some(b"\r\n");
+        if !is_canonical {
+            self.replace(field, field.value.of(self.buffer));
+        } else if self.run.end == start {
+            self.run.end = end + 2;
+        } else {
+            self.flush();
+            self.run = start..end + 2;
+        }
+    }
+
+    fn replace(&mut self, field: &Field, value: &[u8]) {
+        self.flush();
+        write_field(self.out, field.name.of(self.buffer), value);
+    }
+
+    fn replace_with_number(&mut self, field: &Field, number: u64) {
+        self.replace(field, itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn flush(&mut self) {
+        self.out
+            .extend_from_slice(self.buffer.get(self.run.clone()).unwrap_or_default());
+        self.run = 0..0;
+    }
+}
+
+fn write_request_line(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead) {
+    out.extend_from_slice(head.method_text.of(buffer));
+    out.push(b' ');
+    let target = head.path_and_query.of(buffer);
+    match target {
+        // RFC 9112 §3.2.4: OPTIONS for the server as a whole.
+        [] if head.method == Method::Options => out.push(b'*'),
+        // RFC 9112 §3.2.1: an empty path is sent as a slash.
+        [] | [b'?', ..] => out.push(b'/'),
+        _ => {}
+    }
+    out.extend_from_slice(target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    write_field(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
+}
+
+fn write_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Enough for a head like the one that was parsed, so that the buffer grows once at most.
+fn size_hint(start_line: usize, fields: &[Field]) -> usize {
+    const ADDED: usize = 160;
+    fields.last().map_or(start_line, |field| field.value.end as usize) + ADDED
 }

@@ -1,0 +1,232 @@
+//! Byte classes and small grammars that scanner, parser and decoder share.
+
+use std::net::Ipv6Addr;
+
+/// Place of the first byte that is a control: below SP (CR, LF and HTAB too) or DEL.
+///
+/// Eight bytes at a time, since most of a head is none of them. A borrow can only spoil bytes after a true hit, so
+/// the lowest hit of a word is always right.
+pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let delete = word ^ (ONES * 0x7f);
+        let low = word.wrapping_sub(ONES * 0x20) & !word;
+        let hits = (low | (delete.wrapping_sub(ONES) & !delete)) & HIGH;
+        if hits != 0 {
+            return Some(index * 8 + (hits.trailing_zeros() / 8) as usize);
+        }
+    }
+    let place = rest.iter().position(|&byte| byte < 0x20 || byte == 0x7f)?;
+    Some(words.len() * 8 + place)
+}
+
+/// `tchar` (RFC 9110 §5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
+
+/// `token`.
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+/// How many bytes at the start are `tchar`.
+pub(super) fn token_length(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .position(|&byte| !is_token_byte(byte))
+        .unwrap_or(bytes.len())
+}
+
+/// Without OWS (RFC 9110 §5.6.3) around it.
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The elements of a comma-separated list (RFC 9110 §5.6.1), trimmed. Empty ones come too: who refuses them can.
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim)
+}
+
+/// `1*DIGIT` that fits: no sign, no whitespace, no list.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that is not empty.
+///
+/// Narrower than RFC 3986 in what nobody needs and somebody abuses: no userinfo, no comma, no `IPvFuture`, no zone, and a
+/// port of at most 65535. An empty port is as good as none (RFC 3986 §3.2.3).
+pub(super) fn is_authority(bytes: &[u8]) -> bool {
+    if let [b'[', rest @ ..] = bytes {
+        let Some(end) = rest.iter().position(|&byte| byte == b']') else {
+            return false;
+        };
+        let (address, after) = rest.split_at(end);
+        let is_address = str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
+        return is_address && is_port(&after[1..]);
+    }
+    let end = bytes
+        .iter()
+        .position(|&byte| !HOST[usize::from(byte)])
+        .unwrap_or(bytes.len());
+    let (host, port) = bytes.split_at(end);
+    !host.is_empty() && is_port(port) && are_percents_whole(host)
+}
+
+fn is_port(bytes: &[u8]) -> bool {
+    match bytes {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && decimal(digits).is_some_and(|port| port <= 65535),
+        _ => false,
+    }
+}
+
+/// `pct-encoded` (RFC 3986 §2.1) wherever there is a percent sign.
+fn are_percents_whole(host: &[u8]) -> bool {
+    let mut rest = host;
+    while let Some(place) = rest.iter().position(|&byte| byte == b'%') {
+        let [a, b, after @ ..] = &rest[place + 1..] else {
+            return false;
+        };
+        if !a.is_ascii_hexdigit() || !b.is_ascii_hexdigit() {
+            return false;
+        }
+        rest = after;
+    }
+    true
+}
+
+static TOKEN: [bool; 256] = class(b"!#$%&'*+-.^_`|~");
+
+/// `reg-name` (RFC 3986 §3.2.2) without the comma; IPv4 addresses are among them.
+static HOST: [bool; 256] = class(b"-._~%!$&'()*+;=");
+
+/// Letters, digits and these.
+const fn class(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controls_are_found_where_they_are() {
+        for byte in 0..=255_u8 {
+            for place in 0..20 {
+                for filler in [b'a', 0x20, 0x7e, 0x80, 0xff] {
+                    let mut bytes = [filler; 20];
+                    bytes[place] = byte;
+                    let expected = (byte < 0x20 || byte == 0x7f).then_some(place);
+                    assert_eq!(find_control(&bytes), expected, "{byte:#x} at {place} in {filler:#x}");
+                    // What comes after a hit does not move it.
+                    bytes[19] = 0x1f;
+                    assert_eq!(find_control(&bytes), Some(expected.unwrap_or(19)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn authorities() {
+        let right = [
+            "a",
+            "example.org",
+            "EXAMPLE.org.",
+            "example.org:80",
+            "example.org:",
+            "127.0.0.1:65535",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:1.2.3.4]",
+            "a_b",
+            "a%2db",
+            "a!$&'()*+;=b",
+        ];
+        let wrong = [
+            "",
+            ":80",
+            "a:65536",
+            "a:-1",
+            "a:+1",
+            "a:8a",
+            "a:000080",
+            "a b",
+            "a,b",
+            "u@a",
+            "u:p@a",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1%25lo]",
+            "[v1.a]",
+            "[]",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a%",
+            "a%2",
+            "a%zz",
+            "a\\b",
+            "a:80:80",
+            "ä",
+            "a\tb",
+            "[1.2.3.4]",
+        ];
+        for text in right {
+            assert!(is_authority(text.as_bytes()), "{text}");
+        }
+        for text in wrong {
+            assert!(!is_authority(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn decimals() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"007"), Some(7));
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        for wrong in [
+            "",
+            "18446744073709551616",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "1,1",
+            "0x1",
+            "1.0",
+            "1_0",
+            "٣",
+        ] {
+            assert_eq!(decimal(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}
