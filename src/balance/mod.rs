@@ -1,8 +1,16 @@
 //! The dispatcher: which worker serves which request, and when. Pure: no thread, no socket, no clock, generic over the job.
 
+mod bits;
+mod budget;
 mod dispatcher;
+mod heap;
+mod queue;
+mod scheduler;
+mod servers;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 pub use dispatcher::Dispatcher;
 
@@ -101,7 +109,11 @@ pub struct Handout<J> {
 
 impl<J> Default for Handout<J> {
     fn default() -> Self {
-        Self { next: None, assigned: Vec::new(), refused: Vec::new() }
+        Self {
+            next: None,
+            assigned: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 }
 

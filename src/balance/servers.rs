@@ -1,0 +1,224 @@
+//! Servers and their workers: who is idle, who serves what, who can be reached.
+
+use super::bits::Bits;
+use super::{Link, ServerId, WorkerId};
+
+/// No worker.
+const NONE: u32 = u32::MAX;
+
+/// Number of no job; a job that had it all the same would still be found (the worker's state decides).
+const NO_JOB: u64 = u64::MAX;
+
+/// All servers of a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    servers: Vec<Server>,
+    workers: Vec<Worker>,
+    /// What each worker serves. Apart from `workers`, so that a job is found by one pass over dense memory.
+    jobs: Vec<u64>,
+    /// Servers with an idle worker.
+    idle: Bits,
+    /// Servers with a worker that is not unreachable.
+    reachable: Bits,
+    serving: usize,
+    up: usize,
+}
+
+#[derive(Debug)]
+struct Server {
+    /// The idle worker that became so last; its connection is the warmest.
+    last_idle: u32,
+    /// Workers that are not unreachable.
+    reachable: usize,
+}
+
+#[derive(Debug)]
+struct Worker {
+    server: ServerId,
+    link: Link,
+    state: State,
+    /// Neighbours among the server's idle workers.
+    newer: u32,
+    older: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It waits for a job.
+    Idle,
+    /// It looks after its connection.
+    Away,
+    /// It has a job.
+    Serving {
+        /// The job counts against the retry budget.
+        retry: bool,
+    },
+}
+
+impl Servers {
+    /// Adds a server with so many workers, all being connected.
+    pub(super) fn add(&mut self, capacity: usize) {
+        let server = ServerId(self.servers.len() as u32);
+        self.servers.push(Server {
+            last_idle: NONE,
+            reachable: capacity,
+        });
+        if capacity > 0 {
+            self.reachable.insert(server.0);
+        }
+        for _ in 0..capacity {
+            self.workers.push(Worker {
+                server,
+                link: Link::Connecting,
+                state: State::Away,
+                newer: NONE,
+                older: NONE,
+            });
+            self.jobs.push(NO_JOB);
+        }
+    }
+
+    /// The server of this worker, if there is such a worker.
+    pub(super) fn server_of(&self, worker: WorkerId) -> Option<ServerId> {
+        self.workers.get(worker.0 as usize).map(|worker| worker.server)
+    }
+
+    /// Servers with an idle worker.
+    pub(super) fn idle(&self) -> &Bits {
+        &self.idle
+    }
+
+    /// Servers with a worker that is connected or being connected.
+    pub(super) fn reachable(&self) -> &Bits {
+        &self.reachable
+    }
+
+    /// The idle worker of this server that became so last.
+    pub(super) fn idle_worker(&self, server: ServerId) -> Option<WorkerId> {
+        self.servers
+            .get(server.0 as usize)
+            .filter(|server| server.last_idle != NONE)
+            .map(|server| WorkerId(server.last_idle))
+    }
+
+    pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
+        self.state(worker) == Some(State::Idle)
+    }
+
+    pub(super) fn is_serving(&self, worker: WorkerId) -> bool {
+        matches!(self.state(worker), Some(State::Serving { .. }))
+    }
+
+    /// Who serves the job of this number.
+    pub(super) fn serving(&self, id: u64) -> Option<WorkerId> {
+        let mut start = 0;
+        while let Some(found) = self.jobs.get(start..)?.iter().position(|job| *job == id) {
+            let worker = WorkerId((start + found) as u32);
+            if self.is_serving(worker) {
+                return Some(worker);
+            }
+            start += found + 1;
+        }
+        None
+    }
+
+    /// Jobs being served.
+    pub(super) fn serving_count(&self) -> usize {
+        self.serving
+    }
+
+    /// Workers whose connection is up.
+    pub(super) fn up_count(&self) -> usize {
+        self.up
+    }
+
+    /// Workers in all.
+    pub(super) fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Notes the state of a connection. Who is not up is not idle. `true` if the server could be reached so far and no longer can.
+    pub(super) fn set_link(&mut self, worker: WorkerId, link: Link) -> bool {
+        let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
+            return false;
+        };
+        let old = std::mem::replace(&mut entry.link, link);
+        if old == link {
+            return false;
+        }
+        let id = entry.server;
+        self.up += usize::from(link == Link::Up);
+        self.up -= usize::from(old == Link::Up);
+        if self.is_idle(worker) {
+            self.leave_idle(worker, State::Away);
+        }
+        let server = &mut self.servers[id.0 as usize];
+        server.reachable += usize::from(link != Link::Unreachable);
+        server.reachable -= usize::from(old != Link::Unreachable);
+        if server.reachable > 0 {
+            self.reachable.insert(id.0);
+            return false;
+        }
+        self.reachable.remove(id.0);
+        old != Link::Unreachable
+    }
+
+    /// A worker waits for a job from now on.
+    pub(super) fn rest(&mut self, worker: WorkerId) {
+        let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
+            return;
+        };
+        if entry.state != State::Away || entry.link != Link::Up {
+            return;
+        }
+        let server = &mut self.servers[entry.server.0 as usize];
+        let older = std::mem::replace(&mut server.last_idle, worker.0);
+        (entry.state, entry.newer, entry.older) = (State::Idle, NONE, older);
+        self.idle.insert(entry.server.0);
+        if older != NONE {
+            self.workers[older as usize].newer = worker.0;
+        }
+    }
+
+    /// A worker has this job from now on.
+    pub(super) fn start(&mut self, worker: WorkerId, id: u64, retry: bool) {
+        match self.state(worker) {
+            None | Some(State::Serving { .. }) => return,
+            Some(State::Idle) => self.leave_idle(worker, State::Serving { retry }),
+            Some(State::Away) => self.workers[worker.0 as usize].state = State::Serving { retry },
+        }
+        self.jobs[worker.0 as usize] = id;
+        self.serving += 1;
+    }
+
+    /// A worker's job is over. `Some(true)` if it had one that counts against the retry budget.
+    pub(super) fn end(&mut self, worker: WorkerId) -> Option<bool> {
+        let Some(State::Serving { retry }) = self.state(worker) else {
+            return None;
+        };
+        self.workers[worker.0 as usize].state = State::Away;
+        self.jobs[worker.0 as usize] = NO_JOB;
+        self.serving -= 1;
+        Some(retry)
+    }
+
+    fn state(&self, worker: WorkerId) -> Option<State> {
+        self.workers.get(worker.0 as usize).map(|worker| worker.state)
+    }
+
+    fn leave_idle(&mut self, worker: WorkerId, state: State) {
+        let entry = &mut self.workers[worker.0 as usize];
+        entry.state = state;
+        let (id, newer, older) = (entry.server, entry.newer, entry.older);
+        match newer {
+            NONE => self.servers[id.0 as usize].last_idle = older,
+            newer => self.workers[newer as usize].older = older,
+        }
+        if older != NONE {
+            self.workers[older as usize].newer = newer;
+        }
+        if self.servers[id.0 as usize].last_idle == NONE {
+            self.idle.remove(id.0);
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! The dispatcher, case by case.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// A dispatcher with a clock and servers whose workers are all up.
+struct Bench {
+    dispatcher: Dispatcher<u64>,
+    start: Instant,
+    now: Instant,
+}
+
+const LATE: Settings = Settings {
+    early_binding: false,
+    queue_limit: 8,
+    wait_for_server: false,
+    retry_floor: 10,
+    retry_share: 0.2,
+};
+
+const EARLY: Settings = Settings {
+    early_binding: true,
+    ..LATE
+};
+
+impl Bench {
+    fn new(settings: Settings, capacities: &[usize]) -> Self {
+        let now = Instant::now();
+        let mut bench = Self {
+            dispatcher: Dispatcher::new(settings),
+            start: now,
+            now,
+        };
+        for capacity in capacities {
+            bench.dispatcher.apply(Change::AddServer { capacity: *capacity }, now);
+        }
+        for worker in 0..capacities.iter().sum::<usize>() {
+            bench.up(worker as u32);
+        }
+        bench
+    }
+
+    fn at(&self, seconds: u64) -> Instant {
+        self.start + Duration::from_secs(seconds)
+    }
+
+    fn ticket(&self, id: u64) -> Ticket {
+        Ticket {
+            id,
+            bucket: BucketId(0),
+            deadline: self.at(30),
+            avoid: None,
+        }
+    }
+
+    fn avoiding(&self, id: u64, server: u32) -> Ticket {
+        Ticket {
+            avoid: Some(ServerId(server)),
+            ..self.ticket(id)
+        }
+    }
+
+    fn offer(&mut self, id: u64) -> Offer<u64> {
+        self.dispatcher.offer(id, self.ticket(id), self.now)
+    }
+
+    fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: Link) -> Handout<u64> {
+        self.dispatcher.next(WorkerId(worker), verdict, link, self.now)
+    }
+
+    fn up(&mut self, worker: u32) -> Handout<u64> {
+        self.next(worker, Verdict::None, Link::Up)
+    }
+
+    fn done(&mut self, worker: u32) -> Handout<u64> {
+        self.next(worker, Verdict::Done, Link::Up)
+    }
+
+    fn retry(&mut self, worker: u32, ticket: Ticket, link: Link) -> Handout<u64> {
+        self.next(
+            worker,
+            Verdict::Retry {
+                job: ticket.id,
+                ticket,
+                free: false,
+            },
+            link,
+        )
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        let Counts { queued, serving, .. } = self.dispatcher.counts();
+        (queued, serving)
+    }
+}
+
+fn assigned(worker: u32, id: u64) -> Offer<u64> {
+    Offer::Assigned(WorkerId(worker), id)
+}
+
+fn next(id: u64) -> Handout<u64> {
+    Handout {
+        next: Some(id),
+        ..Handout::default()
+    }
+}
+
+fn refused(refusal: Refusal, id: u64) -> Handout<u64> {
+    Handout {
+        refused: vec![(refusal, id)],
+        ..Handout::default()
+    }
+}
+
+fn woken(worker: u32, id: u64) -> Handout<u64> {
+    Handout {
+        assigned: vec![(WorkerId(worker), id)],
+        ..Handout::default()
+    }
+}
+
+#[test]
+fn offers_go_round_the_servers() {
+    let mut bench = Bench::new(LATE, &[2, 2, 2]);
+    // Of each server the worker that became idle last.
+    let workers = [1, 3, 5, 0, 2, 4];
+    for (id, worker) in (1..).zip(workers) {
+        assert_eq!(bench.offer(id), assigned(worker, id));
+    }
+    assert_eq!(bench.offer(7), Offer::Queued);
+}
+
+#[test]
+fn the_round_passes_over_a_busy_server_and_does_not_lose_its_place() {
+    let mut bench = Bench::new(LATE, &[1, 1, 1]);
+    assert_eq!(bench.offer(1), assigned(0, 1));
+    assert_eq!(bench.offer(2), assigned(1, 2));
+    assert_eq!(bench.done(0), Handout::default());
+    assert_eq!(bench.offer(3), assigned(2, 3));
+    assert_eq!(bench.done(2), Handout::default());
+    assert_eq!(bench.offer(4), assigned(0, 4));
+    assert_eq!(bench.offer(5), assigned(2, 5));
+}
+
+#[test]
+fn the_warmest_worker_of_a_server_is_used() {
+    let mut bench = Bench::new(LATE, &[3]);
+    for id in 1..=3 {
+        bench.offer(id);
+    }
+    for worker in [2, 0, 1] {
+        bench.done(worker);
+    }
+    // Looking after an idle connection changes nothing.
+    bench.up(2);
+    assert_eq!(bench.offer(4), assigned(1, 4));
+    assert!(bench.dispatcher.retire(WorkerId(0), Link::Connecting));
+    assert_eq!(bench.offer(5), assigned(2, 5));
+    assert_eq!(bench.offer(6), Offer::Queued);
+}
+
+#[test]
+fn waiting_jobs_are_served_in_order() {
+    let mut bench = Bench::new(LATE, &[1, 1]);
+    for id in 1..=5 {
+        bench.offer(id);
+    }
+    assert_eq!(bench.counts(), (3, 2));
+    assert_eq!(bench.done(1), next(3));
+    assert_eq!(bench.done(0), next(4));
+    assert_eq!(bench.done(0), next(5));
+    assert_eq!(bench.done(0), Handout::default());
+    assert_eq!(bench.counts(), (0, 1));
+}
+
+#[test]
+fn the_queue_has_a_limit() {
+    let mut bench = Bench::new(Settings { queue_limit: 1, ..LATE }, &[1]);
+    assert_eq!(bench.offer(1), assigned(0, 1));
+    assert_eq!(bench.offer(2), Offer::Queued);
+    assert_eq!(bench.offer(3), Offer::Refused(Refusal::QueueFull, 3));
+    let mut bench = Bench::new(Settings { queue_limit: 0, ..LATE }, &[1]);
+    assert_eq!(bench.offer(1), assigned(0, 1));
+    assert_eq!(bench.offer(2), Offer::Refused(Refusal::QueueFull, 2));
+}
+
+#[test]
+fn without_a_reachable_server_jobs_are_refused_or_wait() {
+    for settings in [LATE, EARLY] {
+        let mut bench = Bench::new(settings, &[]);
+        assert_eq!(bench.offer(1), Offer::Refused(Refusal::NoServer, 1));
+        bench.dispatcher.apply(Change::AddServer { capacity: 1 }, bench.now);
+        // Being connected is as good as reachable.
+        assert_eq!(bench.offer(2), Offer::Queued);
+        assert_eq!(
+            bench.next(0, Verdict::None, Link::Unreachable),
+            refused(Refusal::NoServer, 2)
+        );
+        assert_eq!(bench.offer(3), Offer::Refused(Refusal::NoServer, 3));
+
+        let mut bench = Bench::new(
+            Settings {
+                wait_for_server: true,
+                ..settings
+            },
+            &[],
+        );
+        assert_eq!(bench.offer(1), Offer::Queued);
+        bench.dispatcher.apply(Change::AddServer { capacity: 2 }, bench.now);
+        bench.next(0, Verdict::None, Link::Unreachable);
+        bench.next(1, Verdict::None, Link::Unreachable);
+        assert_eq!(bench.offer(2), Offer::Queued);
+        assert_eq!(bench.up(1), next(1));
+        assert_eq!(bench.up(0), next(2));
+    }
+}
+
+#[test]
+fn a_retry_goes_to_another_server_at_once() {
+    for settings in [LATE, EARLY] {
+        let mut bench = Bench::new(settings, &[1, 1]);
+        assert_eq!(bench.offer(1), assigned(0, 1));
+        let ticket = bench.avoiding(1, 0);
+        assert_eq!(bench.retry(0, ticket, Link::Up), woken(1, 1));
+        assert_eq!(bench.counts(), (0, 1));
+        assert_eq!(bench.dispatcher.cancel(1), Cancelled::Serving(WorkerId(1)));
+    }
+}
+
+#[test]
+fn a_retry_waits_at_the_head_for_another_server() {
+    for settings in [LATE, EARLY] {
+        let mut bench = Bench::new(settings, &[1, 1]);
+        for id in 1..=4 {
+            bench.offer(id);
+        }
+        let ticket = bench.avoiding(1, 0);
+        // Not for its own worker, who takes the one behind it.
+        assert_eq!(bench.retry(0, ticket, Link::Up), next(3));
+        assert_eq!(bench.done(1), next(1));
+        assert_eq!(bench.done(1), next(4));
+    }
+}
+
+#[test]
+fn a_retry_may_go_back_to_the_only_server() {
+    for settings in [LATE, EARLY] {
+        let mut bench = Bench::new(settings, &[1, 1]);
+        assert!(bench.dispatcher.retire(WorkerId(1), Link::Unreachable));
+        assert_eq!(bench.offer(1), assigned(0, 1));
+        assert_eq!(bench.offer(2), Offer::Queued);
+        let ticket = bench.avoiding(1, 0);
+        assert_eq!(bench.retry(0, ticket, Link::Up), next(1));
+        assert_eq!(bench.done(0), next(2));
+    }
+}
+
+#[test]
+fn losing_the_other_server_lifts_avoidance() {
+    let mut bench = Bench::new(LATE, &[2, 1]);
+    assert_eq!(bench.offer(1), assigned(1, 1));
+    assert_eq!(bench.offer(2), assigned(2, 2));
+    let ticket = bench.avoiding(1, 0);
+    assert_eq!(bench.retry(1, ticket, Link::Up), Handout::default());
+    assert_eq!(bench.counts(), (1, 1));
+    // Worker 1 became idle last.
+    assert_eq!(bench.next(2, Verdict::Done, Link::Unreachable), woken(1, 1));
+}
+
+#[test]
+fn an_idle_worker_skips_everything_that_avoids_its_server() {
+    let mut bench = Bench::new(LATE, &[1, 1, 1]);
+    for id in 1..=3 {
+        bench.offer(id);
+    }
+    for id in 4..=6 {
+        let ticket = bench.avoiding(id, 0);
+        assert_eq!(bench.dispatcher.offer(id, ticket, bench.now), Offer::Queued);
+    }
+    let ticket = bench.avoiding(7, 1);
+    assert_eq!(bench.dispatcher.offer(7, ticket, bench.now), Offer::Queued);
+    assert_eq!(bench.offer(8), Offer::Queued);
+    assert_eq!(bench.done(0), next(7));
+    assert_eq!(bench.done(1), next(4));
+    assert_eq!(bench.done(0), next(8));
+    assert_eq!(bench.done(0), Handout::default());
+    assert_eq!(bench.done(2), next(5));
+}
+
+#[test]
+fn early_binding_waits_for_its_own_server() {
+    let mut bench = Bench::new(EARLY, &[1, 1]);
+    for id in 1..=6 {
+        bench.offer(id);
+    }
+    assert_eq!(bench.done(0), next(3));
+    assert_eq!(bench.done(0), next(5));
+    assert_eq!(bench.done(0), Handout::default());
+    // Its turn is the first server's, which is idle; then the second's, which is not.
+    assert_eq!(bench.offer(7), assigned(0, 7));
+    bench.done(0);
+    assert_eq!(bench.offer(8), Offer::Queued);
+    assert_eq!(bench.done(1), next(4));
+    assert_eq!(bench.done(1), next(6));
+    assert_eq!(bench.done(1), next(8));
+}
+
+#[test]
+fn losing_a_server_opens_what_was_bound_to_it() {
+    let mut bench = Bench::new(EARLY, &[1, 2]);
+    for id in 1..=7 {
+        bench.offer(id);
+    }
+    // 3, 5 and 7 wait for the first server, 6 for the second.
+    assert_eq!(bench.counts(), (4, 3));
+    assert_eq!(bench.done(1), next(6));
+    assert_eq!(bench.done(2), Handout::default());
+    assert_eq!(bench.next(0, Verdict::Done, Link::Unreachable), woken(2, 3));
+    assert_eq!(bench.done(1), next(5));
+    assert_eq!(bench.done(1), next(7));
+}
+
+#[test]
+fn the_retry_budget_has_a_floor_and_a_share() {
+    let mut bench = Bench::new(
+        Settings {
+            retry_floor: 1,
+            retry_share: 0.5,
+            queue_limit: 100,
+            ..LATE
+        },
+        &[1],
+    );
+    bench.offer(1);
+    bench.offer(2);
+    let ticket = bench.ticket(1);
+    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
+    assert_eq!(bench.up(0), next(1));
+    // Its own earlier retry is over, and with it nothing else counts.
+    assert_eq!(bench.retry(0, ticket, Link::Up), next(1));
+    let other = bench.ticket(2);
+    let free = Verdict::Retry {
+        job: 1,
+        ticket,
+        free: true,
+    };
+    assert_eq!(bench.next(0, free, Link::Up), next(1));
+    assert_eq!(
+        bench.dispatcher.next(WorkerId(0), Verdict::Done, Link::Up, bench.now),
+        next(2)
+    );
+    assert_eq!(bench.retry(0, other, Link::Connecting), Handout::default());
+    bench.offer(3);
+    bench.offer(4);
+    assert_eq!(bench.dispatcher.cancel(2), Cancelled::Queued(2));
+    assert_eq!(bench.up(0), next(3));
+    assert_eq!(bench.counts(), (1, 1));
+}
+
+#[test]
+fn retries_beyond_the_budget_are_refused() {
+    let mut bench = Bench::new(
+        Settings {
+            retry_floor: 1,
+            retry_share: 0.0,
+            ..LATE
+        },
+        &[1, 1],
+    );
+    bench.offer(1);
+    bench.offer(2);
+    let ticket = bench.ticket(1);
+    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
+    let ticket = bench.ticket(2);
+    assert_eq!(
+        bench.retry(1, ticket, Link::Connecting),
+        refused(Refusal::RetryBudget, 2)
+    );
+    assert_eq!(bench.counts(), (1, 0));
+}
+
+#[test]
+fn the_queue_limit_does_not_hold_for_retries() {
+    let mut bench = Bench::new(Settings { queue_limit: 0, ..LATE }, &[1]);
+    bench.offer(1);
+    let ticket = bench.ticket(1);
+    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
+    assert_eq!(bench.counts(), (1, 0));
+}
+
+#[test]
+fn jobs_wait_until_their_deadline_and_no_longer() {
+    let mut bench = Bench::new(LATE, &[1]);
+    bench.offer(1);
+    let soon = Ticket {
+        deadline: bench.at(5),
+        ..bench.ticket(2)
+    };
+    let sooner = Ticket {
+        deadline: bench.at(3),
+        ..bench.ticket(3)
+    };
+    bench.dispatcher.offer(2, soon, bench.now);
+    bench.dispatcher.offer(3, sooner, bench.now);
+    bench.offer(4);
+    assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(3)));
+    assert_eq!(bench.dispatcher.expire(bench.at(2)), Vec::<u64>::new());
+    assert_eq!(bench.dispatcher.expire(bench.at(3)), vec![3]);
+    assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(5)));
+    bench.now = bench.at(6);
+    let handout = bench.done(0);
+    assert_eq!(
+        handout,
+        Handout {
+            next: Some(4),
+            refused: vec![(Refusal::QueueTimeout, 2)],
+            ..Handout::default()
+        }
+    );
+    assert_eq!(bench.dispatcher.next_deadline(), None);
+    // Neither a retry nor an offer gets past its deadline.
+    bench.now = bench.at(30);
+    let ticket = bench.ticket(4);
+    assert_eq!(bench.retry(0, ticket, Link::Up), refused(Refusal::QueueTimeout, 4));
+    assert_eq!(bench.offer(5), Offer::Refused(Refusal::QueueTimeout, 5));
+    assert_eq!(bench.counts(), (0, 0));
+}
+
+#[test]
+fn a_job_assigned_meanwhile_is_not_lost() {
+    let mut bench = Bench::new(LATE, &[1]);
+    assert_eq!(bench.offer(1), assigned(0, 1));
+    assert_eq!(bench.up(0), Handout::default());
+    assert!(!bench.dispatcher.retire(WorkerId(0), Link::Connecting));
+    assert_eq!(bench.offer(2), Offer::Queued);
+    assert_eq!(bench.up(0), Handout::default());
+    assert_eq!(bench.counts(), (1, 1));
+    assert_eq!(bench.done(0), next(2));
+}
+
+#[test]
+fn clients_leave() {
+    let mut bench = Bench::new(LATE, &[1]);
+    for id in 1..=4 {
+        bench.offer(id);
+    }
+    assert_eq!(bench.dispatcher.cancel(3), Cancelled::Queued(3));
+    assert_eq!(bench.dispatcher.cancel(3), Cancelled::Unknown);
+    assert_eq!(bench.dispatcher.cancel(1), Cancelled::Serving(WorkerId(0)));
+    assert_eq!(bench.done(0), next(2));
+    assert_eq!(bench.dispatcher.cancel(1), Cancelled::Unknown);
+    assert_eq!(bench.done(0), next(4));
+    assert_eq!(bench.done(0), Handout::default());
+    assert_eq!(bench.dispatcher.cancel(u64::MAX), Cancelled::Unknown);
+}
+
+#[test]
+fn closing_ends_what_waits_and_leaves_what_is_served() {
+    let mut bench = Bench::new(LATE, &[1]);
+    bench.offer(1);
+    bench.offer(2);
+    assert_eq!(
+        bench.dispatcher.apply(Change::Close, bench.now),
+        refused(Refusal::Closed, 2)
+    );
+    assert_eq!(bench.offer(3), Offer::Refused(Refusal::Closed, 3));
+    let ticket = bench.ticket(1);
+    assert_eq!(bench.retry(0, ticket, Link::Up), refused(Refusal::Closed, 1));
+    assert_eq!(bench.counts(), (0, 0));
+}
+
+#[test]
+fn counts_tell_workers_that_are_up() {
+    let mut bench = Bench::new(LATE, &[2, 1]);
+    bench.offer(1);
+    assert!(bench.dispatcher.retire(WorkerId(2), Link::Unreachable));
+    assert_eq!(
+        bench.dispatcher.counts(),
+        Counts {
+            queued: 0,
+            serving: 1,
+            up: 2,
+            workers: 3
+        }
+    );
+}
+
+#[test]
+fn unknown_workers_and_servers_do_no_harm() {
+    let mut bench = Bench::new(LATE, &[1]);
+    let ticket = bench.avoiding(1, 77);
+    assert_eq!(bench.retry(9, ticket, Link::Up), refused(Refusal::Closed, 1));
+    assert!(bench.dispatcher.retire(WorkerId(9), Link::Connecting));
+    assert_eq!(bench.dispatcher.offer(1, ticket, bench.now), assigned(0, 1));
+    assert_eq!(
+        bench.dispatcher.offer(2, bench.avoiding(2, 77), bench.now),
+        Offer::Queued
+    );
+    assert_eq!(bench.done(0), next(2));
+}
