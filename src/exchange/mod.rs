@@ -1,1 +1,245 @@
-//! To come.
+//! One request and its response, the client's side that the response goes out on, and what both share.
+
+mod answer;
+mod client;
+mod courier;
+mod hub;
+mod outbox;
+mod registry;
+mod spool;
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use answer::Answer;
+pub use client::{Client, Fed, Left, Sent, TlsError};
+pub use courier::Couriers;
+pub use hub::{Hub, HubSettings, Permit};
+pub use registry::Registry;
+pub use spool::{Body, Piece, Spool};
+
+use crate::fault::Fault;
+use crate::http::{Method, RequestHead, Version};
+use crate::observe::access::{Captured, Record};
+use crate::plan::Listener;
+
+/// A request head of this size is kept room for between requests; more is given back.
+const KEPT_HEAD: usize = 4096;
+
+/// One request on its way. It has one holder at a time, and who holds it at its end logs it: so each is logged once.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The client's writing side.
+    pub client: Arc<Client>,
+    /// Apart from the client, so that it can be kept for another request without keeping the client's descriptor.
+    state: Box<State>,
+}
+
+/// What is known of an exchange.
+#[derive(Debug)]
+pub struct State {
+    /// Its number, of no other exchange of this process.
+    pub id: u64,
+    /// Place of its cluster in the plan, once it is routed.
+    pub cluster: Option<usize>,
+    /// What of the request still matters once its head is written.
+    pub request: RequestFacts,
+    /// The head for the server, written anew.
+    pub head: Vec<u8>,
+    /// The body, whole.
+    pub body: Body,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Moments of its life.
+    pub times: Times,
+    /// Server of the last attempt, for the log.
+    pub server: Option<Arc<str>>,
+    /// Name of its cluster, for the log.
+    pub cluster_name: Option<Arc<str>>,
+    /// Why it did not end well, or why its last attempt did not.
+    pub fault: Option<Fault>,
+    /// Status of the response head given to the client; 0 until there is one.
+    pub status: u16,
+    /// Bytes given to the client's side.
+    pub bytes: u64,
+    /// For the access log.
+    pub captured: Captured,
+    /// Its place among the requests at once.
+    pub permit: Option<Permit>,
+}
+
+/// What of a request still matters once its head is written anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestFacts {
+    /// The method.
+    pub method: Method,
+    /// The client's version.
+    pub version: Version,
+    /// The client wants to keep the connection.
+    pub keep_alive: bool,
+    /// The client accepts trailers.
+    pub te_trailers: bool,
+}
+
+impl RequestFacts {
+    /// Of this head.
+    pub fn of(head: &RequestHead) -> Self {
+        Self {
+            method: head.method,
+            version: head.version,
+            keep_alive: head.keep_alive,
+            te_trailers: head.te_trailers,
+        }
+    }
+}
+
+/// Moments of an exchange's life.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The request's first byte was there.
+    pub began: Instant,
+    /// It was offered to the dispatcher (the last time).
+    pub offered: Option<Instant>,
+    /// A worker took it (the last time).
+    pub taken: Option<Instant>,
+    /// Waited in the queue, all attempts together.
+    pub queued: Duration,
+    /// Waited for a connection.
+    pub connect: Option<Duration>,
+    /// The response's first byte came.
+    pub first_byte: Option<Instant>,
+}
+
+impl Times {
+    /// Of an exchange that begins now.
+    pub fn starting(now: Instant) -> Self {
+        Self { began: now, offered: None, taken: None, queued: Duration::ZERO, connect: None, first_byte: None }
+    }
+}
+
+impl Exchange {
+    /// An exchange that begins now.
+    pub fn begin(client: &Arc<Client>, now: Instant) -> Self {
+        let hub = client.hub();
+        let mut state = hub.spare().unwrap_or_else(|| Box::new(State::new(now)));
+        state.id = hub.next_id();
+        state.times = Times::starting(now);
+        Self { client: Arc::clone(client), state }
+    }
+
+    /// Ends it: counts and logs it, and keeps what can be used again.
+    pub fn complete(self) {
+        let fault = self.fault;
+        let hub = self.client.hub();
+        hub.counters.requests.add(1);
+        hub.counters.bytes_out.add(self.bytes);
+        hub.counters.retries.add(u64::from(self.attempts.saturating_sub(1)));
+        if let Some(fault) = fault {
+            hub.counters.fault(fault);
+        }
+        if let Some(access) = &hub.access {
+            access.write(&self.record(self.client.listener(), fault), &hub.counters);
+        }
+        let Self { client, mut state } = self;
+        state.clear();
+        client.hub().keep(state);
+    }
+
+    fn record<'a>(&'a self, listener: &'a Listener, fault: Option<Fault>) -> Record<'a> {
+        let status = match (self.status, fault) {
+            (0, Some(fault)) => fault.status(),
+            (status, _) => status,
+        };
+        let since = |earlier: Option<Instant>, later: Option<Instant>| Some(later?.saturating_duration_since(earlier?));
+        Record {
+            client: self.client.peer().map(|peer| peer.ip()),
+            request: &self.captured,
+            status,
+            bytes: self.bytes,
+            listener: &listener.name,
+            cluster: self.cluster_name.as_deref().unwrap_or("-"),
+            server: self.server.as_deref().unwrap_or("-"),
+            queue: self.times.offered.map(|_| self.times.queued),
+            connect: self.times.connect,
+            first_byte: since(self.times.taken, self.times.first_byte),
+            total: self.times.began.elapsed(),
+            retries: self.attempts.saturating_sub(1),
+            flags: fault.map_or("--", Fault::flags),
+            reason: fault.map_or("", Fault::text),
+        }
+    }
+}
+
+impl Deref for Exchange {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Exchange {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl State {
+    fn new(now: Instant) -> Self {
+        Self {
+            id: 0,
+            cluster: None,
+            request: RequestFacts::default(),
+            head: Vec::new(),
+            body: Body::default(),
+            attempts: 0,
+            times: Times::starting(now),
+            server: None,
+            cluster_name: None,
+            fault: None,
+            status: 0,
+            bytes: 0,
+            captured: Captured::default(),
+            permit: None,
+        }
+    }
+
+    /// Forgets everything but the room that was made.
+    fn clear(&mut self) {
+        self.cluster = None;
+        self.request = RequestFacts::default();
+        self.head.clear();
+        self.head.shrink_to(KEPT_HEAD);
+        self.body = Body::default();
+        self.attempts = 0;
+        self.server = None;
+        self.cluster_name = None;
+        self.fault = None;
+        self.status = 0;
+        self.bytes = 0;
+        self.captured.clear();
+        self.permit = None;
+    }
+}
+
+/// What the reading side needs of the rest: where a request goes, and getting it there.
+pub trait Service: Send + Sync + 'static {
+    /// Decides by the head alone, before a body is read or `100 Continue` sent.
+    fn admit(&self, client: &Client, buffer: &[u8], head: &RequestHead) -> Admission;
+
+    /// A whole request. From here on its client's writing side is the service's.
+    fn submit(&self, exchange: Exchange);
+
+    /// The client of this exchange has left before a response began.
+    fn cancel(&self, cluster: usize, id: u64);
+}
+
+/// What becomes of a request, by its head.
+#[derive(Debug)]
+pub enum Admission {
+    /// It is answered here.
+    Answer(Answer),
+    /// It goes to this cluster.
+    Cluster(usize),
+}

@@ -1,0 +1,100 @@
+//! Responses that are made here: short, plain, and with the reason.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use crate::fault::Fault;
+use crate::plan::ErrorPage;
+use crate::proto::h1::Persistence;
+
+/// A response that is made here.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Why, if it is about a failure.
+    pub fault: Option<Fault>,
+    /// `Location`, where there is one.
+    pub location: Option<Vec<u8>>,
+    text: Cow<'static, str>,
+}
+
+impl Answer {
+    /// Tells a failure.
+    pub fn fault(fault: Fault) -> Self {
+        Self { status: fault.status(), fault: Some(fault), location: None, text: Cow::Borrowed(fault.text()) }
+    }
+
+    /// The balancer is well, or about to stop.
+    pub fn health(draining: bool) -> Self {
+        let (status, text) = if draining { (503, "draining") } else { (200, "ok") };
+        Self { status, fault: None, location: None, text: Cow::Borrowed(text) }
+    }
+
+    /// Go there instead, with the same method.
+    pub fn redirect(location: Vec<u8>) -> Self {
+        Self { status: 308, fault: None, location: Some(location), text: Cow::Borrowed("this is served over https") }
+    }
+
+    /// Writes it out. A page of the operator's own takes the place of the text. `head_only` for HEAD.
+    pub fn render(&self, out: &mut Vec<u8>, pages: &[ErrorPage], head_only: bool, persistence: Persistence, date: &[u8]) {
+        let reason = reason_phrase(self.status);
+        let page = pages.iter().find(|page| page.status == self.status && self.fault.is_some());
+        let text;
+        let (content_type, body): (&str, &[u8]) = match page {
+            Some(page) => (&page.content_type, &page.body),
+            None => {
+                text = format!("{} {reason}: {}\n", self.status, self.text);
+                ("text/plain; charset=utf-8", text.as_bytes())
+            }
+        };
+        let length = body.len();
+        let _a_vec_takes_all = write!(
+            out,
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n",
+            self.status,
+        );
+        let mut field = |name: &[u8], value: &[u8]| {
+            out.extend_from_slice(name);
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        };
+        field(b"Date: ", date);
+        if let Some(location) = &self.location {
+            field(b"Location: ", location);
+        }
+        if self.status == 503 {
+            field(b"Retry-After: ", b"1");
+        }
+        match persistence {
+            Persistence::Close => field(b"Connection: ", b"close"),
+            Persistence::KeepAlive => field(b"Connection: ", b"keep-alive"),
+            Persistence::Silent => {}
+        }
+        out.extend_from_slice(b"\r\n");
+        if !head_only {
+            out.extend_from_slice(body);
+        }
+    }
+}
+
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

@@ -1,0 +1,612 @@
+//! A client's connection as both sides use it: its session reads, and whoever's turn it is writes.
+//!
+//! One lock (`reply`) orders everything that goes out: the turn, TLS, the outbox. TLS is in it because reading may have to write
+//! (key updates, alerts) and both must keep one order; with one lock there is no order of locks to get wrong. Nothing blocks under it:
+//! sending takes only what the socket has room for, the rest goes to the outbox.
+//!
+//! One exchange is open at a time. It may be written to until its last bytes are handed in, which closes it *before* they are
+//! sent, so that the client's next request never finds it open.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rustls::ServerConnection;
+
+use crate::fault::Fault;
+use crate::net::Stream;
+use crate::plan::Listener;
+
+use super::outbox::{Outbox, Taken};
+use super::{Exchange, Hub};
+
+/// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Client {
+    hub: Arc<Hub>,
+    stream: Stream,
+    listener: Arc<Listener>,
+    peer: Option<SocketAddr>,
+    is_tls: bool,
+    reply: Mutex<Reply>,
+    turned: Condvar,
+    /// Since when it is idle, in milliseconds of uptime; 0 while it is not.
+    idle_at: AtomicU64,
+    /// When to stop waiting for its end, in milliseconds of uptime; 0 is never.
+    linger_until: AtomicU64,
+    /// It is to end after what it has sent, whatever else it says.
+    dismissed: AtomicBool,
+    /// It makes least of the spool and is to be cut.
+    condemned: AtomicBool,
+    /// Since when a courier delivers to it, in milliseconds of uptime; 0 while none does.
+    courier_since: AtomicU64,
+    /// Bytes that this courier has delivered.
+    courier_sent: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Reply {
+    tls: Option<Box<ServerConnection>>,
+    outbox: Outbox,
+    /// A courier delivers: nobody else touches the socket's writing side.
+    courier: bool,
+    open: Option<Open>,
+    end: End,
+    /// The session waits for its turn.
+    awaited: bool,
+    idle_since: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    id: u64,
+    /// The final head has gone out.
+    writing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    /// Nothing more comes; the writing side ends once the outbox is empty.
+    Closing,
+    /// Cut.
+    Dead(Fault),
+}
+
+/// What became of bytes given to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// They are with the kernel.
+    All,
+    /// The client is gone.
+    Gone(Fault),
+    /// So many bytes are not with the kernel yet, in memory or in the spool.
+    Pending(u64),
+}
+
+/// What a client's end means for the exchange that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It is called off, and has to be cancelled where it is.
+    Cancel(u64),
+    /// There is none, or it is being answered already: its last byte decides.
+    Nothing,
+}
+
+/// What came out of ciphertext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// The client has said that it sends no more.
+    Ended,
+    /// Nothing without more ciphertext.
+    More,
+    /// So many bytes of plaintext.
+    Plain(usize),
+}
+
+/// TLS failed; the alert is on its way.
+#[derive(Debug)]
+pub struct TlsError(pub rustls::Error);
+
+impl Client {
+    /// A client that has just come in.
+    pub fn new(
+        hub: &Arc<Hub>,
+        stream: Stream,
+        listener: Arc<Listener>,
+        peer: Option<SocketAddr>,
+        tls: Option<Box<ServerConnection>>,
+        now: Instant,
+    ) -> Arc<Self> {
+        let is_tls = tls.is_some();
+        let reply = Reply {
+            tls,
+            outbox: Outbox::default(),
+            courier: false,
+            open: None,
+            end: End::Open,
+            awaited: false,
+            idle_since: now,
+        };
+        let client = Arc::new(Self {
+            hub: Arc::clone(hub),
+            stream,
+            listener,
+            peer,
+            is_tls,
+            reply: Mutex::new(reply),
+            turned: Condvar::new(),
+            idle_at: AtomicU64::new(0),
+            linger_until: AtomicU64::new(0),
+            dismissed: AtomicBool::new(false),
+            condemned: AtomicBool::new(false),
+            courier_since: AtomicU64::new(0),
+            courier_sent: AtomicU64::new(0),
+        });
+        hub.clients.add(&client);
+        client
+    }
+
+    /// What all share.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The connection, for its reading side.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Where it came in.
+    pub fn listener(&self) -> &Arc<Listener> {
+        &self.listener
+    }
+
+    /// Its address; `None` on a Unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// It came over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// It is to end after what it has sent: responses say `Connection: close`.
+    pub fn must_close(&self) -> bool {
+        self.hub.is_draining() || self.is_dismissed()
+    }
+
+    /// It was told to end by [`Self::dismiss`].
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Relaxed)
+    }
+
+    /// Ends it after what it has sent: its session sees an end of input.
+    pub fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Relaxed);
+        self.stream.shutdown(Shutdown::Read);
+    }
+
+    // === The turn
+
+    /// Opens this exchange, if none is open.
+    pub fn open(&self, id: u64) -> bool {
+        let mut reply = self.reply.lock();
+        if reply.open.is_some() {
+            return false;
+        }
+        reply.open = Some(Open { id, writing: false });
+        self.idle_at.store(0, Ordering::Relaxed);
+        true
+    }
+
+    /// Waits until no exchange is open, at most this long. `false` if one still is.
+    pub fn wait_turn(&self, patience: Duration) -> bool {
+        let mut reply = self.reply.lock();
+        if reply.open.is_some() {
+            reply.awaited = true;
+            self.turned.wait_for(&mut reply, patience);
+            reply.awaited = false;
+        }
+        reply.open.is_none()
+    }
+
+    /// Since when it is idle; `None` while an exchange is open or something is still being delivered.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let reply = self.reply.lock();
+        (reply.open.is_none() && reply.outbox.unsent() == 0).then_some(reply.idle_since)
+    }
+
+    /// Notes for [`super::Registry::evict_idle`] that the session waits for a request.
+    pub fn note_idle(&self, now: Instant) {
+        self.idle_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+    }
+
+    /// Its writing side has ended or will as soon as everything is delivered.
+    pub fn is_closing(&self) -> bool {
+        self.reply.lock().end != End::Open
+    }
+
+    /// The client ended its sending side, or (`reset`) the connection broke.
+    pub fn leave(&self, reset: bool) -> Left {
+        let mut reply = self.reply.lock();
+        match reply.open {
+            Some(Open { id, writing: false }) => {
+                self.die(&mut reply, Fault::ClientGoneHead);
+                Left::Cancel(id)
+            }
+            Some(_) | None => {
+                if reset {
+                    self.die(&mut reply, Fault::ClientGoneData);
+                }
+                Left::Nothing
+            }
+        }
+    }
+
+    // === Writing
+
+    /// An interim response or `100 Continue`: no turning point.
+    pub fn interim(self: &Arc<Self>, bytes: &[u8]) -> Sent {
+        let mut reply = self.reply.lock();
+        let sent = self.push(&mut reply, &[bytes]);
+        self.outcome(&mut reply, sent)
+    }
+
+    /// A part of the open exchange's final response, more of which follows.
+    pub fn send(self: &Arc<Self>, pieces: &[&[u8]]) -> Sent {
+        let mut reply = self.reply.lock();
+        if let Some(open) = &mut reply.open {
+            open.writing = true;
+        }
+        let sent = self.push(&mut reply, pieces);
+        self.outcome(&mut reply, sent)
+    }
+
+    /// The last part of the open exchange's response. The exchange ends when it is delivered, or here and now.
+    pub fn finish(self: &Arc<Self>, pieces: &[&[u8]], close: bool, exchange: Exchange) {
+        self.end_exchange(pieces, close, true, exchange);
+    }
+
+    /// The response broke off: what is there is delivered, and nothing that looks like an end. `hard` resets the connection, where
+    /// its end would look like the response's.
+    pub fn cut(self: &Arc<Self>, hard: bool, exchange: Exchange) {
+        if hard {
+            let mut reply = self.reply.lock();
+            reply.open = None;
+            self.stream.reset_on_close();
+            self.die(&mut reply, exchange.fault.unwrap_or(Fault::ResponseCut));
+            drop(reply);
+            exchange.complete();
+        } else {
+            self.end_exchange(&[], true, false, exchange);
+        }
+    }
+
+    /// The open exchange ends with nobody to tell.
+    pub fn drop_exchange(&self, exchange: Exchange) {
+        let mut reply = self.reply.lock();
+        reply.open = None;
+        if reply.awaited {
+            self.turned.notify_one();
+        }
+        drop(reply);
+        exchange.complete();
+    }
+
+    /// Lets a courier deliver what the socket has not taken.
+    pub fn hand_over(self: &Arc<Self>) {
+        let mut reply = self.reply.lock();
+        self.call_courier(&mut reply);
+    }
+
+    fn end_exchange(self: &Arc<Self>, pieces: &[&[u8]], close: bool, clean: bool, mut exchange: Exchange) {
+        let mut reply = self.reply.lock();
+        reply.open = None;
+        if reply.awaited {
+            self.turned.notify_one();
+        }
+        exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let mut sent = self.push(&mut reply, pieces);
+        if close && sent.is_ok() && reply.end == End::Open {
+            if clean && let Some(tls) = &mut reply.tls {
+                tls.send_close_notify();
+                sent = self.push(&mut reply, &[]);
+            }
+            reply.end = End::Closing;
+        }
+        match sent {
+            Err(fault) => {
+                self.die(&mut reply, fault);
+                exchange.fault.get_or_insert(fault);
+            }
+            Ok(()) if reply.outbox.unsent() > 0 => {
+                reply.outbox.mark(exchange);
+                self.call_courier(&mut reply);
+                return;
+            }
+            Ok(()) => self.delivered(&mut reply),
+        }
+        drop(reply);
+        exchange.complete();
+    }
+
+    /// Everything put in so far is with the kernel.
+    fn delivered(&self, reply: &mut Reply) {
+        let now = Instant::now();
+        reply.idle_since = now;
+        if reply.end == End::Closing {
+            self.linger_until.store(self.hub.uptime_ms(now + LINGER), Ordering::Relaxed);
+            self.stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    fn outcome(&self, reply: &mut Reply, sent: Result<(), Fault>) -> Sent {
+        match sent {
+            Err(fault) => {
+                self.die(reply, fault);
+                Sent::Gone(fault)
+            }
+            Ok(()) => match reply.outbox.unsent() {
+                0 => Sent::All,
+                unsent => Sent::Pending(unsent),
+            },
+        }
+    }
+
+    fn call_courier(self: &Arc<Self>, reply: &mut Reply) {
+        if reply.courier || reply.outbox.unsent() == 0 {
+            return;
+        }
+        self.courier_sent.store(0, Ordering::Relaxed);
+        self.courier_since.store(self.hub.uptime_ms(Instant::now()), Ordering::Relaxed);
+        reply.courier = true;
+        if !self.hub.couriers.call(self) {
+            reply.courier = false;
+            self.die(reply, Fault::SlowClient);
+        }
+    }
+
+    /// Cuts the connection. What was not delivered never will be.
+    fn die(&self, reply: &mut Reply, fault: Fault) {
+        if matches!(reply.end, End::Dead(_)) {
+            return;
+        }
+        reply.end = End::Dead(fault);
+        self.stream.shutdown(Shutdown::Both);
+        for mut exchange in reply.outbox.abandon() {
+            exchange.fault.get_or_insert(fault);
+            exchange.complete();
+        }
+        if reply.awaited {
+            self.turned.notify_one();
+        }
+    }
+
+    fn push(&self, reply: &mut Reply, pieces: &[&[u8]]) -> Result<(), Fault> {
+        if let End::Dead(fault) = reply.end {
+            return Err(fault);
+        }
+        let Reply { tls, outbox, courier, .. } = reply;
+        let mut out = Out { client: self, outbox, courier: *courier };
+        let result = match tls {
+            None => {
+                let mut slices = [IoSlice::new(&[]); 4];
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
+                    *slice = IoSlice::new(piece);
+                }
+                out.emit(&mut slices[..pieces.len().min(4)])
+            }
+            Some(tls) => pieces.iter().try_for_each(|piece| tls.writer().write_all(piece)).and_then(|()| out.drain(tls)),
+        };
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => Fault::SlowClient,
+            _ => Fault::ClientGoneData,
+        })
+    }
+
+    // === TLS, reading
+
+    /// Feeds ciphertext in and takes plaintext out. What TLS has to say to that goes out in its order.
+    pub fn feed(self: &Arc<Self>, cipher: &mut &[u8], into: &mut [u8]) -> Result<Fed, TlsError> {
+        let mut reply = self.reply.lock();
+        let Reply { tls, outbox, courier, .. } = &mut *reply;
+        let Some(tls) = tls else { return Ok(Fed::Ended) };
+        let mut out = Out { client: self, outbox, courier: *courier };
+        let fed = loop {
+            match tls.reader().read(into) {
+                Ok(0) => break Ok(Fed::Ended),
+                Ok(length) => break Ok(Fed::Plain(length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break Ok(Fed::Ended),
+            }
+            if cipher.is_empty() {
+                break Ok(Fed::More);
+            }
+            let read = tls.read_tls(cipher);
+            let processed = tls.process_new_packets();
+            // A connection that cannot be written to shows itself in reading as well.
+            let _unwritable = out.drain(tls);
+            match (read, processed) {
+                (_, Err(error)) => break Err(TlsError(error)),
+                (Err(error), _) => break Err(TlsError(rustls::Error::General(error.to_string()))),
+                (Ok(_), Ok(_)) => {}
+            }
+        };
+        if reply.open.is_none() {
+            self.call_courier(&mut reply);
+        }
+        fed
+    }
+
+    /// The handshake is over.
+    pub fn is_greeted(&self) -> bool {
+        self.reply.lock().tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
+    }
+
+    /// Nothing was or will be asked: ends the writing side, cleanly for TLS.
+    pub fn say_goodbye(&self) {
+        let mut reply = self.reply.lock();
+        if reply.end == End::Open && reply.open.is_none() && !reply.courier {
+            if let Some(tls) = &mut reply.tls {
+                tls.send_close_notify();
+                let _gone_already = self.push(&mut reply, &[]);
+            }
+            reply.end = End::Closing;
+            self.stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    // === For the courier
+
+    /// The next bytes to deliver; `None` once there are none, and then the courier is released.
+    pub(super) fn next_delivery(&self) -> Option<Taken> {
+        let mut reply = self.reply.lock();
+        match reply.outbox.take() {
+            Ok(Some(taken)) => Some(taken),
+            Ok(None) => {
+                self.release_courier(&mut reply);
+                None
+            }
+            Err(error) => {
+                log::error!("spool: reading back failed: {error}");
+                self.release_courier(&mut reply);
+                self.die(&mut reply, Fault::Internal);
+                None
+            }
+        }
+    }
+
+    /// So many of the bytes taken are with the kernel.
+    pub(super) fn count_delivery(&self, bytes: usize) {
+        self.courier_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut reply = self.reply.lock();
+        reply.outbox.sent(bytes);
+        while let Some(exchange) = reply.outbox.delivered() {
+            exchange.complete();
+        }
+        if reply.outbox.unsent() == 0 && reply.end != End::Open {
+            self.delivered(&mut reply);
+        }
+    }
+
+    /// The courier gives up.
+    pub(super) fn fail_delivery(&self, fault: Fault) {
+        let mut reply = self.reply.lock();
+        self.release_courier(&mut reply);
+        let fault = if self.condemned.load(Ordering::Relaxed) { Fault::SlowClient } else { fault };
+        self.die(&mut reply, fault);
+    }
+
+    fn release_courier(&self, reply: &mut Reply) {
+        reply.courier = false;
+        reply.idle_since = Instant::now();
+        self.courier_since.store(0, Ordering::Relaxed);
+    }
+
+    // === For the registry, which may not wait for `reply`
+
+    pub(super) fn idle_at(&self) -> u64 {
+        self.idle_at.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn end_lingering(&self, now_ms: u64) {
+        let until = self.linger_until.load(Ordering::Relaxed);
+        if until != 0 && now_ms >= until {
+            self.stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Bytes delivered per millisecond of courier's time, scaled; `None` without a courier.
+    pub(super) fn progress(&self, now_ms: u64) -> Option<u64> {
+        let since = self.courier_since.load(Ordering::Relaxed);
+        let sent = self.courier_sent.load(Ordering::Relaxed);
+        (since != 0).then(|| sent.saturating_mul(1024) / (now_ms.saturating_sub(since) + 1))
+    }
+
+    pub(super) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Relaxed);
+        self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.hub.clients.remove(self);
+    }
+}
+
+/// Where bytes go: the socket as far as it has room, then the outbox.
+struct Out<'a> {
+    client: &'a Client,
+    outbox: &'a mut Outbox,
+    courier: bool,
+}
+
+impl Out<'_> {
+    /// Gives TLS's ciphertext out.
+    fn drain(&mut self, tls: &mut ServerConnection) -> io::Result<()> {
+        while tls.wants_write() {
+            tls.write_tls(self)?;
+        }
+        if !self.courier { self.flush() } else { Ok(()) }
+    }
+
+    fn emit(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        if !self.courier {
+            self.flush()?;
+            if self.outbox.unsent() == 0 && pieces.iter().any(|piece| !piece.is_empty()) {
+                match self.client.stream.write_pieces_now(pieces) {
+                    Ok(sent) => IoSlice::advance_slices(&mut pieces, sent),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let hub = &self.client.hub;
+        let limit = self.client.listener.limit.response_memory;
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            self.outbox.put(piece, limit, &hub.buffers, &hub.spool)?;
+            if self.outbox.is_spooled() && hub.spool.is_nearly_full() {
+                hub.clients.cut_slowest(Instant::now(), hub);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is in the outbox's memory as far as the socket has room. (What is in the file is a courier's.)
+    fn flush(&mut self) -> io::Result<()> {
+        while let Some(front) = self.outbox.front() {
+            match self.client.stream.write_now(front) {
+                Ok(sent) => self.outbox.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Write for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.emit(&mut [IoSlice::new(bytes)])?;
+        Ok(bytes.len())
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut owned: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        self.emit(&mut owned)?;
+        Ok(pieces.iter().map(|piece| piece.len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

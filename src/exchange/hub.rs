@@ -1,0 +1,125 @@
+//! What all exchanges of the process share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::base::buffers::BufferPool;
+use crate::observe::access::AccessLog;
+use crate::observe::counters::Counters;
+
+use super::{Couriers, Registry, Spool, State};
+
+/// Exchanges kept for the next requests.
+const SPARE: usize = 1024;
+
+/// What all exchanges of the process share.
+#[derive(Debug)]
+pub struct Hub {
+    /// Memory for bodies in transit.
+    pub buffers: Arc<BufferPool>,
+    /// Files for what does not fit there.
+    pub spool: Arc<Spool>,
+    /// Counts.
+    pub counters: Counters,
+    /// The access log, when there is one.
+    pub access: Option<AccessLog>,
+    /// Who delivers to slow clients.
+    pub couriers: Couriers,
+    /// All clients.
+    pub clients: Registry,
+    settings: HubSettings,
+    draining: AtomicBool,
+    in_progress: AtomicUsize,
+    ids: AtomicU64,
+    spare: ArrayQueue<Box<State>>,
+    started: Instant,
+}
+
+/// What a hub is made with, besides its parts.
+#[derive(Clone, Copy, Debug)]
+pub struct HubSettings {
+    /// Most requests at once.
+    pub max_requests: usize,
+    /// Most couriers at once.
+    pub max_couriers: usize,
+    /// Threads run as `SCHED_BATCH`.
+    pub batch_scheduling: bool,
+}
+
+impl Hub {
+    /// A hub of these parts.
+    pub fn new(settings: HubSettings, buffers: Arc<BufferPool>, spool: Arc<Spool>, access: Option<AccessLog>) -> Arc<Self> {
+        Arc::new(Self {
+            buffers,
+            spool,
+            counters: Counters::default(),
+            access,
+            couriers: Couriers::new(settings.max_couriers),
+            clients: Registry::default(),
+            settings,
+            draining: AtomicBool::new(false),
+            in_progress: AtomicUsize::new(0),
+            ids: AtomicU64::new(1),
+            spare: ArrayQueue::new(SPARE),
+            started: Instant::now(),
+        })
+    }
+
+    /// A place among the requests at once, if one is free.
+    pub fn permit(self: &Arc<Self>) -> Option<Permit> {
+        let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit(Arc::clone(self));
+        (before < self.settings.max_requests).then_some(permit)
+    }
+
+    /// Requests that hold a permit.
+    pub fn in_progress(&self) -> usize {
+        self.in_progress.load(Ordering::Relaxed)
+    }
+
+    /// From now on every response closes its connection.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the balancer is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Threads are to run as `SCHED_BATCH`.
+    pub fn batch_scheduling(&self) -> bool {
+        self.settings.batch_scheduling
+    }
+
+    /// Milliseconds since the start, never 0.
+    pub fn uptime_ms(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.started) + Duration::from_millis(1);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn spare(&self) -> Option<Box<State>> {
+        self.spare.pop()
+    }
+
+    pub(super) fn keep(&self, state: Box<State>) {
+        let _freed_when_there_are_enough = self.spare.push(state);
+    }
+}
+
+/// A place among the requests at once, given back when dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Hub>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.in_progress.fetch_sub(1, Ordering::Relaxed);
+    }
+}
