@@ -68,13 +68,13 @@ impl Buffer {
     }
 
     /// The whole buffer, filled or not.
-    pub fn whole(&mut self) -> &mut [u8] {
-        &mut self.bytes
+    pub fn all(&self) -> &[u8] {
+        &self.bytes
     }
 
-    /// Forgets what was put in.
-    pub fn clear(&mut self) {
-        self.filled = 0;
+    /// The whole buffer, filled or not, to write to.
+    pub fn whole(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 }
 

@@ -1,1 +1,160 @@
-//! To come.
+//! From a file and flags to a [`Plan`], or to everything that is wrong with them.
+//!
+//! The text becomes a tree that knows where each value stands (a derive would stop at the first mistake); the
+//! tree is walked by the table of keys in `keys`, and what is found is checked against the rest and against the
+//! files that it names. No network is needed, and no port.
+
+mod cluster;
+mod flags;
+mod keys;
+mod listener;
+mod problem;
+mod process;
+mod reader;
+pub mod reference;
+mod routes;
+mod tls;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+pub use flags::{Https, Overrides};
+pub use problem::{Complaint, Problem, Severity};
+pub use process::AccessTarget;
+pub use value::{parse_bind, parse_server};
+
+use crate::plan::{Listener, Plan, ServerAddress};
+use crate::route::RouteTable;
+use problem::{Place, Problems};
+use reader::Table;
+
+/// A plan with what is suspicious about it, or all that is wrong, in the order of the file.
+pub type Outcome = Result<(Plan, Vec<Problem>), Vec<Problem>>;
+
+/// Reads a file; flags go before it.
+pub fn load(file: &Path, overrides: &Overrides) -> Outcome {
+    match std::fs::read_to_string(file) {
+        Ok(text) => compile(Some(file), &text, overrides),
+        Err(error) => Err(vec![Problem {
+            severity: Severity::Error,
+            file: Some(file.to_owned()),
+            position: None,
+            key: String::new(),
+            message: format!("cannot be read: {error}"),
+            hint: None,
+        }]),
+    }
+}
+
+/// Takes everything from flags; no file is read.
+pub fn from_flags(overrides: &Overrides) -> Outcome {
+    compile(None, "", overrides)
+}
+
+/// Checks a text (of a file, if it is from one) together with flags, and makes the plan.
+pub(crate) fn compile(file: Option<&Path>, text: &str, overrides: &Overrides) -> Outcome {
+    let problems = Problems::new(file, text);
+    let Some(tree) = parse(text, &problems) else {
+        return Err(problems.into_sorted());
+    };
+    // What flags say takes the same way as the file: written as a text, and read.
+    let flag_text = overrides.as_toml();
+    let flag_problems = Problems::new(None, &flag_text);
+    let flag_tree = parse(&flag_text, &flag_problems);
+
+    let plan = {
+        let root = Table::root(Some(tree.get_ref()), &problems);
+        let flag_root = Table::root(flag_tree.as_ref().map(toml::Spanned::get_ref), &flag_problems);
+        build(&root, &flag_root, overrides)
+    };
+    let fatal = problems.fatal() || flag_problems.fatal();
+    let mut found = problems.into_sorted();
+    found.extend(flag_problems.into_sorted().into_iter().map(flags::name_the_flag));
+    if fatal { Err(found) } else { Ok((plan, found)) }
+}
+
+/// The tree of a text; `None` if nothing in it can be relied on.
+fn parse<'a>(text: &'a str, problems: &Problems<'_>) -> Option<toml::Spanned<DeTable<'a>>> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let place = Place {
+            span: Some(error.span().unwrap_or_default()),
+            path: String::new(),
+        };
+        problems.error(&place, Complaint::new(error.message()));
+    }
+    // After a duplicate key the rest is still what was meant; after a missing quote it is anything.
+    errors
+        .iter()
+        .all(|error| error.message().starts_with("duplicate key"))
+        .then_some(tree)
+}
+
+fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan {
+    let process = process::read(root, overrides);
+    let listeners = listener::read_all(if overrides.replaces_listeners() { flags } else { root });
+
+    let target = if overrides.servers.is_empty() { root } else { flags };
+    let mut clusters = cluster::read_all(target, process.max_sessions);
+    let names: Vec<_> = clusters.iter().map(|read| read.cluster.name.clone()).collect();
+    let routes = routes::read_all(target, &names);
+    check_together(
+        target,
+        &listeners,
+        &clusters,
+        &routes.iter().map(|route| route.cluster).collect::<Vec<_>>(),
+    );
+
+    if let Some(capacity) = overrides.capacity {
+        for server in clusters.iter_mut().flat_map(|read| &mut read.cluster.servers) {
+            server.capacity = capacity;
+        }
+    }
+    Plan {
+        process,
+        listeners: listeners.into_iter().map(Arc::new).collect(),
+        routes: RouteTable::new(routes),
+        clusters: clusters.into_iter().map(|read| Arc::new(read.cluster)).collect(),
+    }
+}
+
+/// Complains of what only shows when all parts are seen together.
+fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[cluster::ReadCluster], used: &[usize]) {
+    let problems = table.problems();
+    for (i, read) in clusters.iter().enumerate() {
+        if !used.contains(&i) {
+            let complaint = Complaint::new(format!("no route leads to cluster \"{}\"", read.cluster.name));
+            problems.warning(&read.place, complaint);
+        }
+        for address in &read.addresses {
+            let own = match &address.value {
+                ServerAddress::Tcp(target) => listeners
+                    .iter()
+                    .find(|listener| listener.bind.iter().any(|bind| listener::reaches(bind, *target))),
+                ServerAddress::Unix(_) => None,
+            };
+            if let Some(own) = own {
+                let complaint = Complaint::new(format!(
+                    "is our own listener \"{}\": requests would never arrive",
+                    own.name
+                ));
+                problems.error(&address.place, complaint);
+            }
+            let elsewhere = clusters[..i].iter().flat_map(|other| &other.addresses);
+            if let Some(other) = elsewhere.clone().find(|other| other.value == address.value) {
+                let complaint = Complaint::new(format!("is also {}", problems.as_in(&other.place)));
+                problems.warning(&address.place, complaint.hint("it gets the connections of both"));
+            }
+        }
+    }
+    if !listeners.is_empty() && listeners.iter().all(|listener| listener.redirect_https.is_some()) {
+        let complaint = Complaint::new("every listener redirects to https: no request is ever handed on");
+        problems.warning(table.place(), complaint);
+    }
+}

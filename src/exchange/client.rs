@@ -79,6 +79,17 @@ enum End {
     Dead(Fault),
 }
 
+/// Whether an exchange could be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The connection is ending: no more exchanges on it.
+    Never,
+    /// Another one is open.
+    NotYet,
+    /// It is open.
+    Yes,
+}
+
 /// What became of bytes given to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -142,7 +153,7 @@ impl Client {
             is_tls,
             reply: Mutex::new(reply),
             turned: Condvar::new(),
-            idle_at: AtomicU64::new(0),
+            idle_at: AtomicU64::new(hub.uptime_ms(now)),
             linger_until: AtomicU64::new(0),
             dismissed: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
@@ -196,15 +207,18 @@ impl Client {
 
     // === The turn
 
-    /// Opens this exchange, if none is open.
-    pub fn open(&self, id: u64) -> bool {
+    /// Opens this exchange, if none is open and the connection is to go on.
+    pub fn open(&self, id: u64) -> Opened {
         let mut reply = self.reply.lock();
         if reply.open.is_some() {
-            return false;
+            return Opened::NotYet;
+        }
+        if reply.end != End::Open {
+            return Opened::Never;
         }
         reply.open = Some(Open { id, writing: false });
         self.idle_at.store(0, Ordering::Relaxed);
-        true
+        Opened::Yes
     }
 
     /// Waits until no exchange is open, at most this long. `false` if one still is.
@@ -222,11 +236,6 @@ impl Client {
     pub fn idle_since(&self) -> Option<Instant> {
         let reply = self.reply.lock();
         (reply.open.is_none() && reply.outbox.unsent() == 0).then_some(reply.idle_since)
-    }
-
-    /// Notes for [`super::Registry::evict_idle`] that the session waits for a request.
-    pub fn note_idle(&self, now: Instant) {
-        self.idle_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
     }
 
     /// Its writing side has ended or will as soon as everything is delivered.
@@ -345,6 +354,8 @@ impl Client {
         if reply.end == End::Closing {
             self.linger_until.store(self.hub.uptime_ms(now + LINGER), Ordering::Relaxed);
             self.stream.shutdown(Shutdown::Write);
+        } else {
+            self.idle_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
         }
     }
 
@@ -492,7 +503,7 @@ impl Client {
         while let Some(exchange) = reply.outbox.delivered() {
             exchange.complete();
         }
-        if reply.outbox.unsent() == 0 && reply.end != End::Open {
+        if reply.outbox.unsent() == 0 && reply.open.is_none() {
             self.delivered(&mut reply);
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use answer::Answer;
-pub use client::{Client, Fed, Left, Sent, TlsError};
+pub use client::{Client, Fed, Left, Opened, Sent, TlsError};
 pub use courier::Couriers;
 pub use hub::{Hub, HubSettings, Permit};
 pub use registry::Registry;

@@ -1,1 +1,300 @@
-//! To come.
+//! The front: who accepts, and one thread for each client.
+//!
+//! Leader/follower: idle session threads block in `accept()` on the same socket. Who gets a connection first sees to it that another one
+//! waits, then serves the client itself. There are at most `max_sessions` threads; when all of them have a client nobody accepts,
+//! and the kernel's backlog holds the rest. Not being able to start a thread is the same as being at that limit.
+
+mod greet;
+mod input;
+mod serve;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::{Condvar, Mutex};
+use rustls::ServerConfig;
+
+use crate::exchange::{Hub, Service};
+use crate::net::Stream;
+use crate::net::listen::Acceptor;
+use crate::plan::Listener;
+use crate::threads::{self, Kind};
+
+/// After an `accept()` that failed (no descriptors, mostly) its thread waits so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound address, and how to treat who comes in there.
+#[derive(Debug)]
+pub struct Door {
+    acceptor: Acceptor,
+    listener: Arc<Listener>,
+    tls: ArcSwapOption<ServerConfig>,
+    /// Threads in `accept()`.
+    waiting: AtomicUsize,
+}
+
+impl Door {
+    /// A door that is not open yet.
+    pub fn new(acceptor: Acceptor, listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self { acceptor, listener, tls: ArcSwapOption::new(tls), waiting: AtomicUsize::new(0) }
+    }
+
+    /// The socket.
+    pub fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
+    }
+
+    /// Its settings.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// TLS settings for those who come from now on.
+    pub fn set_tls(&self, config: Arc<ServerConfig>) {
+        self.tls.store(Some(config));
+    }
+}
+
+/// All doors and all sessions.
+pub struct Front {
+    hub: Arc<Hub>,
+    service: Arc<dyn Service>,
+    doors: Vec<Arc<Door>>,
+    max_sessions: usize,
+    min_idle: usize,
+    threads: AtomicUsize,
+    closed: AtomicBool,
+    by_address: Mutex<HashMap<(usize, IpAddr), usize>>,
+    all_gone: Condvar,
+    gone: Mutex<()>,
+}
+
+impl Front {
+    /// A front with these doors, all still shut.
+    pub fn new(hub: &Arc<Hub>, service: Arc<dyn Service>, doors: Vec<Arc<Door>>, max_sessions: usize, min_idle: usize) -> Arc<Self> {
+        Arc::new(Self {
+            hub: Arc::clone(hub),
+            service,
+            max_sessions: max_sessions.max(doors.len()),
+            min_idle: min_idle.max(1),
+            doors,
+            threads: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            by_address: Mutex::new(HashMap::new()),
+            all_gone: Condvar::new(),
+            gone: Mutex::new(()),
+        })
+    }
+
+    /// Opens all doors.
+    pub fn open(self: &Arc<Self>) -> io::Result<()> {
+        for door in &self.doors {
+            self.spawn(door)?;
+            for _ in 1..self.min_idle {
+                let _fewer_will_do = self.spawn(door);
+            }
+        }
+        Ok(())
+    }
+
+    /// The doors.
+    pub fn doors(&self) -> &[Arc<Door>] {
+        &self.doors
+    }
+
+    /// Shuts the doors: serves what is in their backlogs still, then accepts no more.
+    pub fn close(self: &Arc<Self>) {
+        self.closed.store(true, Ordering::Release);
+        for door in &self.doors {
+            if !door.acceptor.is_inherited() {
+                self.empty_backlog(door);
+            }
+            door.acceptor.close();
+        }
+    }
+
+    /// Waits until no session is left, at most this long. `false` if some are.
+    pub fn wait_gone(&self, until: Instant) -> bool {
+        let mut gone = self.gone.lock();
+        while self.threads.load(Ordering::Acquire) > 0 {
+            if self.all_gone.wait_until(&mut gone, until).timed_out() {
+                return self.threads.load(Ordering::Acquire) == 0;
+            }
+        }
+        true
+    }
+
+    /// To be called every second: where nobody can accept because all threads have a client, the client that has been idle
+    /// longest makes room.
+    pub fn make_room(self: &Arc<Self>) {
+        for door in &self.doors {
+            if door.waiting.load(Ordering::Relaxed) == 0 && !self.is_closed() && self.spawn(door).is_err() {
+                self.hub.clients.evict_idle();
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// What the kernel has accepted for us is a promise: shutting the socket down would reset it.
+    fn empty_backlog(self: &Arc<Self>, door: &Arc<Door>) {
+        if let Err(error) = door.acceptor.stop_waiting() {
+            log::warn!("{}: the backlog cannot be emptied: {error}", door.acceptor.local_name());
+            return;
+        }
+        let until = Instant::now() + Duration::from_secs(1);
+        while let Ok((stream, peer)) = door.acceptor.accept() {
+            let (front, own_door) = (Arc::clone(self), Arc::clone(door));
+            self.threads.fetch_add(1, Ordering::AcqRel);
+            let spawned = threads::spawn(Kind::Session, "session".to_owned(), move || {
+                front.serve_fenced(&own_door, stream, peer);
+                front.leave();
+            });
+            if spawned.is_err() {
+                self.leave();
+            }
+            if Instant::now() > until {
+                break;
+            }
+        }
+    }
+
+    /// Starts one more thread for this door.
+    fn spawn(self: &Arc<Self>, door: &Arc<Door>) -> io::Result<()> {
+        if self.threads.fetch_add(1, Ordering::AcqRel) >= self.max_sessions {
+            self.leave();
+            return Err(io::Error::other("max_sessions is reached"));
+        }
+        door.waiting.fetch_add(1, Ordering::AcqRel);
+        let (front, own_door) = (Arc::clone(self), Arc::clone(door));
+        let spawned = threads::spawn(Kind::Session, "session".to_owned(), move || front.work(own_door));
+        if let Err(error) = spawned {
+            door.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.leave();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn leave(&self) {
+        if self.threads.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let _so_that_none_sleeps_past_it = self.gone.lock();
+            self.all_gone.notify_all();
+        }
+    }
+
+    /// A session thread's life. It is counted among those waiting at its door.
+    fn work(self: &Arc<Self>, mut door: Arc<Door>) {
+        if self.hub.batch_scheduling() {
+            let _not_a_must = crate::sys::schedule_as_batch();
+        }
+        loop {
+            match door.acceptor.accept() {
+                Ok((stream, peer)) => {
+                    if door.waiting.fetch_sub(1, Ordering::AcqRel) == 1 && !self.is_closed() && self.spawn(&door).is_err() {
+                        self.hub.clients.evict_idle();
+                    }
+                    self.serve_fenced(&door, stream, peer);
+                    if self.is_closed() && !door.acceptor.is_inherited() {
+                        break;
+                    }
+                    // A freed place goes to where nobody waits.
+                    if let Some(empty) = self.doors.iter().find(|door| door.waiting.load(Ordering::Relaxed) == 0) {
+                        door = Arc::clone(empty);
+                    }
+                    door.waiting.fetch_add(1, Ordering::AcqRel);
+                }
+                Err(_) if self.is_closed() => {
+                    door.waiting.fetch_sub(1, Ordering::AcqRel);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Spare threads go, one at a time, once they have waited for a while.
+                    let enough = |waiting: usize| (waiting > self.min_idle).then(|| waiting - 1);
+                    if door.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, enough).is_ok() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.hub.counters.accept_errors.add(1);
+                    log::debug!("{}: accept: {error}", door.acceptor.local_name());
+                    std::thread::sleep(ACCEPT_PAUSE);
+                }
+            }
+        }
+        self.leave();
+    }
+
+    /// A panic ends one client, and is counted.
+    fn serve_fenced(self: &Arc<Self>, door: &Door, stream: Stream, peer: Option<SocketAddr>) {
+        self.hub.counters.sessions.add(1);
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve(door, stream, peer)));
+        if served.is_err() {
+            self.hub.counters.panics.add(1);
+        }
+    }
+
+    fn serve(self: &Arc<Self>, door: &Door, stream: Stream, peer: Option<SocketAddr>) {
+        let began = Instant::now();
+        stream.set_nodelay();
+        let Some(greeting) = greet::greet(&door.listener, &stream, peer, began) else {
+            self.hub.counters.sessions_refused.add(1);
+            return;
+        };
+        let Some(_place) = self.place(&door.listener, greeting.peer) else {
+            self.hub.counters.sessions_refused.add(1);
+            stream.reset_on_close();
+            return;
+        };
+        let tls = match door.tls.load_full().map(rustls::ServerConnection::new) {
+            None => None,
+            Some(Ok(connection)) => Some(Box::new(connection)),
+            Some(Err(error)) => return log::error!("{}: TLS: {error}", door.listener.name),
+        };
+        serve::serve(&self.hub, &*self.service, &door.listener, stream, greeting, tls, began);
+    }
+
+    /// Room for one more session of this address.
+    fn place(self: &Arc<Self>, listener: &Arc<Listener>, peer: Option<SocketAddr>) -> Option<Place> {
+        let Some(address) = peer.map(|peer| peer.ip()).filter(|_| listener.sessions_per_address > 0) else {
+            return Some(Place { front: Arc::clone(self), key: None });
+        };
+        let key = (Arc::as_ptr(listener) as usize, address);
+        let mut by_address = self.by_address.lock();
+        let sessions = by_address.entry(key).or_insert(0);
+        if *sessions >= listener.sessions_per_address {
+            return None;
+        }
+        *sessions += 1;
+        drop(by_address);
+        Some(Place { front: Arc::clone(self), key: Some(key) })
+    }
+}
+
+/// One session's place among those of its address, given back when dropped.
+struct Place {
+    front: Arc<Front>,
+    key: Option<(usize, IpAddr)>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut by_address = self.front.by_address.lock();
+        if let Some(sessions) = by_address.get_mut(&key) {
+            *sessions -= 1;
+            if *sessions == 0 {
+                by_address.remove(&key);
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `[[cluster]]` and its servers.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::listener::unique_name;
+use super::problem::{Complaint, Place, Spot};
+use super::process::saturate;
+use super::reader::Table;
+use super::value::parse_server;
+use crate::plan::{
+    Binding, Cluster, ClusterTimeout, ErrorPage, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
+};
+
+/// Largest page of the operator's own: they all stay in memory.
+const ERROR_PAGE_MOST: u64 = 1 << 20;
+
+/// A cluster, and where it was said.
+pub(super) struct ReadCluster {
+    pub(super) cluster: Cluster,
+    pub(super) place: Place,
+    /// Its servers' addresses, each with its place.
+    pub(super) addresses: Vec<Spot<ServerAddress>>,
+}
+
+/// Reads all clusters.
+pub(super) fn read_all(root: &Table<'_>, max_sessions: usize) -> Vec<ReadCluster> {
+    let tables = root.tables("cluster");
+    if tables.is_empty() && !root.has("cluster") {
+        let complaint = Complaint::new("there is no cluster");
+        root.problems().error(
+            root.place(),
+            complaint.hint("say where requests go: [[cluster]], or --server"),
+        );
+    }
+    let mut names = HashMap::new();
+    tables
+        .iter()
+        .map(|table| read(table, max_sessions, &mut names))
+        .collect()
+}
+
+fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot<String>>) -> ReadCluster {
+    let name = unique_name(table, names);
+    let capacity = table.count("capacity");
+    let (servers, addresses) = servers(table, capacity);
+    let (queue, retry) = (table.table("queue"), table.table("retry"));
+    let cluster = Cluster {
+        name,
+        servers,
+        binding: match table.word("binding") {
+            "early" => Binding::Early,
+            _ => Binding::Late,
+        },
+        queue_limit: queue
+            .count_if_any("limit")
+            .map_or(max_sessions, |spot| saturate(spot.value)),
+        queue_timeout: queue.duration("timeout"),
+        attempts: u32::try_from(retry.count("attempts")).unwrap_or(u32::MAX),
+        retry_budget: retry.percent("budget"),
+        on_5xx: match table.word("on_5xx") {
+            "retry" => On5xx::Retry,
+            "bad_gateway" => On5xx::BadGateway,
+            _ => On5xx::Pass,
+        },
+        on_unavailable: match table.word("on_unavailable") {
+            "queue" => OnUnavailable::Queue,
+            _ => OnUnavailable::Refuse,
+        },
+        on_client_abort: match table.word("on_client_abort") {
+            "ignore" => OnClientAbort::Ignore,
+            _ => OnClientAbort::Close,
+        },
+        timeout: timeout(&table.table("timeout")),
+        response_head: saturate(table.table("limit").size("head")),
+        error_pages: error_pages(table),
+    };
+    ReadCluster {
+        cluster,
+        place: table.place().clone(),
+        addresses,
+    }
+}
+
+fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerAddress>>) {
+    let tables = table.tables("server");
+    if tables.is_empty() && !table.has("server") {
+        let complaint = Complaint::new("the cluster has no server").hint("[[cluster.server]] with an address");
+        table.problems().error(table.place(), complaint);
+    }
+    let mut servers = Vec::new();
+    let mut addresses: Vec<Spot<ServerAddress>> = Vec::new();
+    let mut names = HashMap::new();
+    for table in &tables {
+        let capacity = table
+            .count_if_any("capacity")
+            .map_or(capacity, |spot| saturate(spot.value));
+        let named = table.has("name").then(|| unique_name(table, &mut names));
+        let Some(text) = table.text("address") else { continue };
+        let address = match parse_server(&text.value) {
+            Ok(address) => address,
+            Err(complaint) => {
+                table.problems().error(&text.place, complaint);
+                continue;
+            }
+        };
+        if let Some(first) = addresses.iter().find(|first| first.value == address) {
+            let first = table.problems().as_in(&first.place);
+            let complaint = Complaint::new(format!("is already {first}"));
+            table
+                .problems()
+                .error(&text.place, complaint.hint("for more connections raise its capacity"));
+        }
+        addresses.push(Spot {
+            value: address.clone(),
+            place: text.place,
+        });
+        let name = named.unwrap_or_else(|| text.value.clone());
+        servers.push(Server {
+            name,
+            address,
+            capacity,
+        });
+    }
+    (servers, addresses)
+}
+
+fn timeout(table: &Table<'_>) -> ClusterTimeout {
+    ClusterTimeout {
+        connect: table.duration("connect"),
+        send: table.duration("send"),
+        first_byte: table.duration("first_byte"),
+        read: table.duration("read"),
+        abort: table.duration("abort"),
+    }
+}
+
+fn error_pages(table: &Table<'_>) -> Vec<ErrorPage> {
+    let mut pages: Vec<ErrorPage> = Vec::new();
+    for table in &table.tables("error_page") {
+        let problems = table.problems();
+        let status = table.count_if_any("status");
+        let file = table.text("file");
+        let content_type = table.text("content_type").map(|spot| spot.value).unwrap_or_default();
+        // What goes into a header field must not be able to end it.
+        if !content_type.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            problems.error(&table.place_of("content_type"), Complaint::new("is no media type"));
+        }
+        let (Some(status), Some(file)) = (status, file) else {
+            continue;
+        };
+        let status = Spot {
+            value: u16::try_from(status.value).unwrap_or(500),
+            place: status.place,
+        };
+        if pages.iter().any(|page| page.status == status.value) {
+            problems.error(
+                &status.place,
+                Complaint::new(format!("there is already a page for {}", status.value)),
+            );
+        }
+        match read_page(&problems.resolve(&file.value)) {
+            Ok(body) => pages.push(ErrorPage {
+                status: status.value,
+                content_type,
+                body,
+            }),
+            Err(complaint) => problems.error(&file.place, complaint),
+        }
+    }
+    pages
+}
+
+fn read_page(path: &Path) -> Result<Arc<[u8]>, Complaint> {
+    let mut body = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(ERROR_PAGE_MOST + 1).read_to_end(&mut body))
+        .map_err(|error| Complaint::new(format!("{} cannot be read: {error}", path.display())))?;
+    if body.len() as u64 > ERROR_PAGE_MOST {
+        return Err(Complaint::new(format!("{} is larger than 1 MiB", path.display())));
+    }
+    Ok(body.into())
+}

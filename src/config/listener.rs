@@ -1,0 +1,305 @@
+//! `[[listener]]`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use toml::de::DeValue;
+
+use super::problem::{Complaint, Spot};
+use super::process::saturate;
+use super::reader::{Table, count_of, expected, text_of, word_of};
+use super::tls::{self, Part};
+use super::value::{parse_bind, parse_name, parse_network, parse_path};
+use crate::plan::{BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout, Tls};
+
+const STYLES: &[&str] = &["off", "x-forwarded", "rfc7239"];
+
+/// Reads all listeners; those that are optional and cannot be are left out.
+pub(super) fn read_all(root: &Table<'_>) -> Vec<Listener> {
+    let tables = root.tables("listener");
+    if tables.is_empty() && !root.has("listener") {
+        let complaint = Complaint::new("there is no listener");
+        root.problems().error(
+            root.place(),
+            complaint.hint("say where clients come in: [[listener]], or --listen"),
+        );
+    }
+    let written = !tables.is_empty();
+    let mut names = HashMap::new();
+    let mut bound: Vec<Spot<BindAddress>> = Vec::new();
+    let listeners: Vec<_> = tables
+        .iter()
+        .filter_map(|table| read(table, &mut names, &mut bound))
+        .collect();
+    if written && listeners.is_empty() && !root.problems().fatal() {
+        let complaint = Complaint::new("no listener is left: each is optional and lacks its certificate");
+        root.problems()
+            .error(root.place(), complaint.hint("make a certificate: juggler certificate"));
+    }
+    listeners
+}
+
+fn read<'a>(
+    table: &Table<'a>,
+    names: &mut HashMap<String, Spot<String>>,
+    bound: &mut Vec<Spot<BindAddress>>,
+) -> Option<Listener> {
+    let name = unique_name(table, names);
+    let bind = addresses(table, bound);
+    let optional = table.flag("optional");
+    let tls = if table.has("tls") {
+        Some(tls(&table.table("tls"), optional))
+    } else {
+        None
+    };
+    let redirect_https = redirect_https(table);
+    if tls.is_some() && redirect_https.is_some() {
+        let complaint = Complaint::new("a listener with tls cannot redirect to https").hint("leave out one of the two");
+        table.problems().error(&table.place_of("redirect_https"), complaint);
+    }
+    let listener = Listener {
+        name,
+        bind,
+        backlog: i32::try_from(table.count("backlog")).unwrap_or(i32::MAX),
+        tls: tls.as_ref().map(|(tls, _)| tls.clone()),
+        optional,
+        proxy_protocol: values(table.texts("proxy_protocol", parse_network)),
+        redirect_https,
+        sessions_per_address: table.count("sessions_per_address"),
+        half_close_serve: table.word("half_close") == "serve",
+        health_path: health_path(table),
+        timeout: timeout(&table.table("timeout")),
+        limit: limit(&table.table("limit")),
+        forwarded: forwarded(table),
+        via: via(table),
+        request_id: table.flag("request_id"),
+    };
+    match tls {
+        Some((_, complete)) if !complete && optional => None,
+        _ => Some(listener),
+    }
+}
+
+/// The value of `name`, which no other table may have.
+pub(super) fn unique_name(table: &Table<'_>, names: &mut HashMap<String, Spot<String>>) -> String {
+    let Some(name) = table.text("name") else {
+        return String::new();
+    };
+    if let Err(complaint) = parse_name(&name.value) {
+        table.problems().error(&name.place, complaint);
+    }
+    match names.get(&name.value) {
+        Some(first) => {
+            let first = table.problems().as_in(&first.place);
+            let complaint = Complaint::new(format!("\"{}\" is already the name of {first}", name.value));
+            table.problems().error(&name.place, complaint.hint("names must differ"));
+        }
+        None => {
+            names.insert(name.value.clone(), name.clone());
+        }
+    }
+    name.value
+}
+
+fn addresses(table: &Table<'_>, bound: &mut Vec<Spot<BindAddress>>) -> Vec<BindAddress> {
+    let mut addresses = Vec::new();
+    for Spot { value, place } in table.texts("bind", parse_bind) {
+        for address in value {
+            if let Some(first) = bound.iter().find(|first| overlap(&first.value, &address)) {
+                let what = if first.value == address {
+                    "is already bound by"
+                } else {
+                    "overlaps with"
+                };
+                let complaint = Complaint::new(format!("{what} {}", table.problems().as_in(&first.place)));
+                table
+                    .problems()
+                    .error(&place, complaint.hint("an address can be bound only once"));
+            }
+            bound.push(Spot {
+                value: address.clone(),
+                place: place.clone(),
+            });
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+/// Whether the system would refuse to bind both.
+fn overlap(a: &BindAddress, b: &BindAddress) -> bool {
+    match (a, b) {
+        (BindAddress::Tcp(a), BindAddress::Tcp(b)) => {
+            a.port() == b.port()
+                && a.port() != 0
+                && a.is_ipv4() == b.is_ipv4()
+                && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+        }
+        _ => a == b,
+    }
+}
+
+/// Whether a connection to `target` would end at a listener of ours.
+pub(super) fn reaches(bind: &BindAddress, target: SocketAddr) -> bool {
+    match bind {
+        BindAddress::Tcp(bind) if bind.port() == target.port() => {
+            bind.ip() == target.ip()
+                || (bind.ip().is_unspecified() && target.ip().is_loopback() && bind.is_ipv4() == target.is_ipv4())
+        }
+        _ => false,
+    }
+}
+
+/// TLS, and whether all its files are there.
+fn tls(table: &Table<'_>, optional: bool) -> (Tls, bool) {
+    let mut complete = true;
+    let mut certificates = Vec::new();
+    let tables = table.tables("certificates");
+    if tables.is_empty() {
+        let complaint = Complaint::new("there is no certificate");
+        let hint = "certificates = [{ chain = \"server.crt\", key = \"server.key\" }]";
+        table
+            .problems()
+            .error(&table.place_of("certificates"), complaint.hint(hint));
+    }
+    for table in &tables {
+        let (chain, key) = (table.text("chain"), table.text("key"));
+        let (Some(chain), Some(key)) = (chain, key) else {
+            continue;
+        };
+        let certificate = Certificate {
+            chain: table.problems().resolve(&chain.value),
+            key: table.problems().resolve(&key.value),
+        };
+        complete &= check_files(table, optional, &certificate);
+        certificates.push(certificate);
+    }
+    (
+        Tls {
+            certificates,
+            only_tls13: table.word("min_version") == "1.3",
+        },
+        complete,
+    )
+}
+
+/// Complains of a certificate's files; whether they are there.
+fn check_files(table: &Table<'_>, optional: bool, certificate: &Certificate) -> bool {
+    let findings = tls::check(&certificate.chain, &certificate.key);
+    let problems = table.problems();
+    let place = |part| table.place_of(if part == Part::Chain { "chain" } else { "key" });
+    for (part, complaint) in findings.errors {
+        problems.error(&place(part), complaint);
+    }
+    for (part, complaint) in findings.warnings {
+        problems.warning(&place(part), complaint);
+    }
+    for &part in &findings.missing {
+        let path = if part == Part::Chain {
+            &certificate.chain
+        } else {
+            &certificate.key
+        };
+        let complaint = Complaint::new(format!("there is no file {}", path.display()));
+        if optional {
+            let complaint = Complaint {
+                message: format!("{}; the listener is left out", complaint.message),
+                hint: None,
+            };
+            problems.warning(&place(part), complaint.hint("make one with: juggler certificate"));
+        } else {
+            problems.error(&place(part), complaint.hint("make one with: juggler certificate"));
+        }
+    }
+    findings.missing.is_empty()
+}
+
+fn redirect_https(table: &Table<'_>) -> Option<u16> {
+    let port = table.read("redirect_https", |_, value| match value {
+        DeValue::Boolean(true) => Ok(Some(443)),
+        DeValue::Boolean(false) => Ok(None),
+        DeValue::Integer(_) => Ok(u16::try_from(count_of(value, 1, 65535)?).ok()),
+        _ => Err(expected("true, false or a port number", value)),
+    });
+    port.and_then(|spot| spot.value)
+}
+
+fn health_path(table: &Table<'_>) -> Option<String> {
+    let path = table.text("health_path")?;
+    if let Err(complaint) = parse_path(&path.value) {
+        table.problems().error(&path.place, complaint);
+    }
+    Some(path.value)
+}
+
+fn via(table: &Table<'_>) -> Option<String> {
+    let name = table.read("via", |_, value| match value {
+        DeValue::Boolean(false) => Ok(None),
+        DeValue::String(name) => parse_name(name).map(Some),
+        _ => Err(expected("false or a name", value)),
+    });
+    name.and_then(|spot| spot.value)
+}
+
+fn forwarded(table: &Table<'_>) -> Forwarded {
+    // A table is read by keys of its own, a text is its style and nothing else.
+    let style = table.read("forwarded", |_, value| match value {
+        DeValue::Table(_) => Ok(None),
+        DeValue::String(_) => word_of(STYLES, text_of(value)?).map(Some),
+        _ => Err(expected("text or a table", value)),
+    });
+    match style.and_then(|spot| spot.value) {
+        Some(style) => Forwarded {
+            style: style_of(style),
+            replace: false,
+            trusted: Vec::new(),
+        },
+        None => {
+            let table = table.table("forwarded");
+            Forwarded {
+                style: style_of(table.word("style")),
+                replace: table.word("mode") == "replace",
+                trusted: values(table.texts("trusted", parse_network)),
+            }
+        }
+    }
+}
+
+fn style_of(word: &str) -> ForwardedStyle {
+    match word {
+        "x-forwarded" => ForwardedStyle::XForwarded,
+        "rfc7239" => ForwardedStyle::Rfc7239,
+        _ => ForwardedStyle::Off,
+    }
+}
+
+fn timeout(table: &Table<'_>) -> ListenerTimeout {
+    ListenerTimeout {
+        handshake: table.duration("handshake"),
+        header: table.duration("header"),
+        body: table.duration("body"),
+        idle: table.duration("idle"),
+        write: table.duration("write"),
+    }
+}
+
+fn limit(table: &Table<'_>) -> ListenerLimit {
+    let (head, target) = (table.size("head"), table.size("target"));
+    if target > head {
+        let complaint = Complaint::new("is more than `head`, which it is a part of");
+        table.problems().error(&table.place_of("target"), complaint);
+    }
+    ListenerLimit {
+        head: saturate(head),
+        fields: table.count("fields"),
+        target: saturate(target),
+        body: table.size("body"),
+        body_memory: saturate(table.size("body_memory")),
+        response_memory: saturate(table.size("response_memory")),
+        min_rate: table.size("min_rate"),
+    }
+}
+
+fn values<T>(spots: Vec<Spot<T>>) -> Vec<T> {
+    spots.into_iter().map(|spot| spot.value).collect()
+}

@@ -1,0 +1,275 @@
+//! What is wrong with a configuration, where, and what to do about it.
+//!
+//! Problems are collected and never stop the reading: whoever has made five mistakes learns of five.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One thing to be told about a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether it keeps the program from starting.
+    pub severity: Severity,
+    /// The file that it is in; `None` where there is none but the command line.
+    pub file: Option<PathBuf>,
+    /// Line and column, both from 1; `None` where it concerns the whole.
+    pub position: Option<(usize, usize)>,
+    /// The key, from the top: `cluster[0].server[1].address`. May be empty.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// How much a problem matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// There is no plan.
+    Error,
+    /// There is a plan, perhaps not the one that was meant.
+    Warning,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{}:", file.display())?,
+            None => f.write_str("command line:")?,
+        }
+        if let Some((line, column)) = self.position {
+            write!(f, "{line}:{column}:")?;
+        }
+        if self.severity == Severity::Warning {
+            f.write_str(" warning:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        write!(f, " {}", self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with one value, before it is known where that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Complaint {
+    /// Only what is wrong.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The same with what to do about it.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+impl std::error::Error for Complaint {}
+
+/// Where something stands in a file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// Bytes from and to; `None` for what was not written down (a default, say).
+    pub(super) span: Option<Range<usize>>,
+    /// The key, from the top.
+    pub(super) path: String,
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Spot<T> {
+    /// What was read.
+    pub(super) value: T,
+    /// From where.
+    pub(super) place: Place,
+}
+
+/// The problems found so far, and the text that they are in.
+#[derive(Debug)]
+pub(super) struct Problems<'a> {
+    file: Option<&'a Path>,
+    text: &'a str,
+    found: RefCell<Vec<(usize, Problem)>>,
+}
+
+impl<'a> Problems<'a> {
+    /// None so far, in this text of this file.
+    pub(super) fn new(file: Option<&'a Path>, text: &'a str) -> Self {
+        Self {
+            file,
+            text,
+            found: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// A path as it is meant in the file: relative ones start at the file's folder.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        match self.file.and_then(Path::parent) {
+            Some(folder) => folder.join(path),
+            None => PathBuf::from(path),
+        }
+    }
+
+    /// Adds what makes the configuration unusable.
+    pub(super) fn error(&self, place: &Place, complaint: Complaint) {
+        self.add(Severity::Error, place, complaint);
+    }
+
+    /// Adds what is only suspicious.
+    pub(super) fn warning(&self, place: &Place, complaint: Complaint) {
+        self.add(Severity::Warning, place, complaint);
+    }
+
+    fn add(&self, severity: Severity, place: &Place, complaint: Complaint) {
+        let start = place.span.as_ref().map(|span| span.start);
+        let problem = Problem {
+            severity,
+            file: self.file.map(Path::to_owned),
+            position: start.map(|start| self.position(start)),
+            key: place.path.clone(),
+            message: complaint.message,
+            hint: complaint.hint,
+        };
+        // What concerns the whole comes last.
+        self.found.borrow_mut().push((start.unwrap_or(usize::MAX), problem));
+    }
+
+    /// Line and column of a byte of the text, both from 1; a column is a character.
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let before = &self.text[..offset];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (
+            before.matches('\n').count() + 1,
+            before[line_start..].chars().count() + 1,
+        )
+    }
+
+    /// Line of a place, for messages about another one ("as in line 7").
+    pub(super) fn line(&self, place: &Place) -> Option<usize> {
+        place.span.as_ref().map(|span| self.position(span.start).0)
+    }
+
+    /// Where something was said first, in words for a message.
+    pub(super) fn as_in(&self, place: &Place) -> String {
+        match self.line(place) {
+            Some(line) => format!("{} in line {line}", place.path),
+            None => place.path.clone(),
+        }
+    }
+
+    /// Whether any of them keeps the program from starting.
+    pub(super) fn fatal(&self) -> bool {
+        self.found
+            .borrow()
+            .iter()
+            .any(|(_, problem)| problem.severity == Severity::Error)
+    }
+
+    /// All of them, in the order of the file.
+    pub(super) fn into_sorted(self) -> Vec<Problem> {
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|(start, _)| *start);
+        found.into_iter().map(|(_, problem)| problem).collect()
+    }
+}
+
+/// The candidate that was probably meant by `word`: the nearest one, if it is near.
+pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = (word.chars().count() / 3).max(1) + 1;
+    candidates
+        .map(|candidate| (distance(word, candidate), candidate))
+        // Where everything would have to change nothing is near.
+        .filter(|(changes, candidate)| *changes <= most && *changes < candidate.chars().count())
+        .min_by_key(|(changes, _)| *changes)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edit distance: letters to insert, remove, replace, or swap with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
+    let b: Vec<char> = b.chars().collect();
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = usize::from(a[i - 1] != b[j - 1]);
+            let mut least = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + change);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before_last[j - 2] + 1);
+            }
+            row.push(least);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, changes) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("adress", "address", 1),
+            ("nmae", "name", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(a, b), changes, "{a} {b}");
+            assert_eq!(distance(b, a), changes, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_is_near() {
+        let keys = ["address", "name", "capacity"];
+        assert_eq!(nearest("adress", keys.into_iter()), Some("address"));
+        assert_eq!(nearest("nmae", keys.into_iter()), Some("name"));
+        assert_eq!(nearest("Capacity", keys.into_iter()), Some("capacity"));
+        assert_eq!(nearest("colour", keys.into_iter()), None);
+        assert_eq!(nearest("x", keys.into_iter()), None);
+    }
+
+    #[test]
+    fn positions_count_characters() {
+        let problems = Problems::new(None, "ä = 1\nöö = 2\n");
+        assert_eq!(problems.position(0), (1, 1));
+        assert_eq!(problems.position(2), (1, 2));
+        assert_eq!(problems.position(7), (2, 1));
+        assert_eq!(problems.position(11), (2, 3));
+        assert_eq!(problems.position(999), (3, 1));
+    }
+}

@@ -1,0 +1,167 @@
+//! `[process]`, `[buffers]`, `[spool]` and `[log]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::unistd::{Group, User};
+
+use super::Overrides;
+use super::problem::{Complaint, Place};
+use super::reader::{Table, duration_of, expected, text_of};
+use super::reference::Kind;
+use crate::base::units::format_size;
+use crate::plan::{AccessFormat, AccessLog, Buffers, Log, Process, Spool};
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To this file.
+    File(PathBuf),
+}
+
+/// Reads what is there once. What flags say goes before the file.
+pub(super) fn read(root: &Table<'_>, overrides: &Overrides) -> Process {
+    let table = root.table("process");
+    let max_sessions = table.count("max_sessions");
+    let max_sessions = overrides.max_sessions.unwrap_or(max_sessions);
+    let max_requests = table.count("max_requests");
+    let max_requests = overrides.max_requests.unwrap_or(max_requests);
+    let summary = summary(&table);
+    let drain_timeout = table.duration("drain");
+    Process {
+        user: overrides.user.clone().or_else(|| account(&table, "user", user_exists)),
+        group: account(&table, "group", group_exists),
+        max_sessions,
+        max_requests: if max_requests == 0 { max_sessions } else { max_requests },
+        min_idle: table.count("idle_threads"),
+        batch_scheduling: table.word("scheduling") == "batch",
+        drain_timeout: overrides.drain.unwrap_or(drain_timeout),
+        summary: overrides.summary.unwrap_or(summary),
+        buffers: buffers(&root.table("buffers")),
+        spool: spool(&root.table("spool")),
+        log: log(&root.table("log"), overrides),
+    }
+}
+
+fn summary(table: &Table<'_>) -> Option<Duration> {
+    let period = Kind::Duration(Duration::from_millis(100), Duration::from_secs(24 * 60 * 60));
+    let read = |_: &Kind, value: &toml::de::DeValue<'_>| match value.as_str() {
+        Some("off") => Ok(None),
+        _ => duration_of(&period, value).map(Some),
+    };
+    table.read("summary", read).and_then(|spot| spot.value)
+}
+
+/// The name of a user or group that this system has.
+fn account(table: &Table<'_>, name: &str, exists: fn(&str) -> bool) -> Option<String> {
+    let given = table.text(name)?;
+    if !exists(&given.value) {
+        let complaint = Complaint::new(format!("this system has no {name} \"{}\"", given.value));
+        table.problems().error(&given.place, complaint);
+    }
+    Some(given.value)
+}
+
+// A system that cannot tell (an error) is not held against the file: the start will see.
+fn user_exists(name: &str) -> bool {
+    !matches!(User::from_name(name), Ok(None))
+}
+
+fn group_exists(name: &str) -> bool {
+    !matches!(Group::from_name(name), Ok(None))
+}
+
+fn buffers(table: &Table<'_>) -> Buffers {
+    let (region, size) = (table.size("region"), table.size("size"));
+    if size > region {
+        let complaint = Complaint::new(format!(
+            "one buffer is larger than the region of {}",
+            format_size(region)
+        ));
+        table.problems().error(&table.place_of("size"), complaint);
+    }
+    Buffers {
+        region: saturate(region),
+        size: saturate(size),
+    }
+}
+
+fn spool(table: &Table<'_>) -> Spool {
+    let limit = table.size("limit");
+    let Some(folder) = table.text("folder") else {
+        return Spool {
+            folder: std::env::temp_dir(),
+            limit,
+        };
+    };
+    let path = table.problems().resolve(&folder.value);
+    if !path.is_dir() {
+        table.problems().error(
+            &folder.place,
+            Complaint::new(format!("there is no folder {}", path.display())),
+        );
+    }
+    Spool { folder: path, limit }
+}
+
+fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
+    let level = table.word("level").parse().unwrap_or(log::LevelFilter::Info);
+    let format = match table.word("format") {
+        "json" => AccessFormat::Json,
+        _ => AccessFormat::Combined,
+    };
+    let target = access_target(table);
+    let access = match overrides.access.clone().unwrap_or(target) {
+        AccessTarget::Off => None,
+        AccessTarget::Stdout => Some(AccessLog { path: None, format }),
+        AccessTarget::File(path) => Some(AccessLog {
+            path: Some(path),
+            format,
+        }),
+    };
+    Log {
+        level: overrides.log_level.unwrap_or(level),
+        access,
+    }
+}
+
+fn access_target(table: &Table<'_>) -> AccessTarget {
+    let given = table.read("access", |_, value| match text_of(value) {
+        Ok("") => Err(Complaint::new("is empty").hint("write \"off\", \"stdout\" or the path of a file")),
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(expected("text", value).hint("write \"off\", \"stdout\" or the path of a file")),
+    });
+    match given.as_ref().map(|spot| (spot.value.as_str(), &spot.place)) {
+        None | Some(("off", _)) => AccessTarget::Off,
+        Some(("stdout", _)) => AccessTarget::Stdout,
+        Some((path, place)) => AccessTarget::File(log_file(table, path, place)),
+    }
+}
+
+/// A file to append to: it need not be there, but its folder must.
+fn log_file(table: &Table<'_>, path: &str, place: &Place) -> PathBuf {
+    let path = table.problems().resolve(path);
+    if path.is_dir() {
+        table
+            .problems()
+            .error(place, Complaint::new(format!("{} is a folder", path.display())));
+    } else if path
+        .parent()
+        .is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+    {
+        table.problems().error(
+            place,
+            Complaint::new(format!("there is no folder for {}", path.display())),
+        );
+    }
+    path
+}
+
+/// A size in memory; what this machine cannot count, it cannot hold either.
+pub(super) fn saturate(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,192 @@
+//! What can be configured: the form of the table in [`super::keys`], and its printing.
+//!
+//! The reader takes types, limits and defaults from there, and so does the documentation: neither can be
+//! wrong about the other.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::keys::SECTIONS;
+use crate::base::units::{format_duration, format_size};
+
+/// One table of the file.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// From the top, with a dot between: `cluster.server`. Empty is the file itself.
+    pub(super) path: &'static str,
+    /// How it is opened in the file.
+    pub(super) header: &'static str,
+    /// What it is for.
+    pub(super) about: &'static str,
+    /// What may stand in it.
+    pub(super) keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Its name in its table.
+    pub(super) name: &'static str,
+    /// What its value may be.
+    pub(super) kind: Kind,
+    /// What holds where it is not written.
+    pub(super) default: Default,
+    /// What it means, in one or two sentences.
+    pub(super) meaning: &'static str,
+}
+
+/// What a value may be.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Any text.
+    Text,
+    /// A text or a list of texts.
+    Texts,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Count(u64, u64),
+    /// Time with a unit.
+    Duration(Duration, Duration),
+    /// Bytes with a unit.
+    Size(u64, u64),
+    /// A part of a whole, up to that many percent.
+    Percent(u32),
+    /// One of these.
+    Word(&'static [&'static str]),
+    /// A table that has its own section.
+    Table,
+    /// A list of tables that have their own section.
+    Tables,
+    /// Several forms, in these words; a function of its own reads it.
+    Forms(&'static str),
+    /// Known, not yet there; this value (as TOML) is all that is taken.
+    Later(Option<&'static str>),
+}
+
+/// What holds where a key is not written.
+#[derive(Debug)]
+pub(super) enum Default {
+    /// This value, as TOML.
+    Is(&'static str),
+    /// What these words say; the reader gets nothing.
+    Means(&'static str),
+    /// It must be written.
+    Required,
+}
+
+impl Section {
+    /// The key of this name.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The section of the table that a key of this one holds.
+    pub(super) fn child(&self, name: &str) -> Option<&'static Self> {
+        let path = if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        };
+        section(&path)
+    }
+}
+
+/// The section of this path.
+pub(super) fn section(path: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.path == path)
+}
+
+impl Kind {
+    /// What to write, in words.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Texts => "text, or list of texts".to_owned(),
+            Self::Flag => "true or false".to_owned(),
+            Self::Count(least, most) => format!("number, {least} to {most}"),
+            Self::Duration(least, most) => {
+                format!("duration, {} to {}", format_duration(*least), format_duration(*most))
+            }
+            Self::Size(least, most) => format!("size, {} to {}", format_size(*least), format_size(*most)),
+            Self::Percent(most) => format!("percent, up to {most}%"),
+            Self::Word(words) => words
+                .iter()
+                .map(|word| format!("\"{word}\""))
+                .collect::<Vec<_>>()
+                .join(" or "),
+            Self::Table => "table".to_owned(),
+            Self::Tables => "list of tables".to_owned(),
+            Self::Forms(forms) => (*forms).to_owned(),
+            Self::Later(Some(only)) => format!("only {only} in this version"),
+            Self::Later(None) => "not available in this version".to_owned(),
+        }
+    }
+}
+
+impl Default {
+    fn describe(&self) -> &'static str {
+        match self {
+            Self::Is(text) | Self::Means(text) => text,
+            Self::Required => "must be given",
+        }
+    }
+}
+
+/// The reference for a terminal: every key with type, default and meaning.
+pub fn text() -> String {
+    let mut out = String::from("Juggler's configuration: every key with what it takes, its default and its meaning.\n");
+    for section in SECTIONS.iter().filter(|section| !section.path.is_empty()) {
+        let _ = write!(out, "\n{}\n", section.header);
+        wrap(&mut out, "  ", section.about);
+        for key in section.keys {
+            let _ = write!(out, "\n  {}\n", key.name);
+            wrap(&mut out, "      ", key.meaning);
+            let _ = writeln!(out, "      takes:   {}", key.kind.describe());
+            if !matches!(key.kind, Kind::Later(_)) {
+                let _ = writeln!(out, "      default: {}", key.default.describe());
+            }
+        }
+    }
+    out
+}
+
+/// The reference as `docs/configuration.md`, with its head.
+pub fn markdown() -> String {
+    let mut out = String::from(include_str!("reference_head.md"));
+    for section in SECTIONS.iter().filter(|section| !section.path.is_empty()) {
+        let _ = write!(out, "\n### `{}`\n\n{}\n\n", section.header, section.about);
+        out.push_str("| key | takes | default | meaning |\n| --- | --- | --- | --- |\n");
+        for key in section.keys {
+            let default = match key.default {
+                _ if matches!(key.kind, Kind::Later(_)) => String::new(),
+                Default::Is(text) => format!("`{text}`"),
+                Default::Means(text) => text.to_owned(),
+                Default::Required => "must be given".to_owned(),
+            };
+            let kind = key.kind.describe().replace('|', "\\|");
+            let _ = writeln!(out, "| `{}` | {kind} | {default} | {} |", key.name, key.meaning);
+        }
+    }
+    out
+}
+
+/// Appends `text` in lines of at most 100 characters, each after `indent`.
+fn wrap(out: &mut String, indent: &str, text: &str) {
+    let mut width = usize::MAX;
+    for word in text.split_whitespace() {
+        if width.saturating_add(1 + word.len()) > 100 {
+            if width != usize::MAX {
+                out.push('\n');
+            }
+            out.push_str(indent);
+            width = indent.len();
+        } else {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(word);
+        width += word.len();
+    }
+    out.push('\n');
+}

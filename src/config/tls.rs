@@ -1,0 +1,145 @@
+//! Looks at a certificate's files, so that a wrong one is told before the first client finds out.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::problem::Complaint;
+
+/// One of the two files of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Chain,
+    Key,
+}
+
+/// What is to be said about a certificate's files.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Not there at all.
+    pub(super) missing: Vec<Part>,
+    /// There, and of no use.
+    pub(super) errors: Vec<(Part, Complaint)>,
+    /// Of use, but.
+    pub(super) warnings: Vec<(Part, Complaint)>,
+}
+
+/// Reads both files and holds them against each other.
+pub(super) fn check(chain: &Path, key: &Path) -> Findings {
+    let mut findings = Findings::default();
+    let certificates = findings.read(Part::Chain, chain).and_then(|pem| {
+        let certificates = certificates(&pem);
+        findings.keep(Part::Chain, certificates)
+    });
+    let private_key = findings.read(Part::Key, key).and_then(|pem| {
+        let private_key = private_key(&pem);
+        findings.keep(Part::Key, private_key)
+    });
+    if findings.missing.is_empty() && std::fs::metadata(key).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
+        let complaint = Complaint::new(format!("{} can be read by every user", key.display()));
+        findings.warnings.push((Part::Key, complaint.hint("chmod 600 it")));
+    }
+    if let (Some(certificates), Some(private_key)) = (certificates, private_key) {
+        findings.compare(chain, certificates, private_key);
+    }
+    findings
+}
+
+impl Findings {
+    fn read(&mut self, part: Part, path: &Path) -> Option<Vec<u8>> {
+        match std::fs::read(path) {
+            Ok(content) => Some(content),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.missing.push(part);
+                None
+            }
+            Err(error) => {
+                self.errors.push((
+                    part,
+                    Complaint::new(format!("{} cannot be read: {error}", path.display())),
+                ));
+                None
+            }
+        }
+    }
+
+    fn keep<T>(&mut self, part: Part, result: Result<T, Complaint>) -> Option<T> {
+        result.map_err(|complaint| self.errors.push((part, complaint))).ok()
+    }
+
+    fn compare(&mut self, chain: &Path, certificates: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) {
+        let key = match aws_lc_rs::default_provider().key_provider.load_private_key(key) {
+            Ok(key) => key,
+            Err(error) => {
+                self.errors.push((
+                    Part::Key,
+                    Complaint::new(format!("holds a private key of no use: {error}")),
+                ));
+                return;
+            }
+        };
+        match CertifiedKey::new(certificates, key).keys_match() {
+            // A key that cannot tell its public half is not known to be wrong.
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => (),
+            Err(Error::InconsistentKeys(_)) => {
+                let complaint = Complaint::new(format!("is not the key of the certificate in {}", chain.display()));
+                self.errors.push((
+                    Part::Key,
+                    complaint.hint("the server's own certificate must be the first in there"),
+                ));
+            }
+            Err(error) => {
+                self.errors.push((
+                    Part::Chain,
+                    Complaint::new(format!("holds a certificate of no use: {error}")),
+                ));
+            }
+        }
+    }
+}
+
+fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, Complaint> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content).collect();
+    let certificates = certificates.map_err(|error| bad_pem(&error))?;
+    if !certificates.is_empty() {
+        return Ok(certificates);
+    }
+    Err(if !holds(content, "-----BEGIN") {
+        Complaint::new("is not PEM").hint("openssl x509 -inform der -in FILE -out FILE.pem")
+    } else if holds(content, "PRIVATE KEY-----") {
+        Complaint::new("holds no certificate").hint("it holds a private key: are chain and key the wrong way round?")
+    } else {
+        Complaint::new("holds no certificate")
+    })
+}
+
+fn private_key(content: &[u8]) -> Result<PrivateKeyDer<'static>, Complaint> {
+    match PrivateKeyDer::from_pem_slice(content) {
+        Ok(key) => Ok(key),
+        Err(pem::Error::NoItemsFound) => Err(if !holds(content, "-----BEGIN") {
+            Complaint::new("is not PEM").hint("openssl pkey -inform der -in FILE -out FILE.pem")
+        } else if holds(content, "ENCRYPTED PRIVATE KEY-----") {
+            Complaint::new("holds an encrypted private key").hint("openssl pkey -in FILE -out FILE.plain")
+        } else if holds(content, "BEGIN CERTIFICATE-----") {
+            Complaint::new("holds no private key")
+                .hint("it holds a certificate: are chain and key the wrong way round?")
+        } else {
+            Complaint::new("holds no private key")
+        }),
+        Err(error) => Err(bad_pem(&error)),
+    }
+}
+
+fn bad_pem(error: &pem::Error) -> Complaint {
+    Complaint::new(format!("is not valid PEM: {error}"))
+}
+
+fn holds(content: &[u8], part: &str) -> bool {
+    memchr::memmem::find(content, part.as_bytes()).is_some()
+}

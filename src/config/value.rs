@@ -1,0 +1,302 @@
+//! Texts that stand for addresses, networks, hosts, paths and names. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::problem::Complaint;
+use crate::plan::{BindAddress, ServerAddress};
+
+/// Longest path of a Unix socket that the system takes.
+const UNIX_PATH_MOST: usize = 107;
+
+/// Addresses to bind: one, or both families for `*:port`.
+pub fn parse_bind(text: &str) -> Result<Vec<BindAddress>, Complaint> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(vec![BindAddress::Unix { path: unix_path(path)? }]);
+    }
+    let hint = "write \"127.0.0.1:8080\", \"[::1]:8080\", \"*:8080\" or \"unix:/path\"";
+    let Some((host, port)) = host_and_port(text) else {
+        let hint = match text.trim_start_matches(':').parse::<u16>() {
+            Ok(port) => format!("write \"*:{port}\" for all addresses of this machine"),
+            Err(_) => hint.to_owned(),
+        };
+        return Err(Complaint::new(format!("\"{text}\" is no address with a port")).hint(hint));
+    };
+    let port: u16 = port.parse().map_err(|_| bad_port(port))?;
+    match host {
+        "*" => Ok(vec![
+            BindAddress::Tcp((Ipv4Addr::UNSPECIFIED, port).into()),
+            BindAddress::Tcp((Ipv6Addr::UNSPECIFIED, port).into()),
+        ]),
+        "" => Err(Complaint::new(format!("\"{text}\" has no address before the port"))
+            .hint(format!("write \"*:{port}\" for all addresses of this machine"))),
+        "localhost" => Ok(vec![BindAddress::Tcp((Ipv4Addr::LOCALHOST, port).into())]),
+        _ => match text.parse() {
+            Ok(address) => Ok(vec![BindAddress::Tcp(address)]),
+            Err(_) => Err(Complaint::new(format!("\"{text}\" is no address to bind")).hint(hint)),
+        },
+    }
+}
+
+/// A server's address.
+pub fn parse_server(text: &str) -> Result<ServerAddress, Complaint> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(ServerAddress::Unix(unix_path(path)?));
+    }
+    for scheme in ["http://", "https://"] {
+        if let Some(rest) = text.strip_prefix(scheme) {
+            let complaint = Complaint::new("is a URL, not an address");
+            return Err(if scheme == "http://" {
+                complaint.hint(format!("write \"{}\"", rest.trim_end_matches('/')))
+            } else {
+                complaint.hint("servers are spoken to in plain HTTP; write \"host:port\"")
+            });
+        }
+    }
+    let hint = "write \"127.0.0.1:6901\", \"[::1]:6901\", \"localhost:6901\" or \"unix:/path\"";
+    let Some((host, port)) = host_and_port(text) else {
+        return Err(Complaint::new(format!("\"{text}\" is no address with a port")).hint(hint));
+    };
+    let port: u16 = port
+        .parse()
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| bad_port(port))?;
+    if host == "localhost" {
+        return Ok(ServerAddress::Tcp((Ipv4Addr::LOCALHOST, port).into()));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => Err(Complaint::new(format!("\"{host}\" is no single server"))
+            .hint(format!("this machine is \"127.0.0.1:{port}\""))),
+        Ok(address) => Ok(ServerAddress::Tcp(address)),
+        Err(_) if is_host_name(host) => Err(Complaint::new(format!(
+            "the name \"{host}\" is not resolved: names are not available in this version"
+        ))
+        .hint("write the server's IP address")),
+        Err(_) => Err(Complaint::new(format!("\"{text}\" is no address of a server")).hint(hint)),
+    }
+}
+
+fn bad_port(port: &str) -> Complaint {
+    Complaint::new(format!("\"{port}\" is no port")).hint("a port is a number from 1 to 65535")
+}
+
+/// Splits at the last colon, unless that is inside of an IPv6 address.
+fn host_and_port(text: &str) -> Option<(&str, &str)> {
+    let (host, port) = text.rsplit_once(':')?;
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        None
+    } else {
+        Some((host, port))
+    }
+}
+
+fn unix_path(path: &str) -> Result<PathBuf, Complaint> {
+    if !path.starts_with('/') {
+        return Err(Complaint::new("is no absolute path of a socket").hint("write \"unix:/run/juggler.sock\""));
+    }
+    if path.len() > UNIX_PATH_MOST {
+        return Err(Complaint::new(format!(
+            "is longer than the {UNIX_PATH_MOST} bytes that a socket's path may have"
+        )));
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// A network in CIDR form, or one address.
+pub(super) fn parse_network(text: &str) -> Result<IpNet, Complaint> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let network: IpNet = text.parse().map_err(|_| {
+        Complaint::new(format!("\"{text}\" is no address or network"))
+            .hint("write \"192.0.2.1\", \"10.0.0.0/8\" or \"2001:db8::/32\"")
+    })?;
+    if network.trunc() != network {
+        return Err(Complaint::new(format!("\"{text}\" has bits set behind its prefix"))
+            .hint(format!("write \"{}\"", network.trunc())));
+    }
+    Ok(network)
+}
+
+/// The host of a route, as the routing table wants it: lower case, without the final dot.
+pub(super) fn parse_host(text: &str) -> Result<String, Complaint> {
+    let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    if host == "*" {
+        return Err(Complaint::new("\"*\" is no host name").hint("leave host out for any host"));
+    }
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return match address.parse::<Ipv6Addr>() {
+            Ok(address) => Ok(format!("[{address}]")),
+            Err(_) => Err(Complaint::new(format!("\"{text}\" is no IPv6 address"))),
+        };
+    }
+    if let Ok(address) = host.parse::<Ipv6Addr>() {
+        return Err(Complaint::new("an IPv6 address stands in brackets").hint(format!("write \"[{address}]\"")));
+    }
+    if !host.is_ascii() {
+        return Err(Complaint::new(format!("\"{text}\" has letters that are not in ASCII"))
+            .hint("write the name as it goes over the line: \"xn--...\""));
+    }
+    let name = host.strip_prefix("*.").unwrap_or(&host);
+    if name.contains('*') {
+        return Err(
+            Complaint::new("\"*\" may only be the whole first part").hint("\"*.example.org\" is all names below it")
+        );
+    }
+    if let Some((name, port)) = name.rsplit_once(':')
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return Err(Complaint::new("a route's host has no port").hint(format!("write \"{name}\"")));
+    }
+    if is_host_name(name) {
+        Ok(host)
+    } else {
+        Err(Complaint::new(format!("\"{text}\" is no host name")))
+    }
+}
+
+fn is_host_name(name: &str) -> bool {
+    let part = |part: &str| {
+        (1..=63).contains(&part.len())
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    name.len() <= 253 && name.split('.').all(part)
+}
+
+/// The path of a route, as the routing table wants it: a final slash does not count.
+pub(super) fn parse_path(text: &str) -> Result<String, Complaint> {
+    if !text.starts_with('/') {
+        return Err(Complaint::new("a path starts with a slash").hint(format!("write \"/{text}\"")));
+    }
+    if let Some(start) = text.strip_suffix('*') {
+        let start = if start == "/" {
+            start
+        } else {
+            start.trim_end_matches('/')
+        };
+        return Err(
+            Complaint::new("a route's path is already the start of all that it matches")
+                .hint(format!("write \"{start}\"")),
+        );
+    }
+    if text.contains(['?', '#']) {
+        return Err(Complaint::new("a route's path has no query and no fragment"));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Complaint::new("has characters that a path cannot have").hint("write them as %XX"));
+    }
+    let path = text.trim_end_matches('/');
+    Ok(if path.is_empty() {
+        "/".to_owned()
+    } else {
+        path.to_owned()
+    })
+}
+
+/// A name for logs and tables: one word.
+pub(super) fn parse_name(text: &str) -> Result<String, Complaint> {
+    if !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','))
+    {
+        Ok(text.to_owned())
+    } else {
+        Err(Complaint::new(format!("\"{text}\" is no name"))
+            .hint("a name is letters, digits and signs, without spaces"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(text: &str) -> BindAddress {
+        BindAddress::Tcp(text.parse().unwrap())
+    }
+
+    #[test]
+    fn addresses_to_bind() {
+        assert_eq!(parse_bind("127.0.0.1:80"), Ok(vec![tcp("127.0.0.1:80")]));
+        assert_eq!(parse_bind("[::]:80"), Ok(vec![tcp("[::]:80")]));
+        assert_eq!(parse_bind("*:80"), Ok(vec![tcp("0.0.0.0:80"), tcp("[::]:80")]));
+        assert_eq!(parse_bind("localhost:80"), Ok(vec![tcp("127.0.0.1:80")]));
+        assert_eq!(
+            parse_bind("unix:/run/j.sock"),
+            Ok(vec![BindAddress::Unix {
+                path: "/run/j.sock".into()
+            }])
+        );
+        for (text, hint) in [
+            ("80", "*:80"),
+            (":80", "*:80"),
+            ("example.org:80", "127.0.0.1:8080"),
+            ("::1:80", "[::1]:8080"),
+            ("1.2.3.4:99999", "65535"),
+            ("unix:run/x", "unix:/run"),
+        ] {
+            let complaint = parse_bind(text).unwrap_err();
+            assert!(complaint.hint.as_ref().unwrap().contains(hint), "{text}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_servers() {
+        assert_eq!(parse_server("localhost:80"), parse_server("127.0.0.1:80"));
+        assert_eq!(parse_server("unix:/s"), Ok(ServerAddress::Unix("/s".into())));
+        assert_eq!(
+            parse_server("[::1]:80"),
+            Ok(ServerAddress::Tcp("[::1]:80".parse().unwrap()))
+        );
+        for (text, part) in [
+            ("app.example.org:80", "is not resolved"),
+            ("http://127.0.0.1:80/", "write \"127.0.0.1:80\""),
+            ("https://127.0.0.1", "plain HTTP"),
+            ("127.0.0.1", "no address with a port"),
+            ("127.0.0.1:0", "no port"),
+            ("127.0.0.1:x", "no port"),
+            ("0.0.0.0:80", "no single server"),
+            ("a b:80", "no address of a server"),
+        ] {
+            let complaint = parse_server(text).unwrap_err().to_string();
+            assert!(complaint.contains(part), "{text}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn networks() {
+        assert_eq!(parse_network("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(parse_network("::1"), Ok("::1/128".parse().unwrap()));
+        assert!(
+            parse_network("10.0.0.1/8")
+                .unwrap_err()
+                .to_string()
+                .contains("10.0.0.0/8")
+        );
+        assert!(parse_network("10.0.0.0/40").is_err());
+    }
+
+    #[test]
+    fn hosts_and_paths() {
+        assert_eq!(parse_host("Shop.Example.ORG."), Ok("shop.example.org".into()));
+        assert_eq!(parse_host("*.example.org"), Ok("*.example.org".into()));
+        assert_eq!(parse_host("[::0:1]"), Ok("[::1]".into()));
+        assert_eq!(parse_host("127.0.0.1"), Ok("127.0.0.1".into()));
+        for bad in [
+            "*", "", ".", "a..b", "*.*.b", "x*.b", "a.b:80", "ä.de", "::1", "[x]", "a b", "a/b",
+        ] {
+            assert!(parse_host(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_path("/"), Ok("/".into()));
+        assert_eq!(parse_path("/a/"), Ok("/a".into()));
+        assert_eq!(parse_path("/a/b"), Ok("/a/b".into()));
+        for bad in ["", "a", "/a*", "/a/*", "/a?b", "/a b", "/ä"] {
+            assert!(parse_path(bad).is_err(), "{bad}");
+        }
+    }
+}

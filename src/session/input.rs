@@ -1,0 +1,117 @@
+//! What has been read of a client and not used yet: a small buffer of its own, a large one of the region when that is not enough.
+
+use std::sync::Arc;
+
+use crate::base::buffers::{Buffer, BufferPool};
+
+/// Enough for nearly every request without a body. Idle clients keep no more than this.
+const SMALL: usize = 4096;
+
+/// What has been read of a client and not used yet.
+#[derive(Debug)]
+pub(super) struct Input {
+    small: Box<[u8]>,
+    large: Option<Buffer>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    /// With these bytes in it, which came with a PROXY header (so there are few of them).
+    pub(super) fn new(first: &[u8]) -> Self {
+        let mut small = vec![0; SMALL.max(first.len())].into_boxed_slice();
+        small[..first.len()].copy_from_slice(first);
+        Self { small, large: None, start: 0, end: first.len() }
+    }
+
+    pub(super) fn data(&self) -> &[u8] {
+        match &self.large {
+            Some(large) => &large.all()[self.start..self.end],
+            None => &self.small[self.start..self.end],
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// The first so many bytes are used.
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.start += bytes.min(self.end - self.start);
+        if self.is_empty() {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Room to read into. Empty if all of it is taken.
+    pub(super) fn space(&mut self) -> &mut [u8] {
+        if self.end == self.bytes().len() && self.start > 0 {
+            let (start, end) = (self.start, self.end);
+            self.bytes().copy_within(start..end, 0);
+            self.start = 0;
+            self.end -= start;
+        }
+        let end = self.end;
+        &mut self.bytes()[end..]
+    }
+
+    /// So many bytes were read into [`Self::space`].
+    pub(super) fn filled(&mut self, bytes: usize) {
+        self.end += bytes;
+    }
+
+    /// Makes more room, of the region. `false` if it has none, or if there is all the room already.
+    pub(super) fn grow(&mut self, pool: &Arc<BufferPool>) -> bool {
+        if self.large.is_some() || pool.size() <= self.small.len() {
+            return false;
+        }
+        let Some(mut large) = pool.take() else { return false };
+        let data = self.data();
+        let length = data.len();
+        large.whole()[..length].copy_from_slice(data);
+        self.large = Some(large);
+        self.start = 0;
+        self.end = length;
+        true
+    }
+
+    /// Gives the large buffer back if nothing is in it.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() {
+            self.large = None;
+        }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        match &mut self.large {
+            Some(large) => large.whole(),
+            None => &mut self.small,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growing_and_compacting_keep_the_bytes() {
+        let pool = BufferPool::new(32 * 1024, 32 * 1024);
+        let mut input = Input::new(b"abc");
+        input.consume(1);
+        let room = input.space().len();
+        input.space().fill(b'x');
+        input.filled(room);
+        assert_eq!(input.space().len(), 1, "the byte that was used is room again");
+        assert!(input.grow(&pool));
+        assert!(!input.grow(&pool));
+        assert!(input.data().starts_with(b"bcx"));
+        assert_eq!(input.data().len(), SMALL - 1);
+        assert!(!input.space().is_empty());
+        input.consume(usize::MAX);
+        input.shrink();
+        assert_eq!(pool.in_use(), 0);
+        assert_eq!(input.space().len(), SMALL);
+    }
+}
