@@ -15,8 +15,10 @@ use crate::plan::BindAddress;
 
 use super::Stream;
 
-/// How long one `accept()` on an inherited socket waits: it cannot be shut down (others have it too), so its
-/// threads look up now and then.
+/// How long one `accept()` waits, so that spare threads notice that they are not needed.
+const TICK: Duration = Duration::from_secs(4);
+
+/// The same for an inherited socket, which cannot be shut down (others have it too), so that its threads have to look up more often.
 const INHERITED_TICK: Duration = Duration::from_millis(500);
 
 /// A listening socket.
@@ -48,6 +50,7 @@ impl Acceptor {
                 socket.set_reuse_address(true)?;
                 socket.bind(&SockAddr::from(*address))?;
                 socket.listen(backlog)?;
+                socket.set_read_timeout(Some(TICK))?;
                 Ok(Self { socket: Inner::Tcp(socket.into()), inherited: false, made: None })
             }
             BindAddress::Unix { path } => {
@@ -55,6 +58,7 @@ impl Acceptor {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.bind(&SockAddr::unix(path)?)?;
                 socket.listen(backlog)?;
+                socket.set_read_timeout(Some(TICK))?;
                 fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
                 let inode = fs::symlink_metadata(path)?.ino();
                 let made = Some((path.clone(), inode));
@@ -63,7 +67,7 @@ impl Acceptor {
         }
     }
 
-    /// The next connection. Blocks; on an inherited socket [`io::ErrorKind::WouldBlock`] comes now and then.
+    /// The next connection; [`io::ErrorKind::WouldBlock`] if none came for a few seconds.
     pub fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match &self.socket {
             Inner::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(unmapped(peer)))),

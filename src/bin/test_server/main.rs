@@ -1,2 +1,158 @@
-//! x
-fn main() {}
+//! A web server for testing what stands in front of it.
+//!
+//! It serves the files of a folder, and under `/__` it does on request what servers do to balancers: it is slow, it
+//! breaks off, it lies about lengths. It reports what it *received*, so it shares no code with the balancer.
+//! `answers.rs` lists the paths, `stats.rs` says what is counted. With `--hold` it is a client instead, one that
+//! opens many connections and keeps them.
+
+mod answers;
+mod check;
+mod connection;
+mod files;
+mod hold;
+mod query;
+mod reply;
+mod request;
+mod stats;
+mod stream;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::connection::Server;
+use crate::stats::Stats;
+use crate::stream::Listener;
+
+/// What the command line says.
+#[derive(Debug, Parser)]
+#[command(name = "test_server", about = "A web server for testing balancers", version)]
+struct Arguments {
+    /// Port on 127.0.0.1; 0 takes a free one, which is printed
+    #[arg(long, default_value_t = 0, conflicts_with = "listen")]
+    port: u16,
+    /// Address in place of --port: HOST:PORT, [V6]:PORT or unix:/path
+    #[arg(long)]
+    listen: Option<String>,
+    /// One more address, whose connections are not counted: for reading /__stats
+    #[arg(long)]
+    observe: Option<String>,
+    /// Folder to serve
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// Name to answer with in X-Test-Server; the root's or the port's by default
+    #[arg(long)]
+    name: Option<String>,
+    /// Be a client: hold connections to this address until standard input ends
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["port", "listen", "observe", "root", "name"])]
+    hold: Option<String>,
+    /// How many connections to hold
+    #[arg(long, default_value_t = 1000, requires = "hold")]
+    count: usize,
+    /// What to ask once on each connection held
+    #[arg(long, default_value = "/", requires = "hold")]
+    path: String,
+    /// Hold connections over TLS, whoever the other side is
+    #[arg(long, requires = "hold")]
+    tls: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.hold {
+        Some(address) => hold::hold(address, arguments.count, &arguments.path, arguments.tls),
+        None => serve(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("test_server: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: Arguments) -> io::Result<()> {
+    raise_file_limit();
+    let address = arguments
+        .listen
+        .unwrap_or_else(|| format!("127.0.0.1:{}", arguments.port));
+    let listener = Listener::bind(&address)?;
+    let folder = arguments.root.as_deref().and_then(|root| root.file_name());
+    let name = arguments
+        .name
+        .or_else(|| folder.map(|name| name.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| listener.address());
+    let root = arguments
+        .root
+        .map(|root| root.canonicalize().map_err(|e| named(&root.display(), &e)))
+        .transpose()?;
+    let server = Arc::new(Server {
+        name,
+        root,
+        stats: Stats::default(),
+    });
+
+    let mut lines = format!("listening on {}\n", listener.address());
+    if let Some(address) = arguments.observe {
+        let observer = Listener::bind(&address)?;
+        lines += &format!("observed on {}\n", observer.address());
+        let server = Arc::clone(&server);
+        thread::Builder::new()
+            .name("observe".into())
+            .spawn(move || accept(&observer, &server, false))?;
+    }
+    // One write, so that who waits for the first line has the second one too.
+    io::stdout().write_all(lines.as_bytes())?;
+    accept(&listener, &server, true);
+    Ok(())
+}
+
+/// Accepts for ever, a thread for each connection.
+fn accept(listener: &Listener, server: &Arc<Server>, counted: bool) {
+    loop {
+        let stream = match listener.accept() {
+            Ok(stream) => Arc::new(stream),
+            Err(problem) => {
+                // Out of descriptors, most likely: some will be given back.
+                eprintln!("test_server: accept: {problem}");
+                thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+        };
+        // Counted here and not in the new thread, so that the count follows the order of arrival.
+        let open = counted.then(|| server.stats.connection(&stream));
+        let shared = Arc::clone(server);
+        let spawned = thread::Builder::new()
+            .name("connection".into())
+            .stack_size(256 * 1024)
+            .spawn(move || connection::serve(&shared, &stream, open));
+        if let Err(problem) = spawned {
+            if let Some(id) = open {
+                server.stats.closed(id);
+            }
+            eprintln!("test_server: no thread for a connection: {problem}");
+        }
+    }
+}
+
+/// Takes as many descriptors as the system gives.
+pub(crate) fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Without it there are fewer connections, nothing worse.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// The same error, with what it is about in front.
+pub(crate) fn named(what: &dyn std::fmt::Display, problem: &io::Error) -> io::Error {
+    io::Error::new(problem.kind(), format!("{what}: {problem}"))
+}
