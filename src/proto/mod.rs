@@ -1,4 +1,6 @@
 //! Codecs: pure, incremental, fuzzed. None of them does I/O, reads a clock or panics on any input.
 
+#[doc(hidden)]
+pub mod check;
 pub mod h1;
 pub mod proxy_header;

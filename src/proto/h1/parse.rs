@@ -9,10 +9,13 @@ use crate::http::{
     BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm, Version,
 };
 
+use super::scan::BESIDES_TARGET;
 use super::syntax::{decimal, find_control, is_authority, is_token, list, token_length, trim};
 use super::{HeadLimits, Malformed};
 
 /// Parses exactly one whole request head, as [`super::HeadScanner`] found it (no empty lines before it).
+///
+/// After an error `out` means nothing. CONNECT is always an error.
 pub fn parse_request(head: &[u8], limits: &HeadLimits, out: &mut RequestHead) -> Result<(), Malformed> {
     out.fields.clear();
     check_size(head, limits)?;
@@ -42,6 +45,8 @@ pub fn parse_request(head: &[u8], limits: &HeadLimits, out: &mut RequestHead) ->
 }
 
 /// Parses exactly one whole response head to a request of this method.
+///
+/// After an error `out` means nothing.
 pub fn parse_response(
     head: &[u8],
     method: Method,
@@ -182,7 +187,8 @@ fn parse_request_line(head: &[u8], end: usize, limits: &HeadLimits, out: &mut Re
     if target.is_empty() || target.contains(&b' ') {
         return Err(Malformed::StartLine);
     }
-    if target.len() > limits.target {
+    // The second one is the scanner's limit: what it refuses is refused without it too.
+    if target.len() > limits.target || end + "\r\n".len() > limits.target.saturating_add(BESIDES_TARGET) {
         return Err(Malformed::TargetTooLong);
     }
     if !target.iter().all(|&byte| matches!(byte, 0x21..=0x7e) && byte != b'#') {
@@ -449,7 +455,7 @@ fn mark_named_fields(head: &[u8], limits: &HeadLimits, fields: &mut [Field]) -> 
         }
         for option in list(fields[index].value.of(head)).filter(|option| is_token(option)) {
             names += 1;
-            if names > limits.fields.max(8) {
+            if names > limits.fields {
                 return Err(Malformed::TooManyFields);
             }
             for field in &mut *fields {

@@ -4,8 +4,8 @@ use super::parse::check_version;
 use super::syntax::{find_control, is_token_byte};
 use super::{HeadLimits, Malformed};
 
-/// What a request line may have besides its target: a method, two spaces, a version.
-const BESIDES_TARGET: usize = 64;
+/// What a request line may have besides its target: a method, two spaces, a version, CRLF.
+pub(super) const BESIDES_TARGET: usize = 64;
 
 /// Looks at each byte of a head once, however it is split.
 ///

@@ -144,7 +144,7 @@ fn responses_are_written() {
     );
     assert_eq!(
         write(&head, text, ResponseFraming::Chunked, Persistence::Silent),
-        "HTTP/1.1 200 \r\nA: 1\r\nTrailer: T\r\nTransfer-Encoding: chunked\r\nDate: now\r\nZ: 9\r\n\r\n"
+        "HTTP/1.1 200 \r\nA: 1\r\nTrailer: T\r\nDate: now\r\nTransfer-Encoding: chunked\r\nZ: 9\r\n\r\n"
     );
     assert_eq!(
         write(&head, text, ResponseFraming::None, Persistence::KeepAlive),

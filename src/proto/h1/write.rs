@@ -119,6 +119,9 @@ pub fn write_response(out: &mut Vec<u8>, buffer: &[u8], head: &ResponseHead, rew
         }
     }
     lines.flush();
+    if !is_informational && !head.has_date {
+        write_field(out, b"Date", rewrite.date);
+    }
     if let Some(length) = length {
         write_length(out, length);
     }
@@ -126,9 +129,6 @@ pub fn write_response(out: &mut Vec<u8>, buffer: &[u8], head: &ResponseHead, rew
         out.extend_from_slice(CHUNKED);
     }
     if !is_informational {
-        if !head.has_date {
-            write_field(out, b"Date", rewrite.date);
-        }
         match rewrite.persistence {
             Persistence::Close => out.extend_from_slice(b"Connection: close\r\n"),
             Persistence::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
