@@ -83,7 +83,7 @@ mod tests {
                     model.remove(&member);
                 }
                 prop_assert_eq!(bits.len(), model.len());
-                let next = model.range(start..).next().or(model.first()).copied();
+                let next = model.range(start..).next().or_else(|| model.first()).copied();
                 prop_assert_eq!(bits.next_from(start), next);
             }
         }
