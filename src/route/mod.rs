@@ -1,9 +1,23 @@
 //! Which cluster a request goes to: host, then path. Pure.
 
+use std::cmp::{Ordering, Reverse};
+use std::collections::HashMap;
+
+/// The longest host name that is looked up; longer ones are not in the DNS, and match only routes for any host.
+const LONGEST_HOST: usize = 255;
+
 /// The routing table of a plan.
 #[derive(Debug, Default)]
 pub struct RouteTable {
+    /// The most specific first.
     routes: Vec<Route>,
+    /// By whole name.
+    exact: HashMap<Vec<u8>, Site>,
+    /// By the name's end from a dot on, the dot included.
+    below: HashMap<Vec<u8>, Site>,
+    /// Most dots in a key of `below`.
+    below_dots: usize,
+    any: Site,
 }
 
 /// One route. Most specific wins: exact host before the longest `*.` host before any host; then the longest path.
@@ -19,19 +33,448 @@ pub struct Route {
 
 impl RouteTable {
     /// A table of these routes; two of the same host and path must not be among them (the first one wins).
-    pub fn new(routes: Vec<Route>) -> Self {
-        Self { routes }
+    pub fn new(mut routes: Vec<Route>) -> Self {
+        for host in routes.iter_mut().filter_map(|route| route.host.as_mut()) {
+            host.make_ascii_lowercase();
+            host.truncate(without_final_dot(host.as_bytes()).len());
+        }
+        routes.sort_by(|one, other| specificity(one).cmp(&specificity(other)));
+        routes.dedup_by(|later, earlier| later.host == earlier.host && later.path == earlier.path);
+        let mut table = Self {
+            routes,
+            ..Self::default()
+        };
+        for (index, route) in table.routes.iter().enumerate() {
+            let site = match route.host.as_deref().map(str::as_bytes) {
+                None => &mut table.any,
+                Some([b'*', end @ ..]) => {
+                    table.below_dots = table.below_dots.max(dots(end).count());
+                    table.below.entry(end.to_vec()).or_default()
+                }
+                Some([b'[', address @ .., b']']) => table.exact.entry(address.to_vec()).or_default(),
+                Some(name) => table.exact.entry(name.to_vec()).or_default(),
+            };
+            site.nodes.push(Node {
+                route: index,
+                parent: None,
+            });
+        }
+        let sites = table.exact.values_mut().chain(table.below.values_mut());
+        for site in sites.chain([&mut table.any]) {
+            site.link(&table.routes);
+        }
+        table
     }
 
     /// The route for this authority (`host`, `host:port`, `[v6]:port`, may be empty; any case of letters, a final dot
     /// does not count) and path (origin form, without query; `*` matches only routes for `/`). No allocation.
+    ///
+    /// Where a host has routes but none for the path, those of the wildcards above it are tried, then those of any host.
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&Route> {
-        let _ = (authority, path);
-        todo!()
+        let index = self
+            .find_by_host(authority, path)
+            .or_else(|| self.any.find(path, &self.routes))?;
+        self.routes.get(index)
     }
 
-    /// All routes, the most specific first.
+    /// All routes, the most specific first: exact hosts, then wildcards from the longest on, then any; of each the longest path first.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter()
+    }
+
+    fn find_by_host(&self, authority: &[u8], path: &[u8]) -> Option<usize> {
+        if self.exact.is_empty() && self.below.is_empty() {
+            return None;
+        }
+        let host = host_of(authority);
+        let mut lower = [0; LONGEST_HOST];
+        let lower = lower.get_mut(..host.len())?;
+        lower.copy_from_slice(host);
+        lower.make_ascii_lowercase();
+        let exact = self.exact.get(&*lower).and_then(|site| site.find(path, &self.routes));
+        exact.or_else(|| self.find_below(lower, path))
+    }
+
+    fn find_below(&self, host: &[u8], path: &[u8]) -> Option<usize> {
+        if self.below.is_empty() {
+            return None;
+        }
+        // Ends with more dots than any key has are not looked up, however many dots a client sends.
+        let superfluous = dots(host).count().saturating_sub(self.below_dots);
+        dots(host)
+            .skip(superfluous)
+            // There must be something for the star.
+            .filter(|dot| *dot > 0)
+            .find_map(|dot| self.below.get(&host[dot..])?.find(path, &self.routes))
+    }
+}
+
+/// The routes of one host.
+#[derive(Debug, Default)]
+struct Site {
+    /// By path in the order of [`by_segment`].
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// Place in the table's list.
+    route: usize,
+    /// Place in `nodes` of the longest other path that matches this one's path.
+    parent: Option<usize>,
+}
+
+impl Site {
+    /// Brings the nodes in order and finds their parents, which stand before them.
+    fn link(&mut self, routes: &[Route]) {
+        let path = |node: &Node| prefix(&routes[node.route]);
+        self.nodes.sort_by(|one, other| by_segment(path(one), path(other)));
+        for index in 1..self.nodes.len() {
+            let mut parent = Some(index - 1);
+            while let Some(candidate) = parent
+                && !matches(path(&self.nodes[candidate]), path(&self.nodes[index]))
+            {
+                parent = self.nodes[candidate].parent;
+            }
+            self.nodes[index].parent = parent;
+        }
+    }
+
+    /// The route with the longest path that matches.
+    ///
+    /// All paths that a prefix matches stand right behind it in this order, so the prefix looked for is the last one before `path`
+    /// or one of that one's parents.
+    fn find(&self, path: &[u8], routes: &[Route]) -> Option<usize> {
+        let behind = self
+            .nodes
+            .partition_point(|node| by_segment(prefix(&routes[node.route]), path).is_le());
+        let mut place = behind.checked_sub(1);
+        while let Some(node) = place.and_then(|place| self.nodes.get(place)) {
+            if matches(prefix(&routes[node.route]), path) {
+                return Some(node.route);
+            }
+            place = node.parent;
+        }
+        None
+    }
+}
+
+/// Sorts the most specific first.
+fn specificity(route: &Route) -> impl Ord {
+    let (class, host) = match route.host.as_deref() {
+        Some(host) if !host.starts_with('*') => (0, host),
+        Some(host) => (1, host),
+        None => (2, ""),
+    };
+    let wildcard = if class == 1 { host.len() } else { 0 };
+    (
+        class,
+        Reverse(wildcard),
+        host,
+        Reverse(route.path.len()),
+        route.path.as_str(),
+    )
+}
+
+/// The path to match; that of a route for any path is empty.
+fn prefix(route: &Route) -> &[u8] {
+    match route.path.as_bytes() {
+        b"/" => b"",
+        path => path,
+    }
+}
+
+/// Whether a path begins with a prefix, by segment.
+fn matches(prefix: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| {
+        let whole_segment = matches!(prefix, [] | [.., b'/']);
+        whole_segment || matches!(rest, [] | [b'/', ..])
+    })
+}
+
+/// An order in which nothing comes between a path and what lies under it: the slash before all other bytes.
+fn by_segment(one: &[u8], other: &[u8]) -> Ordering {
+    let common = one.iter().zip(other).position(|(one, other)| one != other);
+    match common {
+        None => one.len().cmp(&other.len()),
+        Some(place) => match (one[place], other[place]) {
+            (b'/', _) => Ordering::Less,
+            (_, b'/') => Ordering::Greater,
+            (one, other) => one.cmp(&other),
+        },
+    }
+}
+
+/// The host of an authority, without brackets, port and final dot.
+fn host_of(authority: &[u8]) -> &[u8] {
+    if let Some(rest) = authority.strip_prefix(b"[") {
+        let end = rest.iter().position(|byte| *byte == b']').unwrap_or(rest.len());
+        return &rest[..end];
+    }
+    let end = authority
+        .iter()
+        .position(|byte| *byte == b':')
+        .unwrap_or(authority.len());
+    without_final_dot(&authority[..end])
+}
+
+fn without_final_dot(host: &[u8]) -> &[u8] {
+    host.strip_suffix(b".").unwrap_or(host)
+}
+
+fn dots(host: &[u8]) -> impl Iterator<Item = usize> {
+    host.iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'.')
+        .map(|(place, _)| place)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn route(host: &str, path: &str, cluster: usize) -> Route {
+        Route {
+            host: (!host.is_empty()).then(|| host.to_owned()),
+            path: path.to_owned(),
+            cluster,
+        }
+    }
+
+    fn table(routes: &[(&str, &str)]) -> RouteTable {
+        RouteTable::new(
+            routes
+                .iter()
+                .enumerate()
+                .map(|(cluster, (host, path))| route(host, path, cluster))
+                .collect(),
+        )
+    }
+
+    fn find(table: &RouteTable, authority: &str, path: &str) -> Option<usize> {
+        table
+            .find(authority.as_bytes(), path.as_bytes())
+            .map(|route| route.cluster)
+    }
+
+    #[test]
+    fn an_empty_table_leads_nowhere() {
+        assert_eq!(find(&RouteTable::default(), "a", "/"), None);
+        assert_eq!(find(&table(&[]), "", "*"), None);
+    }
+
+    #[test]
+    fn the_most_specific_host_wins() {
+        let table = table(&[
+            ("", "/"),
+            ("*.org", "/"),
+            ("*.b.org", "/"),
+            ("a.b.org", "/"),
+            ("*.c.a.b.org", "/"),
+        ]);
+        let hosts = [
+            ("a.b.org", 3),
+            ("x.b.org", 2),
+            ("x.a.b.org", 2),
+            ("b.org", 1),
+            ("org", 0),
+            ("", 0),
+            ("a.b.com", 0),
+        ];
+        for (host, cluster) in hosts {
+            assert_eq!(find(&table, host, "/"), Some(cluster), "{host}");
+        }
+        assert_eq!(find(&table, ".b.org", "/"), Some(1));
+        assert_eq!(find(&table, &format!("{}b.org", "x.".repeat(100)), "/"), Some(2));
+        assert_eq!(find(&table, &format!("{}b.org", "x.".repeat(200)), "/"), Some(0));
+    }
+
+    #[test]
+    fn an_authority_is_more_than_a_name() {
+        let table = table(&[("Example.ORG.", "/"), ("[2001:DB8::1]", "/"), ("*.Example.org", "/")]);
+        for authority in [
+            "example.org",
+            "EXAMPLE.org:80",
+            "example.org.",
+            "example.org.:8080",
+            "example.org:",
+        ] {
+            assert_eq!(find(&table, authority, "/"), Some(0), "{authority}");
+        }
+        for authority in ["[2001:db8::1]", "[2001:DB8::1]:443"] {
+            assert_eq!(find(&table, authority, "/"), Some(1), "{authority}");
+        }
+        assert_eq!(find(&table, "WWW.example.org.:1", "/"), Some(2));
+        for authority in ["example.org..", "[2001:db8::2]", "[", "2001:db8::1", ":", "."] {
+            assert_eq!(find(&table, authority, "/"), None, "{authority}");
+        }
+    }
+
+    #[test]
+    fn the_longest_path_wins_by_segment() {
+        let paths = ["/", "/a", "/a/b", "/a/b/c", "/a/b!", "/ab", "/a/x/y", "/d/"];
+        let table = table(&paths.map(|path| ("", path)));
+        for (path, route) in [
+            ("/", "/"),
+            ("*", "/"),
+            ("", "/"),
+            ("/a", "/a"),
+            ("/a/", "/a"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b"),
+            ("/a/b/c/d", "/a/b/c"),
+            ("/a/b/d", "/a/b"),
+            ("/a/b!", "/a/b!"),
+            ("/a/bc", "/a"),
+            ("/abc", "/"),
+            ("/ab/c", "/ab"),
+            ("/a/x", "/a"),
+            ("/a/z", "/a"),
+            ("/A", "/"),
+            ("/d", "/"),
+            ("/d/", "/d/"),
+            ("/d/e", "/d/"),
+        ] {
+            assert_eq!(
+                find(&table, "any", path).map(|cluster| paths[cluster]),
+                Some(route),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_without_a_fitting_path_falls_back() {
+        let table = table(&[
+            ("a.org", "/x"),
+            ("*.org", "/y"),
+            ("*.org", "/x"),
+            ("", "/z"),
+            ("", "/y"),
+        ]);
+        for (path, cluster) in [
+            ("/x", Some(0)),
+            ("/y", Some(1)),
+            ("/z", Some(3)),
+            ("/w", None),
+            ("*", None),
+        ] {
+            assert_eq!(find(&table, "a.org", path), cluster, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_list_begins_with_the_most_specific() {
+        let table = table(&[
+            ("", "/"),
+            ("", "/a"),
+            ("*.b.org", "/"),
+            ("a.org", "/"),
+            ("*.a.b.org", "/"),
+            ("A.org", "/a"),
+        ]);
+        assert_eq!(
+            table.iter().map(|route| route.cluster).collect::<Vec<_>>(),
+            [5, 3, 4, 2, 1, 0]
+        );
+    }
+
+    #[test]
+    fn of_two_equal_routes_the_first_wins() {
+        let table = table(&[("a", "/"), ("A.", "/"), ("", "/b"), ("", "/b")]);
+        assert_eq!(table.iter().count(), 2);
+        assert_eq!((find(&table, "a", "/"), find(&table, "b", "/b")), (Some(0), Some(2)));
+    }
+
+    #[test]
+    fn thousands_of_routes_are_no_trouble() {
+        let routes = (0..4000).map(|number| {
+            let host = format!("h{}.example.org", number % 50);
+            route(&host, &format!("/p{}/{number}", number % 7), number)
+        });
+        let table = RouteTable::new(routes.collect());
+        for number in 0..4000 {
+            let authority = format!("H{}.example.org:80", number % 50);
+            assert_eq!(
+                find(&table, &authority, &format!("/p{}/{number}/x", number % 7)),
+                Some(number)
+            );
+        }
+    }
+
+    /// The documentation, word by word: of all that match, the most specific.
+    fn naive<'a>(routes: &'a [Route], host: &str, path: &str) -> Option<&'a Route> {
+        let host_rank = |route: &Route| match &route.host {
+            None => Some((0, 0)),
+            Some(name) => match name.strip_prefix('*') {
+                Some(end) => (host.len() > end.len() && host.ends_with(end)).then_some((1, end.len())),
+                None => (name == host).then_some((2, 0)),
+            },
+        };
+        let path_rank = |route: &Route| {
+            let fits = route.path == "/" || route.path == path || path.starts_with(&format!("{}/", route.path));
+            fits.then_some(route.path.len())
+        };
+        let mut best = None;
+        for route in routes {
+            if let (Some(host), Some(path)) = (host_rank(route), path_rank(route))
+                && best.is_none_or(|(rank, _)| (host, path) > rank)
+            {
+                best = Some(((host, path), route));
+            }
+        }
+        best.map(|(_, route)| route)
+    }
+
+    fn host() -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(&["a", "b", "org"]), 1..4).prop_map(|labels| labels.join("."))
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let segment = prop::sample::select(&["", "a", "b", "ab", "a!", "a-b"]);
+        prop::collection::vec(segment, 1..4).prop_map(|segments| format!("/{}", segments.join("/")))
+    }
+
+    fn any_route() -> impl Strategy<Value = Route> {
+        let host = prop_oneof![
+            Just(None),
+            host().prop_map(Some),
+            host().prop_map(|host| Some(format!("*.{host}")))
+        ];
+        let path = prop_oneof![
+            Just("/".to_owned()),
+            path().prop_map(|path| format!("/{}", path.trim_matches('/')))
+        ];
+        (host, path, 0..100usize).prop_map(|(host, path, cluster)| Route { host, path, cluster })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn agrees_with_the_documentation(
+            routes in prop::collection::vec(any_route(), 0..12),
+            host in host(),
+            path in prop_oneof![path(), Just("*".to_owned())],
+            spelling in 0..4,
+        ) {
+            let table = RouteTable::new(routes.clone());
+            let authority = match spelling {
+                0 => host.clone(),
+                1 => host.to_uppercase(),
+                2 => format!("{host}:80"),
+                _ => format!("{host}.:80"),
+            };
+            let found = table.find(authority.as_bytes(), path.as_bytes());
+            prop_assert_eq!(found, naive(&routes, &host, &path));
+        }
+
+        #[test]
+        fn no_input_does_harm(authority in prop::collection::vec(any::<u8>(), 0..20), path in prop::collection::vec(any::<u8>(), 0..20)) {
+            let table = table(&[("a", "/"), ("*.a", "/b"), ("[::1]", "/")]);
+            let _ = table.find(&authority, &path);
+        }
     }
 }
