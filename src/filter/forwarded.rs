@@ -1,9 +1,14 @@
 //! What servers are told of the client: X-Forwarded-*, Forwarded (RFC 7239), Via, X-Request-Id.
+//!
+//! Whoever is not trusted could tell servers lies in any of the four fields that name clients, whichever style is active here: a
+//! server may read the others. So with a style other than off, a client's fields of *both* styles are left out unless it is trusted
+//! (and not to be replaced). What a client says in a field that its Connection makes hop-by-hop is not heard at all.
 
+use std::io::Write;
 use std::net::IpAddr;
 
-use crate::http::{FieldId, RequestHead};
-use crate::plan::Listener;
+use crate::http::{Field, FieldId, RequestHead, Version};
+use crate::plan::{ForwardedStyle, Listener};
 
 /// What is known of the client besides its request.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +30,474 @@ pub type Omitted = [FieldId; 8];
 /// `x-forwarded`: For, Proto, Host; what a trusted client sent is appended to (For), kept (Proto, Host), else replaced.
 /// `rfc7239`: one `Forwarded` element `for=…;host=…;proto=…` (quoted where needed), after a trusted client's own.
 /// A value in several field lines is joined in order. A trusted client is one whose address lies in `forwarded.trusted`.
-pub fn apply(listener: &Listener, client: &ClientFacts, buffer: &[u8], head: &RequestHead, append: &mut Vec<u8>) -> Omitted {
-    let _ = (listener, client, buffer, head, append);
-    todo!()
+pub fn apply(
+    listener: &Listener,
+    client: &ClientFacts,
+    buffer: &[u8],
+    head: &RequestHead,
+    append: &mut Vec<u8>,
+) -> Omitted {
+    // An IPv4 client of a socket that takes both is an IPv4 client.
+    let client = ClientFacts {
+        address: client.address.map(|address| address.to_canonical()),
+        ..*client
+    };
+    let request = Request { client, buffer, head };
+    let omitted = match listener.forwarded.style {
+        ForwardedStyle::Off => Omitted::default(),
+        ForwardedStyle::XForwarded => request.x_forwarded(request.is_believed(listener), append),
+        ForwardedStyle::Rfc7239 => request.rfc7239(request.is_believed(listener), append),
+    };
+    if let Some(name) = &listener.via {
+        let version: &[u8] = match head.version {
+            Version::Http10 => b"1.0 ",
+            Version::Http11 => b"1.1 ",
+        };
+        write_line(append, b"Via", &[version, name.as_bytes()]);
+    }
+    if listener.request_id && !request.has(FieldId::XRequestId) {
+        write_line(append, b"X-Request-Id", &[&hex(client.request_id)]);
+    }
+    omitted
+}
+
+/// The fields in which clients are named.
+const NAMING: [FieldId; 4] = [
+    FieldId::XForwardedFor,
+    FieldId::XForwardedProto,
+    FieldId::XForwardedHost,
+    FieldId::Forwarded,
+];
+
+struct Request<'a> {
+    client: ClientFacts,
+    buffer: &'a [u8],
+    head: &'a RequestHead,
+}
+
+impl<'a> Request<'a> {
+    /// Whether what the client says of clients behind it is passed on.
+    fn is_believed(&self, listener: &Listener) -> bool {
+        let forwarded = &listener.forwarded;
+        let is_trusted = |address: IpAddr| forwarded.trusted.iter().any(|net| net.contains(&address));
+        !forwarded.replace && self.client.address.is_some_and(is_trusted)
+    }
+
+    fn x_forwarded(&self, believed: bool, append: &mut Vec<u8>) -> Omitted {
+        append.extend_from_slice(b"X-Forwarded-For: ");
+        if believed {
+            self.copy_list(FieldId::XForwardedFor, |_| true, append);
+        }
+        match self.client.address {
+            Some(address) => write_address(append, address),
+            None => append.extend_from_slice(b"unknown"),
+        }
+        append.extend_from_slice(b"\r\n");
+        if !(believed && self.has(FieldId::XForwardedProto)) {
+            write_line(append, b"X-Forwarded-Proto", &[self.protocol()]);
+        }
+        let keeps_host = believed && self.has(FieldId::XForwardedHost);
+        if !keeps_host && !self.authority().is_empty() {
+            write_line(append, b"X-Forwarded-Host", &[self.authority()]);
+        }
+        // The list goes on in the line just written.
+        omitted(if believed { &[FieldId::XForwardedFor] } else { &NAMING })
+    }
+
+    fn rfc7239(&self, believed: bool, append: &mut Vec<u8>) -> Omitted {
+        append.extend_from_slice(b"Forwarded: ");
+        if believed {
+            // Behind a quote that stays open, our own element would be part of a string.
+            self.copy_list(FieldId::Forwarded, quotes_close, append);
+        }
+        match self.client.address {
+            Some(address @ IpAddr::V4(_)) => {
+                append.extend_from_slice(b"for=");
+                write_address(append, address);
+            }
+            Some(address @ IpAddr::V6(_)) => {
+                append.extend_from_slice(b"for=\"[");
+                write_address(append, address);
+                append.extend_from_slice(b"]\"");
+            }
+            None => append.extend_from_slice(b"for=unknown"),
+        }
+        if !self.authority().is_empty() {
+            append.extend_from_slice(b";host=");
+            write_token_or_quoted(append, self.authority());
+        }
+        append.extend_from_slice(b";proto=");
+        append.extend_from_slice(self.protocol());
+        append.extend_from_slice(b"\r\n");
+        omitted(if believed { &[FieldId::Forwarded] } else { &NAMING })
+    }
+
+    /// Copies the client's values of this field that may be copied, each with a comma behind it.
+    fn copy_list(&self, id: FieldId, may_be_copied: fn(&[u8]) -> bool, append: &mut Vec<u8>) {
+        for value in self.fields(id).map(|field| field.value.of(self.buffer)) {
+            if !value.is_empty() && may_be_copied(value) {
+                append.extend_from_slice(value);
+                append.extend_from_slice(b", ");
+            }
+        }
+    }
+
+    fn has(&self, id: FieldId) -> bool {
+        self.fields(id).next().is_some()
+    }
+
+    /// The lines of this field that are meant for others than us.
+    fn fields(&self, id: FieldId) -> impl Iterator<Item = &'a Field> {
+        self.head
+            .fields
+            .iter()
+            .filter(move |field| field.id == id && !field.hop_by_hop)
+    }
+
+    fn authority(&self) -> &'a [u8] {
+        self.head.authority.of(self.buffer)
+    }
+
+    fn protocol(&self) -> &'static [u8] {
+        if self.client.tls { b"https" } else { b"http" }
+    }
+}
+
+fn omitted(fields: &[FieldId]) -> Omitted {
+    let mut omitted = Omitted::default();
+    for (place, field) in omitted.iter_mut().zip(fields) {
+        *place = *field;
+    }
+    omitted
+}
+
+fn write_line(append: &mut Vec<u8>, name: &[u8], value: &[&[u8]]) {
+    append.extend_from_slice(name);
+    append.extend_from_slice(b": ");
+    for part in value {
+        append.extend_from_slice(part);
+    }
+    append.extend_from_slice(b"\r\n");
+}
+
+fn write_address(append: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    append.push(b'.');
+                }
+                append.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        // Writing to memory cannot fail.
+        IpAddr::V6(address) => drop(write!(append, "{address}")),
+    }
+}
+
+fn write_token_or_quoted(append: &mut Vec<u8>, value: &[u8]) {
+    if value.iter().all(|byte| is_token(*byte)) {
+        append.extend_from_slice(value);
+        return;
+    }
+    append.push(b'"');
+    for byte in value {
+        if matches!(byte, b'"' | b'\\') {
+            append.push(b'\\');
+        }
+        append.push(*byte);
+    }
+    append.push(b'"');
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether every quoted string in a value has its end.
+fn quotes_close(value: &[u8]) -> bool {
+    let mut quoted = false;
+    let mut bytes = value.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    !quoted
+}
+
+fn hex(number: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte)]);
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::http::Span;
+    use crate::plan::{Forwarded, ListenerLimit, ListenerTimeout};
+
+    use super::*;
+
+    /// A request with these fields, in one buffer.
+    struct Sent {
+        buffer: Vec<u8>,
+        head: RequestHead,
+    }
+
+    fn sent(fields: &[(FieldId, &str)]) -> Sent {
+        let mut sent = Sent {
+            buffer: Vec::new(),
+            head: RequestHead::default(),
+        };
+        for (id, value) in fields {
+            let value = sent.add(value);
+            sent.head.fields.push(Field {
+                id: *id,
+                value,
+                ..Field::default()
+            });
+        }
+        sent.head.authority = sent.add("example.org");
+        sent
+    }
+
+    impl Sent {
+        fn add(&mut self, text: &str) -> Span {
+            let start = self.buffer.len() as u32;
+            self.buffer.extend_from_slice(text.as_bytes());
+            Span {
+                start,
+                end: self.buffer.len() as u32,
+            }
+        }
+
+        /// What is added, and what is left out.
+        fn apply(&self, listener: &Listener, address: &str) -> (String, Vec<FieldId>) {
+            self.apply_from(
+                listener,
+                ClientFacts {
+                    address: address.parse().ok(),
+                    tls: false,
+                    request_id: 0xabc,
+                },
+            )
+        }
+
+        fn apply_from(&self, listener: &Listener, client: ClientFacts) -> (String, Vec<FieldId>) {
+            let mut append = b"kept\r\n".to_vec();
+            let omitted = apply(listener, &client, &self.buffer, &self.head, &mut append);
+            let append = String::from_utf8(append).unwrap();
+            let omitted = omitted.into_iter().filter(|id| *id != FieldId::Other).collect();
+            (append.strip_prefix("kept\r\n").unwrap().to_owned(), omitted)
+        }
+    }
+
+    /// Trusts 10.0.0.0/8 and 2001:db8::/32.
+    fn listener(style: ForwardedStyle) -> Listener {
+        let second = Duration::from_secs(1);
+        Listener {
+            name: String::new(),
+            bind: Vec::new(),
+            backlog: 1,
+            tls: None,
+            optional: false,
+            proxy_protocol: Vec::new(),
+            redirect_https: None,
+            sessions_per_address: 0,
+            half_close_serve: false,
+            health_path: None,
+            timeout: ListenerTimeout {
+                handshake: second,
+                header: second,
+                body: second,
+                idle: second,
+                write: second,
+            },
+            limit: ListenerLimit {
+                head: 1,
+                fields: 1,
+                target: 1,
+                body: 1,
+                body_memory: 1,
+                response_memory: 1,
+                min_rate: 1,
+            },
+            forwarded: Forwarded {
+                style,
+                replace: false,
+                trusted: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            },
+            via: None,
+            request_id: false,
+        }
+    }
+
+    const CLAIMS: &[(FieldId, &str)] = &[
+        (FieldId::XForwardedFor, "192.0.2.1"),
+        (FieldId::Forwarded, "for=192.0.2.1"),
+        (FieldId::XForwardedProto, "https"),
+        (FieldId::XForwardedFor, ""),
+        (FieldId::XForwardedFor, "192.0.2.2, 192.0.2.3"),
+        (FieldId::XForwardedHost, "public.example"),
+        (FieldId::Forwarded, "for=\"[2001:db8::5]\""),
+    ];
+
+    #[test]
+    fn off_touches_nothing() {
+        assert_eq!(
+            sent(CLAIMS).apply(&listener(ForwardedStyle::Off), "192.0.2.9"),
+            (String::new(), vec![])
+        );
+    }
+
+    #[test]
+    fn x_forwarded_replaces_what_strangers_say() {
+        let expected = "X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.org\r\n";
+        let listener = listener(ForwardedStyle::XForwarded);
+        for fields in [CLAIMS, &[]] {
+            assert_eq!(
+                sent(fields).apply(&listener, "192.0.2.9"),
+                (expected.to_owned(), NAMING.to_vec())
+            );
+        }
+    }
+
+    #[test]
+    fn x_forwarded_goes_on_with_what_the_trusted_say() {
+        let listener = listener(ForwardedStyle::XForwarded);
+        let (append, omitted) = sent(CLAIMS).apply(&listener, "10.1.2.3");
+        assert_eq!(append, "X-Forwarded-For: 192.0.2.1, 192.0.2.2, 192.0.2.3, 10.1.2.3\r\n");
+        assert_eq!(omitted, [FieldId::XForwardedFor]);
+        // Who says only a part has the rest added.
+        let (append, _) = sent(&CLAIMS[..1]).apply(&listener, "2001:db8::1");
+        let expected =
+            "X-Forwarded-For: 192.0.2.1, 2001:db8::1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.org\r\n";
+        assert_eq!(append, expected);
+    }
+
+    #[test]
+    fn the_trusted_can_be_replaced_too() {
+        let mut listener = listener(ForwardedStyle::XForwarded);
+        listener.forwarded.replace = true;
+        let (append, omitted) = sent(CLAIMS).apply(&listener, "10.1.2.3");
+        assert!(
+            append.starts_with("X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Proto: http\r\n"),
+            "{append}"
+        );
+        assert_eq!(omitted, NAMING);
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        let (append, omitted) = sent(CLAIMS).apply(&listener(ForwardedStyle::XForwarded), "::ffff:10.1.2.3");
+        assert!(append.ends_with(", 10.1.2.3\r\n"), "{append}");
+        assert_eq!(omitted, [FieldId::XForwardedFor]);
+    }
+
+    #[test]
+    fn forwarded_names_address_host_and_protocol() {
+        let listener = listener(ForwardedStyle::Rfc7239);
+        let sent = sent(CLAIMS);
+        let (append, omitted) = sent.apply(&listener, "192.0.2.9");
+        assert_eq!(
+            (&*append, &*omitted),
+            ("Forwarded: for=192.0.2.9;host=example.org;proto=http\r\n", &NAMING[..])
+        );
+        let tls = ClientFacts {
+            address: "2001:dead::1".parse().ok(),
+            tls: true,
+            request_id: 0,
+        };
+        let (append, _) = sent.apply_from(&listener, tls);
+        assert_eq!(
+            append,
+            "Forwarded: for=\"[2001:dead::1]\";host=example.org;proto=https\r\n"
+        );
+        let (append, _) = sent.apply_from(&listener, ClientFacts { address: None, ..tls });
+        assert_eq!(append, "Forwarded: for=unknown;host=example.org;proto=https\r\n");
+    }
+
+    #[test]
+    fn forwarded_goes_on_with_what_the_trusted_say() {
+        let listener = listener(ForwardedStyle::Rfc7239);
+        let (append, omitted) = sent(CLAIMS).apply(&listener, "10.1.2.3");
+        let expected = "Forwarded: for=192.0.2.1, for=\"[2001:db8::5]\", for=10.1.2.3;host=example.org;proto=http\r\n";
+        assert_eq!((&*append, &*omitted), (expected, &[FieldId::Forwarded][..]));
+    }
+
+    #[test]
+    fn an_open_quote_cannot_swallow_our_element() {
+        let listener = listener(ForwardedStyle::Rfc7239);
+        for (value, kept) in [
+            ("for=\"x", false),
+            ("for=\"x\\\"", false),
+            ("for=\"x\\\"\"", true),
+            ("for=\"x\\", false),
+        ] {
+            let (append, _) = sent(&[(FieldId::Forwarded, value)]).apply(&listener, "10.1.2.3");
+            let kept = if kept { format!("{value}, ") } else { String::new() };
+            assert_eq!(
+                append,
+                format!("Forwarded: {kept}for=10.1.2.3;host=example.org;proto=http\r\n")
+            );
+        }
+    }
+
+    #[test]
+    fn hosts_are_quoted_where_needed_and_left_out_where_there_is_none() {
+        let listener = listener(ForwardedStyle::Rfc7239);
+        for (authority, written) in [
+            ("example.org:80", ";host=\"example.org:80\""),
+            ("[::1]", ";host=\"[::1]\""),
+            ("a\"b\\c;d", ";host=\"a\\\"b\\\\c;d\""),
+            ("", ""),
+        ] {
+            let mut sent = sent(&[]);
+            sent.head.authority = sent.add(authority);
+            let (append, _) = sent.apply(&listener, "192.0.2.9");
+            assert_eq!(append, format!("Forwarded: for=192.0.2.9{written};proto=http\r\n"));
+        }
+        let mut sent = sent(&[]);
+        sent.head.authority = Span::default();
+        let (append, _) = sent.apply(&self::listener(ForwardedStyle::XForwarded), "");
+        assert_eq!(append, "X-Forwarded-For: unknown\r\nX-Forwarded-Proto: http\r\n");
+    }
+
+    #[test]
+    fn a_hop_by_hop_claim_is_not_heard() {
+        let mut sent = sent(&[CLAIMS[0], CLAIMS[2], (FieldId::XRequestId, "mine")]);
+        for field in &mut sent.head.fields {
+            field.hop_by_hop = true;
+        }
+        let mut listener = listener(ForwardedStyle::XForwarded);
+        listener.request_id = true;
+        let (append, _) = sent.apply(&listener, "10.1.2.3");
+        let expected = "X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.org\r\n\
+                        X-Request-Id: 00000000000000000000000000000abc\r\n";
+        assert_eq!(append, expected);
+    }
+
+    #[test]
+    fn via_and_request_id_are_added() {
+        let mut listener = listener(ForwardedStyle::Off);
+        (listener.via, listener.request_id) = (Some("juggler".to_owned()), true);
+        let (append, omitted) = sent(&[(FieldId::Via, "1.1 cdn")]).apply(&listener, "10.1.2.3");
+        assert_eq!(
+            append,
+            "Via: 1.1 juggler\r\nX-Request-Id: 00000000000000000000000000000abc\r\n"
+        );
+        assert_eq!(omitted, []);
+        let mut sent = sent(&[(FieldId::XRequestId, "mine")]);
+        sent.head.version = Version::Http10;
+        assert_eq!(sent.apply(&listener, "10.1.2.3").0, "Via: 1.0 juggler\r\n");
+    }
 }
