@@ -1,1 +1,14 @@
-fn main() {}
+//! Integration tests: the real programs, over real sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "that is how a test says no"
+)]
+
+mod basic;
+mod harness;
+mod layers;
+mod support;
+mod test_servers;

@@ -48,6 +48,9 @@ struct Arguments {
     /// Name to answer with in X-Test-Server; the root's or the port's by default
     #[arg(long)]
     name: Option<String>,
+    /// End when standard input does, so as not to outlive whoever started it
+    #[arg(long)]
+    until_eof: bool,
     /// Be a client: hold connections to this address until standard input ends
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["port", "listen", "observe", "root", "name"])]
     hold: Option<String>,
@@ -109,7 +112,14 @@ fn serve(arguments: Arguments) -> io::Result<()> {
     }
     // One write, so that who waits for the first line has the second one too.
     io::stdout().write_all(lines.as_bytes())?;
-    accept(&listener, &server, true);
+    if arguments.until_eof {
+        thread::Builder::new()
+            .name("accept".into())
+            .spawn(move || accept(&listener, &server, true))?;
+        io::copy(&mut io::stdin(), &mut io::sink())?;
+    } else {
+        accept(&listener, &server, true);
+    }
     Ok(())
 }
 

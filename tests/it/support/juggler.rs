@@ -1,0 +1,402 @@
+//! The real program, with a configuration of the test's own.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::process::{self, Lines};
+use super::{PATIENCE, eventually};
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_juggler");
+
+/// A simple configuration: one listener `main` on a free port, one route, one cluster `main`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Config {
+    top: String,
+    listener: String,
+    cluster: String,
+    servers: Vec<String>,
+    rest: String,
+}
+
+impl Config {
+    /// With these servers, named `s0`, `s1`, ...
+    pub(crate) fn new<A: Display>(servers: impl IntoIterator<Item = A>) -> Self {
+        Self {
+            servers: servers.into_iter().map(|address| address.to_string()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Lines before everything else, such as a `[process]` table.
+    pub(crate) fn top(mut self, lines: &str) -> Self {
+        self.top += &format!("{lines}\n");
+        self
+    }
+
+    /// Lines in `[[listener]]`.
+    pub(crate) fn listener(mut self, lines: &str) -> Self {
+        self.listener += &format!("{lines}\n");
+        self
+    }
+
+    /// Lines in `[[cluster]]`.
+    pub(crate) fn cluster(mut self, lines: &str) -> Self {
+        self.cluster += &format!("{lines}\n");
+        self
+    }
+
+    /// Lines after everything else, such as another `[[listener]]`.
+    pub(crate) fn rest(mut self, lines: &str) -> Self {
+        self.rest += &format!("{lines}\n");
+        self
+    }
+
+    /// The file. A `bind` among the listener's lines replaces the free port.
+    pub(crate) fn text(&self) -> String {
+        let bind = if self.listener.contains("bind =") {
+            ""
+        } else {
+            "bind = [\"127.0.0.1:0\"]\n"
+        };
+        let mut text = format!(
+            "{}\n[[listener]]\nname = \"main\"\n{bind}{}\n[[route]]\ncluster = \"main\"\n\n[[cluster]]\nname = \"main\"\n{}\n",
+            self.top, self.listener, self.cluster
+        );
+        for (index, address) in self.servers.iter().enumerate() {
+            text += &format!("  [[cluster.server]]\n  name = \"s{index}\"\n  address = \"{address}\"\n");
+        }
+        text + &self.rest
+    }
+
+    /// Runs the balancer with it.
+    #[track_caller]
+    pub(crate) fn start(&self) -> Juggler {
+        Juggler::start(&self.text())
+    }
+}
+
+/// How to start it.
+pub(crate) struct Start {
+    config: Option<String>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    socket: Option<TcpListener>,
+    folder: TempDir,
+}
+
+impl Start {
+    /// With this configuration. `{dir}` in it stands for a folder of the test's own.
+    pub(crate) fn config(text: &str) -> Self {
+        Self {
+            config: Some(text.to_owned()),
+            ..Self::bare()
+        }
+    }
+
+    /// Without any.
+    pub(crate) fn bare() -> Self {
+        let folder = TempDir::with_prefix("juggler-test-").unwrap();
+        Self {
+            config: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            socket: None,
+            folder,
+        }
+    }
+
+    /// With one more argument.
+    pub(crate) fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// With a variable in its environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// With a socket that listens already, handed over as systemd does.
+    pub(crate) fn socket(mut self, listener: TcpListener) -> Self {
+        self.socket = Some(listener);
+        self
+    }
+
+    /// The folder that `{dir}` stands for.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file into that folder.
+    pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        fs::write(self.folder().join(name), content).unwrap();
+        self
+    }
+
+    /// Runs it until it is ready.
+    #[track_caller]
+    pub(crate) fn ready(self) -> Juggler {
+        let juggler = self.spawn();
+        let is_ready = juggler
+            .lines
+            .wait(0, PATIENCE, |line| line.ends_with("ready").then_some(()));
+        if is_ready.is_none() {
+            panic!("it did not get ready");
+        }
+        juggler
+    }
+
+    /// Runs it and waits for nothing.
+    #[track_caller]
+    pub(crate) fn spawn(self) -> Juggler {
+        let mut command;
+        if let Some(listener) = self.socket {
+            // Without `unsafe` a child's descriptor 3 can only be set by a shell.
+            command = Command::new("sh");
+            command.args([
+                "-c",
+                "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\" 3<&0 0</dev/null",
+                "sh",
+                PROGRAM,
+            ]);
+            command.stdin(Stdio::from(OwnedFd::from(listener)));
+        } else {
+            command = Command::new(PROGRAM);
+            command.stdin(Stdio::null());
+        }
+        if let Some(text) = self.config {
+            let file = self.folder.path().join("juggler.toml");
+            fs::write(&file, fill_in(&text, self.folder.path())).unwrap();
+            command.arg("--config").arg(file);
+        }
+        let mut child = command
+            .args(
+                self.arguments
+                    .iter()
+                    .map(|argument| fill_in(argument, self.folder.path())),
+            )
+            // The addresses are in the log, whatever the configuration says of it.
+            .env("RUST_LOG", "info")
+            .envs(self.environment)
+            .current_dir(self.folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|problem| panic!("{PROGRAM}: {problem}"));
+        let lines = Lines::of(child.stderr.take().unwrap());
+        let output = Lines::of(child.stdout.take().unwrap());
+        Juggler {
+            child,
+            lines,
+            output,
+            folder: self.folder,
+            gone: None,
+            may_panic: false,
+        }
+    }
+}
+
+fn fill_in(text: &str, folder: &Path) -> String {
+    text.replace("{dir}", &folder.display().to_string())
+}
+
+/// The balancer, running.
+pub(crate) struct Juggler {
+    child: Child,
+    lines: Lines,
+    output: Lines,
+    folder: TempDir,
+    gone: Option<ExitStatus>,
+    may_panic: bool,
+}
+
+impl Juggler {
+    /// Starts it with this configuration and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(config: &str) -> Self {
+        Start::config(config).ready()
+    }
+
+    /// Runs it with these arguments to its end.
+    #[track_caller]
+    pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
+        Command::new(PROGRAM)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Where the only listener listens: `HOST:PORT` or `unix:/path`.
+    #[track_caller]
+    pub(crate) fn address(&self) -> String {
+        let all: Vec<_> = self.addresses().into_values().flatten().collect();
+        let [address] = &all[..] else {
+            panic!("not one address but {all:?}")
+        };
+        address.clone()
+    }
+
+    /// Where a listener listens, first in the order of its `bind`.
+    #[track_caller]
+    pub(crate) fn address_of(&self, listener: &str) -> String {
+        let all = self.addresses();
+        let of = all
+            .get(listener)
+            .unwrap_or_else(|| panic!("no listener {listener} in {all:?}"));
+        of[0].clone()
+    }
+
+    /// All addresses of each listener, as logged.
+    pub(crate) fn addresses(&self) -> BTreeMap<String, Vec<String>> {
+        let mut found = BTreeMap::<String, Vec<String>>::new();
+        for line in self.lines.all() {
+            let Some((_, rest)) = line.split_once("listening on ") else {
+                continue;
+            };
+            let Some((address, rest)) = rest.split_once(" (listener ") else {
+                continue;
+            };
+            let name = rest.split(')').next().unwrap_or("");
+            found.entry(name.to_owned()).or_default().push(address.to_owned());
+        }
+        found
+    }
+
+    /// Its folder, which `{dir}` in the configuration stands for.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.lines.all()
+    }
+
+    /// What it has written to standard output so far (the access log, by default).
+    pub(crate) fn output(&self) -> Vec<String> {
+        self.output.all()
+    }
+
+    /// Waits for a log line with that text, and gives it.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        self.lines
+            .wait(0, PATIENCE, |line| line.contains(text).then(|| line.to_owned()))
+            .unwrap_or_else(|| panic!("it never logged {text:?}"))
+    }
+
+    /// Waits for a line on standard output with that text, and gives it.
+    #[track_caller]
+    pub(crate) fn wait_for_output(&self, text: &str) -> String {
+        self.output
+            .wait(0, PATIENCE, |line| line.contains(text).then(|| line.to_owned()))
+            .unwrap_or_else(|| panic!("it never wrote {text:?}: {:#?}", self.output.all()))
+    }
+
+    /// Sends it a signal.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        process::signal(&self.child, signal);
+    }
+
+    /// Sends SIGTERM, waits for its end and gives the exit code; `None` when a signal killed it.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        self.wait(PATIENCE)
+    }
+
+    /// Waits for its end and gives the exit code; `None` when a signal killed it.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, within: Duration) -> Option<i32> {
+        let status = process::wait(&mut self.child, within).unwrap_or_else(|| panic!("it still runs"));
+        self.gone = Some(status);
+        status.code()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.gone.is_none() && self.child.try_wait().unwrap().is_none()
+    }
+
+    /// A panic in its log is what this test wants to see.
+    pub(crate) fn may_panic(&mut self) {
+        self.may_panic = true;
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        self.count("task")
+    }
+
+    /// How many threads it has of each name.
+    pub(crate) fn threads_by_name(&self) -> BTreeMap<String, usize> {
+        let mut names = BTreeMap::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap() {
+            // A thread may end between the listing and the look.
+            if let Ok(name) = fs::read_to_string(task.unwrap().path().join("comm")) {
+                *names.entry(name.trim_end().to_owned()).or_default() += 1;
+            }
+        }
+        names
+    }
+
+    /// How many files it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.count("fd")
+    }
+
+    /// How much memory it has in use, in KiB.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
+    /// Waits until it has at most so many threads.
+    #[track_caller]
+    pub(crate) fn wait_for_threads(&self, most: usize) {
+        eventually(PATIENCE, &format!("at most {most} threads"), || self.threads() <= most);
+    }
+
+    fn count(&self, what: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{what}", self.pid())).unwrap().count()
+    }
+}
+
+impl Drop for Juggler {
+    fn drop(&mut self) {
+        if self.gone.is_none() {
+            // It may have ended by itself.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        // All that it wrote is read once the pipe has ended.
+        self.lines.wait(0, Duration::from_secs(2), |_| None::<()>);
+        let log = self.lines.all();
+        if thread::panicking() {
+            eprintln!("--- its log:\n{}\n---", log.join("\n"));
+        } else if !self.may_panic {
+            let panics: Vec<_> = log.iter().filter(|line| line.contains("panicked")).collect();
+            assert!(panics.is_empty(), "{panics:#?}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The tool box of the integration tests: the balancer, servers and clients, all of them with deadlines.
+//!
+//! [`Juggler`] runs the real program. Behind it stand [`TestServer`]s (the real `test_server`, which counts what it
+//! gets) or [`Origin`]s (scripted in the test, for what no honest server does). [`Client`] is a raw client, over TCP,
+//! Unix sockets or TLS. Nothing sleeps to let something happen: [`eventually`] polls, a [`Gate`] holds.
+
+// A tool box is not less useful for a tool that nobody needs today.
+#![allow(dead_code, unused_imports)]
+
+mod client;
+mod gate;
+mod juggler;
+mod message;
+mod origin;
+mod process;
+mod test_server;
+mod tls;
+
+#[path = "../../../src/bin/test_server/check.rs"]
+pub(crate) mod check;
+
+pub(crate) use client::Client;
+pub(crate) use gate::Gate;
+pub(crate) use juggler::{Config, Juggler, Start};
+pub(crate) use message::{Framing, Request, Response};
+pub(crate) use origin::{Origin, OriginConn};
+pub(crate) use test_server::TestServer;
+pub(crate) use tls::Authority;
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that should happen soon. Long, for machines that have much to do; a test that works does
+/// not wait for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls until it is so, and panics when it is not within that time.
+#[track_caller]
+pub(crate) fn eventually(within: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + within;
+    let mut pause = Duration::from_millis(1);
+    while !is_so() {
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Polls until both are equal, and panics with both values when they are not in time.
+#[track_caller]
+pub(crate) fn eventually_eq<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mut value: impl FnMut() -> T) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let is = value();
+        if is == expected {
+            return;
+        }
+        assert!(
+            Instant::now() < end,
+            "{what}: still {is:?} and not {expected:?} after {PATIENCE:?}"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A program that not every machine has. A test that does not find its program says so and passes, unless
+/// `JUGGLER_TEST_ALL` is set.
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        assert!(
+            std::env::var_os("JUGGLER_TEST_ALL").is_none(),
+            "{name} is not installed"
+        );
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}

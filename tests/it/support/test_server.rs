@@ -1,0 +1,171 @@
+//! The real `test_server`, on free ports.
+
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use serde_json::Value;
+
+use super::process::{self, Lines};
+use super::{Client, PATIENCE, eventually_eq};
+
+/// The program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_test_server");
+
+/// A server that counts.
+pub(crate) struct TestServer {
+    name: String,
+    address: String,
+    observer: String,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    // The server ends when this does, even if we are killed.
+    _alive: ChildStdin,
+}
+
+impl TestServer {
+    /// Starts one that calls itself `test`.
+    #[track_caller]
+    pub(crate) fn start() -> Self {
+        Self::named("test")
+    }
+
+    /// Starts one that calls itself so.
+    #[track_caller]
+    pub(crate) fn named(name: &str) -> Self {
+        Self::listening(name, "127.0.0.1:0")
+    }
+
+    /// Starts one on a certain address: `HOST:PORT` or `unix:/path`.
+    #[track_caller]
+    pub(crate) fn listening(name: &str, address: &str) -> Self {
+        let (name, address) = (name.to_owned(), address.to_owned());
+        let mut server = Self {
+            name,
+            address,
+            observer: "127.0.0.1:0".into(),
+            running: None,
+        };
+        server.restart();
+        server
+    }
+
+    /// Three of them, named `one`, `two` and `three`.
+    #[track_caller]
+    pub(crate) fn three() -> [Self; 3] {
+        ["one", "two", "three"].map(Self::named)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it calls itself.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Kills it, as a crash does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.child.kill().unwrap();
+            running.child.wait().unwrap();
+        }
+    }
+
+    /// Starts it again after a kill, on the same addresses.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        assert!(self.running.is_none(), "it still runs");
+        let mut child = Command::new(PROGRAM)
+            .args([
+                "--until-eof",
+                "--name",
+                &self.name,
+                "--listen",
+                &self.address,
+                "--observe",
+                &self.observer,
+            ])
+            .args(["--root", concat!(env!("CARGO_MANIFEST_DIR"), "/test_servers/root_1")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|problem| panic!("{PROGRAM}: {problem}"));
+        let lines = Lines::of(child.stdout.take().unwrap());
+        let address = |what: &str| {
+            lines
+                .wait(0, PATIENCE, |line| line.strip_prefix(what).map(str::to_owned))
+                .unwrap_or_else(|| panic!("test_server did not start on {}", self.address))
+        };
+        let (address, observer) = (address("listening on "), address("observed on "));
+        (self.address, self.observer) = (address, observer);
+        let alive = child.stdin.take().unwrap();
+        self.running = Some(Running { child, _alive: alive });
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.running
+            .as_mut()
+            .is_some_and(|running| running.child.try_wait().unwrap().is_none())
+    }
+
+    /// Sends a signal and waits for the end; gives the signal that ended it.
+    #[track_caller]
+    pub(crate) fn stop_by(&mut self, signal: nix::sys::signal::Signal) -> Option<i32> {
+        let mut running = self.running.take().unwrap();
+        process::signal(&running.child, signal);
+        let status = process::wait(&mut running.child, PATIENCE).unwrap_or_else(|| panic!("it still runs"));
+        std::os::unix::process::ExitStatusExt::signal(&status)
+    }
+
+    /// What it has counted.
+    #[track_caller]
+    pub(crate) fn stats(&self) -> Value {
+        self.observe("/__stats")
+    }
+
+    /// One of the numbers that it has counted.
+    #[track_caller]
+    pub(crate) fn stat(&self, name: &str) -> u64 {
+        self.stats()[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name} is not counted"))
+    }
+
+    /// Waits until a number is this.
+    #[track_caller]
+    pub(crate) fn wait_for_stat(&self, name: &str, value: u64) {
+        eventually_eq(name, value, || self.stat(name));
+    }
+
+    /// Starts counting anew.
+    #[track_caller]
+    pub(crate) fn reset_stats(&self) {
+        self.observe("/__stats/reset");
+    }
+
+    /// How often `/__count/KEY` was asked for.
+    #[track_caller]
+    pub(crate) fn counted(&self, key: &str) -> u64 {
+        self.stats()["counted"][key].as_u64().unwrap_or(0)
+    }
+
+    #[track_caller]
+    fn observe(&self, path: &str) -> Value {
+        let answer = Client::connect(&self.observer).get(path).expect(200);
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(running) = &mut self.running {
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+    }
+}
