@@ -145,8 +145,8 @@ pub fn response_head(data: &[u8]) {
     }
 }
 
-/// Chunked bodies: any split gives the same content, trailers and end, or the same error at the same place; written anew
-/// they are read as the same.
+/// Chunked bodies: any split gives the same content, trailers and end, or the same error after the same content; written
+/// anew they are read as the same.
 pub fn chunked(data: &[u8]) {
     for limits in LIMITS {
         let whole = decode([data], limits);

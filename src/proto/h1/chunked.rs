@@ -125,8 +125,8 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The trailer lines, each with its CRLF, once the body has ended: checked, hop-by-hop fields left out, never one that
-    /// may not be in trailers. Empty if there are none.
+    /// The trailer lines, each with its CRLF, once the body has ended: checked, hop-by-hop fields left out, never one
+    /// that may not be in trailers. Empty if there are none.
     pub fn trailers(&self) -> &[u8] {
         if self.state == State::End { &self.trailers } else { &[] }
     }
@@ -345,5 +345,201 @@ mod tests {
         )));
         assert_eq!(decode([&text[..]]), expected);
         assert_eq!(decode(text.chunks(1)), expected);
+    }
+
+    fn verdict(text: &str) -> Decoded {
+        let whole = decode([text.as_bytes()]);
+        assert_eq!(decode(text.as_bytes().chunks(1)), whole, "{text:?} byte by byte");
+        whole
+    }
+
+    /// RFC 9112 §7.1, §7.1.1.
+    #[test]
+    fn chunk_lines() {
+        for line in [
+            "1",
+            "01",
+            "0000000000000001",
+            "1;a",
+            "1;a=b",
+            "1;a;b",
+            "1 ;a",
+            "1\t; a = b ;c",
+            "1;a=\"\"",
+            "1;a=\"b;\\\"\\\\\t ä\"",
+            "1;a=\"b\" ;c",
+            "1;!#$%&'*+-.^_`|~9=~",
+        ] {
+            let text = format!("{line}\r\nx\r\n0\r\n\r\n");
+            assert_eq!(
+                verdict(&text),
+                Ok(Some((b"x".to_vec(), Vec::new(), text.len()))),
+                "{line}"
+            );
+        }
+        for line in [
+            "",
+            " 1",
+            "\t1",
+            "+1",
+            "-1",
+            "0x1",
+            "x",
+            "1x",
+            "1_0",
+            "1 ",
+            "1\t",
+            "1 1",
+            "1.0",
+            "00000000000000001",
+            "10000000000000000",
+            "1;",
+            "1; ",
+            "1;;a",
+            "1;=b",
+            "1;a=",
+            "1;a b",
+            "1;a ",
+            "1;a=b ",
+            "1;a=b c",
+            "1;a=\"b",
+            "1;a=\"b\"c",
+            "1;a=\"b\" ",
+            "1;a=\"\u{1}\"",
+            "1;a=\"\\\u{7f}\"",
+            "1;ä",
+            "1,a",
+            "1\n",
+            "1\r\r",
+            "1;a\0",
+            "1;a\n",
+            "1;a=b\n",
+            "1;a=\"\n\"",
+            "1;a=\"\r\n\"",
+        ] {
+            assert_eq!(
+                verdict(&format!("{line}\r\nx\r\n0\r\n\r\n")),
+                Err(Malformed::Chunk),
+                "{line}"
+            );
+        }
+    }
+
+    /// RFC 9112 §7.1: CRLF after the content, exactly.
+    #[test]
+    fn chunk_ends() {
+        for text in [
+            "1\r\nxy",
+            "1\r\nx\n",
+            "1\r\nx\r\r",
+            "1\r\nx0\r\n\r\n",
+            "2\r\nx\r\n0\r\n\r\n",
+            "0\n",
+            "0\r\r",
+            "1\n",
+        ] {
+            assert_eq!(verdict(text), Err(Malformed::Chunk), "{text:?}");
+        }
+        for text in ["0\r\n\n", "0\r\n\r\r", "0\r\n0\r\n\r\n"] {
+            assert_eq!(verdict(text), Err(Malformed::Trailer), "{text:?}");
+        }
+        for text in [
+            "",
+            "1",
+            "1\r",
+            "1\r\n",
+            "1\r\nx",
+            "1\r\nx\r",
+            "0\r\n",
+            "0\r\n\r",
+            "0\r\nA: b\r\n",
+            "ffffffffffffffff\r\nx",
+        ] {
+            assert_eq!(verdict(text), Ok(None), "{text:?}");
+        }
+    }
+
+    /// RFC 9110 §6.5, RFC 9112 §7.1.2.
+    #[test]
+    fn trailer_sections() {
+        let body =
+            |trailers: &str| verdict(&format!("0\r\n{trailers}\r\n")).map(|end| end.map(|(_, trailers, _)| trailers));
+        for kept in [
+            "A: b\r\n",
+            "Content-Digest: x\r\netag:\"y\"\r\nServer-Timing:\t\r\n",
+            "Grpc-Status: 0\r\n",
+            "Date: x\r\n",
+        ] {
+            assert_eq!(body(kept), Ok(Some(kept.as_bytes().to_vec())), "{kept}");
+        }
+        assert_eq!(
+            body("A: 1\r\nKeep-Alive: x\r\nB: 2\r\nupgrade: y\r\n"),
+            Ok(Some(b"A: 1\r\nB: 2\r\n".to_vec()))
+        );
+        for refused in [
+            "Host: a",
+            "CONTENT-LENGTH: 5",
+            "Transfer-Encoding: chunked",
+            "Connection: close",
+            "Trailer: A",
+            "TE: x",
+            "Content-Type: a/b",
+            "Content-Encoding: gzip",
+            "Content-Range: x",
+            "Authorization: x",
+            "Proxy-Authorization: x",
+            "Cookie: x",
+            "Set-Cookie: x",
+            "Expect: 100-continue",
+            "Cache-Control: no-store",
+            "Max-Forwards: 1",
+            "X-Forwarded-For: 1.2.3.4",
+            "Forwarded: x",
+            "Via: x",
+            "A",
+            "A : b",
+            ": b",
+            " A: b",
+            "\tb",
+            "A b: c",
+            "A: b\0",
+            "A: b\nB: c",
+            "A: b\rB: c",
+            "A: b\x7f",
+            "ä: b",
+            "A: b\r\n c",
+        ] {
+            assert_eq!(body(&format!("{refused}\r\n")), Err(Malformed::Trailer), "{refused}");
+        }
+        assert!(body(&"A: b\r\n".repeat(LIMITS.fields)).is_ok());
+        assert_eq!(
+            body(&"A: b\r\n".repeat(LIMITS.fields + 1)),
+            Err(Malformed::TooManyFields)
+        );
+        let line = format!("A: {}\r\n", "b".repeat(LIMITS.head - "A: \r\n\r\n".len()));
+        assert!(body(&line).is_ok());
+        assert_eq!(body(&format!("A{line}")), Err(Malformed::HeadTooLarge));
+    }
+
+    /// Extensions are read and thrown away, but not for ever.
+    #[test]
+    fn extensions_are_limited() {
+        let line = |extension: usize, content: usize| {
+            format!(
+                "{content:x};{}\r\n{}\r\n",
+                "a".repeat(extension - 1),
+                "x".repeat(content)
+            )
+        };
+        assert!(verdict(&(line(LINE_EXTENSIONS, 1) + "0\r\n\r\n")).is_ok());
+        assert_eq!(verdict(&line(LINE_EXTENSIONS + 1, 1)), Err(Malformed::Chunk));
+        // As much as content is fine, however long it goes on.
+        assert!(verdict(&(line(1000, 1000).repeat(100) + "0\r\n\r\n")).is_ok());
+        // More than that adds up.
+        assert!(verdict(&(line(101, 1).repeat(163) + "0\r\n\r\n")).is_ok());
+        assert_eq!(
+            verdict(&(line(101, 1).repeat(165) + "0\r\n\r\n")),
+            Err(Malformed::Chunk)
+        );
     }
 }

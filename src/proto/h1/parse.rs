@@ -1,7 +1,8 @@
 //! Heads into ranges.
 //!
-//! Own code and not httparse's: that one is made to be lenient where browsers are, and a second pass over the fields
-//! would be needed anyway. Nothing here relies on the scan before it; a head that was never scanned is refused just the same.
+//! Own code and not httparse's: that one accepts more than a proxy may (line feeds alone, fragments), and a second pass
+//! over the fields would be needed anyway. It serves as a second opinion in `proto::check`. Nothing here relies on the
+//! scan before it: what the scanner refuses is refused without it too.
 
 use std::time::Duration;
 

@@ -70,8 +70,8 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that is not empty.
 ///
-/// Narrower than RFC 3986 in what nobody needs and somebody abuses: no userinfo, no comma, no `IPvFuture`, no zone, and a
-/// port of at most 65535. An empty port is as good as none (RFC 3986 §3.2.3).
+/// Narrower than RFC 3986 in what nobody needs and somebody abuses: no userinfo, no comma, no `IPvFuture`, no zone, and
+/// a port of at most 65535. An empty port is as good as none (RFC 3986 §3.2.3).
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     if let [b'[', rest @ ..] = bytes {
         let Some(end) = rest.iter().position(|&byte| byte == b']') else {

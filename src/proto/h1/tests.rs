@@ -1,11 +1,11 @@
-//! Verdicts on heads and what is written of them: tables of bytes, each with the rule it stands for.
+//! Verdicts on heads: tables of bytes, each with the rule it stands for.
 
-use crate::http::{BodyFraming, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, TargetForm, Version};
+mod responses;
+mod written;
 
-use super::{
-    HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, ResponseRewrite, parse_request, parse_response,
-    write_chunk_size, write_last_chunk, write_request, write_response,
-};
+use crate::http::{BodyFraming, FieldId, Method, RequestHead, ResponseHead, TargetForm, Version};
+
+use super::{HeadLimits, HeadScanner, Malformed, parse_request, parse_response};
 
 const LIMITS: HeadLimits = HeadLimits {
     head: 32 * 1024,
@@ -27,7 +27,6 @@ fn response(text: &[u8], method: Method) -> Result<ResponseHead, Malformed> {
     parse_response(&text[..length], method, &LIMITS, &mut head)?;
     Ok(head)
 }
-
 #[test]
 fn a_plain_request() {
     let text = b"GET /a/b?c=d HTTP/1.1\r\nHost: example.org\r\nAccept:  */* \t\r\nX:\r\n\r\nrest";
@@ -58,129 +57,499 @@ fn a_plain_request() {
     assert_eq!(fields, expected);
 }
 
+/// RFC 9112 §2.2, §3, §5; RFC 9110 §5.5: what is refused by its bytes, and as soon as they are there.
 #[test]
-fn a_plain_response() {
-    let text =
-        b"HTTP/1.1 200 All \xe4 right\r\nContent-Length: 5\r\nDate: x\r\nKeep-Alive: max=3, Timeout=7\r\n\r\nhello";
-    let head = response(text, Method::Get).unwrap();
-    assert_eq!(
-        (head.version, head.status, head.reason.of(text)),
-        (Version::Http11, 200, &b"All \xe4 right"[..])
-    );
-    assert_eq!(
-        (head.framing, head.content_length),
-        (ResponseFraming::Length(5), Some(5))
-    );
-    assert_eq!((head.keep_alive, head.has_date), (true, true));
-    assert_eq!(head.keep_alive_timeout.map(|time| time.as_secs()), Some(7));
-}
-
-fn rewritten(text: &str, framing: BodyFraming, omit: &[FieldId], append: &str) -> String {
-    let head = request(text.as_bytes()).unwrap();
-    let mut out = Vec::new();
-    write_request(
-        &mut out,
-        text.as_bytes(),
-        &head,
-        &RequestRewrite {
-            framing,
-            omit,
-            append: append.as_bytes(),
-        },
-    );
-    String::from_utf8(out).unwrap()
-}
-
-#[test]
-fn requests_are_written() {
-    let text = "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nConnection: close, b\r\nB: 2\r\nCONTENT-length: 007\r\nC:3\r\n\
-                Content-Length: 7\r\nExpect: 100-continue\r\nTE: trailers\r\nTrailer: T\r\nD: 4\r\n\r\n";
-    assert_eq!(
-        rewritten(text, BodyFraming::Length(7), &[], "E: 5\r\n"),
-        "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nCONTENT-length: 7\r\nC: 3\r\nD: 4\r\nE: 5\r\nConnection: keep-alive\r\n\r\n"
-    );
-    assert_eq!(
-        rewritten(text, BodyFraming::Chunked, &[], ""),
-        "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nC: 3\r\nTrailer: T\r\nD: 4\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
-    );
-    let text = "POST http://b:80?q HTTP/1.1\r\nVia: x\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(
-        rewritten(text, BodyFraming::Length(0), &[FieldId::Via, FieldId::Host], ""),
-        "POST /?q HTTP/1.1\r\nHost: b:80\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
-    );
-    for (line, first) in [
-        ("GET http://b HTTP/1.0", "GET / HTTP/1.1\r\nHost: b\r\n"),
-        ("GET / HTTP/1.0", "GET / HTTP/1.1\r\nHost: \r\n"),
-        ("OPTIONS * HTTP/1.0", "OPTIONS * HTTP/1.1\r\nHost: \r\n"),
-        ("OPTIONS HTTPS://b HTTP/1.0", "OPTIONS * HTTP/1.1\r\nHost: b\r\n"),
-        ("OPTIONS http://b/ HTTP/1.0", "OPTIONS / HTTP/1.1\r\nHost: b\r\n"),
-    ] {
-        let text = format!("{line}\r\nA: 1\r\n\r\n");
+fn bad_bytes_are_refused_at_once() {
+    let long_line = format!("GET /{}", "a".repeat(8 * 1024 + 64));
+    let long_head = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(32 * 1024));
+    let no_method = "A".repeat(8 * 1024 + 64);
+    let many_fields = format!("GET / HTTP/1.1\r\n{}B", "A: b\r\n".repeat(100));
+    let cases: &[(&[u8], Malformed)] = &[
+        // No request begins so: TLS, SSLv2, empty lines that whoever reads should have skipped, JSON.
+        (b"\x16", Malformed::StartLine),
+        (b"\x80", Malformed::StartLine),
+        (b" ", Malformed::StartLine),
+        (b"\r", Malformed::StartLine),
+        (b"{", Malformed::StartLine),
+        (b"\n", Malformed::BareLineEnd),
+        // The request line.
+        (b"PRI * HTTP/2.0\r\n", Malformed::Version),
+        (b"GET /\r\n", Malformed::StartLine),
+        (b"GET / HTTP/1.1 \r\n", Malformed::StartLine),
+        (b"GET / http/1.1\r\n", Malformed::StartLine),
+        (b"GET / HTTP/1.2\r\n", Malformed::Version),
+        (b"GET / HTTP/0.9\r\n", Malformed::Version),
+        (b"GET / HTTP/3\r\n", Malformed::StartLine),
+        (b"GET / HTTP/1.10\r\n", Malformed::StartLine),
+        (b"GET / HTTPS/1.1\r\n", Malformed::StartLine),
+        (b"GET\t", Malformed::ControlByte),
+        (b"GET /\0", Malformed::ControlByte),
+        (b"GET / HTTP/1.1\n", Malformed::BareLineEnd),
+        (b"GET / HTTP/1.1\r\r", Malformed::BareLineEnd),
+        // Fields.
+        (b"GET / HTTP/1.1\r\n ", Malformed::ObsoleteFold),
+        (b"GET / HTTP/1.1\r\nA: b\r\n\t", Malformed::ObsoleteFold),
+        (b"GET / HTTP/1.1\r\nA: b\n", Malformed::BareLineEnd),
+        (b"GET / HTTP/1.1\r\nA: b\rC", Malformed::BareLineEnd),
+        (b"GET / HTTP/1.1\r\nA: b\r\n\n", Malformed::BareLineEnd),
+        (b"GET / HTTP/1.1\r\nA: b\0", Malformed::ControlByte),
+        (b"GET / HTTP/1.1\r\nA: b\x0b", Malformed::ControlByte),
+        (b"GET / HTTP/1.1\r\nA: b\x7f", Malformed::ControlByte),
+        (b"GET / HTTP/1.1\r\nA\x1b", Malformed::ControlByte),
+        // Limits.
+        (long_line.as_bytes(), Malformed::TargetTooLong),
+        (no_method.as_bytes(), Malformed::StartLine),
+        (long_head.as_bytes(), Malformed::HeadTooLarge),
+        (many_fields.as_bytes(), Malformed::TooManyFields),
+    ];
+    for (text, expected) in cases {
+        let shown = text[..text.len().min(60)].escape_ascii();
+        assert_eq!(HeadScanner::default().scan(text, &LIMITS), Err(*expected), "{shown}");
+    }
+    // The last byte of each short one is what it is refused for.
+    for (text, _) in cases
+        .iter()
+        .filter(|(text, _)| text.len() < 60 && !text.ends_with(b"\r\n"))
+    {
+        let before = &text[..text.len() - 1];
         assert_eq!(
-            rewritten(&text, BodyFraming::None, &[], ""),
-            format!("{first}A: 1\r\nConnection: keep-alive\r\n\r\n")
+            HeadScanner::default().scan(before, &LIMITS),
+            Ok(None),
+            "{}",
+            before.escape_ascii()
         );
     }
 }
 
+/// Each control byte in each part of a head; HTAB only in values.
 #[test]
-fn responses_are_written() {
-    let text = b"HTTP/1.0 200\r\nConnection: keep-alive, x\r\nX: 1\r\nKeep-Alive: timeout=5\r\nA:1\r\nContent-Length: 05\r\nTrailer: T\r\n\r\n";
-    let head = response(text, Method::Get).unwrap();
-    let write = |head: &ResponseHead, text: &[u8], framing, persistence| {
-        let mut out = Vec::new();
-        let rewrite = ResponseRewrite {
-            framing,
-            persistence,
-            date: b"now",
-            append: b"Z: 9\r\n",
-        };
-        write_response(&mut out, text, head, &rewrite);
-        String::from_utf8(out).unwrap()
+fn control_bytes() {
+    for byte in (0..0x20).chain([0x7f]) {
+        let byte = char::from(byte);
+        for (text, may_be_tab) in [
+            (format!("GE{byte}T / HTTP/1.1\r\nA: b\r\n\r\n"), false),
+            (format!("GET /{byte} HTTP/1.1\r\nA: b\r\n\r\n"), false),
+            (format!("GET / HTTP/{byte}1.1\r\nA: b\r\n\r\n"), false),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\nA{byte}b: c\r\n\r\n"), false),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\nA: b{byte}c\r\n\r\n"), true),
+        ] {
+            assert_eq!(request(text.as_bytes()).is_ok(), byte == '\t' && may_be_tab, "{text:?}");
+        }
+    }
+}
+
+/// Limits count to the byte.
+#[test]
+fn limits() {
+    let text = b"GET /23 HTTP/1.1\r\nHost: a\r\nB: c\r\n\r\nmore";
+    let length = text.len() - 4;
+    let limits = HeadLimits {
+        head: length,
+        fields: 2,
+        target: 4 - 1,
     };
+    let both = |limits: &HeadLimits| {
+        let scanned = HeadScanner::default().scan(text, limits)?;
+        assert_eq!(scanned, Some(length));
+        parse_request(&text[..length], limits, &mut RequestHead::default())
+    };
+    assert_eq!(both(&limits), Ok(()));
     assert_eq!(
-        write(&head, text, ResponseFraming::Length(5), Persistence::Close),
-        "HTTP/1.1 200 \r\nA: 1\r\nContent-Length: 5\r\nDate: now\r\nConnection: close\r\nZ: 9\r\n\r\n"
+        both(&HeadLimits {
+            head: length - 1,
+            ..limits
+        }),
+        Err(Malformed::HeadTooLarge)
     );
+    assert_eq!(both(&HeadLimits { fields: 1, ..limits }), Err(Malformed::TooManyFields));
+    assert_eq!(both(&HeadLimits { target: 2, ..limits }), Err(Malformed::TargetTooLong));
+    // Whole, or too large: as long as the limit and not at its end is known to be too large.
+    assert_eq!(HeadScanner::default().scan(&text[..length - 1], &limits), Ok(None));
     assert_eq!(
-        write(&head, text, ResponseFraming::Chunked, Persistence::Silent),
-        "HTTP/1.1 200 \r\nA: 1\r\nTrailer: T\r\nDate: now\r\nTransfer-Encoding: chunked\r\nZ: 9\r\n\r\n"
+        HeadScanner::default().scan(
+            &text[..length - 1],
+            &HeadLimits {
+                head: length - 1,
+                ..limits
+            }
+        ),
+        Err(Malformed::HeadTooLarge)
     );
+    // The parser has them too.
+    let parse = |limits| parse_request(&text[..length], &limits, &mut RequestHead::default());
     assert_eq!(
-        write(&head, text, ResponseFraming::None, Persistence::KeepAlive),
-        "HTTP/1.1 200 \r\nA: 1\r\nContent-Length: 5\r\nDate: now\r\nConnection: keep-alive\r\nZ: 9\r\n\r\n"
+        parse(HeadLimits {
+            head: length - 1,
+            ..limits
+        }),
+        Err(Malformed::HeadTooLarge)
     );
-    assert_eq!(
-        write(&head, text, ResponseFraming::UntilClose, Persistence::Silent),
-        "HTTP/1.1 200 \r\nA: 1\r\nDate: now\r\nZ: 9\r\n\r\n"
-    );
-    for (text, expected) in [
+    assert_eq!(parse(HeadLimits { fields: 1, ..limits }), Err(Malformed::TooManyFields));
+    // A status line has no target.
+    let text = format!("HTTP/1.1 200 {}\r\n\r\n", "a".repeat(10_000));
+    assert!(response(text.as_bytes(), Method::Get).is_ok());
+}
+
+/// RFC 9112 §3.
+#[test]
+fn request_lines() {
+    let cases = [
+        ("GET / HTTP/1.1", Ok((TargetForm::Origin, "/", "/", "h"))),
+        ("get / HTTP/1.1", Ok((TargetForm::Origin, "/", "/", "h"))),
+        ("M!#$%&'*+-.^_`|~9 / HTTP/1.1", Ok((TargetForm::Origin, "/", "/", "h"))),
         (
-            "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nDate: d\r\n\r\n",
-            "HTTP/1.1 204 No Content\r\nDate: d\r\nConnection: close\r\nZ: 9\r\n\r\n",
+            "GET //a/../b?c?d HTTP/1.1",
+            Ok((TargetForm::Origin, "//a/../b?c?d", "//a/../b", "h")),
         ),
         (
-            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n",
-            "HTTP/1.1 103 Early Hints\r\nLink: x\r\nZ: 9\r\n\r\n",
+            "GET /|{}\"<>\\^` HTTP/1.1",
+            Ok((TargetForm::Origin, "/|{}\"<>\\^`", "/|{}\"<>\\^`", "h")),
         ),
+        ("OPTIONS * HTTP/1.1", Ok((TargetForm::Asterisk, "*", "*", "h"))),
+        (
+            "GET http://a/b?c HTTP/1.1",
+            Ok((TargetForm::Absolute, "/b?c", "/b", "a")),
+        ),
+        (
+            "GET HTTPS://[::1]:443 HTTP/1.1",
+            Ok((TargetForm::Absolute, "", "", "[::1]:443")),
+        ),
+        ("GET http://a?b/c HTTP/1.1", Ok((TargetForm::Absolute, "?b/c", "", "a"))),
+        ("GET  / HTTP/1.1", Err(Malformed::StartLine)),
+        ("GET /  HTTP/1.1", Err(Malformed::StartLine)),
+        ("GET / x HTTP/1.1", Err(Malformed::StartLine)),
+        ("GET  HTTP/1.1", Err(Malformed::StartLine)),
+        ("GET HTTP/1.1", Err(Malformed::StartLine)),
+        ("G(T / HTTP/1.1", Err(Malformed::StartLine)),
+        ("GET /#a HTTP/1.1", Err(Malformed::Target)),
+        ("GET /ä HTTP/1.1", Err(Malformed::Target)),
+        ("GET a HTTP/1.1", Err(Malformed::Target)),
+        ("GET * HTTP/1.1", Err(Malformed::Target)),
+        ("OPTIONS ** HTTP/1.1", Err(Malformed::Target)),
+        ("GET ?a HTTP/1.1", Err(Malformed::Target)),
+        ("GET http:/a HTTP/1.1", Err(Malformed::Target)),
+        ("GET http:///a HTTP/1.1", Err(Malformed::Target)),
+        ("GET http://:80/ HTTP/1.1", Err(Malformed::Target)),
+        ("GET http://u@a/ HTTP/1.1", Err(Malformed::Target)),
+        ("GET http://u:p@a/ HTTP/1.1", Err(Malformed::Target)),
+        ("GET http://a:65536/ HTTP/1.1", Err(Malformed::Target)),
+        ("GET http://a,b/ HTTP/1.1", Err(Malformed::Target)),
+        ("GET http://a\\b/ HTTP/1.1", Err(Malformed::Target)),
+        ("GET ftp://a/ HTTP/1.1", Err(Malformed::Target)),
+        ("GET a:80 HTTP/1.1", Err(Malformed::Target)),
+        ("CONNECT a:80 HTTP/1.1", Err(Malformed::MethodNotImplemented)),
+        ("CONNECT [::1]:80 HTTP/1.1", Err(Malformed::MethodNotImplemented)),
+        ("CONNECT a HTTP/1.1", Err(Malformed::Target)),
+        ("CONNECT a: HTTP/1.1", Err(Malformed::Target)),
+        ("CONNECT / HTTP/1.1", Err(Malformed::Target)),
+        ("CONNECT http://a:80 HTTP/1.1", Err(Malformed::Target)),
+    ];
+    for (line, expected) in cases {
+        let text = format!("{line}\r\nHost: h\r\n\r\n");
+        let found = request(text.as_bytes());
+        let found = found.as_ref().map(|head| {
+            let shown = |span: crate::http::Span| str::from_utf8(span.of(text.as_bytes())).unwrap();
+            (
+                head.form,
+                shown(head.path_and_query),
+                shown(head.path),
+                shown(head.authority),
+            )
+        });
+        assert_eq!(found.map_err(|&why| why), expected, "{line}");
+    }
+}
+
+fn verdict(text: &str) -> Result<(), Malformed> {
+    request(text.as_bytes()).map(drop)
+}
+
+/// RFC 9112 §3.2, §3.3; RFC 9110 §7.2.
+#[test]
+fn hosts() {
+    let cases = [
+        ("GET / HTTP/1.1", "", Err(Malformed::Host)),
+        ("GET / HTTP/1.0", "", Ok(())),
+        ("GET / HTTP/1.1", "Host:\r\n", Ok(())),
+        ("OPTIONS * HTTP/1.1", "Host:\r\n", Ok(())),
+        ("GET / HTTP/1.1", "Host: a\r\nHost: a\r\n", Err(Malformed::Host)),
+        ("GET / HTTP/1.0", "Host: a\r\nhost: b\r\n", Err(Malformed::Host)),
+        ("GET / HTTP/1.0", "Host: a b\r\n", Err(Malformed::Host)),
+        ("GET / HTTP/1.1", "Host: a, b\r\n", Err(Malformed::Host)),
+        ("GET / HTTP/1.1", "Host: u@a\r\n", Err(Malformed::Host)),
+        ("GET / HTTP/1.1", "Host: a/b\r\n", Err(Malformed::Host)),
+        ("GET / HTTP/1.1", "Host: http://a\r\n", Err(Malformed::Host)),
+        ("GET / HTTP/1.1", "Host: :80\r\n", Err(Malformed::Host)),
+        ("GET http://a/ HTTP/1.1", "", Err(Malformed::Host)),
+        ("GET http://a/ HTTP/1.1", "Host:\r\n", Err(Malformed::Host)),
+        ("GET http://a/ HTTP/1.1", "Host: b c\r\n", Err(Malformed::Host)),
+        ("GET http://a/ HTTP/1.1", "Host: b\r\nHost: b\r\n", Err(Malformed::Host)),
+        ("GET http://a/ HTTP/1.1", "Host: b\r\n", Ok(())),
+        ("GET http://a/ HTTP/1.0", "", Ok(())),
+        // It cannot be made to vanish.
+        ("GET / HTTP/1.1", "Host: a\r\nConnection: Host\r\n", Ok(())),
+    ];
+    for (line, fields, expected) in cases {
+        assert_eq!(verdict(&format!("{line}\r\n{fields}\r\n")), expected, "{line} {fields}");
+    }
+}
+
+/// RFC 9112 §5.1.
+#[test]
+fn field_lines() {
+    for (line, expected) in [
+        ("A:", Ok(())),
+        ("!#$%&'*+-.^_`|~9aZ:\tb", Ok(())),
+        ("A: b: c", Ok(())),
+        (": b", Err(Malformed::FieldName)),
+        ("A", Err(Malformed::FieldName)),
+        ("A : b", Err(Malformed::FieldName)),
+        ("A\t: b", Err(Malformed::FieldName)),
+        ("A b: c", Err(Malformed::FieldName)),
+        ("Ä: b", Err(Malformed::FieldName)),
+        ("A(: b", Err(Malformed::FieldName)),
+        ("Content-Length : 5", Err(Malformed::FieldName)),
     ] {
-        let head = response(text.as_bytes(), Method::Get).unwrap();
         assert_eq!(
-            write(&head, text.as_bytes(), ResponseFraming::None, Persistence::Close),
-            expected
+            verdict(&format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n")),
+            expected,
+            "{line}"
+        );
+        let text = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
+        assert_eq!(response(text.as_bytes(), Method::Get).map(drop), expected, "{line}");
+    }
+}
+
+/// RFC 9112 §6: one length, the same for everyone, or none at all.
+#[test]
+fn request_framing() {
+    let cases = [
+        ("", Ok(BodyFraming::None)),
+        ("Content-Length: 0\r\n", Ok(BodyFraming::Length(0))),
+        ("content-length:  42\t\r\n", Ok(BodyFraming::Length(42))),
+        (
+            "Content-Length: 18446744073709551615\r\n",
+            Ok(BodyFraming::Length(u64::MAX)),
+        ),
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", Ok(BodyFraming::Length(5))),
+        (
+            "Content-Length: 5\r\nConnection: Content-Length\r\n",
+            Ok(BodyFraming::Length(5)),
+        ),
+        (
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            Err(Malformed::ContentLength),
+        ),
+        ("Content-Length: 5, 5\r\n", Err(Malformed::ContentLength)),
+        (
+            "Content-Length: 18446744073709551616\r\n",
+            Err(Malformed::ContentLength),
+        ),
+        ("Content-Length:\r\n", Err(Malformed::ContentLength)),
+        ("Content-Length: +5\r\n", Err(Malformed::ContentLength)),
+        ("Content-Length: -5\r\n", Err(Malformed::ContentLength)),
+        ("Content-Length: 0x5\r\n", Err(Malformed::ContentLength)),
+        ("Content-Length: 5 5\r\n", Err(Malformed::ContentLength)),
+        ("Content-Length: 5;\r\n", Err(Malformed::ContentLength)),
+        ("Content-Length: \"5\"\r\n", Err(Malformed::ContentLength)),
+        ("Transfer-Encoding: chunked\r\n", Ok(BodyFraming::Chunked)),
+        ("transfer-encoding:\tCHUNKED \r\n", Ok(BodyFraming::Chunked)),
+        (
+            "Transfer-Encoding: chunked\r\nConnection: Transfer-Encoding\r\n",
+            Ok(BodyFraming::Chunked),
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            Err(Malformed::LengthAndEncoding),
+        ),
+        (
+            "Content-Length: 5\r\nTransfer-Encoding: x\r\n",
+            Err(Malformed::LengthAndEncoding),
+        ),
+        ("Transfer-Encoding: gzip, chunked\r\n", Err(Malformed::UnknownCoding)),
+        (
+            "Transfer-Encoding: gzip;q=1 , chunked\r\n",
+            Err(Malformed::UnknownCoding),
+        ),
+        (
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+            Err(Malformed::UnknownCoding),
+        ),
+        ("Transfer-Encoding: gzip\r\n", Err(Malformed::TransferEncoding)),
+        ("Transfer-Encoding: chunked, gzip\r\n", Err(Malformed::TransferEncoding)),
+        (
+            "Transfer-Encoding: chunked, chunked\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        ("Transfer-Encoding: xchunked\r\n", Err(Malformed::TransferEncoding)),
+        ("Transfer-Encoding: chunked;foo\r\n", Err(Malformed::TransferEncoding)),
+        ("Transfer-Encoding: chunked foo\r\n", Err(Malformed::TransferEncoding)),
+        ("Transfer-Encoding: \"chunked\"\r\n", Err(Malformed::TransferEncoding)),
+        ("Transfer-Encoding: identity\r\n", Err(Malformed::TransferEncoding)),
+        (
+            "Transfer-Encoding: identity, chunked\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        ("Transfer-Encoding:\r\n", Err(Malformed::TransferEncoding)),
+        ("Transfer-Encoding: , chunked\r\n", Err(Malformed::TransferEncoding)),
+        ("Transfer-Encoding: chunked,\r\n", Err(Malformed::TransferEncoding)),
+        ("Transfer-Encoding: \x0bchunked\r\n", Err(Malformed::ControlByte)),
+    ];
+    for (fields, expected) in cases {
+        for method in ["GET", "POST", "TRACE", "X"] {
+            let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            assert_eq!(request(text.as_bytes()).map(|head| head.framing), expected, "{fields}");
+        }
+        // RFC 9112 §6.1: 1.0 has no transfer codings.
+        let text = format!("POST / HTTP/1.0\r\n{fields}\r\n");
+        let in_10 = match expected {
+            Ok(BodyFraming::Chunked) | Err(Malformed::UnknownCoding) => Err(Malformed::TransferEncoding),
+            other => other,
+        };
+        assert_eq!(
+            request(text.as_bytes()).map(|head| head.framing),
+            in_10,
+            "{fields} in 1.0"
         );
     }
 }
 
+/// RFC 9110 §7.6.1, RFC 9112 §9.3.
 #[test]
-fn chunks_are_written() {
-    for size in [0, 1, 9, 10, 15, 16, 255, 256, 4096, 65535, usize::MAX] {
-        let mut out = Vec::new();
-        write_chunk_size(&mut out, size);
-        assert_eq!(out, format!("{size:x}\r\n").as_bytes());
+fn connection() {
+    for (version, fields, keeps) in [
+        ("1.1", "", true),
+        ("1.1", "Connection: close\r\n", false),
+        ("1.1", "Connection: x, , CLOSE\r\n", false),
+        ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+        ("1.1", "Connection: closed\r\n", true),
+        ("1.1", "Proxy-Connection: close\r\n", true),
+        ("1.0", "", false),
+        ("1.0", "Connection: Keep-Alive\r\n", true),
+        ("1.0", "Connection: keep-alive, close\r\n", false),
+        ("1.0", "Proxy-Connection: keep-alive\r\n", false),
+    ] {
+        let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+        assert_eq!(
+            request(text.as_bytes()).unwrap().keep_alive,
+            keeps,
+            "{version} {fields}"
+        );
+        let text = format!("HTTP/{version} 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+        assert_eq!(
+            response(text.as_bytes(), Method::Get).unwrap().keep_alive,
+            keeps,
+            "{version} {fields}"
+        );
     }
-    let mut out = Vec::new();
-    write_last_chunk(&mut out, b"");
-    write_last_chunk(&mut out, b"A: 1\r\n");
-    assert_eq!(out, b"0\r\n\r\n0\r\nA: 1\r\n\r\n");
+
+    let text = b"GET / HTTP/1.1\r\nX-A: 1\r\nHost: a\r\nConnection: x-a, host, Via, X-FORWARDED-FOR, date, close, \"y\"\r\n\
+                 Connection: X-B\r\nx-b: 1\r\nX-B: 2\r\nX-C: 1\r\nVia: v\r\nX-Forwarded-For: f\r\nDate: d\r\nClose: 1\r\n\
+                 Keep-Alive: 1\r\nProxy-Connection: 1\r\nTE: 1\r\nTrailer: 1\r\nUpgrade: 1\r\nProxy-Authorization: 1\r\n\
+                 Proxy-Authenticate: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = request(text).unwrap();
+    let kept: Vec<_> = head
+        .fields
+        .iter()
+        .filter(|field| !field.hop_by_hop)
+        .map(|field| field.name.of(text))
+        .collect();
+    let kept = kept
+        .into_iter()
+        .map(|name| str::from_utf8(name).unwrap())
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert_eq!(kept, "Host X-C Via X-Forwarded-For Date Trailer");
+
+    // Naming more fields than there may be is work for nothing.
+    let names = |count| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: {}\r\n\r\n",
+            "x,".repeat(count)
+        )
+    };
+    assert_eq!(verdict(&names(100)), Ok(()));
+    assert_eq!(verdict(&names(101)), Err(Malformed::TooManyFields));
+}
+
+/// RFC 9110 §10.1.1, §10.1.4.
+#[test]
+fn expectations_and_te() {
+    let cases = [
+        ("1.1", "", Ok((false, false))),
+        ("1.1", "Expect: 100-Continue\r\n", Ok((true, false))),
+        ("1.1", "Expect: 100-continue\r\nExpect: x\r\n", Err(Malformed::Expect)),
+        ("1.1", "Expect: 100-continue, x\r\n", Err(Malformed::Expect)),
+        ("1.1", "Expect:\r\n", Err(Malformed::Expect)),
+        ("1.0", "Expect: 100-continue\r\n", Ok((false, false))),
+        ("1.0", "Expect: x\r\n", Ok((false, false))),
+        ("1.1", "TE: gzip;q=0.5, Trailers ;q=1\r\n", Ok((false, true))),
+        ("1.1", "TE: xtrailers\r\n", Ok((false, false))),
+        // Framing is judged first: it decides whether the connection can go on.
+        (
+            "1.1",
+            "Expect: x\r\nTransfer-Encoding: x\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+    ];
+    for (version, fields, expected) in cases {
+        let text = format!("POST / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+        let found = request(text.as_bytes()).map(|head| (head.expect_continue, head.te_trailers));
+        assert_eq!(found, expected, "{version} {fields}");
+    }
+}
+
+/// A head is filled again and again: nothing of the one before may stay.
+#[test]
+fn nothing_stays_from_the_head_before() {
+    let full =
+        b"POST http://x:1/y?z HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\nTE: trailers\r\n\r\n";
+    let plain = b"GET / HTTP/1.0\r\n\r\n";
+    let mut reused = RequestHead::default();
+    parse_request(full, &LIMITS, &mut reused).unwrap();
+    let room = reused.fields.capacity();
+    parse_request(plain, &LIMITS, &mut reused).unwrap();
+    assert_eq!(format!("{reused:?}"), format!("{:?}", request(plain).unwrap()));
+    assert_eq!(reused.fields.capacity(), room);
+
+    let full = b"HTTP/1.1 304 x\r\nDate: d\r\nContent-Length: 5\r\nKeep-Alive: timeout=5\r\n\r\n";
+    let plain = b"HTTP/1.0 200\r\n\r\n";
+    let mut reused = ResponseHead::default();
+    parse_response(full, Method::Get, &LIMITS, &mut reused).unwrap();
+    parse_response(plain, Method::Get, &LIMITS, &mut reused).unwrap();
+    assert_eq!(
+        format!("{reused:?}"),
+        format!("{:?}", response(plain, Method::Get).unwrap())
+    );
+}
+
+/// The parser takes exactly one whole head, scanned or not.
+#[test]
+fn parsers_do_not_rely_on_the_scan() {
+    for text in [
+        "",
+        "\r\n",
+        "\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\nx",
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nA: b\nC: d\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nA: b\rc\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n",
+        "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        assert!(
+            parse_request(text.as_bytes(), &LIMITS, &mut RequestHead::default()).is_err(),
+            "{text:?}"
+        );
+        let text = text.replace("GET / HTTP/1.1", "HTTP/1.1 204");
+        assert!(
+            parse_response(text.as_bytes(), Method::Get, &LIMITS, &mut ResponseHead::default()).is_err(),
+            "{text:?}"
+        );
+    }
 }

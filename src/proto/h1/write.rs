@@ -1,4 +1,5 @@
-//! Heads written anew from parsed ones: the same fields in the same order and spelling, but for what the protocol demands.
+//! Heads written anew from parsed ones: the same fields in the same order and spelling, but for what the protocol
+//! demands.
 
 use std::ops::Range;
 
@@ -29,8 +30,8 @@ pub enum Persistence {
 /// What to change in a response on its way to a client.
 #[derive(Debug)]
 pub struct ResponseRewrite<'a> {
-    /// The framing to send. `None` and `UntilClose` write no framing field, but a Content-Length that the server sent is kept
-    /// with `None` (HEAD, 304), never with 1xx and 204.
+    /// The framing to send. `None` and `UntilClose` write no framing field, but a Content-Length that the server sent is
+    /// kept with `None` (HEAD, 304), never with 1xx and 204.
     pub framing: ResponseFraming,
     /// About the connection.
     pub persistence: Persistence,
@@ -40,8 +41,9 @@ pub struct ResponseRewrite<'a> {
     pub append: &'a [u8],
 }
 
-/// Appends the head to send to a server, in HTTP/1.1: request line in origin (or asterisk) form, Host (that of an absolute
-/// target where there is one; in its old place where there was one, else first), the client's fields, framing, `Connection: keep-alive`.
+/// Appends the head to send to a server, in HTTP/1.1: request line in origin (or asterisk) form, Host (that of an
+/// absolute target where there is one; in its old place where there was one, else first), the client's fields, framing,
+/// `Connection: keep-alive`.
 ///
 /// Host is sent exactly once, whatever `omit` says. TE is hop-by-hop and not sent anew: a server that has trailers to
 /// say sends them anyhow or not at all. Trailer is left out unless the framing is chunked.
