@@ -203,7 +203,6 @@ fn parse_request_line(head: &[u8], end: usize, limits: &HeadLimits, out: &mut Re
 
 /// The four forms (RFC 9112 §3.2), of which the method must allow the one.
 fn parse_target(target: &[u8], offset: usize, out: &mut RequestHead) -> Result<(), Malformed> {
-    out.authority = Span::default();
     if out.method == Method::Connect {
         // Its form is the authority's, with a port, and it is the only method of that form.
         let has_port = matches!(target, [.., last] if last.is_ascii_digit()) && target.contains(&b':');

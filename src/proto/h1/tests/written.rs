@@ -116,3 +116,13 @@ fn chunks_are_written() {
     write_last_chunk(&mut out, b"A: 1\r\n");
     assert_eq!(out, b"0\r\n\r\n0\r\nA: 1\r\n\r\n");
 }
+
+/// Field lines of our own form are copied in runs; all others come out in that form too, and nothing moves.
+#[test]
+fn field_lines_get_one_form() {
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nTE: x\r\nB:2\r\nC:\t3\r\nD:  4\r\nE: 5 \r\nF: 6\r\nG:\r\nH: \r\nI: 7\r\n\r\n";
+    assert_eq!(
+        rewritten(text, BodyFraming::None, &[], ""),
+        "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: 6\r\nG: \r\nH: \r\nI: 7\r\nConnection: keep-alive\r\n\r\n"
+    );
+}
