@@ -338,3 +338,13 @@ impl<J> Dispatcher<J> {
         }
     }
 }
+
+#[cfg(test)]
+impl<J> Dispatcher<J> {
+    /// Whether all parts agree with each other, and with this number of retries alive.
+    pub(super) fn check(&self, live_retries: usize) {
+        self.queue.check();
+        self.servers.check();
+        assert_eq!(self.budget.live(), live_retries);
+    }
+}

@@ -107,10 +107,15 @@ impl<J> Queue<J> {
     }
 
     /// Adds a job, for workers of one server only if it is bound.
-    pub(super) fn push(&mut self, end: End, bound: Option<ServerId>, waiting: Waiting<J>) {
+    pub(super) fn push(&mut self, end: End, bound: Option<ServerId>, mut waiting: Waiting<J>) {
+        // A server that is added later is not the one that was meant.
+        waiting.ticket.avoid = waiting
+            .ticket
+            .avoid
+            .filter(|server| (server.0 as usize) < self.lanes.len() / 2);
         let lane = match bound {
             Some(server) => bound_lane(server),
-            None => self.open_lane(waiting.ticket.avoid),
+            None => open_lane(waiting.ticket.avoid),
         };
         let Ticket { id, deadline, .. } = waiting.ticket;
         let slot = self.allocate(waiting);
@@ -228,7 +233,7 @@ impl<J> Queue<J> {
         {
             let avoid = self.ticket(Slot(slot)).and_then(|ticket| ticket.avoid);
             self.unlink(slot);
-            self.merge(slot, self.open_lane(avoid));
+            self.merge(slot, open_lane(avoid));
         }
     }
 
@@ -248,14 +253,6 @@ impl<J> Queue<J> {
         }
         self.link(slot, lane, previous, next);
         self.lanes[lane as usize].cursor = slot;
-    }
-
-    /// The lane of open jobs that avoid this server (or none, or one that does not exist).
-    fn open_lane(&self, avoid: Option<ServerId>) -> u32 {
-        match avoid {
-            Some(server) if (server.0 as usize) < self.lanes.len() / 2 => avoiding_lane(server),
-            _ => ANY,
-        }
     }
 
     fn first_of(&self, lane: u32) -> Slot {
@@ -341,6 +338,10 @@ impl Lane {
     }
 }
 
+fn open_lane(avoid: Option<ServerId>) -> u32 {
+    avoid.map_or(ANY, avoiding_lane)
+}
+
 fn avoiding_lane(server: ServerId) -> u32 {
     1 + 2 * server.0
 }
@@ -392,7 +393,7 @@ impl<J> Queue<J> {
                 );
                 assert_eq!(self.ids.get(&waiting.ticket.id), Some(&slot));
                 if !is_bound_lane(lane as u32) {
-                    assert_eq!(self.open_lane(waiting.ticket.avoid), lane as u32);
+                    assert_eq!(open_lane(waiting.ticket.avoid), lane as u32);
                 }
                 (previous, slot) = (slot, entry.next);
                 queued += 1;

@@ -222,3 +222,42 @@ impl Servers {
         }
     }
 }
+
+#[cfg(test)]
+impl Servers {
+    /// Whether every count and list agrees with the workers.
+    pub(super) fn check(&self) {
+        let count = |which: &dyn Fn(&Worker) -> bool| self.workers.iter().filter(|worker| which(worker)).count();
+        assert_eq!(
+            self.serving,
+            count(&|worker| matches!(worker.state, State::Serving { .. }))
+        );
+        assert_eq!(self.up, count(&|worker| worker.link == Link::Up));
+        let mut with_idle = 0;
+        let mut reachable = 0;
+        for (index, server) in self.servers.iter().enumerate() {
+            let own = |worker: &Worker| worker.server == ServerId(index as u32);
+            assert_eq!(
+                server.reachable,
+                count(&|worker| own(worker) && worker.link != Link::Unreachable)
+            );
+            let (mut idle, mut newer, mut worker) = (0, NONE, server.last_idle);
+            while worker != NONE {
+                let entry = &self.workers[worker as usize];
+                assert!(own(entry) && entry.state == State::Idle && entry.link == Link::Up && entry.newer == newer);
+                (newer, worker) = (worker, entry.older);
+                idle += 1;
+            }
+            assert_eq!(idle, count(&|worker| own(worker) && worker.state == State::Idle));
+            let listed = |bits: &Bits| bits.next_from(index as u32) == Some(index as u32);
+            assert_eq!(listed(&self.idle), idle > 0);
+            assert_eq!(listed(&self.reachable), server.reachable > 0);
+            with_idle += usize::from(idle > 0);
+            reachable += usize::from(server.reachable > 0);
+        }
+        assert_eq!((self.idle.len(), self.reachable.len()), (with_idle, reachable));
+        for (worker, job) in self.workers.iter().zip(&self.jobs) {
+            assert_eq!(*job == NO_JOB, !matches!(worker.state, State::Serving { .. }));
+        }
+    }
+}

@@ -1,1 +1,615 @@
+//! Random work, faults and changes on a virtual clock, against a model that is slow and plain.
+//!
+//! The model follows the documentation with lists searched from their beginning, and says beforehand what each call must answer.
+//! Besides that, what must hold whatever the model says is checked after every step. A failing seed is printed;
+//! `JUGGLER_SEED=…` runs that one alone.
 
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const SEEDS: u64 = 400;
+const STEPS: usize = 400;
+const MOST_SERVERS: usize = 5;
+
+#[test]
+fn random_work_obeys_the_rules() {
+    match std::env::var("JUGGLER_SEED") {
+        Ok(seed) => simulate(seed.parse().expect("JUGGLER_SEED is a number")),
+        Err(_) => (0..SEEDS).for_each(simulate),
+    }
+}
+
+fn simulate(seed: u64) {
+    let _seed = PrintedOnPanic(seed);
+    let mut random = Random(seed);
+    let mut simulation = Simulation::new(&mut random);
+    for _ in 0..STEPS {
+        simulation.step(&mut random);
+        simulation.check();
+    }
+    simulation.close();
+    simulation.check();
+    simulation.drain(&mut random);
+}
+
+/// A job. Not to be cloned, and only one of each number.
+#[derive(Debug, PartialEq, Eq)]
+struct Job(u64);
+
+/// The dispatcher next to its model, and what became of the jobs.
+struct Simulation {
+    dispatcher: Dispatcher<Job>,
+    model: Model,
+    now: Instant,
+    offered: u64,
+    ended: HashSet<u64>,
+}
+
+impl Simulation {
+    fn new(random: &mut Random) -> Self {
+        let settings = Settings {
+            early_binding: random.one_in(2),
+            queue_limit: if random.one_in(4) {
+                random.below(3)
+            } else {
+                random.below(30)
+            },
+            wait_for_server: random.one_in(2),
+            retry_floor: random.below(4),
+            retry_share: random.below(5) as f64 / 10.0,
+        };
+        let mut simulation = Self {
+            dispatcher: Dispatcher::new(settings),
+            model: Model::new(settings),
+            now: Instant::now(),
+            offered: 0,
+            ended: HashSet::new(),
+        };
+        for _ in 0..random.below(MOST_SERVERS + 1) {
+            simulation.add_server(random);
+        }
+        // Otherwise everything starts disconnected.
+        if !random.one_in(4) {
+            for worker in 0..simulation.model.workers.len() {
+                simulation.next(worker, Verdict::None, Link::Up);
+            }
+        }
+        simulation
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        match random.below(40) {
+            0..16 => self.offer(random),
+            16..30 => self.act_on_a_worker(random),
+            30..34 => self.cancel(random),
+            34..38 => self.now += Duration::from_millis(random.below(20) as u64),
+            38 => self.expire(),
+            _ if random.one_in(4) && self.model.servers < MOST_SERVERS => self.add_server(random),
+            _ if random.one_in(40) => self.close(),
+            _ => {}
+        }
+    }
+
+    fn offer(&mut self, random: &mut Random) {
+        self.offered += 1;
+        let ticket = Ticket {
+            id: self.offered,
+            bucket: BucketId(0),
+            deadline: self.now + Duration::from_millis(random.below(120) as u64),
+            // Now and then a server that does not exist.
+            avoid: random
+                .one_in(6)
+                .then(|| ServerId(random.below(self.model.servers + 2) as u32)),
+        };
+        let expected = self.model.offer(ticket, self.now);
+        let offer = self.dispatcher.offer(Job(ticket.id), ticket, self.now);
+        assert_eq!(offer, expected, "offer of {ticket:?}");
+        if let Offer::Refused(_, Job(id)) = offer {
+            self.end(id);
+        }
+    }
+
+    fn act_on_a_worker(&mut self, random: &mut Random) {
+        if self.model.workers.is_empty() {
+            return;
+        }
+        let worker = random.below(self.model.workers.len());
+        let link = match random.below(6) {
+            0 => Link::Connecting,
+            1 => Link::Unreachable,
+            _ => Link::Up,
+        };
+        match &self.model.workers[worker].serving {
+            // The races: the worker does not know of its job yet.
+            Some(_) if random.one_in(8) => self.next(worker, Verdict::None, link),
+            Some(_) if random.one_in(8) => self.retire(worker, link),
+            Some(serving) => {
+                let verdict = serving.verdict(self.model.workers[worker].server, random);
+                self.next(worker, verdict, link);
+            }
+            None if random.one_in(3) => self.retire(worker, link),
+            // Even if it is idle already.
+            None => self.next(worker, Verdict::None, link),
+        }
+    }
+
+    fn next(&mut self, worker: usize, verdict: Verdict<Job>, link: Link) {
+        if let (Verdict::Done, Some(serving)) = (&verdict, &self.model.workers[worker].serving) {
+            let id = serving.ticket.id;
+            self.end(id);
+        }
+        let mut expected = self.model.next(worker, &verdict, link, self.now);
+        let mut handout = self.dispatcher.next(WorkerId(worker as u32), verdict, link, self.now);
+        for (_, Job(id)) in &handout.refused {
+            self.end(*id);
+        }
+        // In which order jobs are refused is nobody's concern.
+        handout.refused.sort_by_key(|(_, job)| job.0);
+        expected.refused.sort_by_key(|(_, job)| job.0);
+        assert_eq!(handout, expected, "next of worker {worker}, {link:?}");
+    }
+
+    fn retire(&mut self, worker: usize, link: Link) {
+        let expected = self.model.retire(worker, link);
+        assert_eq!(
+            self.dispatcher.retire(WorkerId(worker as u32), link),
+            expected,
+            "retirement of worker {worker}"
+        );
+    }
+
+    fn cancel(&mut self, random: &mut Random) {
+        // Any job there ever was, and one that never was, but rather a late one.
+        let id = self.offered + 1 - random.below(self.offered.min(40) as usize + 1) as u64;
+        let expected = self.model.cancel(id);
+        let cancelled = self.dispatcher.cancel(id);
+        assert_eq!(cancelled, expected, "cancelling {id}");
+        if let Cancelled::Queued(Job(id)) = cancelled {
+            self.end(id);
+        }
+    }
+
+    fn expire(&mut self) {
+        let expected = self
+            .model
+            .take_out(|waiting, now| waiting.ticket.deadline <= now, self.now);
+        let mut expired = self
+            .dispatcher
+            .expire(self.now)
+            .into_iter()
+            .map(|job| job.0)
+            .collect::<Vec<_>>();
+        expired.sort_unstable();
+        assert_eq!(expired, expected);
+        expired.into_iter().for_each(|id| self.end(id));
+    }
+
+    fn add_server(&mut self, random: &mut Random) {
+        // Rarely one without workers.
+        let capacity = if random.one_in(12) { 0 } else { 1 + random.below(4) };
+        self.model.add_server(capacity);
+        let handout = self.dispatcher.apply(Change::AddServer { capacity }, self.now);
+        assert_eq!(handout, Handout::default());
+    }
+
+    fn close(&mut self) {
+        let expected = self.model.close();
+        let handout = self.dispatcher.apply(Change::Close, self.now);
+        assert!(handout.next.is_none() && handout.assigned.is_empty());
+        let mut refused = Vec::new();
+        for (refusal, Job(id)) in handout.refused {
+            assert_eq!(refusal, Refusal::Closed);
+            refused.push(id);
+        }
+        refused.sort_unstable();
+        assert_eq!(refused, expected);
+        refused.into_iter().for_each(|id| self.end(id));
+    }
+
+    /// A job is over.
+    fn end(&mut self, id: u64) {
+        assert!(self.ended.insert(id), "job {id} ends only once");
+    }
+
+    /// What must hold at any time.
+    fn check(&self) {
+        let Model { queue, workers, .. } = &self.model;
+        let serving = workers.iter().filter_map(|worker| worker.serving.as_ref());
+        let mut places = HashSet::new();
+        for id in queue.iter().chain(serving.clone()).map(|waiting| waiting.ticket.id) {
+            assert!(places.insert(id), "job {id} is in one place");
+            assert!(!self.ended.contains(&id), "job {id} is not over");
+        }
+        assert_eq!(places.len() + self.ended.len(), self.offered as usize, "no job is lost");
+        for waiting in queue {
+            let taker =
+                (0..workers.len()).find(|worker| self.model.is_idle(*worker) && self.model.may_take(*worker, waiting));
+            assert_eq!(taker, None, "nobody is idle who may take {waiting:?}");
+        }
+        let counts = Counts {
+            queued: queue.len(),
+            serving: serving.count(),
+            up: workers.iter().filter(|worker| worker.link == Link::Up).count(),
+            workers: workers.len(),
+        };
+        assert_eq!(self.dispatcher.counts(), counts);
+        assert_eq!(
+            self.dispatcher.next_deadline(),
+            queue.iter().map(|waiting| waiting.ticket.deadline).min()
+        );
+        self.dispatcher.check(self.model.live_retries());
+    }
+
+    /// After the close what is served ends, and nothing is left.
+    fn drain(mut self, random: &mut Random) {
+        for worker in 0..self.model.workers.len() {
+            if let Some(serving) = &self.model.workers[worker].serving {
+                let verdict = serving.verdict(self.model.workers[worker].server, random);
+                self.next(worker, verdict, Link::Up);
+                self.check();
+            }
+        }
+        let Counts { queued, serving, .. } = self.dispatcher.counts();
+        assert_eq!((queued, serving), (0, 0));
+        assert_eq!(self.ended.len() as u64, self.offered);
+        self.dispatcher.check(0);
+    }
+}
+
+/// What the dispatcher's documentation says, done the slow way.
+struct Model {
+    settings: Settings,
+    closed: bool,
+    servers: usize,
+    workers: Vec<ModelWorker>,
+    /// Idle workers in the order in which they became idle.
+    idle: Vec<usize>,
+    /// The first to be served first.
+    queue: Vec<Waiting>,
+    /// The server that is next.
+    cursor: usize,
+}
+
+struct ModelWorker {
+    server: usize,
+    link: Link,
+    serving: Option<Waiting>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    ticket: Ticket,
+    retry: bool,
+    bound: Option<usize>,
+}
+
+impl Waiting {
+    /// How a job ends here, or does not.
+    fn verdict(&self, server: usize, random: &mut Random) -> Verdict<Job> {
+        if random.one_in(2) {
+            return Verdict::Done;
+        }
+        let avoid = if random.one_in(6) {
+            None
+        } else {
+            Some(ServerId(server as u32))
+        };
+        let ticket = Ticket { avoid, ..self.ticket };
+        Verdict::Retry {
+            job: Job(ticket.id),
+            ticket,
+            free: random.one_in(2),
+        }
+    }
+}
+
+impl Model {
+    fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            closed: false,
+            servers: 0,
+            workers: vec![],
+            idle: vec![],
+            queue: vec![],
+            cursor: 0,
+        }
+    }
+
+    fn add_server(&mut self, capacity: usize) {
+        for _ in 0..capacity {
+            self.workers.push(ModelWorker {
+                server: self.servers,
+                link: Link::Connecting,
+                serving: None,
+            });
+        }
+        self.servers += 1;
+    }
+
+    fn close(&mut self) -> Vec<u64> {
+        self.closed = true;
+        self.take_out(|_, _| true, Instant::now())
+    }
+
+    fn offer(&mut self, ticket: Ticket, now: Instant) -> Offer<Job> {
+        let job = Job(ticket.id);
+        if self.closed {
+            return Offer::Refused(Refusal::Closed, job);
+        }
+        if ticket.deadline <= now {
+            return Offer::Refused(Refusal::QueueTimeout, job);
+        }
+        if self.reachable_servers() == 0 && !self.settings.wait_for_server {
+            return Offer::Refused(Refusal::NoServer, job);
+        }
+        let mut waiting = Waiting {
+            ticket,
+            retry: false,
+            bound: None,
+        };
+        let (server, worker) = self.destination(ticket.avoid);
+        if let Some(worker) = worker {
+            self.serve(worker, waiting);
+            return Offer::Assigned(WorkerId(worker as u32), job);
+        }
+        if self.queue.len() >= self.settings.queue_limit {
+            return Offer::Refused(Refusal::QueueFull, job);
+        }
+        waiting.bound = server;
+        self.enqueue(self.queue.len(), waiting);
+        Offer::Queued
+    }
+
+    fn next(&mut self, worker: usize, verdict: &Verdict<Job>, link: Link, now: Instant) -> Handout<Job> {
+        let mut handout = Handout::default();
+        let in_progress = self.queue.len() + self.workers.iter().filter(|worker| worker.serving.is_some()).count();
+        let ended = match verdict {
+            Verdict::None => None,
+            _ => self.workers[worker].serving.take(),
+        };
+        self.set_link(worker, link);
+        if let Verdict::Retry {
+            job: Job(id),
+            ticket,
+            free,
+        } = verdict
+        {
+            let budget = (self.settings.retry_floor as f64).max(self.settings.retry_share * in_progress as f64);
+            let refusal = if self.closed {
+                Some(Refusal::Closed)
+            } else if ticket.deadline <= now {
+                Some(Refusal::QueueTimeout)
+            } else if self.reachable_servers() == 0 && !self.settings.wait_for_server {
+                Some(Refusal::NoServer)
+            } else if !free && self.live_retries() as f64 >= budget {
+                Some(Refusal::RetryBudget)
+            } else {
+                None
+            };
+            match refusal {
+                Some(refusal) => handout.refused.push((refusal, Job(*id))),
+                None => {
+                    let retry = !free || ended.is_some_and(|ended| ended.retry);
+                    self.put_back(
+                        Waiting {
+                            ticket: *ticket,
+                            retry,
+                            bound: None,
+                        },
+                        worker,
+                        &mut handout,
+                    );
+                }
+            }
+        }
+        if link == Link::Up && self.workers[worker].serving.is_none() {
+            while let Some(place) = self.queue.iter().position(|waiting| self.may_take(worker, waiting)) {
+                let waiting = self.queue.remove(place);
+                let job = Job(waiting.ticket.id);
+                if waiting.ticket.deadline > now {
+                    self.serve(worker, waiting);
+                    handout.next = Some(job);
+                    break;
+                }
+                handout.refused.push((Refusal::QueueTimeout, job));
+            }
+            if handout.next.is_none() && !self.idle.contains(&worker) {
+                self.idle.push(worker);
+            }
+        }
+        if self.reachable_servers() == 0 && !self.settings.wait_for_server {
+            let refused = self.take_out(|_, _| true, now);
+            handout
+                .refused
+                .extend(refused.into_iter().map(|id| (Refusal::NoServer, Job(id))));
+        }
+        while let Some(place) = self
+            .queue
+            .iter()
+            .position(|waiting| self.idle.iter().any(|idle| self.may_take(*idle, waiting)))
+        {
+            let waiting = self.queue.remove(place);
+            let job = Job(waiting.ticket.id);
+            if waiting.ticket.deadline <= now {
+                handout.refused.push((Refusal::QueueTimeout, job));
+                continue;
+            }
+            let except = self.forbidden(waiting.ticket.avoid);
+            let server = self.choose(|model, server| model.idle_worker(server).is_some(), except);
+            let worker = server
+                .and_then(|server| self.idle_worker(server))
+                .expect("there is one");
+            self.serve(worker, waiting);
+            handout.assigned.push((WorkerId(worker as u32), job));
+        }
+        handout
+    }
+
+    fn put_back(&mut self, mut waiting: Waiting, asking: usize, handout: &mut Handout<Job>) {
+        if self.settings.early_binding {
+            let (server, worker) = self.destination(waiting.ticket.avoid);
+            let own = server == Some(self.workers[asking].server) && self.workers[asking].link == Link::Up;
+            if let Some(worker) = worker.filter(|_| !own) {
+                handout.assigned.push((WorkerId(worker as u32), Job(waiting.ticket.id)));
+                self.serve(worker, waiting);
+                return;
+            }
+            waiting.bound = server;
+        }
+        self.enqueue(0, waiting);
+    }
+
+    fn enqueue(&mut self, place: usize, mut waiting: Waiting) {
+        waiting.ticket.avoid = waiting.ticket.avoid.filter(|server| (server.0 as usize) < self.servers);
+        self.queue.insert(place, waiting);
+    }
+
+    fn retire(&mut self, worker: usize, link: Link) -> bool {
+        if self.workers[worker].serving.is_some() {
+            return false;
+        }
+        if self.is_idle(worker) {
+            self.set_link(worker, if link == Link::Up { Link::Connecting } else { link });
+        }
+        true
+    }
+
+    fn cancel(&mut self, id: u64) -> Cancelled<Job> {
+        if !self
+            .take_out(|waiting, _| waiting.ticket.id == id, Instant::now())
+            .is_empty()
+        {
+            return Cancelled::Queued(Job(id));
+        }
+        let serves = |worker: &ModelWorker| worker.serving.as_ref().is_some_and(|serving| serving.ticket.id == id);
+        match self.workers.iter().position(serves) {
+            Some(worker) => Cancelled::Serving(WorkerId(worker as u32)),
+            None => Cancelled::Unknown,
+        }
+    }
+
+    /// Takes jobs out of the queue, and says which, by number.
+    fn take_out(&mut self, which: impl Fn(&Waiting, Instant) -> bool, now: Instant) -> Vec<u64> {
+        let mut out = self
+            .queue
+            .extract_if(.., |waiting| which(waiting, now))
+            .map(|waiting| waiting.ticket.id)
+            .collect::<Vec<_>>();
+        out.sort_unstable();
+        out
+    }
+
+    /// The server whose turn it is, and its idle worker. Bound late there is no server without an idle worker.
+    fn destination(&mut self, avoid: Option<ServerId>) -> (Option<usize>, Option<usize>) {
+        let except = self.forbidden(avoid);
+        let server = match self.settings.early_binding {
+            true => self.choose(Self::is_reachable, except),
+            false => self.choose(|model, server| model.idle_worker(server).is_some(), except),
+        };
+        (server, server.and_then(|server| self.idle_worker(server)))
+    }
+
+    /// Round robin.
+    fn choose(&mut self, among: impl Fn(&Self, usize) -> bool, except: Option<usize>) -> Option<usize> {
+        let mut round = (0..self.servers).map(|step| (self.cursor + step) % self.servers);
+        let server = round.find(|server| Some(*server) != except && among(self, *server))?;
+        self.cursor = server + 1;
+        Some(server)
+    }
+
+    fn serve(&mut self, worker: usize, waiting: Waiting) {
+        assert!(
+            self.workers[worker].serving.is_none(),
+            "worker {worker} has one job at a time"
+        );
+        self.idle.retain(|idle| *idle != worker);
+        self.workers[worker].serving = Some(waiting);
+    }
+
+    fn set_link(&mut self, worker: usize, link: Link) {
+        self.workers[worker].link = link;
+        if link != Link::Up {
+            self.idle.retain(|idle| *idle != worker);
+        }
+        let server = self.workers[worker].server;
+        if !self.is_reachable(server) {
+            for waiting in self.queue.iter_mut().filter(|waiting| waiting.bound == Some(server)) {
+                waiting.bound = None;
+            }
+        }
+    }
+
+    fn may_take(&self, worker: usize, waiting: &Waiting) -> bool {
+        let server = self.workers[worker].server;
+        match waiting.bound {
+            Some(bound) => bound == server,
+            None => self.forbidden(waiting.ticket.avoid) != Some(server),
+        }
+    }
+
+    /// The server to avoid, if there is another.
+    fn forbidden(&self, avoid: Option<ServerId>) -> Option<usize> {
+        let avoid = avoid?.0 as usize;
+        (0..self.servers)
+            .any(|server| server != avoid && self.is_reachable(server))
+            .then_some(avoid)
+    }
+
+    fn is_reachable(&self, server: usize) -> bool {
+        self.workers
+            .iter()
+            .any(|worker| worker.server == server && worker.link != Link::Unreachable)
+    }
+
+    fn reachable_servers(&self) -> usize {
+        (0..self.servers).filter(|server| self.is_reachable(*server)).count()
+    }
+
+    fn is_idle(&self, worker: usize) -> bool {
+        self.idle.contains(&worker)
+    }
+
+    /// The one that became idle last.
+    fn idle_worker(&self, server: usize) -> Option<usize> {
+        self.idle
+            .iter()
+            .rev()
+            .copied()
+            .find(|worker| self.workers[*worker].server == server)
+    }
+
+    fn live_retries(&self) -> usize {
+        let serving = self.workers.iter().filter_map(|worker| worker.serving.as_ref());
+        self.queue.iter().chain(serving).filter(|waiting| waiting.retry).count()
+    }
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
+    }
+
+    fn one_in(&mut self, cases: usize) -> bool {
+        self.below(cases) == 0
+    }
+}
+
+/// Names the seed if it goes out of scope in a panic.
+struct PrintedOnPanic(u64);
+
+impl Drop for PrintedOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this was JUGGLER_SEED={}", self.0);
+        }
+    }
+}
