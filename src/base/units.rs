@@ -9,10 +9,12 @@ use std::time::Duration;
 const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Units of size with their length in bytes, the longest first of each kind.
-const SIZE_UNITS: [(&str, u64); 7] = [
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
     ("GB", 1_000_000_000),
     ("MB", 1_000_000),
     ("KB", 1_000),
@@ -20,7 +22,7 @@ const SIZE_UNITS: [(&str, u64); 7] = [
 ];
 
 /// How many of [`SIZE_UNITS`] count in powers of two; only these and `B` are printed.
-const BINARY_UNITS: usize = 3;
+const BINARY_UNITS: usize = 4;
 
 /// Why a text is no value with a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use super::problem::{Complaint, Place, Spot};
 use super::process::saturate;
 use super::reader::Table;
 use super::value::parse_server;
+use crate::fault::Fault;
 use crate::plan::{
     Binding, Cluster, ClusterTimeout, ErrorPage, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
 };
@@ -28,7 +29,7 @@ pub(super) struct ReadCluster {
 /// Reads all clusters.
 pub(super) fn read_all(root: &Table<'_>, max_sessions: usize) -> Vec<ReadCluster> {
     let tables = root.tables("cluster");
-    if tables.is_empty() && !root.has("cluster") {
+    if !root.meant("cluster") {
         let complaint = Complaint::new("there is no cluster");
         root.problems().error(
             root.place(),
@@ -86,7 +87,7 @@ fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot
 
 fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerAddress>>) {
     let tables = table.tables("server");
-    if tables.is_empty() && !table.has("server") {
+    if !table.meant("server") {
         let complaint = Complaint::new("the cluster has no server").hint("[[cluster.server]] with an address");
         table.problems().error(table.place(), complaint);
     }
@@ -155,6 +156,14 @@ fn error_pages(table: &Table<'_>) -> Vec<ErrorPage> {
             value: u16::try_from(status.value).unwrap_or(500),
             place: status.place,
         };
+        // 499 is what the log says of a client that is not there any more.
+        if status.value == 499 || Fault::ALL.iter().all(|fault| fault.status() != status.value) {
+            let complaint = Complaint::new(format!("the balancer itself never answers with {}", status.value));
+            problems.warning(
+                &status.place,
+                complaint.hint("a server's own errors are handed on as they are"),
+            );
+        }
         if pages.iter().any(|page| page.status == status.value) {
             problems.error(
                 &status.place,

@@ -1,123 +1,152 @@
 //! What the command line says, and how it goes before the file.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::time::Duration;
 
 use super::problem::Problem;
-use super::process::AccessTarget;
-use crate::plan::{BindAddress, Certificate, ServerAddress};
 
-/// What flags say. Where one is given, what the file says in its place is not even looked at.
+/// What flags say, as it was written. It takes the same way as the file and is checked by the same rules; where a flag
+/// is given, what the file says in its place is not even looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Replaces all listeners by one plain one (and the one in `https`, if any).
-    pub listen: Vec<BindAddress>,
-    /// Replaces all listeners by one with TLS (and the one in `listen`, if any).
-    pub https: Option<Https>,
-    /// Replaces all clusters and routes by one cluster of these.
-    pub servers: Vec<ServerAddress>,
+    /// Replace all listeners by one plain one on these addresses (and the one of `https`, if any).
+    pub listen: Vec<String>,
+    /// Replace all listeners by one with TLS on these addresses (and the one of `listen`, if any).
+    pub https: Vec<String>,
+    /// Certificate chain for `https`.
+    pub certificate: Option<String>,
+    /// Private key for `https`.
+    pub key: Option<String>,
+    /// Replace all clusters and routes by one cluster of these.
+    pub servers: Vec<String>,
     /// Replaces the capacity of every server.
-    pub capacity: Option<usize>,
+    pub capacity: Option<u64>,
     /// Replaces `process.user`.
     pub user: Option<String>,
     /// Replaces `process.max_sessions`.
-    pub max_sessions: Option<usize>,
+    pub max_sessions: Option<u64>,
     /// Replaces `process.max_requests`.
-    pub max_requests: Option<usize>,
+    pub max_requests: Option<u64>,
     /// Replaces `process.drain`.
-    pub drain: Option<Duration>,
-    /// Replaces `process.summary`; `Some(None)` is off.
-    pub summary: Option<Option<Duration>>,
+    pub drain: Option<String>,
+    /// Replaces `process.summary`.
+    pub summary: Option<String>,
     /// Replaces `log.access`.
-    pub access: Option<AccessTarget>,
+    pub access_log: Option<String>,
     /// Replaces `log.level`.
-    pub log_level: Option<log::LevelFilter>,
+    pub log_level: Option<String>,
 }
 
-/// A listener with TLS from flags.
-#[derive(Clone, Debug)]
-pub struct Https {
-    /// Where it is bound.
-    pub bind: Vec<BindAddress>,
-    /// Its certificate.
-    pub certificate: Certificate,
-}
+/// Which flag is meant by a part of a key of the text from [`Overrides::as_toml`].
+const FLAGS: &[(&str, &str)] = &[
+    (".certificates[0].chain", "--certificate"),
+    (".certificates[0].key", "--key"),
+    ("listener[0].bind", "--listen"),
+    ("listener[1].bind", "--https"),
+    (".address", "--server"),
+    ("cluster[0].capacity", "--capacity"),
+    ("process.user", "--user"),
+    ("process.max_sessions", "--max-sessions"),
+    ("process.max_requests", "--max-requests"),
+    ("process.drain", "--drain"),
+    ("process.summary", "--summary"),
+    ("log.access", "--access-log"),
+    ("log.level", "--log-level"),
+];
 
 impl Overrides {
     /// Whether they say where clients come in or where requests go, so that no file is needed.
     pub fn stand_alone(&self) -> bool {
-        self.replaces_listeners() || !self.servers.is_empty()
+        self.replace_listeners() || !self.servers.is_empty()
     }
 
     /// Whether the file's listeners do not count.
-    pub(super) fn replaces_listeners(&self) -> bool {
-        !self.listen.is_empty() || self.https.is_some()
+    pub(super) fn replace_listeners(&self) -> bool {
+        !self.listen.is_empty() || !self.https.is_empty()
     }
 
-    /// The listeners and servers as a configuration.
+    /// All of it as a configuration.
     pub(super) fn as_toml(&self) -> String {
-        let mut text = String::new();
+        let mut out = String::from("[process]\n");
+        line(&mut out, "user", self.user.as_deref().map(quoted));
+        line(
+            &mut out,
+            "max_sessions",
+            self.max_sessions.map(|count| count.to_string()),
+        );
+        line(
+            &mut out,
+            "max_requests",
+            self.max_requests.map(|count| count.to_string()),
+        );
+        line(&mut out, "drain", self.drain.as_deref().map(quoted));
+        line(&mut out, "summary", self.summary.as_deref().map(quoted));
+        out.push_str("[log]\n");
+        line(&mut out, "access", self.access_log.as_deref().map(quoted));
+        line(&mut out, "level", self.log_level.as_deref().map(quoted));
         if !self.listen.is_empty() {
-            let _ = write!(text, "[[listener]]\nname = \"http\"\nbind = {}\n", binds(&self.listen));
+            out.push_str("[[listener]]\nname = \"http\"\n");
+            line(&mut out, "bind", Some(list(&self.listen)));
         }
-        if let Some(https) = &self.https {
-            let _ = write!(
-                text,
-                "[[listener]]\nname = \"https\"\nbind = {}\ntls.certificates = [{{ chain = {}, key = {} }}]\n",
-                binds(&https.bind),
-                quoted_path(&https.certificate.chain),
-                quoted_path(&https.certificate.key),
-            );
+        if !self.https.is_empty() {
+            out.push_str("[[listener]]\nname = \"https\"\n");
+            line(&mut out, "bind", Some(list(&self.https)));
+            out.push_str("[[listener.tls.certificates]]\n");
+            line(&mut out, "chain", self.certificate.as_deref().map(quoted));
+            line(&mut out, "key", self.key.as_deref().map(quoted));
         }
-        if !self.servers.is_empty() {
-            text.push_str("[[cluster]]\nname = \"servers\"\n");
+        if !self.servers.is_empty() || self.capacity.is_some() {
+            out.push_str("[[cluster]]\nname = \"servers\"\n");
+            line(&mut out, "capacity", self.capacity.map(|count| count.to_string()));
         }
         for server in &self.servers {
-            let address = match server {
-                ServerAddress::Tcp(address) => address.to_string(),
-                ServerAddress::Unix(path) => format!("unix:{}", path.display()),
-            };
-            let _ = write!(text, "[[cluster.server]]\naddress = {}\n", quoted(&address));
+            out.push_str("[[cluster.server]]\n");
+            line(&mut out, "address", Some(quoted(server)));
         }
-        text
+        out
+    }
+
+    /// Says of a problem in that text which flag it is about.
+    pub(super) fn name_the_flag(&self, problem: Problem) -> Problem {
+        let named = |key: &str| {
+            // The first listener is the one with TLS if it is the only one.
+            let (_, flag) = FLAGS.iter().find(|(part, _)| key.contains(part))?;
+            Some(if *flag == "--listen" && self.listen.is_empty() {
+                "--https"
+            } else {
+                flag
+            })
+        };
+        let mut message = problem.message;
+        for (part, _) in FLAGS {
+            // "is already cluster[0].server[1].address in line 9": lines of a text that nobody has written.
+            if let (Some(start), Some(flag)) = (message.find(part), named(part)) {
+                let start = message[..start].rfind(' ').map_or(start, |space| space + 1);
+                message.truncate(start);
+                message.push_str("another ");
+                message.push_str(flag);
+            }
+        }
+        let key = named(&problem.key).unwrap_or_default().to_owned();
+        Problem {
+            position: None,
+            key,
+            message,
+            ..problem
+        }
     }
 }
 
-fn binds(addresses: &[BindAddress]) -> String {
-    let addresses: Vec<_> = addresses
-        .iter()
-        .map(|address| match address {
-            BindAddress::Tcp(address) => quoted(&address.to_string()),
-            BindAddress::Unix { path } => quoted(&format!("unix:{}", path.display())),
-        })
-        .collect();
-    format!("[{}]", addresses.join(", "))
+fn line(out: &mut String, key: &str, value: Option<String>) {
+    if let Some(value) = value {
+        let _ = writeln!(out, "{key} = {value}");
+    }
+}
+
+fn list(texts: &[String]) -> String {
+    let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", texts.join(", "))
 }
 
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
-}
-
-fn quoted_path(path: &Path) -> String {
-    quoted(&path.display().to_string())
-}
-
-/// Says of a problem in the text from [`Overrides::as_toml`] which flag it is about.
-pub(super) fn name_the_flag(problem: Problem) -> Problem {
-    let flags = [
-        (".certificates[0].chain", "--certificate"),
-        (".certificates[0].key", "--key"),
-        (".bind", "--listen"),
-        (".address", "--server"),
-    ];
-    let flag = flags
-        .into_iter()
-        .find(|(part, _)| problem.key.contains(part))
-        .map(|(_, flag)| flag.to_owned());
-    Problem {
-        position: None,
-        key: flag.unwrap_or_default(),
-        ..problem
-    }
 }

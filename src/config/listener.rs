@@ -1,7 +1,6 @@
 //! `[[listener]]`.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use toml::de::DeValue;
 
@@ -10,14 +9,16 @@ use super::process::saturate;
 use super::reader::{Table, count_of, expected, text_of, word_of};
 use super::tls::{self, Part};
 use super::value::{parse_bind, parse_name, parse_network, parse_path};
-use crate::plan::{BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout, Tls};
+use crate::plan::{
+    BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout, ServerAddress, Tls,
+};
 
 const STYLES: &[&str] = &["off", "x-forwarded", "rfc7239"];
 
 /// Reads all listeners; those that are optional and cannot be are left out.
 pub(super) fn read_all(root: &Table<'_>) -> Vec<Listener> {
     let tables = root.tables("listener");
-    if tables.is_empty() && !root.has("listener") {
+    if !root.meant("listener") {
         let complaint = Complaint::new("there is no listener");
         root.problems().error(
             root.place(),
@@ -139,13 +140,16 @@ fn overlap(a: &BindAddress, b: &BindAddress) -> bool {
     }
 }
 
-/// Whether a connection to `target` would end at a listener of ours.
-pub(super) fn reaches(bind: &BindAddress, target: SocketAddr) -> bool {
-    match bind {
-        BindAddress::Tcp(bind) if bind.port() == target.port() => {
-            bind.ip() == target.ip()
-                || (bind.ip().is_unspecified() && target.ip().is_loopback() && bind.is_ipv4() == target.is_ipv4())
+/// Whether a connection to `server` would end at a listener of ours.
+pub(super) fn reaches(bind: &BindAddress, server: &ServerAddress) -> bool {
+    match (bind, server) {
+        (BindAddress::Tcp(bind), ServerAddress::Tcp(server)) => {
+            let (ours, theirs) = (bind.ip(), server.ip());
+            bind.port() == server.port()
+                && (ours == theirs
+                    || (ours.is_unspecified() && theirs.is_loopback() && ours.is_ipv4() == theirs.is_ipv4()))
         }
+        (BindAddress::Unix { path: ours }, ServerAddress::Unix(theirs)) => ours == theirs,
         _ => false,
     }
 }
@@ -155,7 +159,7 @@ fn tls(table: &Table<'_>, optional: bool) -> (Tls, bool) {
     let mut complete = true;
     let mut certificates = Vec::new();
     let tables = table.tables("certificates");
-    if tables.is_empty() {
+    if !table.meant("certificates") {
         let complaint = Complaint::new("there is no certificate");
         let hint = "certificates = [{ chain = \"server.crt\", key = \"server.key\" }]";
         table
@@ -207,6 +211,8 @@ fn check_files(table: &Table<'_>, optional: bool, certificate: &Certificate) -> 
                 hint: None,
             };
             problems.warning(&place(part), complaint.hint("make one with: juggler certificate"));
+            // Once is enough.
+            break;
         } else {
             problems.error(&place(part), complaint.hint("make one with: juggler certificate"));
         }

@@ -24,14 +24,12 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-pub use flags::{Https, Overrides};
-pub use problem::{Complaint, Problem, Severity};
-pub use process::AccessTarget;
-pub use value::{parse_bind, parse_server};
+pub use flags::Overrides;
+pub use problem::{Problem, Severity};
 
-use crate::plan::{Listener, Plan, ServerAddress};
+use crate::plan::{Listener, Plan};
 use crate::route::RouteTable;
-use problem::{Place, Problems};
+use problem::{Complaint, Place, Problems};
 use reader::Table;
 
 /// A plan with what is suspicious about it, or all that is wrong, in the order of the file.
@@ -58,7 +56,7 @@ pub fn from_flags(overrides: &Overrides) -> Outcome {
 }
 
 /// Checks a text (of a file, if it is from one) together with flags, and makes the plan.
-pub(crate) fn compile(file: Option<&Path>, text: &str, overrides: &Overrides) -> Outcome {
+pub fn compile(file: Option<&Path>, text: &str, overrides: &Overrides) -> Outcome {
     let problems = Problems::new(file, text);
     let Some(tree) = parse(text, &problems) else {
         return Err(problems.into_sorted());
@@ -75,7 +73,12 @@ pub(crate) fn compile(file: Option<&Path>, text: &str, overrides: &Overrides) ->
     };
     let fatal = problems.fatal() || flag_problems.fatal();
     let mut found = problems.into_sorted();
-    found.extend(flag_problems.into_sorted().into_iter().map(flags::name_the_flag));
+    found.extend(
+        flag_problems
+            .into_sorted()
+            .into_iter()
+            .map(|problem| overrides.name_the_flag(problem)),
+    );
     if fatal { Err(found) } else { Ok((plan, found)) }
 }
 
@@ -97,8 +100,8 @@ fn parse<'a>(text: &'a str, problems: &Problems<'_>) -> Option<toml::Spanned<DeT
 }
 
 fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan {
-    let process = process::read(root, overrides);
-    let listeners = listener::read_all(if overrides.replaces_listeners() { flags } else { root });
+    let process = process::read(root, flags);
+    let listeners = listener::read_all(if overrides.replace_listeners() { flags } else { root });
 
     let target = if overrides.servers.is_empty() { root } else { flags };
     let mut clusters = cluster::read_all(target, process.max_sessions);
@@ -111,9 +114,15 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
         &routes.iter().map(|route| route.cluster).collect::<Vec<_>>(),
     );
 
-    if let Some(capacity) = overrides.capacity {
-        for server in clusters.iter_mut().flat_map(|read| &mut read.cluster.servers) {
-            server.capacity = capacity;
+    if overrides.servers.is_empty() {
+        for capacity in flags
+            .tables("cluster")
+            .iter()
+            .filter_map(|table| table.count_if_any("capacity"))
+        {
+            for server in clusters.iter_mut().flat_map(|read| &mut read.cluster.servers) {
+                server.capacity = process::saturate(capacity.value);
+            }
         }
     }
     Plan {
@@ -128,17 +137,15 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
 fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[cluster::ReadCluster], used: &[usize]) {
     let problems = table.problems();
     for (i, read) in clusters.iter().enumerate() {
-        if !used.contains(&i) {
+        // A route that is wrong says nothing of what it would lead to.
+        if !used.contains(&i) && !problems.fatal() {
             let complaint = Complaint::new(format!("no route leads to cluster \"{}\"", read.cluster.name));
             problems.warning(&read.place, complaint);
         }
         for address in &read.addresses {
-            let own = match &address.value {
-                ServerAddress::Tcp(target) => listeners
-                    .iter()
-                    .find(|listener| listener.bind.iter().any(|bind| listener::reaches(bind, *target))),
-                ServerAddress::Unix(_) => None,
-            };
+            let own = listeners
+                .iter()
+                .find(|listener| listener.bind.iter().any(|bind| listener::reaches(bind, &address.value)));
             if let Some(own) = own {
                 let complaint = Complaint::new(format!(
                     "is our own listener \"{}\": requests would never arrive",

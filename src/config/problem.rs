@@ -58,11 +58,11 @@ impl fmt::Display for Problem {
 
 /// What is wrong with one value, before it is known where that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
+pub(super) struct Complaint {
     /// What is wrong.
-    pub message: String,
+    pub(super) message: String,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub(super) hint: Option<String>,
 }
 
 impl Complaint {
@@ -199,7 +199,9 @@ impl<'a> Problems<'a> {
     pub(super) fn into_sorted(self) -> Vec<Problem> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(start, _)| *start);
-        found.into_iter().map(|(_, problem)| problem).collect()
+        let mut problems: Vec<_> = found.into_iter().map(|(_, problem)| problem).collect();
+        problems.dedup();
+        problems
     }
 }
 

@@ -5,45 +5,30 @@ use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
-use super::Overrides;
 use super::problem::{Complaint, Place};
 use super::reader::{Table, duration_of, expected, text_of};
 use super::reference::Kind;
 use crate::base::units::format_size;
 use crate::plan::{AccessFormat, AccessLog, Buffers, Log, Process, Spool};
 
-/// Where the access log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessTarget {
-    /// Nowhere.
-    Off,
-    /// To standard output.
-    Stdout,
-    /// To this file.
-    File(PathBuf),
-}
-
 /// Reads what is there once. What flags say goes before the file.
-pub(super) fn read(root: &Table<'_>, overrides: &Overrides) -> Process {
-    let table = root.table("process");
-    let max_sessions = table.count("max_sessions");
-    let max_sessions = overrides.max_sessions.unwrap_or(max_sessions);
-    let max_requests = table.count("max_requests");
-    let max_requests = overrides.max_requests.unwrap_or(max_requests);
-    let summary = summary(&table);
-    let drain_timeout = table.duration("drain");
+pub(super) fn read(root: &Table<'_>, flags: &Table<'_>) -> Process {
+    let (file, flag) = (root.table("process"), flags.table("process"));
+    let of = |name| if flag.has(name) { &flag } else { &file };
+    let max_sessions = of("max_sessions").count("max_sessions");
+    let max_requests = of("max_requests").count("max_requests");
     Process {
-        user: overrides.user.clone().or_else(|| account(&table, "user", user_exists)),
-        group: account(&table, "group", group_exists),
+        user: account(of("user"), "user", user_exists),
+        group: account(&file, "group", group_exists),
         max_sessions,
         max_requests: if max_requests == 0 { max_sessions } else { max_requests },
-        min_idle: table.count("idle_threads"),
-        batch_scheduling: table.word("scheduling") == "batch",
-        drain_timeout: overrides.drain.unwrap_or(drain_timeout),
-        summary: overrides.summary.unwrap_or(summary),
+        min_idle: file.count("idle_threads"),
+        batch_scheduling: file.word("scheduling") == "batch",
+        drain_timeout: of("drain").duration("drain"),
+        summary: summary(of("summary")),
         buffers: buffers(&root.table("buffers")),
         spool: spool(&root.table("spool")),
-        log: log(&root.table("log"), overrides),
+        log: log(&root.table("log"), &flags.table("log")),
     }
 }
 
@@ -108,38 +93,31 @@ fn spool(table: &Table<'_>) -> Spool {
     Spool { folder: path, limit }
 }
 
-fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
-    let level = table.word("level").parse().unwrap_or(log::LevelFilter::Info);
-    let format = match table.word("format") {
+fn log(file: &Table<'_>, flag: &Table<'_>) -> Log {
+    let of = |name| if flag.has(name) { flag } else { file };
+    let format = match file.word("format") {
         "json" => AccessFormat::Json,
         _ => AccessFormat::Combined,
     };
-    let target = access_target(table);
-    let access = match overrides.access.clone().unwrap_or(target) {
-        AccessTarget::Off => None,
-        AccessTarget::Stdout => Some(AccessLog { path: None, format }),
-        AccessTarget::File(path) => Some(AccessLog {
-            path: Some(path),
-            format,
-        }),
-    };
+    let level = of("level").word("level").parse().unwrap_or(log::LevelFilter::Info);
     Log {
-        level: overrides.log_level.unwrap_or(level),
-        access,
+        level,
+        access: access(of("access"), format),
     }
 }
 
-fn access_target(table: &Table<'_>) -> AccessTarget {
+fn access(table: &Table<'_>, format: AccessFormat) -> Option<AccessLog> {
     let given = table.read("access", |_, value| match text_of(value) {
         Ok("") => Err(Complaint::new("is empty").hint("write \"off\", \"stdout\" or the path of a file")),
         Ok(text) => Ok(text.to_owned()),
         Err(_) => Err(expected("text", value).hint("write \"off\", \"stdout\" or the path of a file")),
-    });
-    match given.as_ref().map(|spot| (spot.value.as_str(), &spot.place)) {
-        None | Some(("off", _)) => AccessTarget::Off,
-        Some(("stdout", _)) => AccessTarget::Stdout,
-        Some((path, place)) => AccessTarget::File(log_file(table, path, place)),
-    }
+    })?;
+    let path = match given.value.as_str() {
+        "off" => return None,
+        "stdout" => None,
+        path => Some(log_file(table, path, &given.place)),
+    };
+    Some(AccessLog { path, format })
 }
 
 /// A file to append to: it need not be there, but its folder must.

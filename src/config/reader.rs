@@ -61,10 +61,9 @@ impl<'a> Table<'a> {
                 }
                 Some(Key {
                     kind: Kind::Later(only),
-                    meaning,
                     ..
                 }) => {
-                    table.not_yet(name.get_ref(), value, *only, meaning);
+                    table.not_yet(name.get_ref(), value, *only);
                 }
                 Some(_) => (),
             }
@@ -74,7 +73,7 @@ impl<'a> Table<'a> {
 
     /// What an unknown key was probably meant to be.
     fn where_instead(&self, name: &str) -> Option<String> {
-        if let Some(near) = nearest(name, self.section.keys.iter().map(|key| key.name)) {
+        if let Some(near) = self.near(name) {
             return Some(format!("did you mean \"{near}\"?"));
         }
         let elsewhere: Vec<_> = SECTIONS
@@ -95,7 +94,7 @@ impl<'a> Table<'a> {
         Some(format!("it belongs in {}", elsewhere.join(" or ")))
     }
 
-    fn not_yet(&self, name: &str, value: &Spanned<DeValue<'_>>, only: Option<&str>, meaning: &str) {
+    fn not_yet(&self, name: &str, value: &Spanned<DeValue<'_>>, only: Option<&str>) {
         let place = self.child_place(name, Some(value.span()));
         let taken = only.and_then(|only| DeValue::parse(only).ok());
         if taken.is_some_and(|taken| same(taken.get_ref(), value.get_ref())) {
@@ -105,11 +104,8 @@ impl<'a> Table<'a> {
             Some(only) => format!("leave it out, or write {only}"),
             None => "leave it out".to_owned(),
         };
-        let what = meaning.trim_end_matches('.');
-        self.problems.error(
-            &place,
-            Complaint::new(format!("not available in this version ({what})")).hint(hint),
-        );
+        self.problems
+            .error(&place, Complaint::new("is not available in this version").hint(hint));
     }
 
     /// Where to complain.
@@ -125,6 +121,25 @@ impl<'a> Table<'a> {
     /// Whether a key is written in the file.
     pub(super) fn has(&self, name: &str) -> bool {
         self.raw(name).is_some()
+    }
+
+    /// Whether a key is written, or one that is no key and was probably meant to be this one. Who asks for what must be
+    /// there complains only once of a key that is not spelt right.
+    pub(super) fn meant(&self, name: &str) -> bool {
+        self.has(name) || self.misspelt(name)
+    }
+
+    fn misspelt(&self, name: &str) -> bool {
+        let mut unknown = self
+            .entries
+            .into_iter()
+            .flatten()
+            .filter(|(given, _)| self.section.key(given.get_ref()).is_none());
+        unknown.any(|(given, _)| self.near(given.get_ref()) == Some(name))
+    }
+
+    fn near(&self, name: &str) -> Option<&'static str> {
+        nearest(name, self.section.keys.iter().map(|key| key.name))
     }
 
     /// The place of a key's value, for complaints that only its user can have.
@@ -183,6 +198,9 @@ impl<'a> Table<'a> {
     }
 
     fn missing(&self, key: &Key) {
+        if self.misspelt(key.name) {
+            return;
+        }
         let complaint = Complaint::new(format!("key \"{}\" is missing", key.name)).hint(key.meaning);
         self.problems.error(&self.place, complaint);
     }
@@ -224,12 +242,14 @@ impl<'a> Table<'a> {
             other => vec![(place.clone(), other)],
         };
         if items.is_empty()
-            && self
+            && !self
                 .section
                 .key(name)
-                .is_some_and(|key| matches!(key.default, Default::Required))
+                .is_some_and(|key| matches!(key.default, Default::Is("[]")))
         {
-            self.problems.error(&place, Complaint::new("is empty"));
+            let complaint = Complaint::new("is empty");
+            self.problems
+                .error(&place, complaint.hint("leave it out, or write what it is for"));
         }
         items
             .into_iter()
@@ -340,6 +360,10 @@ impl<'a> Table<'a> {
                 .error(&place, complaint.hint(format!("open each by {}", child.header)));
             return Vec::new();
         };
+        if items.is_empty() {
+            let complaint = Complaint::new("is empty").hint(format!("leave it out, or open each by {}", child.header));
+            self.problems.error(&place, complaint);
+        }
         let mut tables = Vec::new();
         for (i, item) in items.iter().enumerate() {
             let place = Place {

@@ -10,7 +10,7 @@ use crate::route::Route;
 /// Reads all routes to clusters of these names; without any, everything goes to the only cluster.
 pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
     if !root.has("route") {
-        if clusters.len() > 1 {
+        if clusters.len() > 1 && !root.meant("route") {
             let complaint = Complaint::new("there is no route, and more than one cluster");
             root.problems()
                 .error(root.place(), complaint.hint("say which request goes where: [[route]]"));
@@ -22,13 +22,6 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
         }];
     }
     let tables = root.tables("route");
-    if tables.is_empty() {
-        let complaint = Complaint::new("is empty, so that no request goes anywhere");
-        root.problems().error(
-            &root.place_of("route"),
-            complaint.hint("leave it out, or write a [[route]]"),
-        );
-    }
     let mut routes = Vec::new();
     let mut seen: HashMap<(Option<String>, String), Place> = HashMap::new();
     for table in &tables {
@@ -46,12 +39,6 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
         );
         let named = table.has("host");
         let hosts = table.texts("host", parse_host);
-        if named && hosts.is_empty() && !problems.fatal() {
-            problems.error(
-                &table.place_of("host"),
-                Complaint::new("is empty").hint("leave it out for any host"),
-            );
-        }
         let mut hosts: Vec<_> = hosts.into_iter().map(|spot| (Some(spot.value), spot.place)).collect();
         if !named {
             hosts.push((None, table.place().clone()));

@@ -12,7 +12,7 @@ use crate::plan::{BindAddress, ServerAddress};
 const UNIX_PATH_MOST: usize = 107;
 
 /// Addresses to bind: one, or both families for `*:port`.
-pub fn parse_bind(text: &str) -> Result<Vec<BindAddress>, Complaint> {
+pub(super) fn parse_bind(text: &str) -> Result<Vec<BindAddress>, Complaint> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(vec![BindAddress::Unix { path: unix_path(path)? }]);
     }
@@ -41,7 +41,7 @@ pub fn parse_bind(text: &str) -> Result<Vec<BindAddress>, Complaint> {
 }
 
 /// A server's address.
-pub fn parse_server(text: &str) -> Result<ServerAddress, Complaint> {
+pub(super) fn parse_server(text: &str) -> Result<ServerAddress, Complaint> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(ServerAddress::Unix(unix_path(path)?));
     }
