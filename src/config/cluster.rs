@@ -149,35 +149,34 @@ fn error_pages(table: &Table<'_>) -> Vec<ErrorPage> {
         if !content_type.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
             problems.error(&table.place_of("content_type"), Complaint::new("is no media type"));
         }
-        let (Some(status), Some(file)) = (status, file) else {
+        let body = file.and_then(|file| match read_page(&problems.resolve(&file.value)) {
+            Ok(body) => Some(body),
+            Err(complaint) => {
+                problems.error(&file.place, complaint);
+                None
+            }
+        });
+        let Some(Spot { value: status, place }) = status else {
             continue;
         };
-        let status = Spot {
-            value: u16::try_from(status.value).unwrap_or(500),
-            place: status.place,
-        };
+        let status = u16::try_from(status).unwrap_or(500);
         // 499 is what the log says of a client that is not there any more.
-        if status.value == 499 || Fault::ALL.iter().all(|fault| fault.status() != status.value) {
-            let complaint = Complaint::new(format!("the balancer itself never answers with {}", status.value));
+        if status == 499 || Fault::ALL.iter().all(|fault| fault.status() != status) {
+            let complaint = Complaint::new(format!("the balancer itself never answers with {status}"));
             problems.warning(
-                &status.place,
+                &place,
                 complaint.hint("a server's own errors are handed on as they are"),
             );
         }
-        if pages.iter().any(|page| page.status == status.value) {
-            problems.error(
-                &status.place,
-                Complaint::new(format!("there is already a page for {}", status.value)),
-            );
+        if pages.iter().any(|page| page.status == status) {
+            problems.error(&place, Complaint::new(format!("there is already a page for {status}")));
         }
-        match read_page(&problems.resolve(&file.value)) {
-            Ok(body) => pages.push(ErrorPage {
-                status: status.value,
-                content_type,
-                body,
-            }),
-            Err(complaint) => problems.error(&file.place, complaint),
-        }
+        // A page that could not be read still counts as the one for its status; there is no plan then.
+        pages.push(ErrorPage {
+            status,
+            content_type,
+            body: body.unwrap_or_default(),
+        });
     }
     pages
 }

@@ -37,7 +37,7 @@ pub struct Overrides {
 }
 
 /// Which flag is meant by a part of a key of the text from [`Overrides::as_toml`].
-const FLAGS: &[(&str, &str)] = &[
+pub(super) const FLAGS: &[(&str, &str)] = &[
     (".certificates[0].chain", "--certificate"),
     (".certificates[0].key", "--key"),
     ("listener[0].bind", "--listen"),

@@ -197,6 +197,20 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// The complaint about an empty list.
+    fn empty(&self, name: &str, or: impl Display) -> Complaint {
+        let required = self
+            .section
+            .key(name)
+            .is_some_and(|key| matches!(key.default, Default::Required));
+        let complaint = Complaint::new("is empty");
+        if required {
+            complaint.hint("there must be one at least")
+        } else {
+            complaint.hint(format!("leave it out, {or}"))
+        }
+    }
+
     fn missing(&self, key: &Key) {
         if self.misspelt(key.name) {
             return;
@@ -247,9 +261,7 @@ impl<'a> Table<'a> {
                 .key(name)
                 .is_some_and(|key| matches!(key.default, Default::Is("[]")))
         {
-            let complaint = Complaint::new("is empty");
-            self.problems
-                .error(&place, complaint.hint("leave it out, or write what it is for"));
+            self.problems.error(&place, self.empty(name, "or write what it is for"));
         }
         items
             .into_iter()
@@ -361,8 +373,8 @@ impl<'a> Table<'a> {
             return Vec::new();
         };
         if items.is_empty() {
-            let complaint = Complaint::new("is empty").hint(format!("leave it out, or open each by {}", child.header));
-            self.problems.error(&place, complaint);
+            self.problems
+                .error(&place, self.empty(name, format!("or open each by {}", child.header)));
         }
         let mut tables = Vec::new();
         for (i, item) in items.iter().enumerate() {
