@@ -2,6 +2,7 @@
 //!
 //! Each module imports only modules of lower layers (`docs/architecture.md` lists them; `tests/it/layers.rs` checks it).
 
+pub mod app;
 pub mod balance;
 pub mod base;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod filter;
 pub mod http;
 pub mod net;
 pub mod observe;
+pub mod pipeline;
 pub mod plan;
 pub mod proto;
 pub mod route;

@@ -78,8 +78,6 @@ pub struct RequestFacts {
     pub version: Version,
     /// The client wants to keep the connection.
     pub keep_alive: bool,
-    /// The client accepts trailers.
-    pub te_trailers: bool,
 }
 
 impl RequestFacts {
@@ -89,7 +87,6 @@ impl RequestFacts {
             method: head.method,
             version: head.version,
             keep_alive: head.keep_alive,
-            te_trailers: head.te_trailers,
         }
     }
 }
@@ -99,8 +96,10 @@ impl RequestFacts {
 pub struct Times {
     /// The request's first byte was there.
     pub began: Instant,
-    /// It was offered to the dispatcher (the last time).
+    /// It was offered to the dispatcher.
     pub offered: Option<Instant>,
+    /// It began to wait for a worker (the last time).
+    pub waiting_since: Instant,
     /// A worker took it (the last time).
     pub taken: Option<Instant>,
     /// Waited in the queue, all attempts together.
@@ -114,7 +113,7 @@ pub struct Times {
 impl Times {
     /// Of an exchange that begins now.
     pub fn starting(now: Instant) -> Self {
-        Self { began: now, offered: None, taken: None, queued: Duration::ZERO, connect: None, first_byte: None }
+        Self { began: now, offered: None, waiting_since: now, taken: None, queued: Duration::ZERO, connect: None, first_byte: None }
     }
 }
 

@@ -1,0 +1,233 @@
+//! The program's life: what is started in which order, what signals do, how it ends.
+
+mod limits;
+mod privileges;
+mod summary;
+mod systemd;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::base::buffers::BufferPool;
+use crate::exchange::{Hub, HubSettings, Service, Spool};
+use crate::net::listen::{self, Acceptor};
+use crate::net::tls;
+use crate::observe::access::AccessLog;
+use crate::pipeline::Pipeline;
+use crate::plan::Plan;
+use crate::session::{Door, Front};
+use crate::threads::{self, Kind};
+use crate::upstream::{Cluster, Reaper};
+
+use limits::Limits;
+use summary::Summary;
+
+/// The first attempts to connect are waited for so long, so that the first clients find workers.
+const FIRST_CONNECTS: Duration = Duration::from_secs(1);
+
+/// When the balancer stops, an idle client has so long to send its next request, which is then its last. Without that, a request
+/// that is on its way would meet a closed connection.
+const LAST_CALL: Duration = Duration::from_millis(1000);
+
+/// How often a stop looks whether it is through.
+const DRAIN_TICK: Duration = Duration::from_millis(50);
+
+/// Runs until a signal ends it.
+pub fn run(plan: Plan) -> ExitCode {
+    match start(plan) {
+        Ok(running) => running.until_stopped(),
+        Err(problem) => {
+            log::error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that runs.
+struct Running {
+    plan: Arc<Plan>,
+    hub: Arc<Hub>,
+    clusters: Vec<Arc<Cluster>>,
+    front: Arc<Front>,
+    reaper: Reaper,
+    signals: Signals,
+    /// A second SIGTERM or SIGINT then ends the process at once.
+    stopping: Arc<AtomicBool>,
+}
+
+fn start(plan: Plan) -> Result<Running, String> {
+    let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+    let plan = Arc::new(plan);
+    // Before any thread is there, so that no signal is missed.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(told("signals"))?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping)).map_err(told("signals"))?;
+    }
+
+    let limits = Limits::find(&plan);
+    let doors = doors(&plan)?;
+    let access = match &plan.process.log.access {
+        Some(settings) => Some(AccessLog::open(settings).map_err(told("the access log cannot be opened"))?),
+        None => None,
+    };
+    privileges::drop_to(&plan)?;
+
+    let buffers = BufferPool::new(plan.process.buffers.region, plan.process.buffers.size);
+    let spool = Spool::new(plan.process.spool.folder.clone(), plan.process.spool.limit);
+    let settings = HubSettings {
+        max_requests: plan.process.max_requests,
+        max_couriers: limits.couriers,
+        batch_scheduling: plan.process.batch_scheduling,
+    };
+    let hub = Hub::new(settings, buffers, spool, access);
+    let now = Instant::now();
+    let clusters = plan
+        .clusters
+        .iter()
+        .map(|cluster| Cluster::start(cluster, &hub, now))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(told("a worker cannot be started"))?;
+    clusters.iter().for_each(|cluster| cluster.wait_tried(now + FIRST_CONNECTS));
+    let reaper = Reaper::start(clusters.clone()).map_err(told("the reaper cannot be started"))?;
+    let service: Arc<dyn Service> = Arc::new(Pipeline::new(Arc::clone(&plan), clusters.clone()));
+    let front = Front::new(&hub, service, doors, limits.sessions, plan.process.min_idle);
+    front.open().map_err(told("a session cannot be started"))?;
+    for door in front.doors() {
+        log::info!("listening on {} (listener {})", door.acceptor().local_name(), door.listener().name);
+    }
+    let ticking = (Arc::clone(&front), Arc::clone(&hub), clusters.clone(), plan.process.summary);
+    threads::spawn(Kind::Tick, "tick".to_owned(), move || tick(&ticking.0, &ticking.1, &ticking.2, ticking.3))
+        .map_err(told("the tick cannot be started"))?;
+    log::info!("ready");
+    systemd::notify("READY=1");
+    Ok(Running { plan, hub, clusters, front, reaper, signals, stopping })
+}
+
+/// Binds everything, or takes over what the service manager has bound.
+fn doors(plan: &Plan) -> Result<Vec<Arc<Door>>, String> {
+    let mut inherited = listen::inherited();
+    let mut doors = Vec::new();
+    for listener in &plan.listeners {
+        let tls = match &listener.tls {
+            Some(settings) => Some(tls::server_config(settings).map_err(|error| format!("listener {}: {error}", listener.name))?),
+            None => None,
+        };
+        for address in &listener.bind {
+            let handed_over = inherited.iter().position(|acceptor| acceptor.serves(address));
+            let acceptor = match handed_over {
+                Some(index) => inherited.swap_remove(index),
+                None => Acceptor::bind(address, listener.backlog)
+                    .map_err(|error| format!("listener {}: {}", listener.name, explain_bind(address, &error)))?,
+            };
+            doors.push(Arc::new(Door::new(acceptor, Arc::clone(listener), tls.clone())));
+        }
+    }
+    for acceptor in inherited {
+        log::warn!("the service manager handed over {}, which no listener asks for", acceptor.local_name());
+    }
+    Ok(doors)
+}
+
+fn explain_bind(address: &crate::plan::BindAddress, error: &io::Error) -> String {
+    let place = match address {
+        crate::plan::BindAddress::Tcp(address) => address.to_string(),
+        crate::plan::BindAddress::Unix { path } => format!("unix:{}", path.display()),
+    };
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there (`ss -ltnp` tells which)",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE: try sudo, or a higher port",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    };
+    format!("cannot listen on {place}: {error}{hint}")
+}
+
+/// What is due every second.
+fn tick(front: &Arc<Front>, hub: &Arc<Hub>, clusters: &[Arc<Cluster>], every: Option<Duration>) {
+    let mut summary = Summary::new(Instant::now());
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = Instant::now();
+        front.make_room();
+        hub.clients.end_lingering(now, hub);
+        if let Some(every) = every {
+            summary.write_if_due(now, every, hub, clusters);
+        }
+    }
+}
+
+impl Running {
+    fn until_stopped(mut self) -> ExitCode {
+        let mut signals = self.signals.forever();
+        loop {
+            match signals.next() {
+                Some(SIGHUP) => {
+                    reopen(&self.plan, &self.front, &self.hub);
+                }
+                Some(_) | None => break,
+            }
+        }
+        drop(signals);
+        self.stopping.store(true, Ordering::SeqCst);
+        self.drain();
+        ExitCode::SUCCESS
+    }
+
+    /// Finishes what is there, takes nothing new.
+    fn drain(self) {
+        let began = Instant::now();
+        let until = began + self.plan.process.drain_timeout;
+        log::info!("stopping: {} clients are connected", self.hub.clients.count());
+        systemd::notify("STOPPING=1");
+        self.hub.drain();
+        self.front.close();
+        let last_call = began + LAST_CALL.min(self.plan.process.drain_timeout / 2);
+        let mut finished = false;
+        while !finished && Instant::now() < until {
+            if Instant::now() >= last_call {
+                self.hub.clients.dismiss_idle();
+            }
+            // Clients outlive their sessions while a worker or a courier still writes to them.
+            finished = self.front.wait_gone((Instant::now() + DRAIN_TICK).min(until)) && self.hub.clients.count() == 0;
+            if self.hub.clients.count() > 0 && self.front.wait_gone(Instant::now()) {
+                std::thread::sleep(DRAIN_TICK);
+            }
+        }
+        if !finished {
+            log::warn!("stopping: {} clients are cut, their time is up", self.hub.clients.count());
+        }
+        self.clusters.iter().for_each(|cluster| cluster.close());
+        let patience = Instant::now() + Duration::from_millis(500);
+        self.clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
+        self.reaper.stop();
+        if let Some(access) = &self.hub.access {
+            access.close(Duration::from_secs(1));
+        }
+        log::info!("stopped after {:.1} s", began.elapsed().as_secs_f64());
+    }
+}
+
+/// SIGHUP: certificates and log files are opened anew. What cannot be keeps the old one.
+fn reopen(plan: &Plan, front: &Front, hub: &Hub) {
+    if let Some(access) = &hub.access {
+        access.reopen();
+    }
+    for listener in &plan.listeners {
+        let Some(settings) = &listener.tls else { continue };
+        match tls::server_config(settings) {
+            Ok(config) => {
+                let of_listener = front.doors().iter().filter(|door| door.listener().name == listener.name);
+                of_listener.for_each(|door| door.set_tls(Arc::clone(&config)));
+                log::info!("listener {}: certificates reloaded", listener.name);
+            }
+            Err(error) => log::error!("listener {}: the old certificates stay: {error}", listener.name),
+        }
+    }
+}

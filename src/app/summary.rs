@@ -1,0 +1,52 @@
+//! One line every few seconds, for whoever watches the terminal.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::exchange::Hub;
+use crate::threads::Kind;
+use crate::upstream::Cluster;
+
+/// What the last line told.
+#[derive(Debug)]
+pub(super) struct Summary {
+    at: Instant,
+    requests: u64,
+    bytes: u64,
+}
+
+impl Summary {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { at: now, requests: 0, bytes: 0 }
+    }
+
+    /// Writes the line if its time has come.
+    pub(super) fn write_if_due(&mut self, now: Instant, every: Duration, hub: &Hub, clusters: &[Arc<Cluster>]) {
+        let passed = now.saturating_duration_since(self.at);
+        // The clock behind this ticks every second, so half of one early is in time.
+        if passed + Duration::from_millis(500) < every {
+            return;
+        }
+        let (requests, bytes) = (hub.counters.requests.get(), hub.counters.bytes_out.get());
+        let per_second = |count: u64| count as f64 / passed.as_secs_f64();
+        let (mut queued, mut serving, mut up, mut workers) = (0, 0, 0, 0);
+        for counts in clusters.iter().map(|cluster| cluster.counts()) {
+            queued += counts.queued;
+            serving += counts.serving;
+            up += counts.up;
+            workers += counts.workers;
+        }
+        log::info!(
+            "{:.0} requests/s, {:.1} MB/s out, {} clients, {serving} served, {queued} queued, {up}/{workers} workers up, \
+             {} session threads, {} couriers, {} KiB in buffers, {} KiB in spool",
+            per_second(requests - self.requests),
+            per_second(bytes - self.bytes) / 1e6,
+            hub.clients.count(),
+            Kind::Session.alive(),
+            hub.couriers.count(),
+            hub.buffers.in_use() * hub.buffers.size() / 1024,
+            hub.spool.used() / 1024,
+        );
+        *self = Self { at: now, requests, bytes };
+    }
+}

@@ -1,0 +1,18 @@
+//! Telling the service manager how far we are (sd_notify(3)).
+
+use std::env;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// Sends this state, if somebody wants to know. That it cannot be sent is nobody's problem here.
+pub(super) fn notify(state: &str) {
+    let Ok(name) = env::var("NOTIFY_SOCKET") else { return };
+    let address = match name.strip_prefix('@') {
+        Some(hidden) => SocketAddr::from_abstract_name(hidden),
+        None => SocketAddr::from_pathname(&name),
+    };
+    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    if let Err(error) = sent {
+        log::debug!("{name}: {error}");
+    }
+}

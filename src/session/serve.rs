@@ -1,0 +1,684 @@
+//! Serves one client: reads its requests whole, one after the other, and gives them on. Never waits for a response: while one is
+//! on its way the session is back in `read()`, where it sees the client leave.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::ServerConnection;
+
+use crate::base::date::DateCache;
+use crate::exchange::{Admission, Answer, Client, Exchange, Fed, Hub, Left, Opened, RequestFacts, Service};
+use crate::fault::Fault;
+use crate::filter::forwarded::{self, ClientFacts};
+use crate::http::{BodyFraming, FieldId, Method, RequestHead, Version};
+use crate::net::Stream;
+use crate::net::stream::{Peek, is_timeout};
+use crate::plan::Listener;
+use crate::proto::h1::{
+    ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request, write_request,
+};
+
+use super::greet::Greeting;
+use super::input::Input;
+
+/// After an answer that ends the connection the client may send so much more, and take so long, before it is cut: else the reset
+/// could overtake the answer (RFC 9112 §9.6).
+const LINGER_BYTES: usize = 4 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// While a pipelined request waits for its turn, how often to look whether its client is still there.
+const TURN_TICK: Duration = Duration::from_millis(100);
+
+/// Empty lines allowed before a request line (RFC 9112 §2.2).
+const EMPTY_LINES: usize = 8;
+
+/// A small room for the head that a body pushes out of the input.
+const KEPT_HEAD: usize = 4096;
+
+/// Room for ciphertext: a whole record.
+const CIPHER: usize = 16 * 1024 + 512;
+
+/// Serves this client to its end.
+pub(super) fn serve(
+    hub: &Arc<Hub>,
+    service: &dyn Service,
+    listener: &Arc<Listener>,
+    stream: Stream,
+    greeting: Greeting,
+    tls: Option<Box<ServerConnection>>,
+    began: Instant,
+) {
+    let mut cipher = Cipher::default();
+    let input = if tls.is_some() {
+        cipher.start_with(&greeting.rest);
+        Input::new(&[])
+    } else {
+        Input::new(&greeting.rest)
+    };
+    let client = Client::new(hub, stream, Arc::clone(listener), greeting.peer, tls, began);
+    let limits =
+        HeadLimits { head: listener.limit.head, fields: listener.limit.fields, target: listener.limit.target };
+    let mut session = Session {
+        service,
+        client: &client,
+        listener,
+        limits,
+        input,
+        cipher,
+        scanner: HeadScanner::default(),
+        head: RequestHead::default(),
+        copy: Vec::new(),
+        lines: Vec::new(),
+        date: DateCache::default(),
+        read_timeout: Duration::ZERO,
+        cluster: 0,
+        ended: false,
+    };
+    if client.is_tls() && !session.handshake(began) {
+        hub.counters.sessions_refused.add(1);
+        return;
+    }
+    while session.next_request().is_ok() {}
+}
+
+struct Session<'a> {
+    service: &'a dyn Service,
+    client: &'a Arc<Client>,
+    listener: &'a Listener,
+    limits: HeadLimits,
+    input: Input,
+    cipher: Cipher,
+    scanner: HeadScanner,
+    head: RequestHead,
+    /// The head, once a body takes its room in `input`.
+    copy: Vec<u8>,
+    /// Field lines to add.
+    lines: Vec<u8>,
+    date: DateCache,
+    /// What the socket is set to.
+    read_timeout: Duration,
+    /// Cluster of the exchange that is open.
+    cluster: usize,
+    /// The client has ended its sending side, and was served what it had sent.
+    ended: bool,
+}
+
+/// The session is over; everything is said and done.
+struct Over;
+
+/// What reading brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    Broken,
+    End,
+    /// The input has no room, and none can be had.
+    Full,
+    Some,
+    Timeout,
+}
+
+impl Session<'_> {
+    /// Reads one request and gives it on, or answers it.
+    fn next_request(&mut self) -> Result<(), Over> {
+        self.await_first_byte()?;
+        let mut exchange = Exchange::begin(self.client, Instant::now());
+        let deadline = exchange.times.began + self.listener.timeout.header;
+        // An answer to what never becomes a head must not take after the request before it.
+        self.head.method = Method::Get;
+        self.head.version = Version::Http11;
+        let length = match self.read_head(deadline) {
+            Ok(length) => length,
+            Err(Stop::Fault(fault)) => return self.refuse(exchange, fault),
+            Err(Stop::Gone) => return self.gone(exchange),
+        };
+        let whole = self.input.data();
+        let (head_bytes, body_bytes) = whole.split_at(length);
+        let parsed = parse_request(head_bytes, &self.limits, &mut self.head);
+        if self.client.hub().access.is_some() {
+            capture(&mut exchange, head_bytes, &self.head);
+        }
+        if let Err(malformed) = parsed {
+            return self.refuse(exchange, fault_of(malformed));
+        }
+        exchange.request = RequestFacts::of(&self.head);
+        let has_body = !matches!(self.head.framing, BodyFraming::None | BodyFraming::Length(0));
+        let body_is_coming = body_bytes.is_empty();
+
+        // Everything that the head alone decides comes before the body is asked for.
+        let cluster = match self.service.admit(self.client, head_bytes, &self.head) {
+            Admission::Cluster(cluster) => cluster,
+            Admission::Answer(answer) => return self.answer(exchange, &answer, has_body, length),
+        };
+        if let BodyFraming::Length(length) = self.head.framing
+            && length > self.listener.limit.body
+        {
+            return self.refuse(exchange, Fault::BodyTooLarge);
+        }
+        exchange.permit = self.client.hub().permit();
+        if exchange.permit.is_none() {
+            return self.answer(exchange, &Answer::fault(Fault::TooManyRequests), has_body, length);
+        }
+        let exchange = self.take_turn(exchange)?;
+        self.cluster = cluster;
+        if has_body {
+            self.with_body(exchange, cluster, length, body_is_coming)
+        } else {
+            self.submit(exchange, cluster, Some(length));
+            Ok(())
+        }
+    }
+
+    /// Waits for the first byte of a request, through what may still be going on with the one before.
+    fn await_first_byte(&mut self) -> Result<(), Over> {
+        let mut empty_lines = 0;
+        let idle = self.listener.timeout.idle;
+        let mut patience = idle;
+        loop {
+            while let Some(rest) = self.input.data().strip_prefix(b"\r\n") {
+                let _skipped = rest;
+                self.input.consume(2);
+                empty_lines += 1;
+            }
+            let only_half_an_empty_line = self.input.data() == b"\r" && empty_lines < EMPTY_LINES;
+            if !self.input.is_empty() && !only_half_an_empty_line || empty_lines > EMPTY_LINES {
+                return Ok(());
+            }
+            if self.ended {
+                return self.part();
+            }
+            self.input.shrink();
+            self.set_read_timeout(patience, true);
+            patience = idle;
+            match self.fill() {
+                Filled::Some => {}
+                Filled::Timeout => {
+                    // Idle time counts from the end of the response, and not at all while there is none.
+                    if let Some(since) = self.client.idle_since() {
+                        let idle_for = since.elapsed();
+                        if idle_for >= idle {
+                            return self.part();
+                        }
+                        patience = idle - idle_for;
+                    }
+                }
+                Filled::End => self.at_end()?,
+                Filled::Broken | Filled::Full => {
+                    self.leave(true);
+                    return Err(Over);
+                }
+            }
+        }
+    }
+
+    /// Reads until a head is whole, and answers its length.
+    fn read_head(&mut self, deadline: Instant) -> Result<usize, Stop> {
+        self.scanner.reset();
+        loop {
+            match self.scanner.scan(self.input.data(), &self.limits) {
+                Ok(Some(length)) => return Ok(length),
+                Ok(None) => {}
+                Err(malformed) => return Err(Stop::Fault(fault_of(malformed))),
+            }
+            if self.ended {
+                return Err(Stop::Gone);
+            }
+            if self.input.space().is_empty() && !self.input.grow(&self.client.hub().buffers) {
+                return Err(Stop::Fault(Fault::NoBuffer));
+            }
+            match self.fill_until(deadline) {
+                Filled::Some => {}
+                Filled::Timeout => return Err(Stop::Fault(Fault::HeaderTimeout)),
+                Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
+                Filled::Broken | Filled::End => return Err(Stop::Gone),
+            }
+        }
+    }
+
+    /// Waits until everything before this request is answered. Only a pipelined request ever has to.
+    fn take_turn(&mut self, mut exchange: Exchange) -> Result<Exchange, Over> {
+        loop {
+            match self.client.open(exchange.id) {
+                Opened::Yes => return Ok(exchange),
+                Opened::Never => {
+                    exchange.fault = Some(Fault::ClientGoneRequest);
+                    exchange.complete();
+                    self.linger();
+                    return Err(Over);
+                }
+                Opened::NotYet => {}
+            }
+            if !self.client.wait_turn(TURN_TICK)
+                && !self.ended
+                && self.client.stream().peek_now() == Peek::Ended
+                && !self.client.is_dismissed()
+                && !self.listener.half_close_serve
+            {
+                exchange.fault = Some(Fault::ClientGoneQueue);
+                exchange.complete();
+                self.leave(false);
+                return Err(Over);
+            }
+        }
+    }
+
+    fn with_body(&mut self, mut exchange: Exchange, cluster: usize, length: usize, is_coming: bool) -> Result<(), Over> {
+        if self.head.expect_continue && is_coming {
+            self.client.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.copy.clear();
+        self.copy.extend_from_slice(&self.input.data()[..length]);
+        self.input.consume(length);
+        let read = self.read_body(&mut exchange);
+        match read {
+            Ok(()) => {
+                self.submit(exchange, cluster, None);
+                self.copy.clear();
+                self.copy.shrink_to(KEPT_HEAD);
+                Ok(())
+            }
+            Err(Stop::Fault(fault)) => self.finish_refused(exchange, fault),
+            Err(Stop::Gone) => {
+                exchange.fault = Some(Fault::ClientGoneRequest);
+                self.client.drop_exchange(exchange);
+                Err(Over)
+            }
+        }
+    }
+
+    fn read_body(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
+        let deadline = Instant::now() + self.listener.timeout.body;
+        let limit = self.listener.limit.body;
+        let memory = self.listener.limit.body_memory;
+        let hub = Arc::clone(self.client.hub());
+        let mut decoder = ChunkedDecoder::new(self.limits);
+        let mut left = match self.head.framing {
+            BodyFraming::Length(length) => Some(length),
+            BodyFraming::Chunked | BodyFraming::None => None,
+        };
+        loop {
+            let data = self.input.data();
+            let used = match &mut left {
+                Some(left) => {
+                    let part = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    exchange.body.append(&data[..part], memory, &hub.buffers, &hub.spool)?;
+                    *left -= part as u64;
+                    part
+                }
+                None => {
+                    let (used, event) = decoder.next(data).map_err(|malformed| Stop::Fault(fault_of(malformed)))?;
+                    match event {
+                        ChunkEvent::Data(range) => {
+                            exchange.body.append(&data[range], memory, &hub.buffers, &hub.spool)?;
+                            if exchange.body.length() > limit {
+                                return Err(Stop::Fault(Fault::BodyTooLarge));
+                            }
+                        }
+                        ChunkEvent::End => {
+                            exchange.body.trailers.extend_from_slice(decoder.trailers());
+                            left = Some(0);
+                        }
+                        ChunkEvent::More => {}
+                    }
+                    used
+                }
+            };
+            self.input.consume(used);
+            if left == Some(0) {
+                return Ok(());
+            }
+            if !self.input.is_empty() && used > 0 {
+                continue;
+            }
+            if self.ended {
+                return Err(Stop::Gone);
+            }
+            // A large body is read in large pieces if the region has room; if not, small ones will do.
+            if left.is_none_or(|left| left > self.input.space().len() as u64) {
+                let _small_ones_will_do = self.input.grow(&hub.buffers);
+            }
+            match self.fill_until(deadline) {
+                Filled::Some => {}
+                Filled::Timeout => return Err(Stop::Fault(Fault::BodyTimeout)),
+                Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
+                Filled::Broken | Filled::End => return Err(Stop::Gone),
+            }
+        }
+    }
+
+    /// Writes the head anew and gives the request on. `in_input` is the head's length if it is still there.
+    fn submit(&mut self, mut exchange: Exchange, cluster: usize, in_input: Option<usize>) {
+        let head_bytes = match in_input {
+            Some(length) => &self.input.data()[..length],
+            None => &self.copy,
+        };
+        let client = self.client;
+        self.lines.clear();
+        let omit = forwarded::apply(
+            self.listener,
+            &ClientFacts {
+                address: client.peer().map(|peer| peer.ip()),
+                tls: client.is_tls(),
+                request_id: request_id(self.listener, exchange.id),
+            },
+            head_bytes,
+            &self.head,
+            &mut self.lines,
+        );
+        let framing = match self.head.framing {
+            BodyFraming::Chunked if !exchange.body.trailers.is_empty() => BodyFraming::Chunked,
+            BodyFraming::Chunked => BodyFraming::Length(exchange.body.length()),
+            framing => framing,
+        };
+        let rewrite = RequestRewrite { framing, omit: &omit, append: &self.lines };
+        write_request(&mut exchange.head, head_bytes, &self.head, &rewrite);
+        exchange.cluster = Some(cluster);
+        if let Some(length) = in_input {
+            self.input.consume(length);
+        }
+        self.service.submit(exchange);
+    }
+
+    /// Answers what the head alone decided. The connection goes on if there is no body to skip.
+    fn answer(&mut self, exchange: Exchange, answer: &Answer, has_body: bool, length: usize) -> Result<(), Over> {
+        let mut exchange = self.take_turn(exchange)?;
+        let close = has_body || !self.head.keep_alive || self.client.must_close();
+        exchange.status = answer.status;
+        exchange.fault = answer.fault;
+        let bytes = self.rendered(answer, close);
+        self.input.consume(length);
+        self.client.finish(&[&bytes], close, exchange);
+        if close {
+            self.linger();
+            return Err(Over);
+        }
+        Ok(())
+    }
+
+    /// Refuses what cannot be a request; that always ends the connection.
+    fn refuse(&mut self, exchange: Exchange, fault: Fault) -> Result<(), Over> {
+        let exchange = self.take_turn(exchange)?;
+        self.finish_refused(exchange, fault)
+    }
+
+    /// The same when the exchange is open already.
+    fn finish_refused(&mut self, mut exchange: Exchange, fault: Fault) -> Result<(), Over> {
+        log::debug!("{}: {:?}: {}", self.listener.name, self.client.peer(), fault.text());
+        let answer = Answer::fault(fault);
+        exchange.status = answer.status;
+        exchange.fault = Some(fault);
+        let bytes = self.rendered(&answer, true);
+        self.client.finish(&[&bytes], true, exchange);
+        self.linger();
+        Err(Over)
+    }
+
+    fn rendered(&mut self, answer: &Answer, close: bool) -> Vec<u8> {
+        let persistence = match (close, self.head.version) {
+            (true, _) => Persistence::Close,
+            (false, Version::Http10) => Persistence::KeepAlive,
+            (false, Version::Http11) => Persistence::Silent,
+        };
+        let head_only = self.head.method == Method::Head;
+        let mut bytes = Vec::with_capacity(512);
+        answer.render(&mut bytes, &[], head_only, persistence, self.date.at(SystemTime::now()));
+        bytes
+    }
+
+    /// The client has left in the middle of a request.
+    fn gone(&mut self, mut exchange: Exchange) -> Result<(), Over> {
+        exchange.fault = Some(Fault::ClientGoneRequest);
+        exchange.complete();
+        self.leave(false);
+        Err(Over)
+    }
+
+    /// The client has ended its sending side between requests.
+    fn at_end(&mut self) -> Result<(), Over> {
+        if !self.client.is_dismissed() && !self.listener.half_close_serve {
+            self.leave(false);
+            self.client.say_goodbye();
+            return Err(Over);
+        }
+        // What it asked for is still answered.
+        while !self.client.wait_turn(TURN_TICK) {}
+        self.ended = true;
+        Ok(())
+    }
+
+    fn leave(&self, reset: bool) {
+        if let Left::Cancel(id) = self.client.leave(reset) {
+            self.service.cancel(self.cluster, id);
+        }
+    }
+
+    /// Ends a connection on which nothing is going on.
+    fn part(&mut self) -> Result<(), Over> {
+        self.client.say_goodbye();
+        if !self.ended {
+            self.linger();
+        }
+        Err(Over)
+    }
+
+    /// Reads and throws away what the client still sends, within bounds, until it ends too.
+    fn linger(&mut self) {
+        let until = Instant::now() + LINGER_TIME;
+        let mut left = LINGER_BYTES;
+        let mut room = [0; 2048];
+        while left > 0
+            && let Some(patience) = until.checked_duration_since(Instant::now())
+        {
+            self.set_read_timeout(patience, true);
+            match self.client.stream().read(&mut room) {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    }
+
+    // === Reading
+
+    fn handshake(&mut self, began: Instant) -> bool {
+        let deadline = began + self.listener.timeout.handshake;
+        while !self.client.is_greeted() {
+            match self.fill_cipher_until(deadline) {
+                Filled::Some => {}
+                Filled::Broken | Filled::End | Filled::Full | Filled::Timeout => return false,
+            }
+            let mut cipher = self.cipher.data();
+            // The client may send its first request right behind its last handshake message.
+            let fed = self.client.feed(&mut cipher, self.input.space());
+            let left = cipher.len();
+            self.cipher.keep_last(left);
+            match fed {
+                Ok(Fed::Plain(read)) => self.input.filled(read),
+                Ok(Fed::More) => {}
+                Ok(Fed::Ended) => return false,
+                Err(error) => {
+                    log::debug!("{}: {:?}: TLS handshake: {}", self.listener.name, self.client.peer(), error.0);
+                    self.client.say_goodbye();
+                    self.linger();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn fill_cipher_until(&mut self, deadline: Instant) -> Filled {
+        let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+            return Filled::Timeout;
+        };
+        if !self.cipher.data().is_empty() {
+            return Filled::Some;
+        }
+        self.set_read_timeout(left, true);
+        match self.client.stream().read(self.cipher.space()) {
+            Ok(0) => Filled::End,
+            Ok(read) => {
+                self.cipher.filled(read);
+                Filled::Some
+            }
+            Err(error) if is_timeout(&error) => Filled::Timeout,
+            Err(_) => Filled::Broken,
+        }
+    }
+
+    fn fill_until(&mut self, deadline: Instant) -> Filled {
+        loop {
+            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                return Filled::Timeout;
+            };
+            self.set_read_timeout(left, false);
+            match self.fill() {
+                // The socket may have been set to a little less than was left.
+                Filled::Timeout => {}
+                filled => return filled,
+            }
+        }
+    }
+
+    /// Reads once, as long as the socket's timeout allows.
+    fn fill(&mut self) -> Filled {
+        if self.input.space().is_empty() {
+            return Filled::Full;
+        }
+        if !self.client.is_tls() {
+            return match self.client.stream().read(self.input.space()) {
+                Ok(0) => Filled::End,
+                Ok(read) => {
+                    self.input.filled(read);
+                    Filled::Some
+                }
+                Err(error) if is_timeout(&error) => Filled::Timeout,
+                Err(_) => Filled::Broken,
+            };
+        }
+        loop {
+            let mut cipher = self.cipher.data();
+            let fed = self.client.feed(&mut cipher, self.input.space());
+            let left = cipher.len();
+            self.cipher.keep_last(left);
+            match fed {
+                Ok(Fed::Plain(read)) => {
+                    self.input.filled(read);
+                    return Filled::Some;
+                }
+                Ok(Fed::Ended) => return Filled::End,
+                Ok(Fed::More) => {}
+                Err(error) => {
+                    log::debug!("{}: {:?}: TLS: {}", self.listener.name, self.client.peer(), error.0);
+                    return Filled::Broken;
+                }
+            }
+            match self.client.stream().read(self.cipher.space()) {
+                // Without close_notify: whatever was being said is not whole.
+                Ok(0) => return Filled::End,
+                Ok(read) => self.cipher.filled(read),
+                Err(error) if is_timeout(&error) => return Filled::Timeout,
+                Err(_) => return Filled::Broken,
+            }
+        }
+    }
+
+    /// Sets the socket's timeout, but only if that changes enough to be worth a system call. The wait can then be off by half of
+    /// what is left; whoever has a deadline looks at the clock again.
+    fn set_read_timeout(&mut self, wanted: Duration, exact: bool) {
+        let near = !exact && self.read_timeout <= wanted && self.read_timeout >= wanted / 2;
+        if self.read_timeout == wanted || near {
+            return;
+        }
+        if self.client.stream().set_read_timeout(wanted).is_ok() {
+            self.read_timeout = wanted;
+        }
+    }
+}
+
+/// Why no request came together.
+enum Stop {
+    Fault(Fault),
+    Gone,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Ciphertext that is read but not fed to TLS.
+#[derive(Debug, Default)]
+struct Cipher {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Cipher {
+    fn start_with(&mut self, first: &[u8]) {
+        self.bytes = vec![0; CIPHER.max(first.len())];
+        self.bytes[..first.len()].copy_from_slice(first);
+        self.end = first.len();
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Room to read into, once everything is fed.
+    fn space(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..]
+    }
+
+    fn filled(&mut self, read: usize) {
+        self.end += read;
+    }
+
+    /// All but the last so many bytes are fed.
+    fn keep_last(&mut self, left: usize) {
+        self.start = self.end - left;
+        if left == 0 {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+}
+
+fn capture(exchange: &mut Exchange, bytes: &[u8], head: &RequestHead) {
+    let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let value = |id: FieldId| head.fields.iter().find(|field| field.id == id).map_or(&[][..], |field| field.value.of(bytes));
+    exchange.captured.keep(line, head.authority.of(bytes), value(FieldId::Referer), value(FieldId::UserAgent));
+}
+
+/// Differs between requests by its number, and between processes by a random key.
+fn request_id(listener: &Listener, id: u64) -> u128 {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    if !listener.request_id {
+        return 0;
+    }
+    let key = KEY.get_or_init(RandomState::new);
+    u128::from(key.hash_one(id)) << 64 | u128::from(key.hash_one(!id))
+}
+
+fn fault_of(malformed: Malformed) -> Fault {
+    match malformed {
+        Malformed::Expect => Fault::ExpectationFailed,
+        Malformed::HeadTooLarge | Malformed::TooManyFields => Fault::HeadTooLarge,
+        Malformed::MethodNotImplemented | Malformed::UnknownCoding => Fault::NotImplemented,
+        Malformed::TargetTooLong => Fault::TargetTooLong,
+        Malformed::Version => Fault::VersionNotSupported,
+        Malformed::BareLineEnd
+        | Malformed::Chunk
+        | Malformed::ContentLength
+        | Malformed::ControlByte
+        | Malformed::FieldName
+        | Malformed::Host
+        | Malformed::LengthAndEncoding
+        | Malformed::ObsoleteFold
+        | Malformed::StartLine
+        | Malformed::Target
+        | Malformed::Trailer
+        | Malformed::TransferEncoding => Fault::BadRequest,
+    }
+}

@@ -1,0 +1,237 @@
+//! A worker's connection to its server: sending a request, reading what comes back.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::exchange::{Exchange, Piece};
+use crate::fault::Fault;
+use crate::net::Stream;
+use crate::net::stream::{Peek, is_timeout};
+use crate::plan::ClusterTimeout;
+use crate::proto::h1::{write_chunk_size, write_last_chunk};
+
+/// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
+const ROOM: usize = 128 * 1024;
+
+/// A connection that was used so recently needs no look before it is used again.
+const FRESH: Duration = Duration::from_millis(10);
+
+/// A worker's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: Arc<Stream>,
+    input: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// It has served a request before.
+    pub(super) is_used: bool,
+    /// Since when nothing is going on.
+    idle_since: Instant,
+    /// The server will close it when it has been idle for so long (`Keep-Alive: timeout`), less a margin.
+    pub(super) idle_limit: Option<Duration>,
+    /// What the socket waits for bytes at most.
+    tick: Duration,
+}
+
+/// Why a request could not be sent whole.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// The server has said something before it had everything; the rest was not sent.
+    Answered,
+    /// The connection broke. Whatever the server said before may still be read.
+    Broken {
+        /// Not one byte went out.
+        unsent: bool,
+    },
+    /// The body could not be read back from the spool.
+    Spool(io::Error),
+    /// The server takes nothing more.
+    Timeout,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, timeout: &ClusterTimeout) -> io::Result<Self> {
+        let tick = timeout.first_byte.min(timeout.read);
+        stream.set_read_timeout(tick)?;
+        Ok(Self {
+            stream: Arc::new(stream),
+            input: vec![0; ROOM].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            is_used: false,
+            idle_since: Instant::now(),
+            idle_limit: None,
+            tick,
+        })
+    }
+
+    /// Whether the idle connection can go on: no end, and no byte that nobody asked for.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.start == self.end
+            && self.idle_limit.is_none_or(|limit| self.idle_since.elapsed() < limit)
+            && self.stream.peek_now() == Peek::Nothing
+    }
+
+    /// The same, before it is used; looks only if it has been idle for a while.
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.idle_since) < FRESH || self.is_quiet()
+    }
+
+    /// An exchange is over. `false` if something is left that does not belong to it.
+    pub(super) fn rest(&mut self) -> bool {
+        self.is_used = true;
+        self.idle_since = Instant::now();
+        let is_clean = self.start == self.end;
+        self.start = 0;
+        self.end = 0;
+        is_clean
+    }
+
+    // === Sending
+
+    /// Sends a request: head, body, trailers. `room` is for what has to be read from the spool.
+    pub(super) fn send(&mut self, exchange: &Exchange, room: &mut [u8], patience: Duration) -> Result<(), SendError> {
+        let head = &exchange.head;
+        let length = exchange.body.length();
+        if length == 0 && exchange.body.trailers.is_empty() {
+            return self.send_pieces(&mut [IoSlice::new(head)], true, patience);
+        }
+        if !exchange.body.trailers.is_empty() {
+            return self.send_chunked(exchange, room, patience);
+        }
+        let mut offset = 0;
+        while offset < length {
+            // Between pieces, a look whether the server has made up its mind already.
+            if offset > 0 && self.stream.peek_now() == Peek::Bytes {
+                return Err(SendError::Answered);
+            }
+            let piece = piece(exchange, offset, room)?;
+            let head = if offset == 0 { head.as_slice() } else { &[] };
+            self.send_pieces(&mut [IoSlice::new(head), IoSlice::new(piece)], offset == 0, patience)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn send_chunked(&mut self, exchange: &Exchange, room: &mut [u8], patience: Duration) -> Result<(), SendError> {
+        self.send_pieces(&mut [IoSlice::new(&exchange.head)], true, patience)?;
+        let length = exchange.body.length();
+        let mut offset = 0;
+        let mut line = Vec::with_capacity(24);
+        while offset < length {
+            let piece = piece(exchange, offset, room)?;
+            line.clear();
+            write_chunk_size(&mut line, piece.len());
+            let mut pieces = [IoSlice::new(&line), IoSlice::new(piece), IoSlice::new(b"\r\n")];
+            self.send_pieces(&mut pieces, false, patience)?;
+            offset += piece.len() as u64;
+        }
+        line.clear();
+        write_last_chunk(&mut line, &exchange.body.trailers);
+        self.send_pieces(&mut [IoSlice::new(&line)], false, patience)
+    }
+
+    /// Sends all of these. While the socket has no room it also listens, for a server that answers early.
+    fn send_pieces(&self, mut pieces: &mut [IoSlice<'_>], first: bool, patience: Duration) -> Result<(), SendError> {
+        let mut unsent = first;
+        IoSlice::advance_slices(&mut pieces, 0);
+        while !pieces.is_empty() {
+            match self.stream.write_pieces_now(pieces) {
+                Ok(sent) => {
+                    unsent = false;
+                    IoSlice::advance_slices(&mut pieces, sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.stream.wait(true, patience) {
+                        Ok((_, true)) => {}
+                        Ok((true, false)) => return Err(SendError::Answered),
+                        Ok((false, false)) => return Err(SendError::Timeout),
+                        Err(_) => return Err(SendError::Broken { unsent }),
+                    }
+                }
+                Err(_) => return Err(SendError::Broken { unsent }),
+            }
+        }
+        Ok(())
+    }
+
+    // === Reading
+
+    /// What has been read and not used.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.input[self.start..self.end]
+    }
+
+    /// The first so many bytes are used.
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+    }
+
+    /// Reads more, and waits for it at most this long. 0 is the end.
+    pub(super) fn fill(&mut self, patience: Duration) -> Result<usize, Fault> {
+        let until = Instant::now() + patience;
+        self.make_room();
+        loop {
+            match self.stream.read(&mut self.input[self.end..]) {
+                Ok(read) => {
+                    self.end += read;
+                    return Ok(read);
+                }
+                // The socket's own timeout is the shortest of several.
+                Err(error) if is_timeout(&error) => {
+                    if self.tick >= patience || Instant::now() >= until {
+                        return Err(Fault::ReadTimeout);
+                    }
+                }
+                Err(_) => return Err(Fault::ResponseCut),
+            }
+        }
+    }
+
+    /// Reads more if it is there; `None` if it is not.
+    pub(super) fn fill_now(&mut self) -> Option<Result<usize, Fault>> {
+        self.make_room();
+        match self.stream.read_now(&mut self.input[self.end..]) {
+            Ok(read) => {
+                self.end += read;
+                Some(Ok(read))
+            }
+            Err(error) if is_timeout(&error) => None,
+            Err(_) => Some(Err(Fault::ResponseCut)),
+        }
+    }
+
+    /// Nothing more fits, though nothing was used.
+    pub(super) fn is_full(&self) -> bool {
+        self.end - self.start == self.input.len()
+    }
+
+    /// From now on a read waits at most this long.
+    pub(super) fn hurry(&mut self, patience: Duration) {
+        let patience = patience.min(self.tick);
+        if self.stream.set_read_timeout(patience).is_ok() {
+            self.tick = patience;
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        } else if self.end == self.input.len() {
+            self.input.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+    }
+}
+
+fn piece<'a>(exchange: &'a Exchange, offset: u64, room: &'a mut [u8]) -> Result<&'a [u8], SendError> {
+    // Asked twice because a piece in memory borrows the body and one of the file borrows the room.
+    match exchange.body.piece(offset, room).map_err(SendError::Spool)? {
+        Piece::Memory(piece) if !piece.is_empty() => Ok(piece),
+        Piece::Read(read) if read > 0 => Ok(&room[..read]),
+        Piece::Memory(_) | Piece::Read(_) => Err(SendError::Spool(io::Error::from(io::ErrorKind::UnexpectedEof))),
+    }
+}

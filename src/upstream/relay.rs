@@ -1,0 +1,288 @@
+//! A response on its way: read from a server in its framing, given to the client in the client's.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::exchange::{Client, Exchange, Sent};
+use crate::fault::Fault;
+use crate::http::{ResponseFraming, ResponseHead, Version};
+use crate::plan::OnClientAbort;
+use crate::proto::h1::{
+    ChunkEvent, ChunkedDecoder, HeadLimits, Malformed, Persistence, ResponseRewrite, write_chunk_size, write_last_chunk,
+    write_response,
+};
+
+use super::connection::Connection;
+use super::worker::{LIMITS_OF_TRAILERS, Worker};
+
+/// So much may be unsent while a fast client is given another try, before a courier takes over.
+const UNSENT: u64 = 256 * 1024;
+
+/// The body as the server sends it.
+#[derive(Debug)]
+pub(super) enum Coming {
+    Chunks(Box<ChunkedDecoder>),
+    Length(u64),
+    UntilClose,
+}
+
+/// The body as the client gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Going {
+    Chunks,
+    Plain,
+}
+
+/// What a piece of input amounts to.
+#[derive(Debug, Default)]
+struct Step {
+    /// So much of it is used.
+    used: usize,
+    /// This part goes out as it is, behind what was written.
+    direct: Range<usize>,
+    /// And this behind it.
+    behind: &'static [u8],
+    /// That was the last of it.
+    finished: bool,
+}
+
+impl Coming {
+    pub(super) fn of(framing: ResponseFraming, limits: HeadLimits) -> Self {
+        match framing {
+            ResponseFraming::Chunked => Self::Chunks(Box::new(ChunkedDecoder::new(limits))),
+            ResponseFraming::Length(length) => Self::Length(length),
+            ResponseFraming::None => Self::Length(0),
+            ResponseFraming::UntilClose => Self::UntilClose,
+        }
+    }
+
+    /// Takes what it can of `data`, and appends to `out` what has to be written anew.
+    fn step(&mut self, data: &[u8], going: Going, out: &mut Vec<u8>) -> Result<Step, Malformed> {
+        match self {
+            Self::Length(left) => {
+                let part = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= part as u64;
+                Ok(Step { used: part, direct: 0..part, finished: *left == 0, ..Step::default() })
+            }
+            Self::UntilClose if going == Going::Chunks && !data.is_empty() => {
+                write_chunk_size(out, data.len());
+                Ok(Step { used: data.len(), direct: 0..data.len(), behind: b"\r\n", finished: false })
+            }
+            Self::UntilClose => Ok(Step { used: data.len(), direct: 0..data.len(), ..Step::default() }),
+            Self::Chunks(decoder) => {
+                let mut used = 0;
+                loop {
+                    let rest = data.get(used..).unwrap_or_default();
+                    let (taken, event) = decoder.next(rest)?;
+                    used += taken;
+                    match event {
+                        ChunkEvent::Data(range) => {
+                            let part = rest.get(range).unwrap_or_default();
+                            if going == Going::Chunks {
+                                write_chunk_size(out, part.len());
+                                out.extend_from_slice(part);
+                                out.extend_from_slice(b"\r\n");
+                            } else {
+                                out.extend_from_slice(part);
+                            }
+                        }
+                        ChunkEvent::End => {
+                            if going == Going::Chunks {
+                                write_last_chunk(out, decoder.trailers());
+                            }
+                            return Ok(Step { used, finished: true, ..Step::default() });
+                        }
+                        ChunkEvent::More => return Ok(Step { used, ..Step::default() }),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what it can of `data` and throws it away. Answers how much that was, and whether it was the last.
+    pub(super) fn skip(&mut self, data: &[u8], scratch: &mut Vec<u8>) -> Result<(usize, bool), Malformed> {
+        scratch.clear();
+        let step = self.step(data, Going::Plain, scratch)?;
+        Ok((step.used, step.finished))
+    }
+}
+
+/// What happened to the connection to the server meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// It is at the end of the response.
+    Complete,
+    /// It is somewhere in the middle, or ended.
+    Lost,
+}
+
+impl Worker {
+    /// Gives the response whose head was just parsed (and lies in the first `length` bytes read) to the client. From here on there is no
+    /// other try: what fails is visible to the client as a message that has no end.
+    pub(super) fn relay(&mut self, connection: &mut Connection, held: &mut Option<Exchange>, length: usize) -> Rest {
+        let Some(exchange) = held else { return Rest::Lost };
+        let client = Arc::clone(&exchange.client);
+        let old = exchange.request.version == Version::Http10;
+        let (going, framing) = framing_for(&self.head, old);
+        let close = !exchange.request.keep_alive || client.must_close() || framing == ResponseFraming::UntilClose;
+        let persistence = match (close, old) {
+            (true, _) => Persistence::Close,
+            (false, true) => Persistence::KeepAlive,
+            (false, false) => Persistence::Silent,
+        };
+        self.out.clear();
+        let date = if self.head.has_date { &[][..] } else { self.date.at(SystemTime::now()) };
+        let append = client.listener().via.as_deref().map(|name| format!("Via: 1.1 {name}\r\n"));
+        let append = append.as_deref().unwrap_or_default().as_bytes();
+        let rewrite = ResponseRewrite { framing, persistence, date, append };
+        write_response(&mut self.out, connection.data(), &self.head, &rewrite);
+        exchange.status = self.head.status;
+        connection.consume(length);
+        let coming = Coming::of(self.head.framing, LIMITS_OF_TRAILERS);
+        self.relay_body(connection, held, &client, (coming, going), close)
+    }
+
+    fn relay_body(
+        &mut self,
+        connection: &mut Connection,
+        held: &mut Option<Exchange>,
+        client: &Arc<Client>,
+        (mut coming, going): (Coming, Going),
+        close: bool,
+    ) -> Rest {
+        // A server often sends head and body apart; one look may save the client a piece.
+        let mut look_first = !matches!(coming, Coming::Length(0)) && connection.data().is_empty();
+        loop {
+            if std::mem::take(&mut look_first) {
+                // An end or an error shows itself again at the next read.
+                let _nothing_yet = connection.fill_now();
+            }
+            let step = match coming.step(connection.data(), going, &mut self.out) {
+                Ok(step) => step,
+                Err(_) => return self.break_off(held, client, &coming, going, Fault::ResponseMalformed),
+            };
+            let direct = connection.data().get(step.direct.clone()).unwrap_or_default();
+            let pieces = [self.out.as_slice(), direct, step.behind];
+            if step.finished {
+                if let Some(exchange) = held.take() {
+                    client.finish(&pieces, close, exchange);
+                }
+                connection.consume(step.used);
+                return Rest::Complete;
+            }
+            let mut unsent = 0;
+            if pieces.iter().any(|piece| !piece.is_empty()) {
+                if let Some(exchange) = held.as_mut() {
+                    exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+                }
+                match client.send(&pieces) {
+                    Sent::All => {}
+                    Sent::Pending(pending) => unsent = pending,
+                    Sent::Gone(fault) => {
+                        connection.consume(step.used);
+                        end_alone(held, client, fault);
+                        return self.discard(connection, coming);
+                    }
+                }
+                self.out.clear();
+            }
+            connection.consume(step.used);
+            if unsent > UNSENT {
+                client.hand_over();
+            }
+            let filled = match (unsent > 0).then(|| connection.fill_now()).flatten() {
+                Some(filled) => filled,
+                None => {
+                    // Whoever waits for the server must not be who the client waits for.
+                    if unsent > 0 {
+                        client.hand_over();
+                    }
+                    connection.fill(self.timeout.read)
+                }
+            };
+            match filled {
+                Ok(0) if matches!(coming, Coming::UntilClose) => {
+                    if going == Going::Chunks {
+                        write_last_chunk(&mut self.out, &[]);
+                    }
+                    if let Some(exchange) = held.take() {
+                        client.finish(&[&self.out], close, exchange);
+                    }
+                    return Rest::Lost;
+                }
+                Ok(0) => return self.break_off(held, client, &coming, going, Fault::ResponseCut),
+                Ok(_) => {}
+                Err(fault) => return self.break_off(held, client, &coming, going, fault),
+            }
+        }
+    }
+
+    /// The response broke off, and the client has to see that it did.
+    fn break_off(
+        &mut self,
+        held: &mut Option<Exchange>,
+        client: &Arc<Client>,
+        coming: &Coming,
+        going: Going,
+        fault: Fault,
+    ) -> Rest {
+        log::info!("{}: {}", self.name(), fault.text());
+        if let Some(mut exchange) = held.take() {
+            exchange.fault = Some(fault);
+            // Only where the end of the connection would be the end of the response does it take a reset.
+            let hard = going == Going::Plain && !matches!(coming, Coming::Length(_));
+            client.cut(hard, exchange);
+        }
+        Rest::Lost
+    }
+
+    /// The client is gone: reads the rest of the response, if that comes in time, to keep the connection.
+    pub(super) fn discard(&mut self, connection: &mut Connection, mut coming: Coming) -> Rest {
+        let until = match self.on_client_abort {
+            OnClientAbort::Close => Some(Instant::now() + self.timeout.abort),
+            OnClientAbort::Ignore => None,
+        };
+        loop {
+            match coming.skip(connection.data(), &mut self.out) {
+                Ok((used, finished)) => {
+                    connection.consume(used);
+                    if finished {
+                        return Rest::Complete;
+                    }
+                }
+                Err(_) => return Rest::Lost,
+            }
+            let patience = match until {
+                None => self.timeout.read,
+                Some(until) => match until.checked_duration_since(Instant::now()) {
+                    Some(left) if !left.is_zero() => {
+                        connection.hurry(left);
+                        left
+                    }
+                    _ => return Rest::Lost,
+                },
+            };
+            if !connection.fill(patience).is_ok_and(|read| read > 0) {
+                return Rest::Lost;
+            }
+        }
+    }
+}
+
+/// How the client gets the body, and the framing its head declares.
+fn framing_for(head: &ResponseHead, old: bool) -> (Going, ResponseFraming) {
+    match head.framing {
+        ResponseFraming::Chunked | ResponseFraming::UntilClose if old => (Going::Plain, ResponseFraming::UntilClose),
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => (Going::Chunks, ResponseFraming::Chunked),
+        framing => (Going::Plain, framing),
+    }
+}
+
+/// Ends the exchange of a client that is gone.
+pub(super) fn end_alone(held: &mut Option<Exchange>, client: &Client, fault: Fault) {
+    if let Some(mut exchange) = held.take() {
+        exchange.fault = Some(fault);
+        client.drop_exchange(exchange);
+    }
+}

@@ -1,0 +1,406 @@
+//! A worker: one thread, one server, one connection at a time. It connects before it is needed, serves one exchange after the other,
+//! and connects anew when the connection is not good any more.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::balance::{Link, ServerId, Verdict, WorkerId};
+use crate::base::date::DateCache;
+use crate::exchange::Exchange;
+use crate::fault::Fault;
+use crate::http::{ResponseFraming, ResponseHead, Version};
+use crate::net::connect::connect;
+use crate::plan::{ClusterTimeout, On5xx, OnClientAbort};
+use crate::proto::h1::{
+    HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
+};
+
+use super::Cluster;
+use super::connection::{Connection, SendError};
+use super::relay::{Coming, Rest, end_alone};
+use super::slot::{Slot, Woken};
+
+/// An idle worker looks at its connection so often.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// After a failed attempt to connect, the next comes after so long; then twice that, up to the most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Room for what of a request's body lies in the spool.
+const ROOM: usize = 64 * 1024;
+
+/// Interim responses to one request.
+const INTERIMS: usize = 32;
+
+/// Fields of a response head.
+const FIELDS: usize = 256;
+
+/// Trailers of a response.
+pub(super) const LIMITS_OF_TRAILERS: HeadLimits = HeadLimits { head: 32 * 1024, fields: FIELDS, target: usize::MAX };
+
+/// A worker.
+pub(super) struct Worker {
+    cluster: Arc<Cluster>,
+    id: WorkerId,
+    server: ServerId,
+    server_name: Arc<str>,
+    limits: HeadLimits,
+    pub(super) timeout: ClusterTimeout,
+    pub(super) on_client_abort: OnClientAbort,
+    scanner: HeadScanner,
+    pub(super) head: ResponseHead,
+    /// What is written for the client next.
+    pub(super) out: Vec<u8>,
+    room: Box<[u8]>,
+    pub(super) date: DateCache,
+}
+
+/// How an attempt ended.
+enum Attempt {
+    /// Nothing of it can be tried again; the exchange is over.
+    Over(Rest),
+    /// No final head went to the client.
+    Failed(Failure),
+}
+
+/// An attempt that may be worth another.
+struct Failure {
+    fault: Fault,
+    again: Again,
+    rest: Rest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// Nothing was sent: always, and free.
+    Always,
+    /// The server may have acted on it: only what may be done twice.
+    IfIdempotent,
+    Never,
+}
+
+impl Failure {
+    fn new(fault: Fault, again: Again) -> Self {
+        Self { fault, again, rest: Rest::Lost }
+    }
+}
+
+impl Worker {
+    pub(super) fn new(cluster: &Arc<Cluster>, id: WorkerId, server: ServerId) -> Self {
+        let plan = cluster.plan();
+        Self {
+            cluster: Arc::clone(cluster),
+            id,
+            server,
+            server_name: Arc::clone(cluster.server(server).1),
+            limits: HeadLimits { head: plan.response_head, fields: FIELDS, target: usize::MAX },
+            timeout: plan.timeout,
+            on_client_abort: plan.on_client_abort,
+            scanner: HeadScanner::for_response(),
+            head: ResponseHead::default(),
+            out: Vec::with_capacity(4096),
+            room: vec![0; ROOM].into_boxed_slice(),
+            date: DateCache::default(),
+        }
+    }
+
+    /// Its life.
+    pub(super) fn run(mut self) {
+        if self.cluster.hub().batch_scheduling() {
+            let _not_a_must = crate::sys::schedule_as_batch();
+        }
+        let mut back_off = BACK_OFF.0;
+        let mut is_first_try = true;
+        let mut job = None;
+        while job.is_some() || !self.slot().is_stopped() {
+            let connected = self.connect(job.as_mut());
+            match connected {
+                Ok(mut connection) => {
+                    if back_off > BACK_OFF.0 {
+                        log::info!("{}: connected again", self.name());
+                    }
+                    back_off = BACK_OFF.0;
+                    if job.is_none() {
+                        job = self.cluster.next(self.id, Verdict::None, Link::Up);
+                    }
+                    if std::mem::take(&mut is_first_try) {
+                        self.cluster.note_first_try();
+                    }
+                    job = self.serve_all(&mut connection, job);
+                    self.slot().forget_connection();
+                }
+                Err(error) => {
+                    if back_off == BACK_OFF.0 {
+                        log::warn!("{}: cannot connect: {error}", self.name());
+                    }
+                    let verdict = job.take().map_or(Verdict::None, |exchange| self.again(exchange, Fault::ConnectFailed, true));
+                    self.cluster.next(self.id, verdict, Link::Unreachable);
+                    if std::mem::take(&mut is_first_try) {
+                        self.cluster.note_first_try();
+                    }
+                    // The dispatcher gives nothing to who is unreachable: only a stop ends this wait early.
+                    let _stopped = self.slot().wait(back_off);
+                    back_off = (back_off * 2).min(BACK_OFF.1);
+                }
+            }
+        }
+        self.cluster.note_worker_gone();
+    }
+
+    /// `server/worker`, for messages.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.cluster.plan().name, self.server_name)
+    }
+
+    fn slot(&self) -> &Slot {
+        self.cluster.slot(self.id)
+    }
+
+    /// Connects; a job that waits for that is told how long it took.
+    fn connect(&self, waiting: Option<&mut Exchange>) -> io::Result<Connection> {
+        let began = Instant::now();
+        let stream = connect(&self.cluster.server(self.server).0.address, self.timeout.connect)?;
+        let connection = Connection::new(stream, &self.timeout)?;
+        if let Some(exchange) = waiting {
+            *exchange.times.connect.get_or_insert_default() += began.elapsed();
+        }
+        Ok(connection)
+    }
+
+    /// Serves over this connection until it is not good any more. Answers the job that found it so, if one did.
+    fn serve_all(&mut self, connection: &mut Connection, job: Option<Exchange>) -> Option<Exchange> {
+        let mut next = job;
+        loop {
+            let exchange = match next.take() {
+                Some(exchange) => exchange,
+                None => match self.wait(connection) {
+                    Some(exchange) => exchange,
+                    None => return None,
+                },
+            };
+            let now = Instant::now();
+            if !connection.is_ready(now) {
+                log::debug!("{}: the idle connection was closed, connecting anew", self.name());
+                return Some(exchange);
+            }
+            let (verdict, rest) = self.serve(connection, exchange, now);
+            let is_good = rest == Rest::Complete && connection.rest() && !self.slot().is_stopped();
+            if !is_good {
+                self.slot().forget_connection();
+            }
+            next = self.cluster.next(self.id, verdict, if is_good { Link::Up } else { Link::Connecting });
+            if !is_good {
+                return next;
+            }
+        }
+    }
+
+    /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the end.
+    fn wait(&self, connection: &Connection) -> Option<Exchange> {
+        loop {
+            match self.slot().wait(LOOK) {
+                Woken::Job(exchange) => return Some(exchange),
+                Woken::Stop => return None,
+                // If a job was assigned just now it is in the slot, and is served over a new connection.
+                Woken::Nothing if !connection.is_quiet() && self.cluster.retire(self.id, Link::Connecting) => return None,
+                Woken::Nothing => {}
+            }
+        }
+    }
+
+    /// Serves one exchange. Answers the verdict for the dispatcher and what is left of the connection.
+    fn serve(&mut self, connection: &mut Connection, mut exchange: Exchange, now: Instant) -> (Verdict<Exchange>, Rest) {
+        let id = exchange.id;
+        if !self.slot().begin(id, &connection.stream) {
+            let client = Arc::clone(&exchange.client);
+            end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
+            return (Verdict::Done, Rest::Complete);
+        }
+        exchange.times.taken = Some(now);
+        let waiting_since = exchange.times.waiting_since;
+        exchange.times.queued += now.saturating_duration_since(waiting_since);
+        exchange.attempts += 1;
+        exchange.server = Some(Arc::clone(&self.server_name));
+        let mut held = Some(exchange);
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(connection, &mut held)));
+        let has_left = self.slot().end(id);
+        let failure = match attempt {
+            Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
+            Ok(Attempt::Failed(failure)) => failure,
+            Err(_) => {
+                self.cluster.hub().counters.panics.add(1);
+                Failure::new(Fault::Internal, Again::Never)
+            }
+        };
+        let rest = failure.rest;
+        (self.after(failure, held, has_left), rest)
+    }
+
+    /// Decides what becomes of an exchange whose attempt failed before a final head went to the client.
+    fn after(&self, failure: Failure, held: Option<Exchange>, has_left: bool) -> Verdict<Exchange> {
+        let Some(mut exchange) = held else { return Verdict::Done };
+        let client = Arc::clone(&exchange.client);
+        if has_left {
+            end_alone(&mut Some(exchange), &client, Fault::ClientGoneHead);
+            return Verdict::Done;
+        }
+        if exchange.status >= 200 {
+            // Only a panic gets here: the head is out.
+            exchange.fault = Some(failure.fault);
+            client.cut(true, exchange);
+            return Verdict::Done;
+        }
+        let unsent = failure.again == Again::Always;
+        if unsent {
+            exchange.attempts -= 1;
+        }
+        let may_be_repeated = exchange.request.method.is_idempotent() && exchange.attempts < self.cluster.plan().attempts;
+        if unsent || failure.again == Again::IfIdempotent && may_be_repeated {
+            log::debug!("{}: trying again: {}", self.name(), failure.fault.text());
+            return self.again(exchange, failure.fault, unsent);
+        }
+        log::info!("{}: {}", self.name(), failure.fault.text());
+        self.cluster.respond(exchange, failure.fault);
+        Verdict::Done
+    }
+
+    fn again(&self, mut exchange: Exchange, fault: Fault, free: bool) -> Verdict<Exchange> {
+        exchange.fault = Some(fault);
+        exchange.times.waiting_since = Instant::now();
+        let ticket = self.cluster.ticket(&exchange, self.server);
+        Verdict::Retry { job: exchange, ticket, free }
+    }
+
+    /// Sends the request and gives the response on.
+    fn attempt(&mut self, connection: &mut Connection, held: &mut Option<Exchange>) -> Attempt {
+        let Some(exchange) = held.as_mut() else { return Attempt::Over(Rest::Complete) };
+        exchange.fault = None;
+        let sent = connection.send(exchange, &mut self.room, self.timeout.send);
+        let is_whole = match sent {
+            Ok(()) => true,
+            Err(SendError::Answered) => false,
+            Err(SendError::Broken { unsent: true }) => {
+                return Attempt::Failed(Failure::new(Fault::SendFailed, Again::Always));
+            }
+            // The server may have answered before it broke the connection: that is read before judging.
+            Err(SendError::Broken { unsent: false }) => false,
+            Err(SendError::Spool(error)) => {
+                log::error!("spool: {error}");
+                return Attempt::Failed(Failure::new(Fault::Internal, Again::Never));
+            }
+            Err(SendError::Timeout) => return Attempt::Failed(Failure::new(Fault::SendTimeout, Again::Never)),
+        };
+        let length = match self.read_head(connection, exchange) {
+            Ok(length) => length,
+            Err(mut failure) => {
+                if !is_whole && failure.fault == Fault::ResponseMissing {
+                    failure.fault = Fault::SendFailed;
+                }
+                return Attempt::Failed(failure);
+            }
+        };
+        if let Some(failure) = self.server_error(connection, exchange, length) {
+            return Attempt::Failed(failure);
+        }
+        connection.idle_limit = self.head.keep_alive_timeout.map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
+        let keeps = self.head.keep_alive && is_whole;
+        let rest = self.relay(connection, held, length);
+        Attempt::Over(if keeps { rest } else { Rest::Lost })
+    }
+
+    /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on.
+    fn read_head(&mut self, connection: &mut Connection, exchange: &mut Exchange) -> Result<usize, Failure> {
+        let never = |fault| Failure::new(fault, Again::Never);
+        let until = Instant::now() + self.timeout.first_byte;
+        let mut interims = 0;
+        self.scanner.reset();
+        loop {
+            let found = match self.scanner.scan(connection.data(), &self.limits) {
+                Ok(found) => found,
+                Err(Malformed::HeadTooLarge | Malformed::TooManyFields) => return Err(never(Fault::ResponseTooLarge)),
+                Err(_) => return Err(never(Fault::ResponseMalformed)),
+            };
+            let Some(length) = found else {
+                if connection.is_full() {
+                    return Err(never(Fault::ResponseTooLarge));
+                }
+                self.read_more(connection, exchange, until)?;
+                continue;
+            };
+            let bytes = connection.data().get(..length).unwrap_or_default();
+            if parse_response(bytes, exchange.request.method, &self.limits, &mut self.head).is_err() {
+                return Err(never(Fault::ResponseMalformed));
+            }
+            match self.head.status {
+                101 => return Err(never(Fault::UnaskedUpgrade)),
+                // The server gave up waiting for a request at the moment when one came.
+                408 if connection.is_used && interims == 0 => {
+                    return Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent));
+                }
+                200.. => return Ok(length),
+                status => {
+                    interims += 1;
+                    if interims > INTERIMS {
+                        return Err(never(Fault::ResponseMalformed));
+                    }
+                    // 100 was for the request's body, and the client has had it. HTTP/1.0 knows none of these.
+                    if status != 100 && exchange.request.version == Version::Http11 {
+                        self.out.clear();
+                        let rewrite = ResponseRewrite {
+                            framing: ResponseFraming::None,
+                            persistence: Persistence::Silent,
+                            date: &[],
+                            append: &[],
+                        };
+                        write_response(&mut self.out, bytes, &self.head, &rewrite);
+                        exchange.client.interim(&self.out);
+                    }
+                    connection.consume(length);
+                    self.scanner.reset();
+                }
+            }
+        }
+    }
+
+    fn read_more(&self, connection: &mut Connection, exchange: &mut Exchange, until: Instant) -> Result<(), Failure> {
+        let began = !connection.data().is_empty();
+        let patience = if began { self.timeout.read } else { until.saturating_duration_since(Instant::now()) };
+        match connection.fill(patience) {
+            Ok(0) | Err(Fault::ResponseCut) => Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent)),
+            Ok(_) => {
+                if exchange.times.first_byte.is_none() {
+                    exchange.times.first_byte = Some(Instant::now());
+                }
+                Ok(())
+            }
+            Err(_) => Err(Failure::new(Fault::ResponseTimeout, Again::Never)),
+        }
+    }
+
+    /// A 5xx that the client shall not see (`on_5xx`).
+    fn server_error(&mut self, connection: &mut Connection, exchange: &Exchange, length: usize) -> Option<Failure> {
+        if self.head.status < 500 {
+            return None;
+        }
+        let plan = self.cluster.plan();
+        let again = match plan.on_5xx {
+            On5xx::Pass => return None,
+            On5xx::BadGateway => Again::Never,
+            On5xx::Retry if exchange.request.method.is_idempotent() && exchange.attempts < plan.attempts => Again::IfIdempotent,
+            On5xx::Retry => return None,
+        };
+        connection.consume(length);
+        let mut coming = Coming::of(self.head.framing, LIMITS_OF_TRAILERS);
+        // What is here already is skipped; what is not is not worth waiting for.
+        let rest = match coming.skip(connection.data(), &mut self.out) {
+            Ok((used, true)) if self.head.keep_alive => {
+                connection.consume(used);
+                Rest::Complete
+            }
+            _ => Rest::Lost,
+        };
+        Some(Failure { fault: Fault::ServerError, again, rest })
+    }
+}
