@@ -2,6 +2,9 @@
 //!
 //! What every operation keeps true: *while a worker is idle, no job waits that it may take.* So an offer has never to look at
 //! the queue before it takes an idle worker, and a worker that becomes idle has never to look at the others.
+//!
+//! Bound early, a job is given to a server as it comes in. If none can be reached then, or the server is lost, it is open to all
+//! like one bound late, and the first worker that comes up takes it.
 
 use std::time::Instant;
 

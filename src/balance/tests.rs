@@ -322,40 +322,65 @@ fn losing_a_server_opens_what_was_bound_to_it() {
 }
 
 #[test]
-fn the_retry_budget_has_a_floor_and_a_share() {
+fn the_retry_budget_has_a_share() {
+    // Half of all jobs: of four in progress two may be retries.
+    let mut bench = Bench::new(
+        Settings {
+            retry_floor: 0,
+            retry_share: 0.5,
+            ..LATE
+        },
+        &[1, 1, 1, 1],
+    );
+    for id in 1..=4 {
+        bench.offer(id);
+    }
+    for (worker, id) in [(0, 1), (1, 2)] {
+        assert_eq!(
+            bench.retry(worker, bench.ticket(id), Link::Connecting),
+            Handout::default()
+        );
+    }
+    assert_eq!(
+        bench.retry(2, bench.ticket(3), Link::Connecting),
+        refused(Refusal::RetryBudget, 3)
+    );
+    // One of them is over: one of three leaves room.
+    assert_eq!(bench.dispatcher.cancel(1), Cancelled::Queued(1));
+    bench.offer(5);
+    assert_eq!(bench.retry(3, bench.ticket(4), Link::Connecting), Handout::default());
+}
+
+#[test]
+fn a_job_counts_once_however_often_it_is_tried() {
     let mut bench = Bench::new(
         Settings {
             retry_floor: 1,
-            retry_share: 0.5,
-            queue_limit: 100,
+            retry_share: 0.0,
             ..LATE
         },
-        &[1],
+        &[1, 1],
     );
     bench.offer(1);
     bench.offer(2);
-    let ticket = bench.ticket(1);
-    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
-    assert_eq!(bench.up(0), next(1));
-    // Its own earlier retry is over, and with it nothing else counts.
-    assert_eq!(bench.retry(0, ticket, Link::Up), next(1));
-    let other = bench.ticket(2);
-    let free = Verdict::Retry {
-        job: 1,
-        ticket,
-        free: true,
-    };
-    assert_eq!(bench.next(0, free, Link::Up), next(1));
+    for _ in 0..3 {
+        assert_eq!(bench.retry(0, bench.ticket(1), Link::Up), next(1));
+    }
+    // A free retry does not wipe that out, and is never refused.
+    for (worker, id) in [(0, 1), (1, 2)] {
+        let ticket = bench.ticket(id);
+        let free = Verdict::Retry {
+            job: id,
+            ticket,
+            free: true,
+        };
+        assert_eq!(bench.next(worker, free, Link::Up), next(id));
+    }
     assert_eq!(
-        bench.dispatcher.next(WorkerId(0), Verdict::Done, Link::Up, bench.now),
-        next(2)
+        bench.retry(1, bench.ticket(2), Link::Up),
+        refused(Refusal::RetryBudget, 2)
     );
-    assert_eq!(bench.retry(0, other, Link::Connecting), Handout::default());
-    bench.offer(3);
-    bench.offer(4);
-    assert_eq!(bench.dispatcher.cancel(2), Cancelled::Queued(2));
-    assert_eq!(bench.up(0), next(3));
-    assert_eq!(bench.counts(), (1, 1));
+    assert_eq!(bench.done(0), Handout::default());
 }
 
 #[test]
