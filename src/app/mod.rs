@@ -1,6 +1,7 @@
 //! The program's life: what is started in which order, what signals do, how it ends.
 
 mod limits;
+mod logging;
 mod privileges;
 mod summary;
 mod systemd;
@@ -40,6 +41,7 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 
 /// Runs until a signal ends it.
 pub fn run(plan: Plan) -> ExitCode {
+    logging::start(plan.process.log.level);
     match start(plan) {
         Ok(running) => running.until_stopped(),
         Err(problem) => {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// layer: what decides touches no socket, what touches a socket decides nothing.
 const LAYERS: &[(&str, u32)] = &[
     ("base", 0),
+    ("sys", 0),
     ("threads", 1),
     ("http", 1),
     ("fault", 1),
