@@ -41,7 +41,12 @@ struct Bound {
 impl Limits {
     /// Raises the file limit as far as allowed, and finds how much of what the plan asks for is possible. Says so if it is less.
     pub(super) fn find(plan: &Plan) -> Self {
-        let workers: u64 = plan.clusters.iter().flat_map(|cluster| &cluster.servers).map(|server| server.capacity as u64).sum();
+        let workers: u64 = plan
+            .clusters
+            .iter()
+            .flat_map(|cluster| &cluster.servers)
+            .map(|server| server.capacity as u64)
+            .sum();
         let wanted = plan.process.max_sessions as u64;
         let files = raise_files(wanted + workers + OTHER_FILES);
         let bounds = [
@@ -50,7 +55,12 @@ impl Limits {
                 name: "the limit of open files",
                 advice: "raise it with LimitNOFILE= in the systemd unit or `ulimit -n`",
             },
-            of_threads(threads_by_maps(), workers, "vm.max_map_count", "raise it with sysctl to 8 times max_sessions"),
+            of_threads(
+                threads_by_maps(),
+                workers,
+                "vm.max_map_count",
+                "raise it with sysctl to 8 times max_sessions",
+            ),
             of_threads(
                 number("/proc/sys/kernel/threads-max").map(|all| all.saturating_sub(OTHER_THREADS)),
                 workers,
@@ -63,8 +73,18 @@ impl Limits {
                 "kernel.pid_max",
                 "raise it with sysctl",
             ),
-            of_threads(threads_of_user(), workers, "the limit of processes", "raise it with LimitNPROC= or `ulimit -u`"),
-            of_threads(threads_of_control_group(), workers, "the control group's pids.max", "set TasksMax=infinity in the systemd unit"),
+            of_threads(
+                threads_of_user(),
+                workers,
+                "the limit of processes",
+                "raise it with LimitNPROC= or `ulimit -u`",
+            ),
+            of_threads(
+                threads_of_control_group(),
+                workers,
+                "the control group's pids.max",
+                "set TasksMax=infinity in the systemd unit",
+            ),
         ];
         let mut sessions = wanted;
         for bound in bounds {
@@ -78,7 +98,10 @@ impl Limits {
             }
         }
         let sessions = usize::try_from(sessions.max(1)).unwrap_or(usize::MAX);
-        Self { sessions, couriers: couriers_for(sessions as u64) as usize }
+        Self {
+            sessions,
+            couriers: couriers_for(sessions as u64) as usize,
+        }
     }
 }
 
@@ -119,7 +142,9 @@ fn threads_of_control_group() -> Option<u64> {
 
 /// Raises the limit of open files, beyond the hard one if we may, and answers what it is.
 fn raise_files(wanted: u64) -> u64 {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
     if hard < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_ok() {
         return wanted;
     }

@@ -96,20 +96,41 @@ fn start(plan: Plan) -> Result<Running, String> {
         .map(|cluster| Cluster::start(cluster, &hub, now))
         .collect::<io::Result<Vec<_>>>()
         .map_err(told("a worker cannot be started"))?;
-    clusters.iter().for_each(|cluster| cluster.wait_tried(now + FIRST_CONNECTS));
+    clusters
+        .iter()
+        .for_each(|cluster| cluster.wait_tried(now + FIRST_CONNECTS));
     let reaper = Reaper::start(clusters.clone()).map_err(told("the reaper cannot be started"))?;
     let service: Arc<dyn Service> = Arc::new(Pipeline::new(Arc::clone(&plan), clusters.clone()));
     let front = Front::new(&hub, service, doors, limits.sessions, plan.process.min_idle);
     front.open().map_err(told("a session cannot be started"))?;
     for door in front.doors() {
-        log::info!("listening on {} (listener {})", door.acceptor().local_name(), door.listener().name);
+        log::info!(
+            "listening on {} (listener {})",
+            door.acceptor().local_name(),
+            door.listener().name
+        );
     }
-    let ticking = (Arc::clone(&front), Arc::clone(&hub), clusters.clone(), plan.process.summary);
-    threads::spawn(Kind::Tick, "tick".to_owned(), move || tick(&ticking.0, &ticking.1, &ticking.2, ticking.3))
-        .map_err(told("the tick cannot be started"))?;
+    let ticking = (
+        Arc::clone(&front),
+        Arc::clone(&hub),
+        clusters.clone(),
+        plan.process.summary,
+    );
+    threads::spawn(Kind::Tick, "tick".to_owned(), move || {
+        tick(&ticking.0, &ticking.1, &ticking.2, ticking.3);
+    })
+    .map_err(told("the tick cannot be started"))?;
     log::info!("ready");
     systemd::notify("READY=1");
-    Ok(Running { plan, hub, clusters, front, reaper, signals, stopping })
+    Ok(Running {
+        plan,
+        hub,
+        clusters,
+        front,
+        reaper,
+        signals,
+        stopping,
+    })
 }
 
 /// Binds everything, or takes over what the service manager has bound.
@@ -118,7 +139,9 @@ fn doors(plan: &Plan) -> Result<Vec<Arc<Door>>, String> {
     let mut doors = Vec::new();
     for listener in &plan.listeners {
         let tls = match &listener.tls {
-            Some(settings) => Some(tls::server_config(settings).map_err(|error| format!("listener {}: {error}", listener.name))?),
+            Some(settings) => {
+                Some(tls::server_config(settings).map_err(|error| format!("listener {}: {error}", listener.name))?)
+            }
             None => None,
         };
         for address in &listener.bind {
@@ -132,7 +155,10 @@ fn doors(plan: &Plan) -> Result<Vec<Arc<Door>>, String> {
         }
     }
     for acceptor in inherited {
-        log::warn!("the service manager handed over {}, which no listener asks for", acceptor.local_name());
+        log::warn!(
+            "the service manager handed over {}, which no listener asks for",
+            acceptor.local_name()
+        );
     }
     Ok(doors)
 }
@@ -144,7 +170,9 @@ fn explain_bind(address: &crate::plan::BindAddress, error: &io::Error) -> String
     };
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => "; another process listens there (`ss -ltnp` tells which)",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE: try sudo, or a higher port",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE: try sudo, or a higher port"
+        }
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
         _ => "",
     };
@@ -168,13 +196,8 @@ fn tick(front: &Arc<Front>, hub: &Arc<Hub>, clusters: &[Arc<Cluster>], every: Op
 impl Running {
     fn until_stopped(mut self) -> ExitCode {
         let mut signals = self.signals.forever();
-        loop {
-            match signals.next() {
-                Some(SIGHUP) => {
-                    reopen(&self.plan, &self.front, &self.hub);
-                }
-                Some(_) | None => break,
-            }
+        while let Some(SIGHUP) = signals.next() {
+            reopen(&self.plan, &self.front, &self.hub);
         }
         drop(signals);
         self.stopping.store(true, Ordering::SeqCst);
@@ -203,7 +226,10 @@ impl Running {
             }
         }
         if !finished {
-            log::warn!("stopping: {} clients are cut, their time is up", self.hub.clients.count());
+            log::warn!(
+                "stopping: {} clients are cut, their time is up",
+                self.hub.clients.count()
+            );
         }
         self.clusters.iter().for_each(|cluster| cluster.close());
         let patience = Instant::now() + Duration::from_millis(500);
@@ -225,7 +251,10 @@ fn reopen(plan: &Plan, front: &Front, hub: &Hub) {
         let Some(settings) = &listener.tls else { continue };
         match tls::server_config(settings) {
             Ok(config) => {
-                let of_listener = front.doors().iter().filter(|door| door.listener().name == listener.name);
+                let of_listener = front
+                    .doors()
+                    .iter()
+                    .filter(|door| door.listener().name == listener.name);
                 of_listener.for_each(|door| door.set_tls(Arc::clone(&config)));
                 log::info!("listener {}: certificates reloaded", listener.name);
             }

@@ -42,7 +42,10 @@ pub(super) fn drop_to(plan: &Plan) -> Result<(), String> {
 /// A reload that fails in the middle of the night is better told now.
 fn check_reopening(plan: &Plan, user: &str) {
     let warn = |path: &Path, what: &str, error: &std::io::Error| {
-        log::warn!("{user} cannot {what} {}: {error}; SIGHUP will keep the old one", path.display());
+        log::warn!(
+            "{user} cannot {what} {}: {error}; SIGHUP will keep the old one",
+            path.display()
+        );
     };
     for tls in plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         for path in tls.certificates.iter().flat_map(|files| [&files.chain, &files.key]) {

@@ -17,7 +17,11 @@ pub(super) struct Summary {
 
 impl Summary {
     pub(super) fn new(now: Instant) -> Self {
-        Self { at: now, requests: 0, bytes: 0 }
+        Self {
+            at: now,
+            requests: 0,
+            bytes: 0,
+        }
     }
 
     /// Writes the line if its time has come.
@@ -47,6 +51,10 @@ impl Summary {
             hub.buffers.in_use() * hub.buffers.size() / 1024,
             hub.spool.used() / 1024,
         );
-        *self = Self { at: now, requests, bytes };
+        *self = Self {
+            at: now,
+            requests,
+            bytes,
+        };
     }
 }

@@ -24,7 +24,12 @@ pub struct BufferPool {
 impl BufferPool {
     /// A region of `region` bytes, cut into buffers of `size` bytes.
     pub fn new(region: usize, size: usize) -> Arc<Self> {
-        Arc::new(Self { size, most: region / size.max(1), out: AtomicUsize::new(0), free: Mutex::new(Vec::new()) })
+        Arc::new(Self {
+            size,
+            most: region / size.max(1),
+            out: AtomicUsize::new(0),
+            free: Mutex::new(Vec::new()),
+        })
     }
 
     /// An empty buffer, if the region has one left.
@@ -35,7 +40,11 @@ impl BufferPool {
         }
         let kept = self.free.lock().pop();
         let bytes = kept.unwrap_or_else(|| vec![0; self.size].into_boxed_slice());
-        Some(Buffer { bytes, filled: 0, pool: Arc::clone(self) })
+        Some(Buffer {
+            bytes,
+            filled: 0,
+            pool: Arc::clone(self),
+        })
     }
 
     /// Buffers in use.

@@ -22,24 +22,48 @@ pub struct Answer {
 impl Answer {
     /// Tells a failure.
     pub fn fault(fault: Fault) -> Self {
-        Self { status: fault.status(), fault: Some(fault), location: None, text: Cow::Borrowed(fault.text()) }
+        Self {
+            status: fault.status(),
+            fault: Some(fault),
+            location: None,
+            text: Cow::Borrowed(fault.text()),
+        }
     }
 
     /// The balancer is well, or about to stop.
     pub fn health(draining: bool) -> Self {
         let (status, text) = if draining { (503, "draining") } else { (200, "ok") };
-        Self { status, fault: None, location: None, text: Cow::Borrowed(text) }
+        Self {
+            status,
+            fault: None,
+            location: None,
+            text: Cow::Borrowed(text),
+        }
     }
 
     /// Go there instead, with the same method.
     pub fn redirect(location: Vec<u8>) -> Self {
-        Self { status: 308, fault: None, location: Some(location), text: Cow::Borrowed("this is served over https") }
+        Self {
+            status: 308,
+            fault: None,
+            location: Some(location),
+            text: Cow::Borrowed("this is served over https"),
+        }
     }
 
     /// Writes it out. A page of the operator's own takes the place of the text. `head_only` for HEAD.
-    pub fn render(&self, out: &mut Vec<u8>, pages: &[ErrorPage], head_only: bool, persistence: Persistence, date: &[u8]) {
+    pub fn render(
+        &self,
+        out: &mut Vec<u8>,
+        pages: &[ErrorPage],
+        head_only: bool,
+        persistence: Persistence,
+        date: &[u8],
+    ) {
         let reason = reason_phrase(self.status);
-        let page = pages.iter().find(|page| page.status == self.status && self.fault.is_some());
+        let page = pages
+            .iter()
+            .find(|page| page.status == self.status && self.fault.is_some());
         let text;
         let (content_type, body): (&str, &[u8]) = match page {
             Some(page) => (&page.content_type, &page.body),

@@ -352,7 +352,8 @@ impl Client {
         let now = Instant::now();
         reply.idle_since = now;
         if reply.end == End::Closing {
-            self.linger_until.store(self.hub.uptime_ms(now + LINGER), Ordering::Relaxed);
+            self.linger_until
+                .store(self.hub.uptime_ms(now + LINGER), Ordering::Relaxed);
             self.stream.shutdown(Shutdown::Write);
         } else {
             self.idle_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
@@ -377,7 +378,8 @@ impl Client {
             return;
         }
         self.courier_sent.store(0, Ordering::Relaxed);
-        self.courier_since.store(self.hub.uptime_ms(Instant::now()), Ordering::Relaxed);
+        self.courier_since
+            .store(self.hub.uptime_ms(Instant::now()), Ordering::Relaxed);
         reply.courier = true;
         if !self.hub.couriers.call(self) {
             reply.courier = false;
@@ -405,8 +407,14 @@ impl Client {
         if let End::Dead(fault) = reply.end {
             return Err(fault);
         }
-        let Reply { tls, outbox, courier, .. } = reply;
-        let mut out = Out { client: self, outbox, courier: *courier };
+        let Reply {
+            tls, outbox, courier, ..
+        } = reply;
+        let mut out = Out {
+            client: self,
+            outbox,
+            courier: *courier,
+        };
         let result = match tls {
             None => {
                 let mut slices = [IoSlice::new(&[]); 4];
@@ -415,7 +423,10 @@ impl Client {
                 }
                 out.emit(&mut slices[..pieces.len().min(4)])
             }
-            Some(tls) => pieces.iter().try_for_each(|piece| tls.writer().write_all(piece)).and_then(|()| out.drain(tls)),
+            Some(tls) => pieces
+                .iter()
+                .try_for_each(|piece| tls.writer().write_all(piece))
+                .and_then(|()| out.drain(tls)),
         };
         result.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull => Fault::SlowClient,
@@ -428,9 +439,15 @@ impl Client {
     /// Feeds ciphertext in and takes plaintext out. What TLS has to say to that goes out in its order.
     pub fn feed(self: &Arc<Self>, cipher: &mut &[u8], into: &mut [u8]) -> Result<Fed, TlsError> {
         let mut reply = self.reply.lock();
-        let Reply { tls, outbox, courier, .. } = &mut *reply;
+        let Reply {
+            tls, outbox, courier, ..
+        } = &mut *reply;
         let Some(tls) = tls else { return Ok(Fed::Ended) };
-        let mut out = Out { client: self, outbox, courier: *courier };
+        let mut out = Out {
+            client: self,
+            outbox,
+            courier: *courier,
+        };
         let fed = loop {
             match tls.reader().read(into) {
                 Ok(0) => break Ok(Fed::Ended),
@@ -512,7 +529,11 @@ impl Client {
     pub(super) fn fail_delivery(&self, fault: Fault) {
         let mut reply = self.reply.lock();
         self.release_courier(&mut reply);
-        let fault = if self.condemned.load(Ordering::Relaxed) { Fault::SlowClient } else { fault };
+        let fault = if self.condemned.load(Ordering::Relaxed) {
+            Fault::SlowClient
+        } else {
+            fault
+        };
         self.die(&mut reply, fault);
     }
 

@@ -39,7 +39,11 @@ struct Desk {
 impl Couriers {
     /// So many at most.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Office { most, desk: Mutex::new(Desk::default()), called: Condvar::new() }))
+        Self(Arc::new(Office {
+            most,
+            desk: Mutex::new(Desk::default()),
+            called: Condvar::new(),
+        }))
     }
 
     /// Sends a courier to this client. `false` if none can be had.

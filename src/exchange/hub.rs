@@ -51,7 +51,12 @@ pub struct HubSettings {
 
 impl Hub {
     /// A hub of these parts.
-    pub fn new(settings: HubSettings, buffers: Arc<BufferPool>, spool: Arc<Spool>, access: Option<AccessLog>) -> Arc<Self> {
+    pub fn new(
+        settings: HubSettings,
+        buffers: Arc<BufferPool>,
+        spool: Arc<Spool>,
+        access: Option<AccessLog>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             buffers,
             spool,

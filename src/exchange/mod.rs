@@ -113,7 +113,15 @@ pub struct Times {
 impl Times {
     /// Of an exchange that begins now.
     pub fn starting(now: Instant) -> Self {
-        Self { began: now, offered: None, waiting_since: now, taken: None, queued: Duration::ZERO, connect: None, first_byte: None }
+        Self {
+            began: now,
+            offered: None,
+            waiting_since: now,
+            taken: None,
+            queued: Duration::ZERO,
+            connect: None,
+            first_byte: None,
+        }
     }
 }
 
@@ -124,7 +132,10 @@ impl Exchange {
         let mut state = hub.spare().unwrap_or_else(|| Box::new(State::new(now)));
         state.id = hub.next_id();
         state.times = Times::starting(now);
-        Self { client: Arc::clone(client), state }
+        Self {
+            client: Arc::clone(client),
+            state,
+        }
     }
 
     /// Ends it: counts and logs it, and keeps what can be used again.

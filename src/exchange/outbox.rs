@@ -50,7 +50,13 @@ impl Taken {
 
 impl Outbox {
     /// Puts bytes at the end. `limit` is how many may stay in memory.
-    pub(super) fn put(&mut self, mut bytes: &[u8], limit: usize, pool: &Arc<BufferPool>, spool: &Arc<Spool>) -> io::Result<()> {
+    pub(super) fn put(
+        &mut self,
+        mut bytes: &[u8],
+        limit: usize,
+        pool: &Arc<BufferPool>,
+        spool: &Arc<Spool>,
+    ) -> io::Result<()> {
         self.put += bytes.len() as u64;
         while !bytes.is_empty() {
             if let Some(file) = &mut self.file
@@ -95,7 +101,11 @@ impl Outbox {
         self.sent += bytes as u64;
         self.in_memory = self.in_memory.saturating_sub(bytes);
         self.sent_of_first += bytes;
-        if self.memory.front().is_some_and(|buffer| buffer.len() <= self.sent_of_first) {
+        if self
+            .memory
+            .front()
+            .is_some_and(|buffer| buffer.len() <= self.sent_of_first)
+        {
             self.memory.pop_front();
             self.sent_of_first = 0;
         }
@@ -135,11 +145,6 @@ impl Outbox {
         self.put - self.sent
     }
 
-    /// Bytes that were ever sent.
-    pub(super) fn total_sent(&self) -> u64 {
-        self.sent
-    }
-
     /// Some of it is in a file.
     pub(super) fn is_spooled(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.length() > 0)
@@ -148,11 +153,6 @@ impl Outbox {
     /// The exchange whose last byte is now the last one in here.
     pub(super) fn mark(&mut self, exchange: Exchange) {
         self.marks.push_back((self.put, exchange));
-    }
-
-    /// Exchanges are waiting for their last byte.
-    pub(super) fn has_marks(&self) -> bool {
-        !self.marks.is_empty()
     }
 
     /// An exchange whose last byte is sent.
@@ -186,7 +186,7 @@ mod tests {
             let pool = BufferPool::new(48, 16);
             let spool = Spool::new(std::env::temp_dir(), 1 << 20);
             let mut outbox = Outbox::default();
-            let (mut sent, mut received) = (Vec::new(), Vec::new());
+            let (mut sent, mut received) = (Vec::<u8>::new(), Vec::<u8>::new());
             for (length, drain) in steps {
                 let bytes: Vec<u8> = (0..length).map(|i| (sent.len() + i) as u8).collect();
                 outbox.put(&bytes, limit, &pool, &spool).unwrap();

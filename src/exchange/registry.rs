@@ -14,7 +14,9 @@ pub struct Registry(Mutex<HashMap<usize, Weak<Client>>>);
 
 impl Registry {
     pub(super) fn add(&self, client: &Arc<Client>) {
-        self.0.lock().insert(Arc::as_ptr(client) as usize, Arc::downgrade(client));
+        self.0
+            .lock()
+            .insert(Arc::as_ptr(client) as usize, Arc::downgrade(client));
     }
 
     pub(super) fn remove(&self, client: &Client) {
@@ -63,7 +65,10 @@ impl Registry {
 
     fn least(&self, rank: impl Fn(&Client) -> Option<u64>) -> Option<Arc<Client>> {
         let all: Vec<_> = self.0.lock().values().cloned().collect();
-        let ranked = all.iter().filter_map(Weak::upgrade).filter_map(|client| Some((rank(&client)?, client)));
+        let ranked = all
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter_map(|client| Some((rank(&client)?, client)));
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, client)| client)
     }
 }

@@ -21,7 +21,11 @@ pub struct Spool {
 impl Spool {
     /// A spool in this folder, `limit` bytes at most.
     pub fn new(folder: PathBuf, limit: u64) -> Arc<Self> {
-        Arc::new(Self { folder, limit, used: AtomicU64::new(0) })
+        Arc::new(Self {
+            folder,
+            limit,
+            used: AtomicU64::new(0),
+        })
     }
 
     /// Bytes in use.
@@ -59,7 +63,11 @@ pub(super) struct SpoolFile {
 impl SpoolFile {
     pub(super) fn create(spool: &Arc<Spool>) -> io::Result<Self> {
         let file = tempfile::tempfile_in(&spool.folder)?;
-        Ok(Self { file, length: 0, spool: Arc::clone(spool) })
+        Ok(Self {
+            file,
+            length: 0,
+            spool: Arc::clone(spool),
+        })
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -122,7 +130,13 @@ pub enum Piece<'a> {
 
 impl Body {
     /// Appends. `memory` is how much of it may stay in buffers. Fails with [`Fault::NoBuffer`] when neither has room.
-    pub fn append(&mut self, mut bytes: &[u8], memory: usize, pool: &Arc<BufferPool>, spool: &Arc<Spool>) -> Result<(), Fault> {
+    pub fn append(
+        &mut self,
+        mut bytes: &[u8],
+        memory: usize,
+        pool: &Arc<BufferPool>,
+        spool: &Arc<Spool>,
+    ) -> Result<(), Fault> {
         while !bytes.is_empty() {
             if let Some(file) = &mut self.file {
                 return file.append(bytes).map_err(|error| no_room(&error));

@@ -21,7 +21,9 @@ pub fn connect(address: &ServerAddress, timeout: Duration) -> io::Result<Stream>
                 // A port of the ephemeral range that nobody listens on can, rarely, be connected to itself.
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
-            let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
+            let keepalive = TcpKeepalive::new()
+                .with_time(Duration::from_secs(30))
+                .with_interval(Duration::from_secs(10));
             SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
             let stream = Stream::Tcp(stream);
             stream.set_nodelay();

@@ -51,7 +51,11 @@ impl Acceptor {
                 socket.bind(&SockAddr::from(*address))?;
                 socket.listen(backlog)?;
                 socket.set_read_timeout(Some(TICK))?;
-                Ok(Self { socket: Inner::Tcp(socket.into()), inherited: false, made: None })
+                Ok(Self {
+                    socket: Inner::Tcp(socket.into()),
+                    inherited: false,
+                    made: None,
+                })
             }
             BindAddress::Unix { path } => {
                 remove_dead_socket(path)?;
@@ -62,7 +66,11 @@ impl Acceptor {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
                 let inode = fs::symlink_metadata(path)?.ino();
                 let made = Some((path.clone(), inode));
-                Ok(Self { socket: Inner::Unix(socket.into()), inherited: false, made })
+                Ok(Self {
+                    socket: Inner::Unix(socket.into()),
+                    inherited: false,
+                    made,
+                })
             }
         }
     }
@@ -70,7 +78,9 @@ impl Acceptor {
     /// The next connection; [`io::ErrorKind::WouldBlock`] if none came for a few seconds.
     pub fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match &self.socket {
-            Inner::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(unmapped(peer)))),
+            Inner::Tcp(listener) => listener
+                .accept()
+                .map(|(stream, peer)| (Stream::Tcp(stream), Some(unmapped(peer)))),
             Inner::Unix(listener) => listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
         }
     }
@@ -104,7 +114,9 @@ impl Acceptor {
     /// Where it listens, as text for logs.
     pub fn local_name(&self) -> String {
         match &self.socket {
-            Inner::Tcp(listener) => listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
+            Inner::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|error| error.to_string(), |address| address.to_string()),
             Inner::Unix(listener) => listener
                 .local_addr()
                 .ok()
@@ -116,10 +128,12 @@ impl Acceptor {
     /// Whether this socket is what `address` asks for.
     pub fn serves(&self, address: &BindAddress) -> bool {
         match (&self.socket, address) {
-            (Inner::Tcp(listener), BindAddress::Tcp(wanted)) => listener.local_addr().is_ok_and(|found| found == *wanted),
-            (Inner::Unix(listener), BindAddress::Unix { path }) => {
-                listener.local_addr().is_ok_and(|found| found.as_pathname() == Some(path))
+            (Inner::Tcp(listener), BindAddress::Tcp(wanted)) => {
+                listener.local_addr().is_ok_and(|found| found == *wanted)
             }
+            (Inner::Unix(listener), BindAddress::Unix { path }) => listener
+                .local_addr()
+                .is_ok_and(|found| found.as_pathname() == Some(path)),
             _ => false,
         }
     }
@@ -152,18 +166,34 @@ fn adopt(fd: i32) -> Option<Acceptor> {
     socket.set_cloexec(true).ok()?;
     socket.set_nonblocking(false).ok()?;
     socket.set_read_timeout(Some(INHERITED_TICK)).ok()?;
-    let socket = if is_tcp { Inner::Tcp(socket.into()) } else { Inner::Unix(socket.into()) };
-    Some(Acceptor { socket, inherited: true, made: None })
+    let socket = if is_tcp {
+        Inner::Tcp(socket.into())
+    } else {
+        Inner::Unix(socket.into())
+    };
+    Some(Acceptor {
+        socket,
+        inherited: true,
+        made: None,
+    })
 }
 
 /// A socket file that nobody listens on any more is in the way of binding; one that somebody listens on is not ours.
 fn remove_dead_socket(path: &Path) -> io::Result<()> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !found.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is in the way"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is no socket is in the way",
+        ));
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens there",
+        )),
         Err(_) => fs::remove_file(path),
     }
 }

@@ -37,7 +37,11 @@ pub fn provider() -> Arc<CryptoProvider> {
 pub fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, BadCertificate> {
     let provider = provider();
     let resolver = Names::read(&tls.certificates, &provider)?;
-    let versions: &[_] = if tls.only_tls13 { &[&version::TLS13] } else { &[&version::TLS13, &version::TLS12] };
+    let versions: &[_] = if tls.only_tls13 {
+        &[&version::TLS13]
+    } else {
+        &[&version::TLS13, &version::TLS12]
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|error| BadCertificate(error.to_string()))?
@@ -62,13 +66,20 @@ struct Names {
 
 impl Names {
     fn read(certificates: &[Certificate], provider: &CryptoProvider) -> Result<Self, BadCertificate> {
-        let mut names = Self { exact: HashMap::new(), wildcard: HashMap::new(), default: None };
+        let mut names = Self {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            default: None,
+        };
         for certificate in certificates {
             let key = Arc::new(certified_key(certificate, provider)?);
             for name in dns_names(&key) {
                 // The first certificate that has a name keeps it.
                 match name.strip_prefix("*.") {
-                    Some(parent) => names.wildcard.entry(parent.to_owned()).or_insert_with(|| Arc::clone(&key)),
+                    Some(parent) => names
+                        .wildcard
+                        .entry(parent.to_owned())
+                        .or_insert_with(|| Arc::clone(&key)),
                     None => names.exact.entry(name).or_insert_with(|| Arc::clone(&key)),
                 };
             }
@@ -98,13 +109,16 @@ fn certified_key(files: &Certificate, provider: &CryptoProvider) -> Result<Certi
     if chain.is_empty() {
         return Err(BadCertificate(format!("{chain_name}: no certificate in this file")));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| BadCertificate(format!("{key_name}: {error}")))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| BadCertificate(format!("{key_name}: {error}")))?;
     CertifiedKey::from_der(chain, key, provider)
         .map_err(|error| BadCertificate(format!("{key_name}: does not fit {chain_name}: {error}")))
 }
 
 fn dns_names(key: &CertifiedKey) -> Vec<String> {
-    let Ok(first) = key.end_entity_cert() else { return Vec::new() };
+    let Ok(first) = key.end_entity_cert() else {
+        return Vec::new();
+    };
     match webpki::EndEntityCert::try_from(first) {
         Ok(certificate) => certificate.valid_dns_names().map(str::to_ascii_lowercase).collect(),
         Err(_) => Vec::new(),

@@ -106,7 +106,10 @@ impl Captured {
 impl AccessLog {
     /// Opens the file and starts the thread.
     pub fn open(settings: &Settings) -> io::Result<Self> {
-        let mut writer = Writer { path: settings.path.clone(), file: None };
+        let mut writer = Writer {
+            path: settings.path.clone(),
+            file: None,
+        };
         writer.reopen()?;
         let (lines, receiver) = bounded::<Vec<u8>>(QUEUE);
         let (finished, done) = bounded(1);
@@ -116,7 +119,12 @@ impl AccessLog {
             writer.run(&receiver, &asked);
             drop(finished);
         })?;
-        Ok(Self { format: settings.format, lines, reopen, done })
+        Ok(Self {
+            format: settings.format,
+            lines,
+            reopen,
+            done,
+        })
     }
 
     /// Writes one line.
@@ -213,7 +221,11 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
             None => out.push(b'-'),
         }
     }
-    writeln!(out, " retries={} end={} \"{}\"", record.retries, record.flags, record.reason)
+    writeln!(
+        out,
+        " retries={} end={} \"{}\"",
+        record.retries, record.flags, record.reason
+    )
 }
 
 fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
@@ -258,7 +270,7 @@ fn or_dash(part: &[u8]) -> &[u8] {
 /// What could end the quotes, the line or the terminal's patience is written as `\xNN`, as nginx does.
 fn escape(out: &mut Vec<u8>, part: &[u8]) {
     for &byte in part {
-        if byte < 0x20 || byte >= 0x7f || byte == b'"' || byte == b'\\' {
+        if !(0x20..0x7f).contains(&byte) || byte == b'"' || byte == b'\\' {
             let _a_vec_takes_all = write!(out, "\\x{byte:02X}");
         } else {
             out.push(byte);

@@ -73,6 +73,8 @@ impl Counters {
 
     /// How often this fault came.
     pub fn faults(&self, fault: Fault) -> u64 {
-        self.faults.get(fault as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        self.faults
+            .get(fault as usize)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 }

@@ -20,9 +20,17 @@ pub(super) struct Greeting {
 }
 
 /// Reads the PROXY header if one must come. `None` if it did not, or not in time.
-pub(super) fn greet(listener: &Listener, stream: &Stream, peer: Option<SocketAddr>, began: Instant) -> Option<Greeting> {
+pub(super) fn greet(
+    listener: &Listener,
+    stream: &Stream,
+    peer: Option<SocketAddr>,
+    began: Instant,
+) -> Option<Greeting> {
     let expected = match peer {
-        Some(peer) => listener.proxy_protocol.iter().any(|network| network.contains(&peer.ip())),
+        Some(peer) => listener
+            .proxy_protocol
+            .iter()
+            .any(|network| network.contains(&peer.ip())),
         // Who may connect to a Unix socket is the file system's business.
         None => !listener.proxy_protocol.is_empty(),
     };
@@ -44,10 +52,16 @@ pub(super) fn greet(listener: &Listener, stream: &Stream, peer: Option<SocketAdd
             Ok(None) => {}
             Ok(Some(header)) => {
                 let peer = header.addresses.map_or(peer, |(source, _)| Some(source));
-                return Some(Greeting { peer, rest: buffer[header.length..filled].to_vec() });
+                return Some(Greeting {
+                    peer,
+                    rest: buffer[header.length..filled].to_vec(),
+                });
             }
             Err(_) => {
-                log::info!("{}: {peer:?} sent no PROXY header, though it should have", listener.name);
+                log::info!(
+                    "{}: {peer:?} sent no PROXY header, though it should have",
+                    listener.name
+                );
                 return None;
             }
         }

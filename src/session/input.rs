@@ -21,7 +21,12 @@ impl Input {
     pub(super) fn new(first: &[u8]) -> Self {
         let mut small = vec![0; SMALL.max(first.len())].into_boxed_slice();
         small[..first.len()].copy_from_slice(first);
-        Self { small, large: None, start: 0, end: first.len() }
+        Self {
+            small,
+            large: None,
+            start: 0,
+            end: first.len(),
+        }
     }
 
     pub(super) fn data(&self) -> &[u8] {

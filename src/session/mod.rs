@@ -42,7 +42,12 @@ pub struct Door {
 impl Door {
     /// A door that is not open yet.
     pub fn new(acceptor: Acceptor, listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>) -> Self {
-        Self { acceptor, listener, tls: ArcSwapOption::new(tls), waiting: AtomicUsize::new(0) }
+        Self {
+            acceptor,
+            listener,
+            tls: ArcSwapOption::new(tls),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// The socket.
@@ -77,7 +82,13 @@ pub struct Front {
 
 impl Front {
     /// A front with these doors, all still shut.
-    pub fn new(hub: &Arc<Hub>, service: Arc<dyn Service>, doors: Vec<Arc<Door>>, max_sessions: usize, min_idle: usize) -> Arc<Self> {
+    pub fn new(
+        hub: &Arc<Hub>,
+        service: Arc<dyn Service>,
+        doors: Vec<Arc<Door>>,
+        max_sessions: usize,
+        min_idle: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             hub: Arc::clone(hub),
             service,
@@ -199,7 +210,10 @@ impl Front {
         loop {
             match door.acceptor.accept() {
                 Ok((stream, peer)) => {
-                    if door.waiting.fetch_sub(1, Ordering::AcqRel) == 1 && !self.is_closed() && self.spawn(&door).is_err() {
+                    if door.waiting.fetch_sub(1, Ordering::AcqRel) == 1
+                        && !self.is_closed()
+                        && self.spawn(&door).is_err()
+                    {
                         self.hub.clients.evict_idle();
                     }
                     self.serve_fenced(&door, stream, peer);
@@ -219,7 +233,11 @@ impl Front {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // Spare threads go, one at a time, once they have waited for a while.
                     let enough = |waiting: usize| (waiting > self.min_idle).then(|| waiting - 1);
-                    if door.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, enough).is_ok() {
+                    if door
+                        .waiting
+                        .fetch_update(Ordering::AcqRel, Ordering::Acquire, enough)
+                        .is_ok()
+                    {
                         break;
                     }
                 }
@@ -266,7 +284,10 @@ impl Front {
     /// Room for one more session of this address.
     fn place(self: &Arc<Self>, listener: &Arc<Listener>, peer: Option<SocketAddr>) -> Option<Place> {
         let Some(address) = peer.map(|peer| peer.ip()).filter(|_| listener.sessions_per_address > 0) else {
-            return Some(Place { front: Arc::clone(self), key: None });
+            return Some(Place {
+                front: Arc::clone(self),
+                key: None,
+            });
         };
         let key = (Arc::as_ptr(listener) as usize, address);
         let mut by_address = self.by_address.lock();
@@ -276,7 +297,10 @@ impl Front {
         }
         *sessions += 1;
         drop(by_address);
-        Some(Place { front: Arc::clone(self), key: Some(key) })
+        Some(Place {
+            front: Arc::clone(self),
+            key: Some(key),
+        })
     }
 }
 

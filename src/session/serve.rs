@@ -16,7 +16,8 @@ use crate::net::Stream;
 use crate::net::stream::{Peek, is_timeout};
 use crate::plan::Listener;
 use crate::proto::h1::{
-    ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request, write_request,
+    ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request,
+    write_request,
 };
 
 use super::greet::Greeting;
@@ -57,8 +58,11 @@ pub(super) fn serve(
         Input::new(&greeting.rest)
     };
     let client = Client::new(hub, stream, Arc::clone(listener), greeting.peer, tls, began);
-    let limits =
-        HeadLimits { head: listener.limit.head, fields: listener.limit.fields, target: listener.limit.target };
+    let limits = HeadLimits {
+        head: listener.limit.head,
+        fields: listener.limit.fields,
+        target: listener.limit.target,
+    };
     let mut session = Session {
         service,
         client: &client,
@@ -262,7 +266,13 @@ impl Session<'_> {
         }
     }
 
-    fn with_body(&mut self, mut exchange: Exchange, cluster: usize, length: usize, is_coming: bool) -> Result<(), Over> {
+    fn with_body(
+        &mut self,
+        mut exchange: Exchange,
+        cluster: usize,
+        length: usize,
+        is_coming: bool,
+    ) -> Result<(), Over> {
         if self.head.expect_continue && is_coming {
             self.client.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
@@ -306,7 +316,9 @@ impl Session<'_> {
                     part
                 }
                 None => {
-                    let (used, event) = decoder.next(data).map_err(|malformed| Stop::Fault(fault_of(malformed)))?;
+                    let (used, event) = decoder
+                        .next(data)
+                        .map_err(|malformed| Stop::Fault(fault_of(malformed)))?;
                     match event {
                         ChunkEvent::Data(range) => {
                             exchange.body.append(&data[range], memory, &hub.buffers, &hub.spool)?;
@@ -370,7 +382,11 @@ impl Session<'_> {
             BodyFraming::Chunked => BodyFraming::Length(exchange.body.length()),
             framing => framing,
         };
-        let rewrite = RequestRewrite { framing, omit: &omit, append: &self.lines };
+        let rewrite = RequestRewrite {
+            framing,
+            omit: &omit,
+            append: &self.lines,
+        };
         write_request(&mut exchange.head, head_bytes, &self.head, &rewrite);
         exchange.cluster = Some(cluster);
         if let Some(length) = in_input {
@@ -496,7 +512,12 @@ impl Session<'_> {
                 Ok(Fed::More) => {}
                 Ok(Fed::Ended) => return false,
                 Err(error) => {
-                    log::debug!("{}: {:?}: TLS handshake: {}", self.listener.name, self.client.peer(), error.0);
+                    log::debug!(
+                        "{}: {:?}: TLS handshake: {}",
+                        self.listener.name,
+                        self.client.peer(),
+                        error.0
+                    );
                     self.client.say_goodbye();
                     self.linger();
                     return false;
@@ -507,7 +528,10 @@ impl Session<'_> {
     }
 
     fn fill_cipher_until(&mut self, deadline: Instant) -> Filled {
-        let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+        let Some(left) = deadline
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+        else {
             return Filled::Timeout;
         };
         if !self.cipher.data().is_empty() {
@@ -527,7 +551,10 @@ impl Session<'_> {
 
     fn fill_until(&mut self, deadline: Instant) -> Filled {
         loop {
-            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+            let Some(left) = deadline
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())
+            else {
                 return Filled::Timeout;
             };
             self.set_read_timeout(left, false);
@@ -647,8 +674,18 @@ impl Cipher {
 
 fn capture(exchange: &mut Exchange, bytes: &[u8], head: &RequestHead) {
     let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let value = |id: FieldId| head.fields.iter().find(|field| field.id == id).map_or(&[][..], |field| field.value.of(bytes));
-    exchange.captured.keep(line, head.authority.of(bytes), value(FieldId::Referer), value(FieldId::UserAgent));
+    let value = |id: FieldId| {
+        head.fields
+            .iter()
+            .find(|field| field.id == id)
+            .map_or(&[][..], |field| field.value.of(bytes))
+    };
+    exchange.captured.keep(
+        line,
+        head.authority.of(bytes),
+        value(FieldId::Referer),
+        value(FieldId::UserAgent),
+    );
 }
 
 /// Differs between requests by its number, and between processes by a random key.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::{Condvar, Mutex};
 
 use crate::balance::{
-    BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, Offer, Refusal, ServerId, Settings, Ticket, Verdict, WorkerId,
+    BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, Offer, Refusal, ServerId, Settings, Ticket,
+    Verdict, WorkerId,
 };
 use crate::base::date::DateCache;
 use crate::exchange::{Answer, Exchange, Hub};
@@ -48,7 +49,12 @@ impl Cluster {
             retry_share: plan.retry_budget,
         });
         for server in &plan.servers {
-            dispatcher.apply(Change::AddServer { capacity: server.capacity }, now);
+            dispatcher.apply(
+                Change::AddServer {
+                    capacity: server.capacity,
+                },
+                now,
+            );
         }
         let workers: usize = plan.servers.iter().map(|server| server.capacity).sum();
         let cluster = Arc::new(Self {
@@ -57,7 +63,11 @@ impl Cluster {
             hub: Arc::clone(hub),
             dispatcher: Mutex::new(dispatcher),
             slots: (0..workers).map(|_| Slot::default()).collect(),
-            servers: plan.servers.iter().map(|server| Arc::from(server.name.as_str())).collect(),
+            servers: plan
+                .servers
+                .iter()
+                .map(|server| Arc::from(server.name.as_str()))
+                .collect(),
             first_tries: Mutex::new(workers),
             tried: Condvar::new(),
             alive: AtomicUsize::new(workers),
@@ -66,7 +76,9 @@ impl Cluster {
         for (index, server) in plan.servers.iter().enumerate() {
             for number in 0..server.capacity {
                 let worker = Worker::new(&cluster, WorkerId(next), ServerId(index as u32));
-                threads::spawn(Kind::Worker, format!("w-{}-{number}", server.name), move || worker.run())?;
+                threads::spawn(Kind::Worker, format!("w-{}-{number}", server.name), move || {
+                    worker.run();
+                })?;
                 next += 1;
             }
         }
@@ -263,6 +275,12 @@ fn respond(mut exchange: Exchange, fault: Fault, plan: &plan::Cluster) {
     let head_only = exchange.request.method == crate::http::Method::Head;
     let mut bytes = Vec::with_capacity(512);
     let mut date = DateCache::default();
-    answer.render(&mut bytes, &plan.error_pages, head_only, persistence, date.at(SystemTime::now()));
+    answer.render(
+        &mut bytes,
+        &plan.error_pages,
+        head_only,
+        persistence,
+        date.at(SystemTime::now()),
+    );
     client.finish(&[&bytes], close, exchange);
 }

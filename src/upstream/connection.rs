@@ -142,14 +142,12 @@ impl Connection {
                     unsent = false;
                     IoSlice::advance_slices(&mut pieces, sent);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.stream.wait(true, patience) {
-                        Ok((_, true)) => {}
-                        Ok((true, false)) => return Err(SendError::Answered),
-                        Ok((false, false)) => return Err(SendError::Timeout),
-                        Err(_) => return Err(SendError::Broken { unsent }),
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.stream.wait(true, patience) {
+                    Ok((_, true)) => {}
+                    Ok((true, false)) => return Err(SendError::Answered),
+                    Ok((false, false)) => return Err(SendError::Timeout),
+                    Err(_) => return Err(SendError::Broken { unsent }),
+                },
                 Err(_) => return Err(SendError::Broken { unsent }),
             }
         }

@@ -22,7 +22,11 @@ pub struct Reaper {
 impl Reaper {
     /// Starts it.
     pub fn start(clusters: Vec<Arc<Cluster>>) -> std::io::Result<Self> {
-        let shortest = clusters.iter().map(|cluster| cluster.tick_period()).min().unwrap_or(PERIOD.1);
+        let shortest = clusters
+            .iter()
+            .map(|cluster| cluster.tick_period())
+            .min()
+            .unwrap_or(PERIOD.1);
         let period = shortest.clamp(PERIOD.0, PERIOD.1);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);

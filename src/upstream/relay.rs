@@ -9,8 +9,8 @@ use crate::fault::Fault;
 use crate::http::{ResponseFraming, ResponseHead, Version};
 use crate::plan::OnClientAbort;
 use crate::proto::h1::{
-    ChunkEvent, ChunkedDecoder, HeadLimits, Malformed, Persistence, ResponseRewrite, write_chunk_size, write_last_chunk,
-    write_response,
+    ChunkEvent, ChunkedDecoder, HeadLimits, Malformed, Persistence, ResponseRewrite, write_chunk_size,
+    write_last_chunk, write_response,
 };
 
 use super::connection::Connection;
@@ -63,13 +63,27 @@ impl Coming {
             Self::Length(left) => {
                 let part = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= part as u64;
-                Ok(Step { used: part, direct: 0..part, finished: *left == 0, ..Step::default() })
+                Ok(Step {
+                    used: part,
+                    direct: 0..part,
+                    finished: *left == 0,
+                    ..Step::default()
+                })
             }
             Self::UntilClose if going == Going::Chunks && !data.is_empty() => {
                 write_chunk_size(out, data.len());
-                Ok(Step { used: data.len(), direct: 0..data.len(), behind: b"\r\n", finished: false })
+                Ok(Step {
+                    used: data.len(),
+                    direct: 0..data.len(),
+                    behind: b"\r\n",
+                    finished: false,
+                })
             }
-            Self::UntilClose => Ok(Step { used: data.len(), direct: 0..data.len(), ..Step::default() }),
+            Self::UntilClose => Ok(Step {
+                used: data.len(),
+                direct: 0..data.len(),
+                ..Step::default()
+            }),
             Self::Chunks(decoder) => {
                 let mut used = 0;
                 loop {
@@ -91,9 +105,18 @@ impl Coming {
                             if going == Going::Chunks {
                                 write_last_chunk(out, decoder.trailers());
                             }
-                            return Ok(Step { used, finished: true, ..Step::default() });
+                            return Ok(Step {
+                                used,
+                                finished: true,
+                                ..Step::default()
+                            });
                         }
-                        ChunkEvent::More => return Ok(Step { used, ..Step::default() }),
+                        ChunkEvent::More => {
+                            return Ok(Step {
+                                used,
+                                ..Step::default()
+                            });
+                        }
                     }
                 }
             }
@@ -132,10 +155,23 @@ impl Worker {
             (false, false) => Persistence::Silent,
         };
         self.out.clear();
-        let date = if self.head.has_date { &[][..] } else { self.date.at(SystemTime::now()) };
-        let append = client.listener().via.as_deref().map(|name| format!("Via: 1.1 {name}\r\n"));
+        let date = if self.head.has_date {
+            &[][..]
+        } else {
+            self.date.at(SystemTime::now())
+        };
+        let append = client
+            .listener()
+            .via
+            .as_deref()
+            .map(|name| format!("Via: 1.1 {name}\r\n"));
         let append = append.as_deref().unwrap_or_default().as_bytes();
-        let rewrite = ResponseRewrite { framing, persistence, date, append };
+        let rewrite = ResponseRewrite {
+            framing,
+            persistence,
+            date,
+            append,
+        };
         write_response(&mut self.out, connection.data(), &self.head, &rewrite);
         exchange.status = self.head.status;
         connection.consume(length);
@@ -158,9 +194,8 @@ impl Worker {
                 // An end or an error shows itself again at the next read.
                 let _nothing_yet = connection.fill_now();
             }
-            let step = match coming.step(connection.data(), going, &mut self.out) {
-                Ok(step) => step,
-                Err(_) => return self.break_off(held, client, &coming, going, Fault::ResponseMalformed),
+            let Ok(step) = coming.step(connection.data(), going, &mut self.out) else {
+                return self.break_off(held, client, &coming, going, Fault::ResponseMalformed);
             };
             let direct = connection.data().get(step.direct.clone()).unwrap_or_default();
             let pieces = [self.out.as_slice(), direct, step.behind];

@@ -58,11 +58,6 @@ impl Slot {
         }
     }
 
-    /// The job that is there.
-    pub(super) fn take(&self) -> Option<Exchange> {
-        self.state.lock().job.take()
-    }
-
     /// The worker serves this exchange now, over this connection. `false` if its client has left already.
     pub(super) fn begin(&self, id: u64, connection: &Arc<Stream>) -> bool {
         let mut state = self.state.lock();
@@ -72,7 +67,11 @@ impl Slot {
             return false;
         }
         state.serving = Some(id);
-        if !state.connection.as_ref().is_some_and(|known| Arc::ptr_eq(known, connection)) {
+        if !state
+            .connection
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, connection))
+        {
             state.connection = Some(Arc::clone(connection));
         }
         true

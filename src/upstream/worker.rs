@@ -38,7 +38,11 @@ const INTERIMS: usize = 32;
 const FIELDS: usize = 256;
 
 /// Trailers of a response.
-pub(super) const LIMITS_OF_TRAILERS: HeadLimits = HeadLimits { head: 32 * 1024, fields: FIELDS, target: usize::MAX };
+pub(super) const LIMITS_OF_TRAILERS: HeadLimits = HeadLimits {
+    head: 32 * 1024,
+    fields: FIELDS,
+    target: usize::MAX,
+};
 
 /// A worker.
 pub(super) struct Worker {
@@ -83,7 +87,11 @@ enum Again {
 
 impl Failure {
     fn new(fault: Fault, again: Again) -> Self {
-        Self { fault, again, rest: Rest::Lost }
+        Self {
+            fault,
+            again,
+            rest: Rest::Lost,
+        }
     }
 }
 
@@ -95,7 +103,11 @@ impl Worker {
             id,
             server,
             server_name: Arc::clone(cluster.server(server).1),
-            limits: HeadLimits { head: plan.response_head, fields: FIELDS, target: usize::MAX },
+            limits: HeadLimits {
+                head: plan.response_head,
+                fields: FIELDS,
+                target: usize::MAX,
+            },
             timeout: plan.timeout,
             on_client_abort: plan.on_client_abort,
             scanner: HeadScanner::for_response(),
@@ -135,7 +147,9 @@ impl Worker {
                     if back_off == BACK_OFF.0 {
                         log::warn!("{}: cannot connect: {error}", self.name());
                     }
-                    let verdict = job.take().map_or(Verdict::None, |exchange| self.again(exchange, Fault::ConnectFailed, true));
+                    let verdict = job.take().map_or(Verdict::None, |exchange| {
+                        self.again(exchange, Fault::ConnectFailed, true)
+                    });
                     self.cluster.next(self.id, verdict, Link::Unreachable);
                     if std::mem::take(&mut is_first_try) {
                         self.cluster.note_first_try();
@@ -175,10 +189,7 @@ impl Worker {
         loop {
             let exchange = match next.take() {
                 Some(exchange) => exchange,
-                None => match self.wait(connection) {
-                    Some(exchange) => exchange,
-                    None => return None,
-                },
+                None => self.wait(connection)?,
             };
             let now = Instant::now();
             if !connection.is_ready(now) {
@@ -190,7 +201,9 @@ impl Worker {
             if !is_good {
                 self.slot().forget_connection();
             }
-            next = self.cluster.next(self.id, verdict, if is_good { Link::Up } else { Link::Connecting });
+            next = self
+                .cluster
+                .next(self.id, verdict, if is_good { Link::Up } else { Link::Connecting });
             if !is_good {
                 return next;
             }
@@ -204,14 +217,21 @@ impl Worker {
                 Woken::Job(exchange) => return Some(exchange),
                 Woken::Stop => return None,
                 // If a job was assigned just now it is in the slot, and is served over a new connection.
-                Woken::Nothing if !connection.is_quiet() && self.cluster.retire(self.id, Link::Connecting) => return None,
+                Woken::Nothing if !connection.is_quiet() && self.cluster.retire(self.id, Link::Connecting) => {
+                    return None;
+                }
                 Woken::Nothing => {}
             }
         }
     }
 
     /// Serves one exchange. Answers the verdict for the dispatcher and what is left of the connection.
-    fn serve(&mut self, connection: &mut Connection, mut exchange: Exchange, now: Instant) -> (Verdict<Exchange>, Rest) {
+    fn serve(
+        &mut self,
+        connection: &mut Connection,
+        mut exchange: Exchange,
+        now: Instant,
+    ) -> (Verdict<Exchange>, Rest) {
         let id = exchange.id;
         if !self.slot().begin(id, &connection.stream) {
             let client = Arc::clone(&exchange.client);
@@ -256,7 +276,8 @@ impl Worker {
         if unsent {
             exchange.attempts -= 1;
         }
-        let may_be_repeated = exchange.request.method.is_idempotent() && exchange.attempts < self.cluster.plan().attempts;
+        let may_be_repeated =
+            exchange.request.method.is_idempotent() && exchange.attempts < self.cluster.plan().attempts;
         if unsent || failure.again == Again::IfIdempotent && may_be_repeated {
             log::debug!("{}: trying again: {}", self.name(), failure.fault.text());
             return self.again(exchange, failure.fault, unsent);
@@ -270,12 +291,18 @@ impl Worker {
         exchange.fault = Some(fault);
         exchange.times.waiting_since = Instant::now();
         let ticket = self.cluster.ticket(&exchange, self.server);
-        Verdict::Retry { job: exchange, ticket, free }
+        Verdict::Retry {
+            job: exchange,
+            ticket,
+            free,
+        }
     }
 
     /// Sends the request and gives the response on.
     fn attempt(&mut self, connection: &mut Connection, held: &mut Option<Exchange>) -> Attempt {
-        let Some(exchange) = held.as_mut() else { return Attempt::Over(Rest::Complete) };
+        let Some(exchange) = held.as_mut() else {
+            return Attempt::Over(Rest::Complete);
+        };
         exchange.fault = None;
         let sent = connection.send(exchange, &mut self.room, self.timeout.send);
         let is_whole = match sent {
@@ -304,7 +331,10 @@ impl Worker {
         if let Some(failure) = self.server_error(connection, exchange, length) {
             return Attempt::Failed(failure);
         }
-        connection.idle_limit = self.head.keep_alive_timeout.map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
+        connection.idle_limit = self
+            .head
+            .keep_alive_timeout
+            .map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
         let keeps = self.head.keep_alive && is_whole;
         let rest = self.relay(connection, held, length);
         Attempt::Over(if keeps { rest } else { Rest::Lost })
@@ -366,7 +396,11 @@ impl Worker {
 
     fn read_more(&self, connection: &mut Connection, exchange: &mut Exchange, until: Instant) -> Result<(), Failure> {
         let began = !connection.data().is_empty();
-        let patience = if began { self.timeout.read } else { until.saturating_duration_since(Instant::now()) };
+        let patience = if began {
+            self.timeout.read
+        } else {
+            until.saturating_duration_since(Instant::now())
+        };
         match connection.fill(patience) {
             Ok(0) | Err(Fault::ResponseCut) => Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent)),
             Ok(_) => {
@@ -388,7 +422,9 @@ impl Worker {
         let again = match plan.on_5xx {
             On5xx::Pass => return None,
             On5xx::BadGateway => Again::Never,
-            On5xx::Retry if exchange.request.method.is_idempotent() && exchange.attempts < plan.attempts => Again::IfIdempotent,
+            On5xx::Retry if exchange.request.method.is_idempotent() && exchange.attempts < plan.attempts => {
+                Again::IfIdempotent
+            }
             On5xx::Retry => return None,
         };
         connection.consume(length);
@@ -401,6 +437,10 @@ impl Worker {
             }
             _ => Rest::Lost,
         };
-        Some(Failure { fault: Fault::ServerError, again, rest })
+        Some(Failure {
+            fault: Fault::ServerError,
+            again,
+            rest,
+        })
     }
 }
