@@ -217,7 +217,8 @@ impl Front {
                         self.hub.clients.evict_idle();
                     }
                     self.serve_fenced(&door, stream, peer);
-                    if self.is_closed() && !door.acceptor.is_inherited() {
+                    // What waits at an inherited socket now is its next owner's.
+                    if self.is_closed() {
                         break;
                     }
                     // A freed place goes to where nobody waits.

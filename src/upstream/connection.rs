@@ -32,6 +32,8 @@ pub(super) struct Connection {
     pub(super) idle_limit: Option<Duration>,
     /// What the socket waits for bytes at most.
     tick: Duration,
+    /// What it does so when nobody is in a hurry.
+    usual_tick: Duration,
 }
 
 /// Why a request could not be sent whole.
@@ -63,6 +65,7 @@ impl Connection {
             idle_since: Instant::now(),
             idle_limit: None,
             tick,
+            usual_tick: tick,
         })
     }
 
@@ -82,6 +85,9 @@ impl Connection {
     pub(super) fn rest(&mut self) -> bool {
         self.is_used = true;
         self.idle_since = Instant::now();
+        if self.tick != self.usual_tick {
+            self.set_tick(self.usual_tick);
+        }
         let is_clean = self.start == self.end;
         self.start = 0;
         self.end = 0;
@@ -207,9 +213,12 @@ impl Connection {
 
     /// From now on a read waits at most this long.
     pub(super) fn hurry(&mut self, patience: Duration) {
-        let patience = patience.min(self.tick);
-        if self.stream.set_read_timeout(patience).is_ok() {
-            self.tick = patience;
+        self.set_tick(patience.min(self.usual_tick));
+    }
+
+    fn set_tick(&mut self, tick: Duration) {
+        if self.stream.set_read_timeout(tick).is_ok() {
+            self.tick = tick;
         }
     }
 

@@ -239,6 +239,7 @@ impl Worker {
             return (Verdict::Done, Rest::Complete);
         }
         exchange.times.taken = Some(now);
+        exchange.times.first_byte = None;
         let waiting_since = exchange.times.waiting_since;
         exchange.times.queued += now.saturating_duration_since(waiting_since);
         exchange.attempts += 1;
