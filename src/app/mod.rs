@@ -187,10 +187,23 @@ fn tick(front: &Arc<Front>, hub: &Arc<Hub>, clusters: &[Arc<Cluster>], every: Op
         let now = Instant::now();
         front.make_room();
         hub.clients.end_lingering(now, hub);
+        #[cfg(feature = "deadlock_detection")]
+        report_deadlocks();
         if let Some(every) = every {
             summary.write_if_due(now, every, hub, clusters);
         }
     }
+}
+
+/// In tests: threads that wait for each other's locks are told, and end the process.
+#[cfg(feature = "deadlock_detection")]
+#[allow(clippy::panic, reason = "only in tests, where going on would hide it")]
+fn report_deadlocks() {
+    let deadlocks = parking_lot::deadlock::check_deadlock();
+    for thread in deadlocks.iter().flatten() {
+        log::error!("deadlocked, panicked: thread {:?}\n{:?}", thread.thread_id(), thread.backtrace());
+    }
+    assert!(deadlocks.is_empty(), "threads wait for each other's locks");
 }
 
 impl Running {
