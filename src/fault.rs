@@ -104,3 +104,20 @@ faults! {
     /// HTTP of another version.
     VersionNotSupported 505 "PR" "the HTTP version is not supported";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operations_manual_lists_every_fault() {
+        let manual = include_str!("../docs/operations.md");
+        let (_, rest) = manual.split_once("kept by a test) -->\n").unwrap();
+        let (table, _) = rest.split_once("<!-- faults:end -->").unwrap();
+        let mut expected = String::from("| status | end | reason |\n| --- | --- | --- |\n");
+        for fault in Fault::ALL {
+            expected.push_str(&format!("| {} | `{}` | {} |\n", fault.status(), fault.flags(), fault.text()));
+        }
+        assert_eq!(table, expected, "the table in docs/operations.md should be:\n{expected}");
+    }
+}
