@@ -1,6 +1,6 @@
 //! The balancer with everything in order: requests go through, in turn, and what cannot go through is said.
 
-use crate::support::{Client, Config, Juggler, TestServer, check, eventually_eq};
+use crate::support::{Client, Config, Juggler, PATIENCE, Start, TestServer, check, eventually_eq};
 
 /// Three servers with two connections each, and the balancer before them, connected.
 fn three() -> ([TestServer; 3], Juggler) {
@@ -169,4 +169,52 @@ fn it_stops_when_it_is_told_to() {
     client.get("/test.txt").expect(200);
     assert_eq!(juggler.stop(), Some(0));
     client.expect_gone();
+}
+
+#[test]
+fn a_socket_that_was_handed_over_is_used() {
+    let server = TestServer::start();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    // Who connects before the start waits, and is served after it.
+    let mut early = Client::connect(address);
+    early.send("GET /test.txt HTTP/1.1\r\nHost: x\r\n\r\n");
+    let config = Config::new([server.address()]).listener(&format!("bind = [\"{address}\"]"));
+    let juggler = Start::config(&config.text()).socket(socket).ready();
+    assert_eq!(juggler.address(), address.to_string());
+    early.read_response().expect(200);
+    Client::connect(address).get("/test.txt").expect(200);
+}
+
+#[test]
+fn flags_alone_are_enough() {
+    let server = TestServer::start();
+    let juggler = Start::bare()
+        .argument("--listen=127.0.0.1:0")
+        .argument("--listen=unix:{dir}/socket")
+        .argument(format!("--server={}", server.address()))
+        .ready();
+    server.wait_for_stat("connections_now", 5);
+    let addresses: Vec<_> = juggler.addresses().into_values().flatten().collect();
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    for address in addresses {
+        assert_eq!(
+            Client::connect(&address)
+                .get("/test.txt")
+                .expect(200)
+                .field("x-test-server"),
+            Some("test")
+        );
+    }
+    assert!(juggler.threads() > 5 && juggler.open_files() > 5 && juggler.rss_kib() > 1000);
+    assert_eq!(juggler.threads_by_name().values().sum::<usize>(), juggler.threads());
+}
+
+#[test]
+fn a_wrong_configuration_is_said_and_not_run() {
+    let mut juggler = Start::config("[[listener]]\nname = 1\n").spawn();
+    assert_eq!(juggler.wait(PATIENCE), Some(1));
+    assert!(!juggler.log().is_empty());
+    let check = Juggler::run(["check", "--config", "/nowhere/juggler.toml"]);
+    assert_eq!(check.status.code(), Some(1));
 }
