@@ -116,8 +116,16 @@ mod tests {
         let (table, _) = rest.split_once("<!-- faults:end -->").unwrap();
         let mut expected = String::from("| status | end | reason |\n| --- | --- | --- |\n");
         for fault in Fault::ALL {
-            expected.push_str(&format!("| {} | `{}` | {} |\n", fault.status(), fault.flags(), fault.text()));
+            expected.push_str(&format!(
+                "| {} | `{}` | {} |\n",
+                fault.status(),
+                fault.flags(),
+                fault.text()
+            ));
         }
-        assert_eq!(table, expected, "the table in docs/operations.md should be:\n{expected}");
+        assert_eq!(
+            table, expected,
+            "the table in docs/operations.md should be:\n{expected}"
+        );
     }
 }

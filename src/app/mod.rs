@@ -201,7 +201,11 @@ fn tick(front: &Arc<Front>, hub: &Arc<Hub>, clusters: &[Arc<Cluster>], every: Op
 fn report_deadlocks() {
     let deadlocks = parking_lot::deadlock::check_deadlock();
     for thread in deadlocks.iter().flatten() {
-        log::error!("deadlocked, panicked: thread {:?}\n{:?}", thread.thread_id(), thread.backtrace());
+        log::error!(
+            "deadlocked, panicked: thread {:?}\n{:?}",
+            thread.thread_id(),
+            thread.backtrace()
+        );
     }
     assert!(deadlocks.is_empty(), "threads wait for each other's locks");
 }

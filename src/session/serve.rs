@@ -37,8 +37,8 @@ const EMPTY_LINES: usize = 8;
 /// A small room for the head that a body pushes out of the input.
 const KEPT_HEAD: usize = 4096;
 
-/// Room for ciphertext: a whole record.
-const CIPHER: usize = 16 * 1024 + 512;
+/// Room for ciphertext: enough for an ordinary request, and for a whole record once more has come.
+const CIPHER: (usize, usize) = (4 * 1024, 16 * 1024 + 512);
 
 /// Serves this client to its end.
 pub(super) fn serve(
@@ -192,6 +192,7 @@ impl Session<'_> {
                 return self.part();
             }
             self.input.shrink();
+            self.cipher.shrink();
             self.set_read_timeout(patience, true);
             patience = idle;
             match self.fill() {
@@ -644,7 +645,7 @@ struct Cipher {
 
 impl Cipher {
     fn start_with(&mut self, first: &[u8]) {
-        self.bytes = vec![0; CIPHER.max(first.len())];
+        self.bytes = vec![0; CIPHER.0.max(first.len())];
         self.bytes[..first.len()].copy_from_slice(first);
         self.end = first.len();
     }
@@ -660,6 +661,17 @@ impl Cipher {
 
     fn filled(&mut self, read: usize) {
         self.end += read;
+        if self.end == self.bytes.len() && self.end < CIPHER.1 {
+            self.bytes.resize(CIPHER.1, 0);
+        }
+    }
+
+    /// Idle clients keep only the small room.
+    fn shrink(&mut self) {
+        if self.bytes.len() > CIPHER.0 && self.start == self.end {
+            self.bytes.truncate(CIPHER.0);
+            self.bytes.shrink_to_fit();
+        }
     }
 
     /// All but the last so many bytes are fed.
