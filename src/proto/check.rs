@@ -398,7 +398,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "that parser is still to come"]
     fn proxy_header_corpus() {
         replay("proxy_header", proxy_header);
     }
