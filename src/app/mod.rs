@@ -255,6 +255,7 @@ impl Running {
         if let Some(access) = &self.hub.access {
             access.close(Duration::from_secs(1));
         }
+        summary::write_totals(&self.hub);
         log::info!("stopped after {:.1} s", began.elapsed().as_secs_f64());
     }
 }

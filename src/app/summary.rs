@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::exchange::Hub;
+use crate::fault::Fault;
 use crate::threads::Kind;
 use crate::upstream::Cluster;
 
@@ -57,4 +58,27 @@ impl Summary {
             bytes,
         };
     }
+}
+
+/// What there was in all, and each fault that came, at the end.
+pub(super) fn write_totals(hub: &Hub) {
+    let counters = &hub.counters;
+    let mut line = format!(
+        "in all: {} clients ({} refused), {} requests, {} retries, {} panics, {} failed accepts, {} log lines dropped",
+        counters.sessions.get(),
+        counters.sessions_refused.get(),
+        counters.requests.get(),
+        counters.retries.get(),
+        counters.panics.get(),
+        counters.accept_errors.get(),
+        counters.log_dropped.get(),
+    );
+    for (fault, count) in Fault::ALL
+        .iter()
+        .map(|&fault| (fault, counters.faults(fault)))
+        .filter(|(_, count)| *count > 0)
+    {
+        line.push_str(&format!("; {count} x {}: {}", fault.flags(), fault.text()));
+    }
+    log::info!("{line}");
 }

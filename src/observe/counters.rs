@@ -33,8 +33,6 @@ pub struct Counters {
     pub requests: Counter,
     /// Attempts beyond the first.
     pub retries: Counter,
-    /// Bytes read from clients.
-    pub bytes_in: Counter,
     /// Bytes of responses given to clients' sockets or couriers.
     pub bytes_out: Counter,
     /// `accept()` failures.
@@ -53,7 +51,6 @@ impl Default for Counters {
             sessions_refused: Counter::default(),
             requests: Counter::default(),
             retries: Counter::default(),
-            bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             accept_errors: Counter::default(),
             log_dropped: Counter::default(),
