@@ -10,7 +10,7 @@ use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, ResponseFram
 pub struct RequestRewrite<'a> {
     /// The framing to send: `Length` and `Chunked` as said; `None` leaves the message without either field.
     pub framing: BodyFraming,
-    /// Fields to leave out besides hop-by-hop ones, Expect and framing.
+    /// Fields to leave out besides hop-by-hop ones, Expect and framing. `Other` leaves out nothing.
     pub omit: &'a [FieldId],
     /// Whole field lines, each with its CRLF, to add at the end.
     pub append: &'a [u8],
@@ -59,7 +59,7 @@ pub fn write_request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, rewri
     for field in &head.fields {
         match field.id {
             FieldId::Other => {
-                if !field.hop_by_hop && !rewrite.omit.contains(&FieldId::Other) {
+                if !field.hop_by_hop {
                     lines.copy(field);
                 }
             }
