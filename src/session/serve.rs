@@ -133,15 +133,19 @@ impl Session<'_> {
         self.head.version = Version::Http11;
         let length = match self.read_head(deadline) {
             Ok(length) => length,
-            Err(Stop::Fault(fault)) => return self.refuse(exchange, fault),
-            Err(Stop::Gone) => return self.gone(exchange),
+            Err(stop) => {
+                self.capture(&mut exchange, self.input.data(), None);
+                return match stop {
+                    Stop::Fault(fault) => self.refuse(exchange, fault),
+                    Stop::Gone => self.gone(exchange),
+                };
+            }
         };
         let whole = self.input.data();
         let (head_bytes, body_bytes) = whole.split_at(length);
         let parsed = parse_request(head_bytes, &self.limits, &mut self.head);
-        if self.client.hub().access.is_some() {
-            capture(&mut exchange, head_bytes, &self.head);
-        }
+        // After an error the places in the head are those of another one.
+        self.capture(&mut exchange, head_bytes, parsed.is_ok().then_some(&self.head));
         if let Err(malformed) = parsed {
             return self.refuse(exchange, fault_of(malformed));
         }
@@ -173,19 +177,37 @@ impl Session<'_> {
         }
     }
 
+    /// Keeps for the access log what it tells of a request: of one that is no request the first line, as far as there is one.
+    fn capture(&self, exchange: &mut Exchange, bytes: &[u8], head: Option<&RequestHead>) {
+        if self.client.hub().access.is_none() {
+            return;
+        }
+        let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next();
+        let value = |id: FieldId| {
+            let field = head?.fields.iter().find(|field| field.id == id)?;
+            Some(field.value.of(bytes))
+        };
+        exchange.captured.keep(
+            line.unwrap_or_default(),
+            head.map_or(&[], |head| head.authority.of(bytes)),
+            value(FieldId::Referer).unwrap_or_default(),
+            value(FieldId::UserAgent).unwrap_or_default(),
+        );
+    }
+
     /// Waits for the first byte of a request, through what may still be going on with the one before.
     fn await_first_byte(&mut self) -> Result<(), Over> {
         let mut empty_lines = 0;
         let idle = self.listener.timeout.idle;
         let mut patience = idle;
         loop {
-            while let Some(rest) = self.input.data().strip_prefix(b"\r\n") {
-                let _skipped = rest;
+            // One more than allowed stays, to be refused however it came.
+            while empty_lines < EMPTY_LINES && self.input.data().starts_with(b"\r\n") {
                 self.input.consume(2);
                 empty_lines += 1;
             }
             let only_half_an_empty_line = self.input.data() == b"\r" && empty_lines < EMPTY_LINES;
-            if !self.input.is_empty() && !only_half_an_empty_line || empty_lines > EMPTY_LINES {
+            if !self.input.is_empty() && !only_half_an_empty_line {
                 return Ok(());
             }
             if self.ended {
@@ -320,12 +342,18 @@ impl Session<'_> {
                     let (used, event) = decoder
                         .next(data)
                         .map_err(|malformed| Stop::Fault(fault_of(malformed)))?;
+                    let part = match &event {
+                        ChunkEvent::Data(range) => range.len() as u64,
+                        ChunkEvent::End | ChunkEvent::More => 0,
+                    };
+                    // What a chunk's size announces is too much before it has come.
+                    let announced = part.saturating_add(decoder.left_of_chunk());
+                    if exchange.body.length().saturating_add(announced) > limit {
+                        return Err(Stop::Fault(Fault::BodyTooLarge));
+                    }
                     match event {
                         ChunkEvent::Data(range) => {
                             exchange.body.append(&data[range], memory, &hub.buffers, &hub.spool)?;
-                            if exchange.body.length() > limit {
-                                return Err(Stop::Fault(Fault::BodyTooLarge));
-                            }
                         }
                         ChunkEvent::End => {
                             exchange.body.trailers.extend_from_slice(decoder.trailers());
@@ -682,22 +710,6 @@ impl Cipher {
             self.end = 0;
         }
     }
-}
-
-fn capture(exchange: &mut Exchange, bytes: &[u8], head: &RequestHead) {
-    let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let value = |id: FieldId| {
-        head.fields
-            .iter()
-            .find(|field| field.id == id)
-            .map_or(&[][..], |field| field.value.of(bytes))
-    };
-    exchange.captured.keep(
-        line,
-        head.authority.of(bytes),
-        value(FieldId::Referer),
-        value(FieldId::UserAgent),
-    );
 }
 
 /// Differs between requests by its number, and between processes by a random key.

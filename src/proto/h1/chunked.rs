@@ -125,6 +125,11 @@ impl ChunkedDecoder {
         }
     }
 
+    /// How much content the chunk that has begun still announces.
+    pub fn left_of_chunk(&self) -> u64 {
+        if self.state == State::Data { self.size } else { 0 }
+    }
+
     /// The trailer lines, each with its CRLF, once the body has ended: checked, hop-by-hop fields left out, never one
     /// that may not be in trailers. Empty if there are none.
     pub fn trailers(&self) -> &[u8] {
