@@ -10,5 +10,6 @@
 mod basic;
 mod harness;
 mod layers;
+mod requests_refused;
 mod support;
 mod test_servers;
