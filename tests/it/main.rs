@@ -8,8 +8,10 @@
 )]
 
 mod basic;
+mod forwarding;
 mod harness;
 mod layers;
+mod requests_accepted;
 mod requests_refused;
 mod support;
 mod test_servers;
