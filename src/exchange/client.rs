@@ -423,10 +423,7 @@ impl Client {
                 }
                 out.emit(&mut slices[..pieces.len().min(4)])
             }
-            Some(tls) => pieces
-                .iter()
-                .try_for_each(|piece| tls.writer().write_all(piece))
-                .and_then(|()| out.drain(tls)),
+            Some(tls) => out.encrypt(tls, pieces),
         };
         result.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull => Fault::SlowClient,
@@ -583,6 +580,23 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
+    /// Gives TLS plaintext, and out what it makes of it.
+    fn encrypt(&mut self, tls: &mut ServerConnection, pieces: &[&[u8]]) -> io::Result<()> {
+        for piece in pieces {
+            let mut rest = *piece;
+            loop {
+                let taken = tls.writer().write(rest)?;
+                rest = &rest[taken..];
+                if rest.is_empty() {
+                    break;
+                }
+                // It takes no more than 64 KiB at once, until those have gone out.
+                self.drain(tls)?;
+            }
+        }
+        self.drain(tls)
+    }
+
     /// Gives TLS's ciphertext out.
     fn drain(&mut self, tls: &mut ServerConnection) -> io::Result<()> {
         while tls.wants_write() {
