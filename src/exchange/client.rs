@@ -68,6 +68,8 @@ struct Open {
     id: u64,
     /// The final head has gone out.
     writing: bool,
+    /// The client asks for nothing more: the connection ends with this exchange, whatever its head has said.
+    is_last: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +218,11 @@ impl Client {
         if reply.end != End::Open {
             return Opened::Never;
         }
-        reply.open = Some(Open { id, writing: false });
+        reply.open = Some(Open {
+            id,
+            writing: false,
+            is_last: false,
+        });
         self.idle_at.store(0, Ordering::Relaxed);
         Opened::Yes
     }
@@ -247,7 +253,7 @@ impl Client {
     pub fn leave(&self, reset: bool) -> Left {
         let mut reply = self.reply.lock();
         match reply.open {
-            Some(Open { id, writing: false }) => {
+            Some(Open { id, writing: false, .. }) => {
                 self.die(&mut reply, Fault::ClientGoneHead);
                 Left::Cancel(id)
             }
@@ -318,18 +324,14 @@ impl Client {
 
     fn end_exchange(self: &Arc<Self>, pieces: &[&[u8]], close: bool, clean: bool, mut exchange: Exchange) {
         let mut reply = self.reply.lock();
-        reply.open = None;
+        let is_last = reply.open.take().is_some_and(|open| open.is_last);
         if reply.awaited {
             self.turned.notify_one();
         }
         exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let mut sent = self.push(&mut reply, pieces);
-        if close && sent.is_ok() && reply.end == End::Open {
-            if clean && let Some(tls) = &mut reply.tls {
-                tls.send_close_notify();
-                sent = self.push(&mut reply, &[]);
-            }
-            reply.end = End::Closing;
+        if (close || is_last) && sent.is_ok() && reply.end == End::Open {
+            sent = self.close(&mut reply, clean);
         }
         match sent {
             Err(fault) => {
@@ -345,6 +347,18 @@ impl Client {
         }
         drop(reply);
         exchange.complete();
+    }
+
+    /// Nothing more is to be written. A `clean` end is said in TLS.
+    fn close(&self, reply: &mut Reply, clean: bool) -> Result<(), Fault> {
+        reply.end = End::Closing;
+        match &mut reply.tls {
+            Some(tls) if clean => {
+                tls.send_close_notify();
+                self.push(reply, &[])
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Everything put in so far is with the kernel.
@@ -476,16 +490,17 @@ impl Client {
         self.reply.lock().tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
     }
 
-    /// Nothing was or will be asked: ends the writing side, cleanly for TLS.
-    pub fn say_goodbye(&self) {
+    /// Nothing more will be asked: ends the writing side, cleanly for TLS, once all that is on its way has gone out.
+    pub fn say_goodbye(self: &Arc<Self>) {
         let mut reply = self.reply.lock();
-        if reply.end == End::Open && reply.open.is_none() && !reply.courier {
-            if let Some(tls) = &mut reply.tls {
-                tls.send_close_notify();
-                let _gone_already = self.push(&mut reply, &[]);
+        if let Some(open) = &mut reply.open {
+            open.is_last = true;
+        } else if reply.end == End::Open {
+            match self.close(&mut reply, true) {
+                Ok(()) if reply.outbox.unsent() > 0 => self.call_courier(&mut reply),
+                Ok(()) => self.delivered(&mut reply),
+                Err(fault) => self.die(&mut reply, fault),
             }
-            reply.end = End::Closing;
-            self.stream.shutdown(Shutdown::Write);
         }
     }
 
