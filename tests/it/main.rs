@@ -15,3 +15,4 @@ mod requests_accepted;
 mod requests_refused;
 mod support;
 mod test_servers;
+mod tls;

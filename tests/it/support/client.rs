@@ -288,6 +288,17 @@ impl Client {
         assert!(rest.is_empty(), "not gone, but {:?}", String::from_utf8_lossy(&rest));
     }
 
+    /// The connection ends somehow, and nothing more comes before that.
+    #[track_caller]
+    pub(crate) fn expect_gone_or_cut(&mut self) {
+        let rest = match self.try_read_to_end() {
+            Ok(rest) => rest,
+            Err((problem, rest)) if is_reset(&problem) || problem.kind() == io::ErrorKind::UnexpectedEof => rest,
+            Err((problem, _)) => panic!("not gone: {problem}"),
+        };
+        assert!(rest.is_empty(), "not gone, but {:?}", String::from_utf8_lossy(&rest));
+    }
+
     /// The connection ends in a way that shows a cut: by a reset, or without TLS's own end. Gives what came before.
     #[track_caller]
     pub(crate) fn expect_cut(&mut self) -> Vec<u8> {
@@ -328,7 +339,12 @@ impl Client {
 
     /// Makes the kernel's buffer for what comes in as small as it can be, so that a slow reader is felt early.
     pub(crate) fn small_receive_buffer(&self) {
-        SockRef::from(&self.fd()).set_recv_buffer_size(4096).unwrap();
+        self.receive_buffer(4096);
+    }
+
+    /// Fixes the size of the kernel's buffer for what comes in. With less than a packet of 64 KiB reading is slow, too.
+    pub(crate) fn receive_buffer(&self, size: usize) {
+        SockRef::from(&self.fd()).set_recv_buffer_size(size).unwrap();
     }
 
     /// Two of the same connection, for reading in one thread and writing in another.

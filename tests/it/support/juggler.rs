@@ -17,7 +17,7 @@ use super::process::{self, Lines};
 use super::{PATIENCE, eventually};
 
 /// The program under test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_juggler");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_juggler");
 
 /// A simple configuration: one listener `main` on a free port, one route, one cluster `main`.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +92,7 @@ pub(crate) struct Start {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     socket: Option<TcpListener>,
+    prefix: Vec<String>,
     folder: TempDir,
 }
 
@@ -112,6 +113,7 @@ impl Start {
             arguments: Vec::new(),
             environment: Vec::new(),
             socket: None,
+            prefix: Vec::new(),
             folder,
         }
     }
@@ -131,6 +133,12 @@ impl Start {
     /// With a socket that listens already, handed over as systemd does.
     pub(crate) fn socket(mut self, listener: TcpListener) -> Self {
         self.socket = Some(listener);
+        self
+    }
+
+    /// By this program with these arguments, which has to become it (as `prlimit` and `setpriv` do).
+    pub(crate) fn by(mut self, prefix: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.prefix = prefix.into_iter().map(Into::into).collect();
         self
     }
 
@@ -172,6 +180,9 @@ impl Start {
                 PROGRAM,
             ]);
             command.stdin(Stdio::from(OwnedFd::from(listener)));
+        } else if let Some((program, arguments)) = self.prefix.split_first() {
+            command = Command::new(program);
+            command.args(arguments).arg(PROGRAM).stdin(Stdio::null());
         } else {
             command = Command::new(PROGRAM);
             command.stdin(Stdio::null());

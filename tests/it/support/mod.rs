@@ -21,9 +21,10 @@ pub(crate) mod check;
 
 pub(crate) use client::Client;
 pub(crate) use gate::Gate;
-pub(crate) use juggler::{Config, Juggler, Start};
+pub(crate) use juggler::{Config, Juggler, PROGRAM, Start};
 pub(crate) use message::{Framing, Request, Response};
 pub(crate) use origin::{Origin, OriginConn};
+pub(crate) use process::Lines;
 pub(crate) use test_server::TestServer;
 pub(crate) use tls::Authority;
 
