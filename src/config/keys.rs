@@ -92,8 +92,9 @@ pub(super) static SECTIONS: &[Section] = &[
             key(
                 "scheduling",
                 Word(&["normal", "batch"]),
-                Is("\"normal\""),
-                "Scheduling class of the threads that serve clients and servers; \"batch\" trades latency for throughput.",
+                Is("\"batch\""),
+                "Scheduling class of the threads that serve clients and servers. With \"batch\" a thread that is woken does not \
+                 preempt the one that woke it, which here saves switches between the two.",
             ),
             key(
                 "drain",

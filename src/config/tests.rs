@@ -309,7 +309,7 @@ fn the_least_configuration_has_the_defaults() {
 fn everything_said() {
     let plan = plan(
         r#"
-process = { max_sessions = 100, max_requests = 50, scheduling = "batch", summary = "5s", idle_threads = 3 }
+process = { max_sessions = 100, max_requests = 50, scheduling = "normal", summary = "5s", idle_threads = 3 }
 log = { level = "debug", access = "stdout", format = "json" }
 [[listener]]
 name = "a"
@@ -348,7 +348,7 @@ limit = { head = "1MiB" }
 server = [{ address = "127.0.0.1:2" }]
 "#,
     );
-    assert!(plan.process.batch_scheduling);
+    assert!(!plan.process.batch_scheduling);
     assert_eq!((plan.process.max_requests, plan.process.min_idle), (50, 3));
     assert_eq!(plan.process.summary, Some(Duration::from_secs(5)));
     assert_eq!(
