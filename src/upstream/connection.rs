@@ -53,12 +53,13 @@ pub(super) enum SendError {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, timeout: &ClusterTimeout) -> io::Result<Self> {
+    /// `head` is how large a response head may be.
+    pub(super) fn new(stream: Stream, timeout: &ClusterTimeout, head: usize) -> io::Result<Self> {
         let tick = timeout.first_byte.min(timeout.read);
         stream.set_read_timeout(tick)?;
         Ok(Self {
             stream: Arc::new(stream),
-            input: vec![0; ROOM].into_boxed_slice(),
+            input: vec![0; ROOM.max(head)].into_boxed_slice(),
             start: 0,
             end: 0,
             is_used: false,

@@ -176,7 +176,7 @@ impl Worker {
     fn connect(&self, waiting: Option<&mut Exchange>) -> io::Result<Connection> {
         let began = Instant::now();
         let stream = connect(&self.cluster.server(self.server).0.address, self.timeout.connect)?;
-        let connection = Connection::new(stream, &self.timeout)?;
+        let connection = Connection::new(stream, &self.timeout, self.limits.head)?;
         if let Some(exchange) = waiting {
             *exchange.times.connect.get_or_insert_default() += began.elapsed();
         }
