@@ -139,8 +139,13 @@ impl Exchange {
     }
 
     /// Ends it: counts and logs it, and keeps what can be used again.
-    pub fn complete(self) {
+    pub fn complete(mut self) {
         let fault = self.fault;
+        if fault == Some(Fault::ClientGoneHead) {
+            // It was gone when the head was given out: nobody has seen that.
+            self.status = 0;
+            self.bytes = 0;
+        }
         let hub = self.client.hub();
         hub.counters.requests.add(1);
         hub.counters.bytes_out.add(self.bytes);
