@@ -29,6 +29,11 @@ impl Input {
         }
     }
 
+    /// So many bytes can be in it at once.
+    pub(super) fn most(pool: &BufferPool) -> usize {
+        pool.size().max(SMALL)
+    }
+
     pub(super) fn data(&self) -> &[u8] {
         match &self.large {
             Some(large) => &large.all()[self.start..self.end],

@@ -59,7 +59,8 @@ pub(super) fn serve(
     };
     let client = Client::new(hub, stream, Arc::clone(listener), greeting.peer, tls, began);
     let limits = HeadLimits {
-        head: listener.limit.head,
+        // A head lies in one buffer: what fits into none is too large, and not a lack of buffers.
+        head: listener.limit.head.min(Input::most(&hub.buffers)),
         fields: listener.limit.fields,
         target: listener.limit.target,
     };
@@ -137,7 +138,7 @@ impl Session<'_> {
                 self.capture(&mut exchange, self.input.data(), None);
                 return match stop {
                     Stop::Fault(fault) => self.refuse(exchange, fault),
-                    Stop::Gone => self.gone(exchange),
+                    Stop::Broken | Stop::Ended => self.gone(exchange, stop),
                 };
             }
         };
@@ -248,7 +249,7 @@ impl Session<'_> {
                 Err(malformed) => return Err(Stop::Fault(fault_of(malformed))),
             }
             if self.ended {
-                return Err(Stop::Gone);
+                return Err(Stop::Ended);
             }
             if self.input.space().is_empty() && !self.input.grow(&self.client.hub().buffers) {
                 return Err(Stop::Fault(Fault::NoBuffer));
@@ -257,7 +258,8 @@ impl Session<'_> {
                 Filled::Some => {}
                 Filled::Timeout => return Err(Stop::Fault(Fault::HeaderTimeout)),
                 Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
-                Filled::Broken | Filled::End => return Err(Stop::Gone),
+                Filled::Broken => return Err(Stop::Broken),
+                Filled::End => return Err(Stop::Ended),
             }
         }
     }
@@ -311,7 +313,7 @@ impl Session<'_> {
                 Ok(())
             }
             Err(Stop::Fault(fault)) => self.finish_refused(exchange, fault),
-            Err(Stop::Gone) => {
+            Err(Stop::Broken | Stop::Ended) => {
                 exchange.fault = Some(Fault::ClientGoneRequest);
                 self.client.drop_exchange(exchange);
                 Err(Over)
@@ -372,7 +374,7 @@ impl Session<'_> {
                 continue;
             }
             if self.ended {
-                return Err(Stop::Gone);
+                return Err(Stop::Ended);
             }
             // A large body is read in large pieces if the region has room; if not, small ones will do.
             if left.is_none_or(|left| left > self.input.space().len() as u64) {
@@ -382,7 +384,8 @@ impl Session<'_> {
                 Filled::Some => {}
                 Filled::Timeout => return Err(Stop::Fault(Fault::BodyTimeout)),
                 Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
-                Filled::Broken | Filled::End => return Err(Stop::Gone),
+                Filled::Broken => return Err(Stop::Broken),
+                Filled::End => return Err(Stop::Ended),
             }
         }
     }
@@ -470,12 +473,15 @@ impl Session<'_> {
         bytes
     }
 
-    /// The client has left in the middle of a request.
-    fn gone(&mut self, mut exchange: Exchange) -> Result<(), Over> {
+    /// The client has left in the middle of a request head.
+    fn gone(&mut self, mut exchange: Exchange, how: Stop) -> Result<(), Over> {
         exchange.fault = Some(Fault::ClientGoneRequest);
         exchange.complete();
-        self.leave(false);
-        Err(Over)
+        match how {
+            Stop::Ended => self.at_end()?,
+            Stop::Broken | Stop::Fault(_) => self.leave(true),
+        }
+        self.part()
     }
 
     /// The client has ended its sending side between requests.
@@ -653,8 +659,11 @@ impl Session<'_> {
 
 /// Why no request came together.
 enum Stop {
+    /// The connection broke.
+    Broken,
+    /// The client sends no more.
+    Ended,
     Fault(Fault),
-    Gone,
 }
 
 impl From<Fault> for Stop {
