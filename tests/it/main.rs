@@ -13,6 +13,8 @@ mod harness;
 mod layers;
 mod requests_accepted;
 mod requests_refused;
+mod responses;
+mod settings;
 mod support;
 mod test_servers;
 mod tls;
