@@ -84,7 +84,9 @@ enum End {
 /// Whether an exchange could be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// The connection is ending: no more exchanges on it.
+    /// The connection was cut.
+    Cut(Fault),
+    /// The connection is ending, as the client was told: no more exchanges on it.
     Never,
     /// Another one is open.
     NotYet,
@@ -215,8 +217,10 @@ impl Client {
         if reply.open.is_some() {
             return Opened::NotYet;
         }
-        if reply.end != End::Open {
-            return Opened::Never;
+        match reply.end {
+            End::Open => {}
+            End::Closing => return Opened::Never,
+            End::Dead(fault) => return Opened::Cut(fault),
         }
         reply.open = Some(Open {
             id,

@@ -269,9 +269,13 @@ impl Session<'_> {
         loop {
             match self.client.open(exchange.id) {
                 Opened::Yes => return Ok(exchange),
-                Opened::Never => {
-                    exchange.fault = Some(Fault::ClientGoneRequest);
+                Opened::Cut(fault) => {
+                    exchange.fault = Some(fault);
                     exchange.complete();
+                    return Err(Over);
+                }
+                // What comes behind the last request is none, and not logged as one (RFC 9112 §9.6).
+                Opened::Never => {
                     self.linger();
                     return Err(Over);
                 }
@@ -475,8 +479,11 @@ impl Session<'_> {
 
     /// The client has left in the middle of a request head.
     fn gone(&mut self, mut exchange: Exchange, how: Stop) -> Result<(), Over> {
-        exchange.fault = Some(Fault::ClientGoneRequest);
-        exchange.complete();
+        // Behind the last request it was none.
+        if !self.client.is_closing() {
+            exchange.fault = Some(Fault::ClientGoneRequest);
+            exchange.complete();
+        }
         match how {
             Stop::Ended => self.at_end()?,
             Stop::Broken | Stop::Fault(_) => self.leave(true),
