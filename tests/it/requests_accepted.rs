@@ -156,6 +156,70 @@ fn a_slow_first_one_holds_the_others_back() {
 }
 
 #[test]
+fn a_thousand_may_come_at_once() {
+    let (origin, juggler) = targets();
+    let mut client = Client::connect(juggler.address());
+    let all: String = (0..1000)
+        .map(|number| format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n"))
+        .collect();
+    client.send(all);
+    for number in 0..1000 {
+        assert_eq!(client.read_response().expect(200).text(), format!("/{number}"));
+    }
+    assert_eq!(origin.requests().len(), 1000);
+}
+
+#[test]
+fn who_leaves_takes_all_with_him_that_waits() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            held.wait();
+            answer_with_target(conn, &request);
+        }
+    });
+    let juggler = before(&origin);
+    for reset in [false, true] {
+        let came = gate.came();
+        let mut client = Client::connect(juggler.address());
+        client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+        gate.wait_for(came + 1);
+        if reset {
+            client.reset();
+        } else {
+            client.shutdown_write();
+            client.expect_gone();
+        }
+        gate.open();
+        Client::connect(juggler.address()).get("/after").expect(200);
+        gate.close();
+        let targets: Vec<_> = origin.requests().iter().map(|request| request.target.clone()).collect();
+        assert_eq!(targets, ["/1", "/after"], "reset: {reset}");
+        origin.forget();
+    }
+}
+
+#[test]
+fn what_comes_behind_the_last_request_is_none() {
+    let origin = Origin::answering("fine");
+    let juggler = Config::new([origin.address()])
+        .top("[log]\naccess = \"stdout\"")
+        .cluster("capacity = 1")
+        .start();
+    for rest in ["GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", "garbage\n", "GET /half"] {
+        let mut client = Client::connect(juggler.address());
+        client.send(format!("GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{rest}"));
+        assert!(client.read_response().expect(200).closes());
+        client.expect_closed();
+    }
+    Client::connect(juggler.address()).get("/last").expect(200);
+    juggler.wait_for_output("/last");
+    assert!(origin.requests().iter().all(|request| request.target != "/2"));
+    assert_eq!(juggler.output().len(), 4, "{:#?}", juggler.output());
+}
+
+#[test]
 fn a_malformed_one_behind_good_ones_is_refused_in_its_turn() {
     let gate = Gate::new();
     let held = gate.clone();

@@ -534,7 +534,8 @@ fn all_at_once(juggler: &Juggler, count: usize) -> mpsc::Receiver<Response> {
     let (sender, receiver) = mpsc::channel();
     for _ in 0..count {
         let (sender, address) = (sender.clone(), juggler.address());
-        thread::spawn(move || sender.send(Client::connect(address).exchange(GET)));
+        // A test that has failed does not receive it any more.
+        thread::spawn(move || sender.send(Client::connect(address).exchange(GET)).is_ok());
     }
     receiver
 }
