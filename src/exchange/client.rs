@@ -301,7 +301,10 @@ impl Client {
             let mut reply = self.reply.lock();
             reply.open = None;
             self.stream.reset_on_close();
-            self.die(&mut reply, exchange.fault.unwrap_or(Fault::ResponseCut));
+            // Ending the writing side would send the very end that must not be seen, unless what a courier has not delivered
+            // is in front of it. The session is woken either way, and the reset is the last one's who lets go of the client.
+            let side = if reply.courier { Shutdown::Both } else { Shutdown::Read };
+            self.die_by(&mut reply, exchange.fault.unwrap_or(Fault::ResponseCut), side);
             drop(reply);
             exchange.complete();
         } else {
@@ -407,11 +410,19 @@ impl Client {
 
     /// Cuts the connection. What was not delivered never will be.
     fn die(&self, reply: &mut Reply, fault: Fault) {
+        if fault == Fault::SlowClient {
+            // It has not read what it was sent, and shall neither keep the kernel's buffers with that nor take a part for the whole.
+            self.stream.reset_on_close();
+        }
+        self.die_by(reply, fault, Shutdown::Both);
+    }
+
+    fn die_by(&self, reply: &mut Reply, fault: Fault, side: Shutdown) {
         if matches!(reply.end, End::Dead(_)) {
             return;
         }
         reply.end = End::Dead(fault);
-        self.stream.shutdown(Shutdown::Both);
+        self.stream.shutdown(side);
         for mut exchange in reply.outbox.abandon() {
             exchange.fault.get_or_insert(fault);
             exchange.complete();
