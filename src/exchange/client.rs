@@ -543,6 +543,10 @@ impl Client {
     pub(super) fn count_delivery(&self, bytes: usize) {
         self.courier_sent.fetch_add(bytes as u64, Ordering::Relaxed);
         let mut reply = self.reply.lock();
+        if matches!(reply.end, End::Dead(_)) {
+            // It was cut meanwhile: the outbox knows nothing of these bytes any more.
+            return;
+        }
         reply.outbox.sent(bytes);
         while let Some(exchange) = reply.outbox.delivered() {
             exchange.complete();
