@@ -26,6 +26,9 @@ use super::{Exchange, Hub};
 /// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// A courier that has delivered for fewer milliseconds than this says nothing about its client's speed.
+const JUDGED_AFTER: u64 = 500;
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Client {
@@ -587,15 +590,18 @@ impl Client {
         }
     }
 
-    /// Bytes delivered per millisecond of courier's time, scaled; `None` without a courier.
-    pub(super) fn progress(&self, now_ms: u64) -> Option<u64> {
+    /// How well it takes what a courier brings, least first; `None` without a courier. Who has had one for a moment only is not
+    /// judged before all others, and of equals the one who has had it longest is the slowest.
+    pub(super) fn progress(&self, now_ms: u64) -> Option<(bool, u64, u64)> {
         let since = self.courier_since.load(Ordering::Relaxed);
         let sent = self.courier_sent.load(Ordering::Relaxed);
-        (since != 0).then(|| sent.saturating_mul(1024) / (now_ms.saturating_sub(since) + 1))
+        let passed = now_ms.saturating_sub(since);
+        (since != 0).then(|| (passed < JUDGED_AFTER, sent.saturating_mul(1024) / (passed + 1), since))
     }
 
     pub(super) fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);
+        self.stream.reset_on_close();
         self.stream.shutdown(Shutdown::Both);
     }
 }

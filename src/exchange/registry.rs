@@ -63,7 +63,7 @@ impl Registry {
         all.iter().filter_map(Weak::upgrade).for_each(|client| act(&client));
     }
 
-    fn least(&self, rank: impl Fn(&Client) -> Option<u64>) -> Option<Arc<Client>> {
+    fn least<R: Ord + Copy>(&self, rank: impl Fn(&Client) -> Option<R>) -> Option<Arc<Client>> {
         let all: Vec<_> = self.0.lock().values().cloned().collect();
         let ranked = all
             .iter()
