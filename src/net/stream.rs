@@ -19,6 +19,9 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// The other side sends nothing more.
+const ENDED: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
+
 /// What a look at a connection showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek {
@@ -59,6 +62,16 @@ impl Stream {
             Err(nix::Error::EAGAIN | nix::Error::EINTR) => Peek::Nothing,
             Err(_) => Peek::Ended,
         }
+    }
+
+    /// Whether the other side has ended or broken it, whatever bytes may still wait to be read before that.
+    pub fn has_ended(&self) -> bool {
+        let mut entry = [PollFd::new(self.as_fd(), ENDED)];
+        // nix knows no name for the event: then it says that it is one it does not know.
+        poll(&mut entry, PollTimeout::ZERO).is_ok_and(|found| found > 0)
+            && entry[0]
+                .revents()
+                .is_none_or(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
     }
 
     /// Writes, and waits for room as long as the write timeout says.

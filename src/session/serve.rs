@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::filter::forwarded::{self, ClientFacts};
 use crate::http::{BodyFraming, FieldId, Method, RequestHead, Version};
 use crate::net::Stream;
-use crate::net::stream::{Peek, is_timeout};
+use crate::net::stream::is_timeout;
 use crate::plan::Listener;
 use crate::proto::h1::{
     ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request,
@@ -283,7 +283,7 @@ impl Session<'_> {
             }
             if !self.client.wait_turn(TURN_TICK)
                 && !self.ended
-                && self.client.stream().peek_now() == Peek::Ended
+                && self.client.stream().has_ended()
                 && !self.client.is_dismissed()
                 && !self.listener.half_close_serve
             {
