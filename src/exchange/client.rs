@@ -256,21 +256,26 @@ impl Client {
         self.reply.lock().end != End::Open
     }
 
+    /// Why nothing reaches it any more, if that is so.
+    pub fn gone(&self) -> Option<Fault> {
+        match self.reply.lock().end {
+            End::Dead(fault) => Some(fault),
+            End::Open | End::Closing => None,
+        }
+    }
+
     /// The client ended its sending side, or (`reset`) the connection broke.
     pub fn leave(&self, reset: bool) -> Left {
         let mut reply = self.reply.lock();
-        match reply.open {
-            Some(Open { id, writing: false, .. }) => {
-                self.die(&mut reply, Fault::ClientGoneHead);
-                Left::Cancel(id)
-            }
-            Some(_) | None => {
-                if reset {
-                    self.die(&mut reply, Fault::ClientGoneData);
-                }
-                Left::Nothing
-            }
-        }
+        let (fault, left) = match reply.open {
+            Some(Open { id, writing: false, .. }) => (Fault::ClientGoneHead, Left::Cancel(id)),
+            // Whoever serves it may be waiting for the server, and would not learn of it before that says more.
+            Some(Open { id, writing: true, .. }) if reset => (Fault::ClientGoneData, Left::Cancel(id)),
+            None if reset => (Fault::ClientGoneData, Left::Nothing),
+            Some(_) | None => return Left::Nothing,
+        };
+        self.die(&mut reply, fault);
+        left
     }
 
     // === Writing

@@ -262,6 +262,11 @@ impl Worker {
         going: Going,
         fault: Fault,
     ) -> Rest {
+        if let Some(gone) = client.gone() {
+            // Then it is us who broke it off, after the grace.
+            end_alone(held, client, gone);
+            return Rest::Lost;
+        }
         log::info!("{}: {}", self.name(), fault.text());
         if let Some(mut exchange) = held.take() {
             exchange.fault = Some(fault);
