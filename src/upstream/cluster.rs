@@ -107,9 +107,10 @@ impl Cluster {
 
     /// The client of this exchange has left.
     pub fn cancel(&self, id: u64) {
-        let cancelled = self.dispatcher.lock().cancel(id);
-        match cancelled {
+        let mut dispatcher = self.dispatcher.lock();
+        match dispatcher.cancel(id) {
             Cancelled::Queued(mut exchange) => {
+                drop(dispatcher);
                 exchange.fault = Some(Fault::ClientGoneQueue);
                 let client = Arc::clone(&exchange.client);
                 client.drop_exchange(exchange);
@@ -119,6 +120,7 @@ impl Cluster {
                     OnClientAbort::Close => Some(Instant::now() + self.plan.timeout.abort),
                     OnClientAbort::Ignore => None,
                 };
+                // Still under the lock: the worker can have come to no other exchange then, whose own cancel would be lost.
                 if let Some(slot) = self.slots.get(worker.0 as usize) {
                     slot.cancel(id, abort_at);
                 }

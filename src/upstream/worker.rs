@@ -233,7 +233,10 @@ impl Worker {
         now: Instant,
     ) -> (Verdict<Exchange>, Rest) {
         let id = exchange.id;
-        if !self.slot().begin(id, &connection.stream) {
+        // Who left while another worker had it, connecting or giving up, was looked for there.
+        let is_second_try = exchange.fault.is_some();
+        if !self.slot().begin(id, &connection.stream) || is_second_try && exchange.client.gone().is_some() {
+            self.slot().end(id);
             let client = Arc::clone(&exchange.client);
             end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
             return (Verdict::Done, Rest::Complete);
