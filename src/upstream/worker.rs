@@ -400,11 +400,12 @@ impl Worker {
 
     fn read_more(&self, connection: &mut Connection, exchange: &mut Exchange, until: Instant) -> Result<(), Failure> {
         let began = !connection.data().is_empty();
-        let patience = if began {
-            self.timeout.read
-        } else {
-            until.saturating_duration_since(Instant::now())
-        };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Failure::new(Fault::ResponseTimeout, Again::Never));
+        }
+        // The time for the head is a total: a drip does not reset it.
+        let patience = if began { self.timeout.read.min(left) } else { left };
         match connection.fill(patience) {
             Ok(0) | Err(Fault::ResponseCut) => Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent)),
             Ok(_) => {
