@@ -36,6 +36,19 @@ pub(super) struct Connection {
     usual_tick: Duration,
 }
 
+/// How far a request is sent, so that it can go on after an interim response.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    /// Something went out.
+    has_begun: bool,
+    /// The head went out, before a body in chunks.
+    head_is_sent: bool,
+    /// So much of the body is done with.
+    offset: u64,
+    /// Of the piece behind that, with what goes out together with it, so much is sent.
+    of_pieces: usize,
+}
+
 /// Why a request could not be sent whole.
 #[derive(Debug)]
 pub(super) enum SendError {
@@ -97,56 +110,83 @@ impl Connection {
 
     // === Sending
 
-    /// Sends a request: head, body, trailers. `room` is for what has to be read from the spool.
-    pub(super) fn send(&mut self, exchange: &Exchange, room: &mut [u8], patience: Duration) -> Result<(), SendError> {
-        let head = &exchange.head;
-        let length = exchange.body.length();
-        if length == 0 && exchange.body.trailers.is_empty() {
-            return self.send_pieces(&mut [IoSlice::new(head)], true, patience);
-        }
+    /// Sends a request from where `upload` is on: head, body, trailers. `room` is for what has to be read from the spool.
+    pub(super) fn send(
+        &mut self,
+        exchange: &Exchange,
+        upload: &mut Upload,
+        room: &mut [u8],
+        patience: Duration,
+    ) -> Result<(), SendError> {
         if !exchange.body.trailers.is_empty() {
-            return self.send_chunked(exchange, room, patience);
+            return self.send_chunked(exchange, upload, room, patience);
         }
-        let mut offset = 0;
-        while offset < length {
-            // Between pieces, a look whether the server has made up its mind already.
-            if offset > 0 && self.stream.peek_now() == Peek::Bytes {
-                return Err(SendError::Answered);
+        let length = exchange.body.length();
+        loop {
+            self.look(upload)?;
+            let piece = piece(exchange, upload.offset, room)?;
+            let head = if upload.offset == 0 {
+                exchange.head.as_slice()
+            } else {
+                &[]
+            };
+            self.send_pieces(&mut [IoSlice::new(head), IoSlice::new(piece)], upload, patience)?;
+            upload.offset += piece.len() as u64;
+            if upload.offset >= length {
+                return Ok(());
             }
-            let piece = piece(exchange, offset, room)?;
-            let head = if offset == 0 { head.as_slice() } else { &[] };
-            self.send_pieces(&mut [IoSlice::new(head), IoSlice::new(piece)], offset == 0, patience)?;
-            offset += piece.len() as u64;
+        }
+    }
+
+    fn send_chunked(
+        &mut self,
+        exchange: &Exchange,
+        upload: &mut Upload,
+        room: &mut [u8],
+        patience: Duration,
+    ) -> Result<(), SendError> {
+        if !upload.head_is_sent {
+            self.send_pieces(&mut [IoSlice::new(&exchange.head)], upload, patience)?;
+            upload.head_is_sent = true;
+        }
+        let length = exchange.body.length();
+        let mut line = Vec::with_capacity(24);
+        while upload.offset < length {
+            self.look(upload)?;
+            let piece = piece(exchange, upload.offset, room)?;
+            line.clear();
+            write_chunk_size(&mut line, piece.len());
+            let mut pieces = [IoSlice::new(&line), IoSlice::new(piece), IoSlice::new(b"\r\n")];
+            self.send_pieces(&mut pieces, upload, patience)?;
+            upload.offset += piece.len() as u64;
+        }
+        line.clear();
+        write_last_chunk(&mut line, &exchange.body.trailers);
+        self.send_pieces(&mut [IoSlice::new(&line)], upload, patience)
+    }
+
+    /// Between pieces, a look whether the server has made up its mind already.
+    fn look(&self, upload: &Upload) -> Result<(), SendError> {
+        if upload.has_begun && (self.start < self.end || self.stream.peek_now() == Peek::Bytes) {
+            return Err(SendError::Answered);
         }
         Ok(())
     }
 
-    fn send_chunked(&mut self, exchange: &Exchange, room: &mut [u8], patience: Duration) -> Result<(), SendError> {
-        self.send_pieces(&mut [IoSlice::new(&exchange.head)], true, patience)?;
-        let length = exchange.body.length();
-        let mut offset = 0;
-        let mut line = Vec::with_capacity(24);
-        while offset < length {
-            let piece = piece(exchange, offset, room)?;
-            line.clear();
-            write_chunk_size(&mut line, piece.len());
-            let mut pieces = [IoSlice::new(&line), IoSlice::new(piece), IoSlice::new(b"\r\n")];
-            self.send_pieces(&mut pieces, false, patience)?;
-            offset += piece.len() as u64;
-        }
-        line.clear();
-        write_last_chunk(&mut line, &exchange.body.trailers);
-        self.send_pieces(&mut [IoSlice::new(&line)], false, patience)
-    }
-
     /// Sends all of these. While the socket has no room it also listens, for a server that answers early.
-    fn send_pieces(&self, mut pieces: &mut [IoSlice<'_>], first: bool, patience: Duration) -> Result<(), SendError> {
-        let mut unsent = first;
-        IoSlice::advance_slices(&mut pieces, 0);
+    fn send_pieces(
+        &self,
+        mut pieces: &mut [IoSlice<'_>],
+        upload: &mut Upload,
+        patience: Duration,
+    ) -> Result<(), SendError> {
+        IoSlice::advance_slices(&mut pieces, upload.of_pieces);
         while !pieces.is_empty() {
+            let unsent = !upload.has_begun;
             match self.stream.write_pieces_now(pieces) {
                 Ok(sent) => {
-                    unsent = false;
+                    upload.has_begun = true;
+                    upload.of_pieces += sent;
                     IoSlice::advance_slices(&mut pieces, sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.stream.wait(true, patience) {
@@ -158,6 +198,7 @@ impl Connection {
                 Err(_) => return Err(SendError::Broken { unsent }),
             }
         }
+        upload.of_pieces = 0;
         Ok(())
     }
 
@@ -238,7 +279,7 @@ impl Connection {
 fn piece<'a>(exchange: &'a Exchange, offset: u64, room: &'a mut [u8]) -> Result<&'a [u8], SendError> {
     // Asked twice because a piece in memory borrows the body and one of the file borrows the room.
     match exchange.body.piece(offset, room).map_err(SendError::Spool)? {
-        Piece::Memory(piece) if !piece.is_empty() => Ok(piece),
+        Piece::Memory(piece) if !piece.is_empty() || exchange.body.length() == 0 => Ok(piece),
         Piece::Read(read) if read > 0 => Ok(&room[..read]),
         Piece::Memory(_) | Piece::Read(_) => Err(SendError::Spool(io::Error::from(io::ErrorKind::UnexpectedEof))),
     }

@@ -18,7 +18,7 @@ use crate::proto::h1::{
 };
 
 use super::Cluster;
-use super::connection::{Connection, SendError};
+use super::connection::{Connection, SendError, Upload};
 use super::relay::{Coming, Rest, end_alone};
 use super::slot::{Slot, Woken};
 
@@ -308,28 +308,34 @@ impl Worker {
             return Attempt::Over(Rest::Complete);
         };
         exchange.fault = None;
-        let sent = connection.send(exchange, &mut self.room, self.timeout.send);
-        let is_whole = match sent {
-            Ok(()) => true,
-            Err(SendError::Answered) => false,
-            Err(SendError::Broken { unsent: true }) => {
-                return Attempt::Failed(Failure::new(Fault::SendFailed, Again::Always));
-            }
-            // The server may have answered before it broke the connection: that is read before judging.
-            Err(SendError::Broken { unsent: false }) => false,
-            Err(SendError::Spool(error)) => {
-                log::error!("spool: {error}");
-                return Attempt::Failed(Failure::new(Fault::Internal, Again::Never));
-            }
-            Err(SendError::Timeout) => return Attempt::Failed(Failure::new(Fault::SendTimeout, Again::Never)),
-        };
-        let length = match self.read_head(connection, exchange) {
-            Ok(length) => length,
-            Err(mut failure) => {
-                if !is_whole && failure.fault == Fault::ResponseMissing {
-                    failure.fault = Fault::SendFailed;
+        let (mut upload, mut interims) = (Upload::default(), 0);
+        let (length, is_whole) = loop {
+            let sent = connection.send(exchange, &mut upload, &mut self.room, self.timeout.send);
+            let may_go_on = matches!(sent, Err(SendError::Answered));
+            let is_whole = match sent {
+                Ok(()) => true,
+                Err(SendError::Answered) => false,
+                Err(SendError::Broken { unsent: true }) => {
+                    return Attempt::Failed(Failure::new(Fault::SendFailed, Again::Always));
                 }
-                return Attempt::Failed(failure);
+                // The server may have answered before it broke the connection: that is read before judging.
+                Err(SendError::Broken { unsent: false }) => false,
+                Err(SendError::Spool(error)) => {
+                    log::error!("spool: {error}");
+                    return Attempt::Failed(Failure::new(Fault::Internal, Again::Never));
+                }
+                Err(SendError::Timeout) => return Attempt::Failed(Failure::new(Fault::SendTimeout, Again::Never)),
+            };
+            match self.read_head(connection, exchange, &mut interims, may_go_on) {
+                Ok(Some(length)) => break (length, is_whole),
+                // Only a final response stops an upload.
+                Ok(None) => {}
+                Err(mut failure) => {
+                    if !is_whole && failure.fault == Fault::ResponseMissing {
+                        failure.fault = Fault::SendFailed;
+                    }
+                    return Attempt::Failed(failure);
+                }
             }
         };
         if let Some(failure) = self.server_error(connection, exchange, length) {
@@ -344,11 +350,17 @@ impl Worker {
         Attempt::Over(if keeps { rest } else { Rest::Lost })
     }
 
-    /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on.
-    fn read_head(&mut self, connection: &mut Connection, exchange: &mut Exchange) -> Result<usize, Failure> {
+    /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on; `None` after one of these if
+    /// asked to return then.
+    fn read_head(
+        &mut self,
+        connection: &mut Connection,
+        exchange: &mut Exchange,
+        interims: &mut usize,
+        only_one: bool,
+    ) -> Result<Option<usize>, Failure> {
         let never = |fault| Failure::new(fault, Again::Never);
         let until = Instant::now() + self.timeout.first_byte;
-        let mut interims = 0;
         self.scanner.reset();
         loop {
             let found = match self.scanner.scan(connection.data(), &self.limits) {
@@ -370,13 +382,13 @@ impl Worker {
             match self.head.status {
                 101 => return Err(never(Fault::UnaskedUpgrade)),
                 // The server gave up waiting for a request at the moment when one came.
-                408 if connection.is_used && interims == 0 => {
+                408 if connection.is_used && *interims == 0 => {
                     return Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent));
                 }
-                200.. => return Ok(length),
+                200.. => return Ok(Some(length)),
                 status => {
-                    interims += 1;
-                    if interims > INTERIMS {
+                    *interims += 1;
+                    if *interims > INTERIMS {
                         return Err(never(Fault::ResponseMalformed));
                     }
                     // 100 was for the request's body, and the client has had it. HTTP/1.0 knows none of these.
@@ -393,6 +405,9 @@ impl Worker {
                     }
                     connection.consume(length);
                     self.scanner.reset();
+                    if only_one {
+                        return Ok(None);
+                    }
                 }
             }
         }
