@@ -14,9 +14,6 @@ use crate::proto::h1::{write_chunk_size, write_last_chunk};
 /// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
 const ROOM: usize = 128 * 1024;
 
-/// A connection that was used so recently needs no look before it is used again.
-const FRESH: Duration = Duration::from_millis(10);
-
 /// A worker's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -88,11 +85,6 @@ impl Connection {
         self.start == self.end
             && self.idle_limit.is_none_or(|limit| self.idle_since.elapsed() < limit)
             && self.stream.peek_now() == Peek::Nothing
-    }
-
-    /// The same, before it is used; looks only if it has been idle for a while.
-    pub(super) fn is_ready(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.idle_since) < FRESH || self.is_quiet()
     }
 
     /// An exchange is over. `false` if something is left that does not belong to it.

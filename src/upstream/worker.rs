@@ -188,14 +188,18 @@ impl Worker {
         let mut next = job;
         loop {
             let exchange = match next.take() {
+                // It follows at once on what came before: there was no time for anything to happen.
                 Some(exchange) => exchange,
-                None => self.wait(connection)?,
+                None => {
+                    let exchange = self.wait(connection)?;
+                    if !connection.is_quiet() {
+                        log::debug!("{}: the idle connection was closed, connecting anew", self.name());
+                        return Some(exchange);
+                    }
+                    exchange
+                }
             };
             let now = Instant::now();
-            if !connection.is_ready(now) {
-                log::debug!("{}: the idle connection was closed, connecting anew", self.name());
-                return Some(exchange);
-            }
             let (verdict, rest) = self.serve(connection, exchange, now);
             let is_good = rest == Rest::Complete && connection.rest() && !self.slot().is_stopped();
             if !is_good {
