@@ -21,7 +21,7 @@ use crate::net::Stream;
 use crate::plan::Listener;
 
 use super::outbox::{Outbox, Taken};
-use super::{Exchange, Hub};
+use super::{Body, Exchange, Hub};
 
 /// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -338,12 +338,15 @@ impl Client {
     }
 
     fn end_exchange(self: &Arc<Self>, pieces: &[&[u8]], close: bool, clean: bool, mut exchange: Exchange) {
+        // Who has the whole response may ask again at once: what this request took is free by then.
+        exchange.body = Body::default();
         let mut reply = self.reply.lock();
         let is_last = reply.open.take().is_some_and(|open| open.is_last);
         if reply.awaited {
             self.turned.notify_one();
         }
         exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let gave_back = reply.outbox.unsent() == 0 && exchange.permit.take().is_some();
         let mut sent = self.push(&mut reply, pieces);
         if (close || is_last) && sent.is_ok() && reply.end == End::Open {
             sent = self.close(&mut reply, clean);
@@ -354,6 +357,9 @@ impl Client {
                 exchange.fault.get_or_insert(fault);
             }
             Ok(()) if reply.outbox.unsent() > 0 => {
+                if gave_back {
+                    exchange.permit = Some(self.hub.permit_again());
+                }
                 reply.outbox.mark(exchange);
                 self.call_courier(&mut reply);
                 return;

@@ -80,6 +80,12 @@ impl Hub {
         (before < self.settings.max_requests).then_some(permit)
     }
 
+    /// A place for a request that has given its own back too early, whether one is free or not.
+    pub(super) fn permit_again(self: &Arc<Self>) -> Permit {
+        self.in_progress.fetch_add(1, Ordering::Relaxed);
+        Permit(Arc::clone(self))
+    }
+
     /// Requests that hold a permit.
     pub fn in_progress(&self) -> usize {
         self.in_progress.load(Ordering::Relaxed)

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::exchange::{Client, Exchange, Sent};
+use crate::exchange::{Body, Client, Exchange, Sent};
 use crate::fault::Fault;
 use crate::http::{ResponseFraming, ResponseHead, Version};
 use crate::plan::OnClientAbort;
@@ -146,6 +146,8 @@ impl Worker {
     pub(super) fn relay(&mut self, connection: &mut Connection, held: &mut Option<Exchange>, length: usize) -> Rest {
         let Some(exchange) = held else { return Rest::Lost };
         let client = Arc::clone(&exchange.client);
+        // Nothing is sent again from here on, and the response may take long.
+        exchange.body = Body::default();
         let old = exchange.request.version == Version::Http10;
         let (going, framing) = framing_for(&self.head, old);
         let close = !exchange.request.keep_alive || client.must_close() || framing == ResponseFraming::UntilClose;
