@@ -27,8 +27,9 @@ fn rewritten(text: &str, framing: BodyFraming, omit: &[FieldId], append: &str) -
 fn requests_are_written() {
     let text = "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nConnection: close, b\r\nB: 2\r\nCONTENT-length: 007\r\nC:3\r\n\
                 Content-Length: 7\r\nExpect: 100-continue\r\nTE: trailers\r\nTrailer: T\r\nD: 4\r\n\r\n";
+    // Lists are padded with Other, which leaves out nothing.
     assert_eq!(
-        rewritten(text, BodyFraming::Length(7), &[], "E: 5\r\n"),
+        rewritten(text, BodyFraming::Length(7), &[FieldId::Other], "E: 5\r\n"),
         "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nCONTENT-length: 7\r\nC: 3\r\nD: 4\r\nE: 5\r\nConnection: keep-alive\r\n\r\n"
     );
     assert_eq!(
