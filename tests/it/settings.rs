@@ -76,7 +76,12 @@ fn the_health_path_says_when_it_drains() {
     juggler.signal(Signal::SIGTERM);
     juggler.wait_for_log("stopping");
     // Who is connected is heard once more.
-    let response = watcher.get("/up").expect(503);
+    let mut response = watcher.get("/up");
+    while response.status == 200 {
+        // It is written before it is done.
+        response = watcher.get("/up");
+    }
+    let response = response.expect(503);
     assert!(
         response.text().contains("draining") && response.closes(),
         "{}",
@@ -473,6 +478,36 @@ fn large_bodies_go_through_memory_and_spool() {
             origin.forget();
         }
     }
+}
+
+#[test]
+fn the_spool_is_free_once_the_response_begins() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |conn, _| {
+        while conn.request().is_some() {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegin");
+            held.wait();
+            conn.send("nings");
+        }
+    });
+    let juggler = Config::new([origin.address()])
+        .listener("limit = { body_memory = \"0B\" }")
+        .cluster("capacity = 1")
+        .start();
+    let mut client = Client::connect(juggler.address());
+    gate.open();
+    client.get("/").expect(200);
+    let files = juggler.open_files();
+    gate.close();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    let mut begun = Vec::new();
+    while !begun.ends_with(b"begin") {
+        begun.extend(client.read_some());
+    }
+    assert_eq!(juggler.open_files(), files);
+    gate.open();
+    assert_eq!(client.read_exactly(5), b"nings");
 }
 
 #[test]
