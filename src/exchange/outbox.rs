@@ -142,7 +142,8 @@ impl Outbox {
 
     /// Bytes that are not sent yet.
     pub(super) fn unsent(&self) -> u64 {
-        self.put - self.sent
+        // A courier may still send, and count, what it took out before everything was thrown away.
+        self.put.saturating_sub(self.sent)
     }
 
     /// Some of it is in a file.
