@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 
 use crate::base::buffers::BufferPool;
 use crate::exchange::{Hub, HubSettings, Service, Spool};
+use crate::fault::Fault;
 use crate::net::listen::{self, Acceptor};
 use crate::net::tls;
 use crate::observe::access::AccessLog;
@@ -230,11 +231,12 @@ impl Running {
         systemd::notify("STOPPING=1");
         self.hub.drain();
         self.front.close();
-        let last_call = began + LAST_CALL.min(self.plan.process.drain_timeout / 2);
+        let last_call = LAST_CALL.min(self.plan.process.drain_timeout / 2);
         let mut finished = false;
         while !finished && Instant::now() < until {
-            if Instant::now() >= last_call {
-                self.hub.clients.dismiss_idle();
+            // Who became idle later has its own last call: its response may have gone out before it could say that it was the last.
+            if let Some(idle_since) = Instant::now().checked_sub(last_call).filter(|since| *since >= began) {
+                self.hub.clients.dismiss_idle(idle_since);
             }
             // Clients outlive their sessions while a worker or a courier still writes to them.
             finished = self.front.wait_gone((Instant::now() + DRAIN_TICK).min(until)) && self.hub.clients.count() == 0;
@@ -249,9 +251,13 @@ impl Running {
             );
         }
         self.clusters.iter().for_each(|cluster| cluster.close());
+        if !finished {
+            self.clusters.iter().for_each(|cluster| cluster.abort());
+        }
         let patience = Instant::now() + Duration::from_millis(500);
         self.clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
         self.reaper.stop();
+        self.hub.clients.abandon(Fault::Draining);
         if let Some(access) = &self.hub.access {
             access.close(Duration::from_secs(1));
         }

@@ -588,6 +588,14 @@ impl Client {
         self.courier_since.store(0, Ordering::Relaxed);
     }
 
+    /// The process ends: what is not finished is to be seen as cut.
+    pub(super) fn abandon(&self, fault: Fault) {
+        let mut reply = self.reply.lock();
+        if reply.open.is_some() || reply.outbox.unsent() > 0 {
+            self.reset(&mut reply, fault);
+        }
+    }
+
     // === For the registry, which may not wait for `reply`
 
     pub(super) fn idle_at(&self) -> u64 {

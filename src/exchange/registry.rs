@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::fault::Fault;
+
 use super::{Client, Hub};
 
 /// All clients, by where they lie in memory.
@@ -34,13 +36,18 @@ impl Registry {
         self.each(|client| client.end_lingering(now_ms));
     }
 
-    /// Ends all that wait for a request.
-    pub fn dismiss_idle(&self) {
+    /// Ends all that have waited for a request since then.
+    pub fn dismiss_idle(&self, since: Instant) {
         self.each(|client| {
-            if client.idle_since().is_some() {
+            if client.idle_since().is_some_and(|idle_since| idle_since <= since) {
                 client.dismiss();
             }
         });
+    }
+
+    /// Cuts all whose responses are not finished.
+    pub fn abandon(&self, fault: Fault) {
+        self.each(|client| client.abandon(fault));
     }
 
     /// Ends the one that has waited longest for a request. `false` if none does.

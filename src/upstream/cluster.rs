@@ -175,6 +175,11 @@ impl Cluster {
         }
     }
 
+    /// After [`Self::close`]: breaks off what is being served all the same.
+    pub fn abort(&self) {
+        self.slots.iter().for_each(Slot::abort);
+    }
+
     /// Waits until no worker is left, at most until then.
     pub fn wait_closed(&self, until: Instant) {
         while self.alive.load(Ordering::Acquire) > 0 && Instant::now() < until {

@@ -239,7 +239,8 @@ impl Worker {
                 }
             };
             match filled {
-                Ok(0) if matches!(coming, Coming::UntilClose) => {
+                // Unless it was us who ended it, because the time of a stop is up.
+                Ok(0) if matches!(coming, Coming::UntilClose) && !self.slot().is_stopped() => {
                     if going == Going::Chunks {
                         write_last_chunk(&mut self.out, &[]);
                     }
@@ -269,6 +270,12 @@ impl Worker {
             end_alone(held, client, gone);
             return Rest::Lost;
         }
+        // A stop whose time is up breaks the connections to servers.
+        let fault = if self.slot().is_stopped() {
+            Fault::Draining
+        } else {
+            fault
+        };
         log::info!("{}: {}", self.name(), fault.text());
         if let Some(mut exchange) = held.take() {
             exchange.fault = Some(fault);

@@ -29,6 +29,16 @@ struct State {
     stopped: bool,
 }
 
+impl State {
+    fn abort(&self) {
+        if self.serving.is_some()
+            && let Some(connection) = &self.connection
+        {
+            connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 /// What ended a wait.
 #[derive(Debug)]
 pub(super) enum Woken {
@@ -102,13 +112,15 @@ impl Slot {
         let mut state = self.state.lock();
         if state.abort_at.is_some_and(|at| at <= now) {
             state.abort_at = None;
-            if state.serving.is_some()
-                && state.serving == state.cancelled
-                && let Some(connection) = &state.connection
-            {
-                connection.shutdown(Shutdown::Both);
+            if state.serving == state.cancelled {
+                state.abort();
             }
         }
+    }
+
+    /// Breaks the connection if something is being served.
+    pub(super) fn abort(&self) {
+        self.state.lock().abort();
     }
 
     /// Ends the worker, once it has served what it has.

@@ -168,7 +168,7 @@ impl Worker {
         format!("{}/{}", self.cluster.plan().name, self.server_name)
     }
 
-    fn slot(&self) -> &Slot {
+    pub(super) fn slot(&self) -> &Slot {
         self.cluster.slot(self.id)
     }
 
@@ -278,6 +278,10 @@ impl Worker {
             // Only a panic gets here: the head is out.
             exchange.fault = Some(failure.fault);
             client.cut(true, exchange);
+            return Verdict::Done;
+        }
+        if self.slot().is_stopped() {
+            self.cluster.respond(exchange, Fault::Draining);
             return Verdict::Done;
         }
         let unsent = failure.again == Again::Always;
