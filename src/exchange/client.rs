@@ -308,11 +308,7 @@ impl Client {
         if hard {
             let mut reply = self.reply.lock();
             reply.open = None;
-            self.stream.reset_on_close();
-            // Ending the writing side would send the very end that must not be seen, unless what a courier has not delivered
-            // is in front of it. The session is woken either way, and the reset is the last one's who lets go of the client.
-            let side = if reply.courier { Shutdown::Both } else { Shutdown::Read };
-            self.die_by(&mut reply, exchange.fault.unwrap_or(Fault::ResponseCut), side);
+            self.reset(&mut reply, exchange.fault.unwrap_or(Fault::ResponseCut));
             drop(reply);
             exchange.complete();
         } else {
@@ -429,6 +425,15 @@ impl Client {
             self.stream.reset_on_close();
         }
         self.die_by(reply, fault, Shutdown::Both);
+    }
+
+    /// Cuts it so that nobody can take that for an end: by a reset, once all have let go of the client.
+    fn reset(&self, reply: &mut Reply, fault: Fault) {
+        self.stream.reset_on_close();
+        // Ending the writing side would send the very end that must not be seen, unless what a courier has not delivered is in
+        // front of it. The session is woken either way.
+        let side = if reply.courier { Shutdown::Both } else { Shutdown::Read };
+        self.die_by(reply, fault, side);
     }
 
     fn die_by(&self, reply: &mut Reply, fault: Fault, side: Shutdown) {

@@ -11,6 +11,7 @@ mod basic;
 mod forwarding;
 mod harness;
 mod layers;
+mod life;
 mod requests_accepted;
 mod requests_refused;
 mod responses;
