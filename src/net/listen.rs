@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -125,12 +125,16 @@ impl Acceptor {
         }
     }
 
-    /// Whether this socket is what `address` asks for.
+    /// Whether this socket is what `address` asks for. One of IPv6 may be for IPv4 as well, if somebody else has bound it.
     pub fn serves(&self, address: &BindAddress) -> bool {
         match (&self.socket, address) {
-            (Inner::Tcp(listener), BindAddress::Tcp(wanted)) => {
-                listener.local_addr().is_ok_and(|found| found == *wanted)
-            }
+            (Inner::Tcp(listener), BindAddress::Tcp(wanted)) => listener.local_addr().is_ok_and(|found| {
+                let is_all_of_both = || {
+                    found.ip() == Ipv6Addr::UNSPECIFIED && SockRef::from(self).only_v6().is_ok_and(|only_v6| !only_v6)
+                };
+                found == *wanted
+                    || wanted.ip() == Ipv4Addr::UNSPECIFIED && wanted.port() == found.port() && is_all_of_both()
+            }),
             (Inner::Unix(listener), BindAddress::Unix { path }) => listener
                 .local_addr()
                 .is_ok_and(|found| found.as_pathname() == Some(path)),
@@ -189,12 +193,12 @@ fn remove_dead_socket(path: &Path) -> io::Result<()> {
             "a file that is no socket is in the way",
         ));
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process listens there",
-        )),
-        Err(_) => fs::remove_file(path),
+    // One that is too busy (EAGAIN) or not for us (EACCES) is alive as well, and not to be waited for.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Err(io::Error::from(io::ErrorKind::AddrInUse)),
     }
 }
 
