@@ -7,6 +7,7 @@ mod summary;
 mod systemd;
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use crate::net::listen::{self, Acceptor};
 use crate::net::tls;
 use crate::observe::access::AccessLog;
 use crate::pipeline::Pipeline;
-use crate::plan::Plan;
+use crate::plan::{BindAddress, Listener, Plan};
 use crate::session::{Door, Front};
 use crate::threads::{self, Kind};
 use crate::upstream::{Cluster, Reaper};
@@ -81,6 +82,7 @@ fn start(plan: Plan) -> Result<Running, String> {
         None => None,
     };
     privileges::drop_to(&plan)?;
+    check_spool(&plan);
 
     let buffers = BufferPool::new(plan.process.buffers.region, plan.process.buffers.size);
     let spool = Spool::new(plan.process.spool.folder.clone(), plan.process.spool.limit);
@@ -134,6 +136,19 @@ fn start(plan: Plan) -> Result<Running, String> {
     })
 }
 
+/// That large bodies cannot be taken is better told now than to the first client with one.
+fn check_spool(plan: &Plan) {
+    let spool = &plan.process.spool;
+    if spool.limit > 0
+        && let Err(error) = tempfile::tempfile_in(&spool.folder)
+    {
+        log::warn!(
+            "no files can be made in {}: {error}; bodies too large for memory will be refused (spool.folder)",
+            spool.folder.display()
+        );
+    }
+}
+
 /// Binds everything, or takes over what the service manager has bound.
 fn doors(plan: &Plan) -> Result<Vec<Arc<Door>>, String> {
     let mut inherited = listen::inherited();
@@ -146,11 +161,22 @@ fn doors(plan: &Plan) -> Result<Vec<Arc<Door>>, String> {
             None => None,
         };
         for address in &listener.bind {
+            // One socket that was handed over may be for both families.
+            let is_served = |door: &Arc<Door>| door.listener().name == listener.name && door.acceptor().serves(address);
+            if doors.iter().any(is_served) {
+                continue;
+            }
             let handed_over = inherited.iter().position(|acceptor| acceptor.serves(address));
             let acceptor = match handed_over {
                 Some(index) => inherited.swap_remove(index),
-                None => Acceptor::bind(address, listener.backlog)
-                    .map_err(|error| format!("listener {}: {}", listener.name, explain_bind(address, &error)))?,
+                None => match Acceptor::bind(address, listener.backlog) {
+                    Ok(acceptor) => acceptor,
+                    Err(error) if is_dispensable(address, listener, &error) => {
+                        log::info!("listener {}: no IPv6 here", listener.name);
+                        continue;
+                    }
+                    Err(error) => return Err(format!("listener {}: {}", listener.name, explain_bind(address, &error))),
+                },
             };
             doors.push(Arc::new(Door::new(acceptor, Arc::clone(listener), tls.clone())));
         }
@@ -164,13 +190,24 @@ fn doors(plan: &Plan) -> Result<Vec<Arc<Door>>, String> {
     Ok(doors)
 }
 
-fn explain_bind(address: &crate::plan::BindAddress, error: &io::Error) -> String {
+/// Whether `*:80` can do without this address: the half for IPv6, where the system has none.
+fn is_dispensable(address: &BindAddress, listener: &Listener, error: &io::Error) -> bool {
+    let BindAddress::Tcp(address) = address else {
+        return false;
+    };
+    let other = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+        && address.ip() == Ipv6Addr::UNSPECIFIED
+        && listener.bind.contains(&BindAddress::Tcp(other))
+}
+
+fn explain_bind(address: &BindAddress, error: &io::Error) -> String {
     let place = match address {
-        crate::plan::BindAddress::Tcp(address) => address.to_string(),
-        crate::plan::BindAddress::Unix { path } => format!("unix:{}", path.display()),
+        BindAddress::Tcp(address) => address.to_string(),
+        BindAddress::Unix { path } => format!("unix:{}", path.display()),
     };
     let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "; another process listens there (`ss -ltnp` tells which)",
+        io::ErrorKind::AddrInUse => "; another process listens there (`ss -lp` tells which)",
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need root or CAP_NET_BIND_SERVICE: try sudo, or a higher port"
         }
