@@ -16,6 +16,7 @@ mod requests_accepted;
 mod requests_refused;
 mod responses;
 mod settings;
+mod start;
 mod support;
 mod test_servers;
 mod tls;

@@ -157,12 +157,7 @@ impl Start {
     #[track_caller]
     pub(crate) fn ready(self) -> Juggler {
         let juggler = self.spawn();
-        let is_ready = juggler
-            .lines
-            .wait(0, PATIENCE, |line| line.ends_with("ready").then_some(()));
-        if is_ready.is_none() {
-            panic!("it did not get ready");
-        }
+        assert!(juggler.is_ready(), "it did not get ready");
         juggler
     }
 
@@ -336,6 +331,14 @@ impl Juggler {
         let status = process::wait(&mut self.child, within).unwrap_or_else(|| panic!("it still runs"));
         self.gone = Some(status);
         status.code()
+    }
+
+    /// Waits until it is ready; `false` if it ends instead.
+    pub(crate) fn is_ready(&self) -> bool {
+        let is_ready = self
+            .lines
+            .wait(0, PATIENCE, |line| line.ends_with("ready").then_some(()));
+        is_ready.is_some()
     }
 
     /// Whether it still runs.
