@@ -7,7 +7,10 @@
     reason = "that is how a test says no"
 )]
 
+mod aborts;
+mod bad_servers;
 mod basic;
+mod buffers;
 mod forwarding;
 mod harness;
 mod layers;
@@ -15,8 +18,11 @@ mod life;
 mod requests_accepted;
 mod requests_refused;
 mod responses;
+mod retry;
 mod settings;
+mod slow_clients;
 mod start;
+mod storms;
 mod support;
 mod test_servers;
 mod tls;
