@@ -68,12 +68,13 @@ struct Running {
 fn start(plan: Plan) -> Result<Running, String> {
     let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let plan = Arc::new(plan);
-    // Before any thread is there, so that no signal is missed.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(told("signals"))?;
+    // Before any thread is there, so that no signal is missed. And what ends the process first: for one signal actions run in this
+    // order, and the other one wakes the main thread, which sets the flag, perhaps before this one is looked at.
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping)).map_err(told("signals"))?;
     }
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(told("signals"))?;
 
     let limits = Limits::find(&plan);
     let doors = doors(&plan)?;
