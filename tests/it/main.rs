@@ -8,6 +8,7 @@
 )]
 
 mod aborts;
+mod access_log;
 mod bad_servers;
 mod basic;
 mod buffers;
