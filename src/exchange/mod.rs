@@ -164,8 +164,6 @@ impl Exchange {
     fn record<'a>(&'a self, listener: &'a Listener, fault: Option<Fault>) -> Record<'a> {
         let status = match (self.status, fault) {
             (0, Some(fault)) => fault.status(),
-            // A head was read, but the client was not there any more.
-            (_, Some(fault @ (Fault::ClientGoneQueue | Fault::ClientGoneHead))) => fault.status(),
             (status, _) => status,
         };
         let since = |earlier: Option<Instant>, later: Option<Instant>| Some(later?.saturating_duration_since(earlier?));
