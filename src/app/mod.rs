@@ -265,9 +265,9 @@ impl Running {
     fn drain(self) {
         let began = Instant::now();
         let until = began + self.plan.process.drain_timeout;
+        self.hub.drain();
         log::info!("stopping: {} clients are connected", self.hub.clients.count());
         systemd::notify("STOPPING=1");
-        self.hub.drain();
         self.front.close();
         let last_call = LAST_CALL.min(self.plan.process.drain_timeout / 2);
         let mut finished = false;

@@ -15,8 +15,8 @@ use crate::plan::{
 
 const STYLES: &[&str] = &["off", "x-forwarded", "rfc7239"];
 
-/// Reads all listeners; those that are optional and cannot be are left out.
-pub(super) fn read_all(root: &Table<'_>) -> Vec<Listener> {
+/// Reads all listeners; those that are optional and cannot be are left out. `buffer` is the size of one buffer, in bytes.
+pub(super) fn read_all(root: &Table<'_>, buffer: usize) -> Vec<Listener> {
     let tables = root.tables("listener");
     if !root.meant("listener") {
         let complaint = Complaint::new("there is no listener");
@@ -30,7 +30,7 @@ pub(super) fn read_all(root: &Table<'_>) -> Vec<Listener> {
     let mut bound: Vec<Spot<BindAddress>> = Vec::new();
     let listeners: Vec<_> = tables
         .iter()
-        .filter_map(|table| read(table, &mut names, &mut bound))
+        .filter_map(|table| read(table, buffer, &mut names, &mut bound))
         .collect();
     if written && listeners.is_empty() && !root.problems().fatal() {
         let complaint = Complaint::new("no listener is left: each is optional and lacks its certificate");
@@ -42,6 +42,7 @@ pub(super) fn read_all(root: &Table<'_>) -> Vec<Listener> {
 
 fn read<'a>(
     table: &Table<'a>,
+    buffer: usize,
     names: &mut HashMap<String, Spot<String>>,
     bound: &mut Vec<Spot<BindAddress>>,
 ) -> Option<Listener> {
@@ -70,7 +71,7 @@ fn read<'a>(
         half_close_serve: table.word("half_close") == "serve",
         health_path: health_path(table),
         timeout: timeout(&table.table("timeout")),
-        limit: limit(&table.table("limit")),
+        limit: limit(&table.table("limit"), buffer),
         forwarded: forwarded(table),
         via: via(table),
         request_id: table.flag("request_id"),
@@ -289,8 +290,14 @@ fn timeout(table: &Table<'_>) -> ListenerTimeout {
     }
 }
 
-fn limit(table: &Table<'_>) -> ListenerLimit {
+fn limit(table: &Table<'_>, buffer: usize) -> ListenerLimit {
     let (head, target) = (table.size("head"), table.size("target"));
+    if saturate(head) > buffer {
+        let complaint = Complaint::new("is more than one buffer (buffers.size), in which a head has to fit");
+        table
+            .problems()
+            .error(&table.place_of("head"), complaint.hint("raise buffers.size to that"));
+    }
     if target > head {
         let complaint = Complaint::new("is more than `head`, which it is a part of");
         table.problems().error(&table.place_of("target"), complaint);

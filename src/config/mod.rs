@@ -101,7 +101,10 @@ fn parse<'a>(text: &'a str, problems: &Problems<'_>) -> Option<toml::Spanned<DeT
 
 fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan {
     let process = process::read(root, flags);
-    let listeners = listener::read_all(if overrides.replace_listeners() { flags } else { root });
+    let listeners = listener::read_all(
+        if overrides.replace_listeners() { flags } else { root },
+        process.buffers.size,
+    );
 
     let target = if overrides.servers.is_empty() { root } else { flags };
     let mut clusters = cluster::read_all(target, process.max_sessions);

@@ -231,6 +231,21 @@ fn nothing_at_all() {
 }
 
 #[test]
+fn a_head_has_to_fit_a_buffer() {
+    let said = |head: &str| {
+        said(&format!(
+            "[[listener]]\nname = \"h\"\nbind = \"*:1\"\nlimit.head = \"{head}\"\n[buffers]\nsize = \"40KiB\"\n[[cluster]]\nname = \"c\"\nserver = [{{ address = \"127.0.0.1:6901\" }}]"
+        ))
+    };
+    assert_eq!(said("40KiB"), "");
+    assert_eq!(
+        said("41KiB"),
+        "j.toml:4:14: listener[0].limit.head: is more than one buffer (buffers.size), in which a head has to fit\n  \
+         hint: raise buffers.size to that\n"
+    );
+}
+
+#[test]
 fn mistakes_in_the_text_itself_are_told_with_their_place() {
     let said = said("a = \n[x\n");
     assert!(said.contains("j.toml:1:5: ") && said.contains("j.toml:2:3: "), "{said}");
