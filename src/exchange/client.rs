@@ -442,6 +442,8 @@ impl Client {
         }
         reply.end = End::Dead(fault);
         self.stream.shutdown(side);
+        // A courier that is still with it ends by itself; there is no more to gain from cutting this one.
+        self.courier_since.store(0, Ordering::Relaxed);
         for mut exchange in reply.outbox.abandon() {
             exchange.fault.get_or_insert(fault);
             exchange.complete();
@@ -623,10 +625,16 @@ impl Client {
         (since != 0).then(|| (passed < JUDGED_AFTER, sent.saturating_mul(1024) / (passed + 1), since))
     }
 
+    /// Cuts it to make room, here and now if possible: its courier may come to it only when the room is used up.
     pub(super) fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);
-        self.stream.reset_on_close();
-        self.stream.shutdown(Shutdown::Both);
+        // Who calls holds another client's lock, or this one's.
+        if let Some(mut reply) = self.reply.try_lock() {
+            self.die(&mut reply, Fault::SlowClient);
+        } else {
+            self.stream.reset_on_close();
+            self.stream.shutdown(Shutdown::Both);
+        }
     }
 }
 
