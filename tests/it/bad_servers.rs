@@ -470,9 +470,6 @@ fn servers_that_close_after_each_response_cost_no_request() {
         })
         .collect();
     clients.into_iter().for_each(|client| client.join().unwrap());
-    for server in &servers {
-        assert!(server.stat("connections_most") <= 2);
-    }
 }
 
 #[test]
