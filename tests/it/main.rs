@@ -16,6 +16,8 @@ mod forwarding;
 mod harness;
 mod layers;
 mod life;
+mod real_clients;
+mod real_servers;
 mod requests_accepted;
 mod requests_refused;
 mod responses;
