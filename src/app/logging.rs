@@ -9,6 +9,8 @@ use log::{Level, LevelFilter};
 pub(super) fn start(level: LevelFilter) {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level);
+    // The library warns of what single clients do: whoever likes could fill the log with that.
+    builder.filter_module("rustls", level.min(LevelFilter::Error));
     if let Ok(filters) = env::var("RUST_LOG") {
         builder.parse_filters(&filters);
     }

@@ -12,6 +12,7 @@ mod access_log;
 mod bad_servers;
 mod basic;
 mod buffers;
+mod command_line;
 mod forwarding;
 mod harness;
 mod layers;

@@ -85,7 +85,7 @@ fn configuration(address: &str) -> String {
             server {{
                 listen {address};
                 root root;
-                gzip on; gzip_types text/html; gzip_http_version 1.0;
+                gzip on; gzip_http_version 1.0;
                 keepalive_requests 1000000;
                 location /moved {{ return 301 /small.txt; }}
                 location /teapot {{ return 418; }}
@@ -112,7 +112,6 @@ fn ask(client: &mut Client, request: &str, fields: &str) -> crate::support::Resp
 #[test]
 fn nginx_serves_files_over_kept_connections() {
     let Some((nginx, juggler)) = start(2) else { return };
-    let (_, before) = nginx.counted();
     let mut client = Client::connect(juggler.address());
     for _ in 0..50 {
         let small = client.get("/small.txt").expect(200);
@@ -126,7 +125,8 @@ fn nginx_serves_files_over_kept_connections() {
     assert_eq!(part.body, check::bytes(1_000_000, 1_001_000));
     let head = ask(&mut client, "HEAD /large.bin", "").expect(200);
     assert_eq!(head.field("content-length"), Some("20000000"));
-    eventually(PATIENCE, "all logged", || nginx.counted().1 == before + 53);
+    // And one at the start.
+    eventually(PATIENCE, "all logged", || nginx.counted().1 == 54);
     assert!(nginx.counted().0 <= 2, "{:?}", nginx.counted());
 }
 
@@ -224,6 +224,7 @@ fn curl_and_nginx_understand_each_other_through_us() {
         "--output",
         "/dev/null",
     ];
-    assert_eq!(output(&upload, "/small.txt"), b"405");
+    // It says so at once, and reads no more of that.
+    assert_eq!(output(&upload, "/small.txt"), b"413");
     assert!(output(&[], "/large.bin") == check::bytes(0, 20_000_000));
 }
