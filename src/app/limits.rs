@@ -74,7 +74,7 @@ impl Limits {
                 "raise it with sysctl",
             ),
             of_threads(
-                threads_of_user(),
+                threads_of_user(plan),
                 workers,
                 "the limit of processes",
                 "raise it with LimitNPROC= or `ulimit -u`",
@@ -124,8 +124,9 @@ fn threads_by_maps() -> Option<u64> {
     Some(number("/proc/sys/vm/max_map_count")?.saturating_sub(OTHER_MAPS) / MAPS_OF_A_THREAD / 20 * 19)
 }
 
-fn threads_of_user() -> Option<u64> {
-    if nix::unistd::geteuid().is_root() {
+fn threads_of_user(plan: &Plan) -> Option<u64> {
+    // The limit is not root's, but it is that of whom root becomes.
+    if nix::unistd::geteuid().is_root() && plan.process.user.is_none() {
         return None;
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NPROC).ok()?;

@@ -68,6 +68,7 @@ struct Running {
 fn start(plan: Plan) -> Result<Running, String> {
     let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let plan = Arc::new(plan);
+    let inherited = listen::inherited();
     // Before any thread is there, so that no signal is missed. And what ends the process first: for one signal actions run in this
     // order, and the other one wakes the main thread, which sets the flag, perhaps before this one is looked at.
     let stopping = Arc::new(AtomicBool::new(false));
@@ -77,7 +78,7 @@ fn start(plan: Plan) -> Result<Running, String> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(told("signals"))?;
 
     let limits = Limits::find(&plan);
-    let doors = doors(&plan)?;
+    let doors = doors(&plan, inherited)?;
     let access = match &plan.process.log.access {
         Some(settings) => Some(AccessLog::open(settings).map_err(told("the access log cannot be opened"))?),
         None => None,
@@ -151,8 +152,7 @@ fn check_spool(plan: &Plan) {
 }
 
 /// Binds everything, or takes over what the service manager has bound.
-fn doors(plan: &Plan) -> Result<Vec<Arc<Door>>, String> {
-    let mut inherited = listen::inherited();
+fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<Vec<Arc<Door>>, String> {
     let mut doors = Vec::new();
     for listener in &plan.listeners {
         let tls = match &listener.tls {

@@ -43,6 +43,8 @@ pub struct Client {
     idle_at: AtomicU64,
     /// When to stop waiting for its end, in milliseconds of uptime; 0 is never.
     linger_until: AtomicU64,
+    /// A request of it is being read.
+    reading: AtomicBool,
     /// It is to end after what it has sent, whatever else it says.
     dismissed: AtomicBool,
     /// It makes least of the spool and is to be cut.
@@ -64,6 +66,14 @@ struct Reply {
     /// The session waits for its turn.
     awaited: bool,
     idle_since: Instant,
+    pace: Pace,
+}
+
+/// How a courier gets on, over the time that it has spent on this client.
+#[derive(Debug, Default)]
+struct Pace {
+    spent: Duration,
+    sent: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +161,7 @@ impl Client {
             end: End::Open,
             awaited: false,
             idle_since: now,
+            pace: Pace::default(),
         };
         let client = Arc::new(Self {
             hub: Arc::clone(hub),
@@ -162,6 +173,7 @@ impl Client {
             turned: Condvar::new(),
             idle_at: AtomicU64::new(hub.uptime_ms(now)),
             linger_until: AtomicU64::new(0),
+            reading: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
             courier_since: AtomicU64::new(0),
@@ -204,6 +216,16 @@ impl Client {
     /// It was told to end by [`Self::dismiss`].
     pub fn is_dismissed(&self) -> bool {
         self.dismissed.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether a request of it is being read: then it is not idle, whatever became of the one before.
+    pub fn note_reading(&self, reading: bool) {
+        self.reading.store(reading, Ordering::Relaxed);
+    }
+
+    /// A request of it is being read.
+    pub fn is_reading(&self) -> bool {
+        self.reading.load(Ordering::Relaxed)
     }
 
     /// Ends it after what it has sent: its session sees an end of input.
@@ -268,6 +290,8 @@ impl Client {
     pub fn leave(&self, reset: bool) -> Left {
         let mut reply = self.reply.lock();
         let (fault, left) = match reply.open {
+            // What it was answered before is still delivered.
+            Some(Open { id, writing: false, .. }) if !reset && reply.outbox.unsent() > 0 => return Left::Cancel(id),
             Some(Open { id, writing: false, .. }) => (Fault::ClientGoneHead, Left::Cancel(id)),
             // Whoever serves it may be waiting for the server, and would not learn of it before that says more.
             Some(Open { id, writing: true, .. }) if reset => (Fault::ClientGoneData, Left::Cancel(id)),
@@ -409,9 +433,8 @@ impl Client {
             return;
         }
         self.courier_sent.store(0, Ordering::Relaxed);
-        self.courier_since
-            .store(self.hub.uptime_ms(Instant::now()), Ordering::Relaxed);
         reply.courier = true;
+        reply.pace = Pace::default();
         if !self.hub.couriers.call(self) {
             reply.courier = false;
             self.die(reply, Fault::SlowClient);
@@ -445,7 +468,11 @@ impl Client {
         // A courier that is still with it ends by itself; there is no more to gain from cutting this one.
         self.courier_since.store(0, Ordering::Relaxed);
         for mut exchange in reply.outbox.abandon() {
-            exchange.fault.get_or_insert(fault);
+            // Of everything in there the head was on its way.
+            exchange.fault.get_or_insert(match fault {
+                Fault::ClientGoneHead => Fault::ClientGoneData,
+                fault => fault,
+            });
             exchange.complete();
         }
         if reply.awaited {
@@ -560,13 +587,30 @@ impl Client {
         }
     }
 
-    /// So many of the bytes taken are with the kernel.
-    pub(super) fn count_delivery(&self, bytes: usize) {
+    /// A courier has come. (While a client waits for one, its pace is not its fault.)
+    pub(super) fn greet_courier(&self, now: Instant) {
+        if self.courier_since.load(Ordering::Relaxed) == 0 {
+            self.courier_since.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+        }
+    }
+
+    /// So many of the bytes taken are with the kernel, after such a time. `false` if that is too slow.
+    pub(super) fn count_delivery(&self, bytes: usize, took: Duration) -> bool {
         self.courier_sent.fetch_add(bytes as u64, Ordering::Relaxed);
         let mut reply = self.reply.lock();
         if matches!(reply.end, End::Dead(_)) {
             // It was cut meanwhile: the outbox knows nothing of these bytes any more.
-            return;
+            return false;
+        }
+        reply.pace.spent += took;
+        reply.pace.sent += bytes as u64;
+        let patience = self.listener.timeout.write;
+        if reply.pace.spent >= patience {
+            let least = (self.listener.limit.min_rate as f64 * patience.as_secs_f64()).max(1.0);
+            if (reply.pace.sent as f64) < least {
+                return false;
+            }
+            reply.pace = Pace::default();
         }
         reply.outbox.sent(bytes);
         while let Some(exchange) = reply.outbox.delivered() {
@@ -574,6 +618,15 @@ impl Client {
         }
         if reply.outbox.unsent() == 0 && reply.open.is_none() {
             self.delivered(&mut reply);
+        }
+        true
+    }
+
+    /// The courier has to go on to others and will be back; so much of what it took is sent.
+    pub(super) fn interrupt_delivery(&self, taken: Taken, done: usize) {
+        let mut reply = self.reply.lock();
+        if !matches!(reply.end, End::Dead(_)) {
+            reply.outbox.give_back(taken, done);
         }
     }
 
@@ -644,6 +697,14 @@ impl Drop for Client {
     }
 }
 
+/// Whatever the reason, there is no room for what the client does not take.
+fn no_room(error: &io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::StorageFull {
+        log::error!("spool: {error}");
+    }
+    io::Error::from(io::ErrorKind::StorageFull)
+}
+
 /// Where bytes go: the socket as far as it has room, then the outbox.
 struct Out<'a> {
     client: &'a Client,
@@ -691,7 +752,9 @@ impl Out<'_> {
         let hub = &self.client.hub;
         let limit = self.client.listener.limit.response_memory;
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-            self.outbox.put(piece, limit, &hub.buffers, &hub.spool)?;
+            self.outbox
+                .put(piece, limit, &hub.buffers, &hub.spool)
+                .map_err(|error| no_room(&error))?;
             if self.outbox.is_spooled() && hub.spool.is_nearly_full() {
                 hub.clients.cut_slowest(Instant::now(), hub);
             }

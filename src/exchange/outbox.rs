@@ -125,6 +125,10 @@ impl Outbox {
             self.taken_of_file = 0;
             return Ok(None);
         }
+        // All that was taken before is sent.
+        if let Err(error) = file.free_before(self.taken_of_file) {
+            log::debug!("spool: room cannot be given back early: {error}");
+        }
         let mut bytes = vec![0; READ_BACK.min(usize::try_from(left).unwrap_or(READ_BACK))];
         let read = file.read_at(&mut bytes, self.taken_of_file)?;
         if read == 0 {
@@ -133,6 +137,18 @@ impl Outbox {
         bytes.truncate(read);
         self.taken_of_file += read as u64;
         Ok(Some(Taken::Bytes(bytes)))
+    }
+
+    /// Puts the rest of what was taken back in front; `done` bytes of it were sent.
+    pub(super) fn give_back(&mut self, taken: Taken, done: usize) {
+        match taken {
+            Taken::Buffer(buffer, from) => {
+                self.in_memory += buffer.len() - from - done;
+                self.sent_of_first = from + done;
+                self.memory.push_front(buffer);
+            }
+            Taken::Bytes(bytes) => self.taken_of_file -= (bytes.len() - done) as u64,
+        }
     }
 
     /// Counts bytes that were taken out as sent.
@@ -181,7 +197,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_put_in_comes_out_in_order(
-            steps in proptest::collection::vec((0usize..90, 0usize..3), 1..60),
+            steps in proptest::collection::vec((0usize..90, 0usize..4), 1..60),
             limit in 0usize..100,
         ) {
             let pool = BufferPool::new(48, 16);
@@ -198,10 +214,18 @@ mod tests {
                         let step = outbox.front().map(|front| { received.extend(&front[..front.len().div_ceil(2)]); front.len().div_ceil(2) });
                         outbox.advance(step.unwrap_or(0));
                     }
-                    _ => {
+                    2 => {
                         if let Some(taken) = outbox.take().unwrap() {
                             received.extend(taken.bytes());
                             outbox.sent(taken.bytes().len());
+                        }
+                    }
+                    _ => {
+                        if let Some(taken) = outbox.take().unwrap() {
+                            let done = taken.bytes().len() / 3;
+                            received.extend(&taken.bytes()[..done]);
+                            outbox.sent(done);
+                            outbox.give_back(taken, done);
                         }
                     }
                 }

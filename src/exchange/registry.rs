@@ -39,7 +39,7 @@ impl Registry {
     /// Ends all that have waited for a request since then.
     pub fn dismiss_idle(&self, since: Instant) {
         self.each(|client| {
-            if client.idle_since().is_some_and(|idle_since| idle_since <= since) {
+            if !client.is_reading() && client.idle_since().is_some_and(|idle_since| idle_since <= since) {
                 client.dismiss();
             }
         });
@@ -52,7 +52,9 @@ impl Registry {
 
     /// Ends the one that has waited longest for a request. `false` if none does.
     pub fn evict_idle(&self) -> bool {
-        let longest = self.least(|client| Some(client.idle_at()).filter(|&since| since != 0 && !client.is_dismissed()));
+        let longest = self.least(|client| {
+            Some(client.idle_at()).filter(|&since| since != 0 && !client.is_dismissed() && !client.is_reading())
+        });
         longest.inspect(|client| client.dismiss()).is_some()
     }
 

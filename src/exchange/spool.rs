@@ -7,8 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::fcntl::{FallocateFlags, fallocate};
+
 use crate::base::buffers::{Buffer, BufferPool};
 use crate::fault::Fault;
+
+/// A file's beginning is given back in pieces of this size at least.
+const FREED_AT_ONCE: u64 = 1 << 20;
 
 /// The folder for unlinked files, with a cap on all of them together.
 #[derive(Debug)]
@@ -57,6 +62,8 @@ impl Spool {
 pub(super) struct SpoolFile {
     file: File,
     length: u64,
+    /// So much of its beginning is given back.
+    freed: u64,
     spool: Arc<Spool>,
 }
 
@@ -66,6 +73,7 @@ impl SpoolFile {
         Ok(Self {
             file,
             length: 0,
+            freed: 0,
             spool: Arc::clone(spool),
         })
     }
@@ -94,18 +102,31 @@ impl SpoolFile {
         self.length
     }
 
+    /// Gives back the room of what lies before `offset`, if it is worth a system call.
+    pub(super) fn free_before(&mut self, offset: u64) -> io::Result<()> {
+        let bytes = offset.saturating_sub(self.freed);
+        if bytes >= FREED_AT_ONCE {
+            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            fallocate(&self.file, hole, self.freed.cast_signed(), bytes.cast_signed())?;
+            self.freed = offset;
+            self.spool.release(bytes);
+        }
+        Ok(())
+    }
+
     /// Forgets its bytes and gives their room back.
     pub(super) fn empty(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
-        self.spool.release(self.length);
+        self.spool.release(self.length - self.freed);
         self.length = 0;
+        self.freed = 0;
         Ok(())
     }
 }
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        self.spool.release(self.length);
+        self.spool.release(self.length - self.freed);
     }
 }
 

@@ -152,10 +152,11 @@ impl AsFd for Acceptor {
     }
 }
 
-/// The sockets that a service manager handed over (`LISTEN_FDS`, sd_listen_fds(3)), to be taken once at the start.
+/// The sockets that a service manager handed over (`LISTEN_FDS`, sd_listen_fds(3)). To be called once, before anything else is opened:
+/// they are known by their numbers alone.
 pub fn inherited() -> Vec<Acceptor> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
-    let for_us = number("LISTEN_PID").is_none_or(|pid| i64::from(pid) == i64::from(std::process::id()));
+    let for_us = number("LISTEN_PID").is_some_and(|pid| i64::from(pid) == i64::from(std::process::id()));
     let count = if for_us { number("LISTEN_FDS").unwrap_or(0) } else { 0 };
     (3..3 + count.clamp(0, 64)).filter_map(adopt).collect()
 }
@@ -167,6 +168,9 @@ fn adopt(fd: i32) -> Option<Acceptor> {
         Domain::UNIX => false,
         _ => return None,
     };
+    if socket.r#type().ok()? != Type::STREAM || !socket.is_listener().ok()? {
+        return None;
+    }
     socket.set_cloexec(true).ok()?;
     socket.set_nonblocking(false).ok()?;
     socket.set_read_timeout(Some(INHERITED_TICK)).ok()?;

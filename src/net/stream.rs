@@ -106,7 +106,9 @@ impl Stream {
         let mut entry = [PollFd::new(self.as_fd(), wanted)];
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut entry, timeout) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
+            Ok(_) => {}
+            // Whoever is told that there is room finds out by writing.
+            Err(nix::Error::EINTR) => return Ok((false, for_room)),
             Err(error) => return Err(error.into()),
         }
         let found = entry[0].revents().unwrap_or(PollFlags::empty());

@@ -210,10 +210,8 @@ impl Front {
         loop {
             match door.acceptor.accept() {
                 Ok((stream, peer)) => {
-                    if door.waiting.fetch_sub(1, Ordering::AcqRel) == 1
-                        && !self.is_closed()
-                        && self.spawn(&door).is_err()
-                    {
+                    let waiting = door.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
+                    if waiting < self.min_idle && !self.is_closed() && self.spawn(&door).is_err() && waiting == 0 {
                         self.hub.clients.evict_idle();
                     }
                     self.serve_fenced(&door, stream, peer);

@@ -127,6 +127,7 @@ impl Session<'_> {
     /// Reads one request and gives it on, or answers it.
     fn next_request(&mut self) -> Result<(), Over> {
         self.await_first_byte()?;
+        self.client.note_reading(true);
         let mut exchange = Exchange::begin(self.client, Instant::now());
         let deadline = exchange.times.began + self.listener.timeout.header;
         // An answer to what never becomes a head must not take after the request before it.
@@ -201,6 +202,7 @@ impl Session<'_> {
         let mut empty_lines = 0;
         let idle = self.listener.timeout.idle;
         let mut patience = idle;
+        self.client.note_reading(false);
         loop {
             // One more than allowed stays, to be refused however it came.
             while empty_lines < EMPTY_LINES && self.input.data().starts_with(b"\r\n") {

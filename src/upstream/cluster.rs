@@ -257,9 +257,9 @@ impl Cluster {
     fn refuse(&self, refusal: Refusal, exchange: Exchange) {
         let fault = match refusal {
             Refusal::QueueFull => Fault::QueueFull,
-            Refusal::QueueTimeout => Fault::QueueTimeout,
+            // What made a retry necessary says more than that its time is up.
+            Refusal::QueueTimeout => exchange.fault.unwrap_or(Fault::QueueTimeout),
             Refusal::NoServer => exchange.fault.unwrap_or(Fault::NoServer),
-            // What made the retry necessary says more than that there may be none.
             Refusal::RetryBudget => exchange.fault.unwrap_or(Fault::NoServer),
             Refusal::Closed => Fault::Draining,
         };

@@ -23,6 +23,8 @@ pub(super) struct Connection {
     end: usize,
     /// It has served a request before.
     pub(super) is_used: bool,
+    /// A request was begun on it and not sent whole: whatever came next would be taken for the rest.
+    is_dirty: bool,
     /// Since when nothing is going on.
     idle_since: Instant,
     /// The server will close it when it has been idle for so long (`Keep-Alive: timeout`), less a margin.
@@ -73,6 +75,7 @@ impl Connection {
             start: 0,
             end: 0,
             is_used: false,
+            is_dirty: false,
             idle_since: Instant::now(),
             idle_limit: None,
             tick,
@@ -87,6 +90,12 @@ impl Connection {
             && self.stream.peek_now() == Peek::Nothing
     }
 
+    /// Waits a little whether the server says more than it was asked. For responses that have no body, which some servers send one
+    /// with: it would be read as the response to the next request, somebody else's perhaps.
+    pub(super) fn says_more(&self, patience: Duration) -> bool {
+        self.start < self.end || self.stream.wait(false, patience).map_or(true, |(readable, _)| readable)
+    }
+
     /// An exchange is over. `false` if something is left that does not belong to it.
     pub(super) fn rest(&mut self) -> bool {
         self.is_used = true;
@@ -94,7 +103,7 @@ impl Connection {
         if self.tick != self.usual_tick {
             self.set_tick(self.usual_tick);
         }
-        let is_clean = self.start == self.end;
+        let is_clean = self.start == self.end && !self.is_dirty;
         self.start = 0;
         self.end = 0;
         is_clean
@@ -110,9 +119,23 @@ impl Connection {
         room: &mut [u8],
         patience: Duration,
     ) -> Result<(), SendError> {
-        if !exchange.body.trailers.is_empty() {
-            return self.send_chunked(exchange, upload, room, patience);
+        self.is_dirty = true;
+        if exchange.body.trailers.is_empty() {
+            self.send_plain(exchange, upload, room, patience)?;
+        } else {
+            self.send_chunked(exchange, upload, room, patience)?;
         }
+        self.is_dirty = false;
+        Ok(())
+    }
+
+    fn send_plain(
+        &mut self,
+        exchange: &Exchange,
+        upload: &mut Upload,
+        room: &mut [u8],
+        patience: Duration,
+    ) -> Result<(), SendError> {
         let length = exchange.body.length();
         loop {
             self.look(upload)?;
@@ -208,19 +231,24 @@ impl Connection {
 
     /// Reads more, and waits for it at most this long. 0 is the end.
     pub(super) fn fill(&mut self, patience: Duration) -> Result<usize, Fault> {
-        let until = Instant::now() + patience;
+        if patience < self.tick {
+            self.hurry(patience);
+        }
         self.make_room();
+        let mut waited = Duration::ZERO;
         loop {
             match self.stream.read(&mut self.input[self.end..]) {
                 Ok(read) => {
                     self.end += read;
                     return Ok(read);
                 }
-                // The socket's own timeout is the shortest of several.
+                // The socket's own timeout is the shortest of several. (Counting these costs no look at the clock.)
                 Err(error) if is_timeout(&error) => {
-                    if self.tick >= patience || Instant::now() >= until {
+                    waited += self.tick;
+                    if waited >= patience {
                         return Err(Fault::ReadTimeout);
                     }
+                    self.hurry(patience - waited);
                 }
                 Err(_) => return Err(Fault::ResponseCut),
             }
@@ -247,7 +275,10 @@ impl Connection {
 
     /// From now on a read waits at most this long.
     pub(super) fn hurry(&mut self, patience: Duration) {
-        self.set_tick(patience.min(self.usual_tick));
+        let tick = patience.min(self.usual_tick);
+        if tick != self.tick {
+            self.set_tick(tick);
+        }
     }
 
     fn set_tick(&mut self, tick: Duration) {

@@ -138,6 +138,8 @@ pub(super) enum Rest {
     Complete,
     /// It is somewhere in the middle, or ended.
     Lost,
+    /// Nothing has happened to it.
+    Untouched,
 }
 
 impl Worker {
@@ -178,9 +180,17 @@ impl Worker {
         exchange.status = self.head.status;
         connection.consume(length);
         let coming = Coming::of(self.head.framing, LIMITS_OF_TRAILERS);
-        self.relay_body(connection, held, &client, (coming, going), close)
+        match self.relay_body(connection, held, &client, (coming, going), close) {
+            Ok(rest) => rest,
+            Err(coming) => {
+                // What is thrown away may take long, and nothing is to keep the client's descriptor meanwhile.
+                drop(client);
+                self.discard(connection, coming)
+            }
+        }
     }
 
+    /// Gives the body on. Answers what is still to come if the client is gone.
     fn relay_body(
         &mut self,
         connection: &mut Connection,
@@ -188,7 +198,7 @@ impl Worker {
         client: &Arc<Client>,
         (mut coming, going): (Coming, Going),
         close: bool,
-    ) -> Rest {
+    ) -> Result<Rest, Coming> {
         // A server often sends head and body apart; one look may save the client a piece.
         let mut look_first = !matches!(coming, Coming::Length(0)) && connection.data().is_empty();
         loop {
@@ -197,7 +207,7 @@ impl Worker {
                 let _nothing_yet = connection.fill_now();
             }
             let Ok(step) = coming.step(connection.data(), going, &mut self.out) else {
-                return self.break_off(held, client, &coming, going, Fault::ResponseMalformed);
+                return Ok(self.break_off(held, client, &coming, going, Fault::ResponseMalformed));
             };
             let direct = connection.data().get(step.direct.clone()).unwrap_or_default();
             let pieces = [self.out.as_slice(), direct, step.behind];
@@ -206,7 +216,7 @@ impl Worker {
                     client.finish(&pieces, close, exchange);
                 }
                 connection.consume(step.used);
-                return Rest::Complete;
+                return Ok(Rest::Complete);
             }
             let mut unsent = 0;
             if pieces.iter().any(|piece| !piece.is_empty()) {
@@ -219,7 +229,7 @@ impl Worker {
                     Sent::Gone(fault) => {
                         connection.consume(step.used);
                         end_alone(held, client, fault);
-                        return self.discard(connection, coming);
+                        return Err(coming);
                     }
                 }
                 self.out.clear();
@@ -247,11 +257,11 @@ impl Worker {
                     if let Some(exchange) = held.take() {
                         client.finish(&[&self.out], close, exchange);
                     }
-                    return Rest::Lost;
+                    return Ok(Rest::Lost);
                 }
-                Ok(0) => return self.break_off(held, client, &coming, going, Fault::ResponseCut),
+                Ok(0) => return Ok(self.break_off(held, client, &coming, going, Fault::ResponseCut)),
                 Ok(_) => {}
-                Err(fault) => return self.break_off(held, client, &coming, going, fault),
+                Err(fault) => return Ok(self.break_off(held, client, &coming, going, fault)),
             }
         }
     }
@@ -278,6 +288,11 @@ impl Worker {
         };
         log::info!("{}: {}", self.name(), fault.text());
         if let Some(mut exchange) = held.take() {
+            if exchange.bytes == 0 {
+                // Not even the head is out.
+                self.cluster().respond(exchange, fault);
+                return Rest::Lost;
+            }
             exchange.fault = Some(fault);
             // Only where the end of the connection would be the end of the response does it take a reset.
             let hard = going == Going::Plain && !matches!(coming, Coming::Length(_));

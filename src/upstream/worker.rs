@@ -10,7 +10,7 @@ use crate::balance::{Link, ServerId, Verdict, WorkerId};
 use crate::base::date::DateCache;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
-use crate::http::{ResponseFraming, ResponseHead, Version};
+use crate::http::{Method, ResponseFraming, ResponseHead, Version};
 use crate::net::connect::connect;
 use crate::plan::{ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
@@ -36,6 +36,9 @@ const INTERIMS: usize = 32;
 
 /// Fields of a response head.
 const FIELDS: usize = 256;
+
+/// After the response to a HEAD its server has so long to send the body that it should not send.
+const AFTER_HEAD: Duration = Duration::from_millis(2);
 
 /// Trailers of a response.
 pub(super) const LIMITS_OF_TRAILERS: HeadLimits = HeadLimits {
@@ -168,6 +171,10 @@ impl Worker {
         format!("{}/{}", self.cluster.plan().name, self.server_name)
     }
 
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     pub(super) fn slot(&self) -> &Slot {
         self.cluster.slot(self.id)
     }
@@ -188,7 +195,7 @@ impl Worker {
         let mut next = job;
         loop {
             let exchange = match next.take() {
-                // It follows at once on what came before: there was no time for anything to happen.
+                // It follows at once on what came before, which is as good as a look.
                 Some(exchange) => exchange,
                 None => {
                     let exchange = self.wait(connection)?;
@@ -201,7 +208,12 @@ impl Worker {
             };
             let now = Instant::now();
             let (verdict, rest) = self.serve(connection, exchange, now);
-            let is_good = rest == Rest::Complete && connection.rest() && !self.slot().is_stopped();
+            let is_clean = match rest {
+                Rest::Complete => connection.rest(),
+                Rest::Lost => false,
+                Rest::Untouched => true,
+            };
+            let is_good = is_clean && !self.slot().is_stopped();
             if !is_good {
                 self.slot().forget_connection();
             }
@@ -243,7 +255,7 @@ impl Worker {
             self.slot().end(id);
             let client = Arc::clone(&exchange.client);
             end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
-            return (Verdict::Done, Rest::Complete);
+            return (Verdict::Done, Rest::Untouched);
         }
         exchange.times.taken = Some(now);
         exchange.times.first_byte = None;
@@ -313,7 +325,7 @@ impl Worker {
     /// Sends the request and gives the response on.
     fn attempt(&mut self, connection: &mut Connection, held: &mut Option<Exchange>) -> Attempt {
         let Some(exchange) = held.as_mut() else {
-            return Attempt::Over(Rest::Complete);
+            return Attempt::Over(Rest::Untouched);
         };
         exchange.fault = None;
         let (mut upload, mut interims) = (Upload::default(), 0);
@@ -354,8 +366,15 @@ impl Worker {
             .keep_alive_timeout
             .map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
         let keeps = self.head.keep_alive && is_whole;
+        let patience = match exchange.request.method {
+            Method::Head => AFTER_HEAD,
+            _ => Duration::ZERO,
+        };
         let rest = self.relay(connection, held, length);
-        Attempt::Over(if keeps { rest } else { Rest::Lost })
+        if !keeps || self.head.framing == ResponseFraming::None && connection.says_more(patience) {
+            return Attempt::Over(Rest::Lost);
+        }
+        Attempt::Over(rest)
     }
 
     /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on; `None` after one of these if

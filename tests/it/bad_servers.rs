@@ -239,13 +239,81 @@ fn what_is_no_response_is_a_502() {
 }
 
 #[test]
-fn a_wrong_chunk_in_the_middle_is_a_cut() {
+fn a_wrong_chunk_is_an_error_before_the_head_went_out_and_then_a_cut() {
     let origin = once(|conn| conn.send(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n")));
+    let juggler = before(&origin, "");
+    Client::connect(juggler.address()).get("/").expect(502);
+    Client::connect(juggler.address()).get("/").expect(200);
+
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let origin = once(move |conn| {
+        conn.send(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"));
+        opened.wait();
+        conn.send("zz\r\n");
+    });
     let juggler = before(&origin, "");
     let mut client = Client::connect(juggler.address());
     client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(client.try_read_response(false).is_err());
+    client.read_exactly(HEAD.len());
+    gate.open();
+    assert!(!String::from_utf8_lossy(&client.read_to_end()).ends_with("0\r\n\r\n"));
     Client::connect(juggler.address()).get("/").expect(200);
+}
+
+#[test]
+fn what_is_left_of_an_upload_is_not_followed_by_another_request() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let connections = AtomicUsize::new(0);
+    let origin = Origin::start(move |conn, _| {
+        if connections.fetch_add(1, Ordering::SeqCst) == 0 {
+            // An error as soon as the head is there; the rest is not read.
+            conn.request_head();
+            conn.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+            return opened.wait();
+        }
+        while conn.request().is_some() {
+            conn.answer(200, "good");
+        }
+    });
+    let juggler = before(&origin, "on_5xx = \"bad_gateway\"");
+    let mut client = Client::connect(juggler.address());
+    client.post("/", "x".repeat(16 << 20)).expect(502);
+    Client::connect(juggler.address()).get("/next").expect(200);
+    assert_eq!(
+        origin.connections_ever(),
+        2,
+        "the half-used connection is not used again"
+    );
+    gate.open();
+}
+
+#[test]
+fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
+    let origin = Origin::start(|conn, _| {
+        while let Some(request) = conn.request() {
+            if request.method == "HEAD" {
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n");
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Evil: 1\r\n\r\nevil");
+                continue;
+            }
+            conn.answer(200, "good");
+        }
+    });
+    let juggler = before(&origin, "");
+    let mut victims: Vec<_> = (0..4).map(|_| Client::connect(juggler.address())).collect();
+    for _ in 0..10 {
+        let mut evil = Client::connect(juggler.address());
+        evil.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+        for victim in &mut victims {
+            victim.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        for victim in &mut victims {
+            assert_eq!(victim.read_response().expect(200).text(), "good");
+        }
+        evil.read_head_response().expect(200);
+    }
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn curl_keeps_its_connection() {
     for (listener, options) in WAYS {
         let url = stage.url(listener, "/__status/200");
         let mut arguments = options.to_vec();
-        arguments.extend(["--write-out", "%{num_connects} ", "--output", "/dev/null"].repeat(1));
+        arguments.extend(["--write-out", "%{num_connects} ", "--output", "/dev/null"]);
         arguments.extend([url.as_str(), url.as_str(), url.as_str()]);
         // The first URL takes the file, the others standard output: so there is one for each.
         arguments.extend(["--output", "/dev/null", "--output", "/dev/null"]);

@@ -644,9 +644,10 @@ fn nobody_waits_longer_than_told() {
 fn a_request_head_fits_into_one_buffer() {
     let origin = Origin::answering("fine");
     for (size, most) in [("4KiB", 4 << 10), ("64KiB", 64 << 10), ("1MiB", 100 << 10)] {
+        let (head, target) = (most, most / 2);
         let juggler = Config::new([origin.address()])
             .top(&format!("[buffers]\nsize = \"{size}\""))
-            .listener("limit = { head = \"100KiB\", target = \"60KiB\" }")
+            .listener(&format!("limit = {{ head = \"{head}B\", target = \"{target}B\" }}"))
             .start();
         let rest = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
         let head = |length: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(length - rest));

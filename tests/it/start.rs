@@ -317,3 +317,14 @@ fn a_socket_file_is_one() {
     assert!(found.file_type().is_socket());
     assert_eq!(found.permissions().mode() & 0o777, 0o666);
 }
+
+#[test]
+fn descriptors_that_nobody_handed_over_are_left_alone() {
+    // Without LISTEN_PID these numbers were meant for another process; here they are the program's own.
+    let origin = Origin::answering("fine");
+    let mut juggler = Start::config(&Config::new([origin.address()]).text())
+        .environment("LISTEN_FDS", "8")
+        .ready();
+    Client::connect(juggler.address()).get("/").expect(200);
+    assert_eq!(juggler.stop(), Some(0));
+}
