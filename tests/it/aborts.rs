@@ -1,7 +1,7 @@
 //! Clients that leave: in the queue, while they are served, while they wait for their turn. Each is logged once, and what it held
 //! is free again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, eventually};
 
@@ -243,6 +243,14 @@ fn pipelined_requests_of_one_client_are_answered_in_their_order() {
     for path in ["/slow", "/2", "/3", "/4"] {
         assert_eq!(client.read_response().expect(200).text(), path);
     }
+    // Who waits for his turn is told when it comes, and need not look for it.
+    let many: Vec<_> = (0..200).map(|number| format!("/{number}")).collect();
+    let began = Instant::now();
+    client.send(many.iter().map(|path| get(path)).collect::<String>());
+    for path in &many {
+        assert_eq!(client.read_response().expect(200).text(), *path);
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Authority, Client, Config, Juggler, Origin, PATIENCE, check, eventually};
+use crate::support::{Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, check, eventually};
 
 /// Answers `/big` with so many bytes of the pattern, and everything else with few; counts the large ones that are sent.
 fn serving(size: usize) -> (Origin, Arc<AtomicUsize>) {
@@ -176,4 +176,79 @@ fn when_room_gets_short_the_slowest_is_cut_and_the_others_get_all() {
     eventually(PATIENCE, "all given back", || {
         summary(&juggler, " KiB in spool") == Some(0) && summary(&juggler, " KiB in buffers") == Some(0)
     });
+}
+
+#[test]
+fn what_a_server_has_sent_is_delivered_while_it_waits_for_more() {
+    // However much the kernel takes: for one of these lengths a little is left over, too little for a courier to be called.
+    const STEP: usize = 128 << 10;
+    const CLIENTS: usize = 40;
+    let (gate, all) = (Gate::new(), pattern(STEP * CLIENTS));
+    let (held, bytes) = (gate.clone(), Arc::clone(&all));
+    let origin = Origin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            let length: usize = request.target[1..].parse().unwrap();
+            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length + 1));
+            conn.send(&bytes[..length]);
+            held.wait();
+            conn.send("!");
+        }
+    });
+    let juggler = Config::new([origin.address()])
+        .top("[spool]\nfolder = \"{dir}\"")
+        .cluster(&format!("capacity = {CLIENTS}"))
+        .start();
+    origin.wait_for_connections(CLIENTS);
+    let lengths = (1..=CLIENTS).map(|step| step * STEP);
+    let clients: Vec<_> = lengths
+        .map(|length| (length, ask(Client::connect(juggler.address()), &format!("/{length}"))))
+        .collect();
+    gate.wait_for(CLIENTS);
+    let mut begun = Vec::new();
+    for (length, mut client) in clients {
+        let mut got = client.read_some();
+        while !got.windows(4).any(|end| end == b"\r\n\r\n") {
+            got.extend(client.read_some());
+        }
+        let head = got.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        let rest = client.read_exactly(length - (got.len() - head));
+        got.extend(rest);
+        assert!(got[head..] == all[..length], "{length}");
+        begun.push(client);
+    }
+    gate.open();
+    for mut client in begun {
+        assert_eq!(client.read_exactly(1), b"!");
+    }
+}
+
+#[test]
+fn clients_that_reset_while_a_courier_delivers_leave_no_trace() {
+    let (origin, _) = serving(6 << 20);
+    let juggler = Config::new([origin.address()])
+        .top("[process]\nsummary = \"1s\"\n[spool]\nfolder = \"{dir}\"")
+        .cluster("capacity = 4")
+        .start();
+    origin.wait_for_connections(4);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for round in 0..10 {
+                    let mut client = ask(Client::connect(juggler.address()), "/big");
+                    let mut read = 0;
+                    // In the middle of what is delivered as fast as can be.
+                    while read < (1 << 20) + round * (300 << 10) {
+                        read += client.read_some().len();
+                    }
+                    client.reset();
+                }
+            });
+        }
+    });
+    eventually(PATIENCE, "all given back", || {
+        summary(&juggler, " KiB in spool") == Some(0)
+            && summary(&juggler, " KiB in buffers") == Some(0)
+            && summary(&juggler, " clients") == Some(0)
+    });
+    assert_eq!(Client::connect(juggler.address()).get("/").expect(200).text(), "small");
 }
