@@ -119,6 +119,8 @@ enum Filled {
     End,
     /// The input has no room, and none can be had.
     Full,
+    /// A part of a record, which says nothing yet.
+    Nothing,
     Some,
     Timeout,
 }
@@ -222,7 +224,7 @@ impl Session<'_> {
             patience = idle;
             match self.fill() {
                 Filled::Some => {}
-                Filled::Timeout => {
+                Filled::Nothing | Filled::Timeout => {
                     // Idle time counts from the end of the response, and not at all while there is none.
                     if let Some(since) = self.client.idle_since() {
                         let idle_for = since.elapsed();
@@ -256,13 +258,7 @@ impl Session<'_> {
             if self.input.space().is_empty() && !self.input.grow(&self.client.hub().buffers) {
                 return Err(Stop::Fault(Fault::NoBuffer));
             }
-            match self.fill_until(deadline) {
-                Filled::Some => {}
-                Filled::Timeout => return Err(Stop::Fault(Fault::HeaderTimeout)),
-                Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
-                Filled::Broken => return Err(Stop::Broken),
-                Filled::End => return Err(Stop::Ended),
-            }
+            self.fill_until(deadline, Fault::HeaderTimeout)?;
         }
     }
 
@@ -386,13 +382,7 @@ impl Session<'_> {
             if left.is_none_or(|left| left > self.input.space().len() as u64) {
                 let _small_ones_will_do = self.input.grow(&hub.buffers);
             }
-            match self.fill_until(deadline) {
-                Filled::Some => {}
-                Filled::Timeout => return Err(Stop::Fault(Fault::BodyTimeout)),
-                Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
-                Filled::Broken => return Err(Stop::Broken),
-                Filled::End => return Err(Stop::Ended),
-            }
+            self.fill_until(deadline, Fault::BodyTimeout)?;
         }
     }
 
@@ -543,7 +533,7 @@ impl Session<'_> {
         let deadline = began + self.listener.timeout.handshake;
         while !self.client.is_greeted() {
             match self.fill_cipher_until(deadline) {
-                Filled::Some => {}
+                Filled::Nothing | Filled::Some => {}
                 Filled::Broken | Filled::End | Filled::Full | Filled::Timeout => return false,
             }
             let mut cipher = self.cipher.data();
@@ -593,19 +583,23 @@ impl Session<'_> {
         }
     }
 
-    fn fill_until(&mut self, deadline: Instant) -> Filled {
+    /// Reads something, in time; `late` is what it means if nothing comes.
+    fn fill_until(&mut self, deadline: Instant, late: Fault) -> Result<(), Stop> {
         loop {
             let Some(left) = deadline
                 .checked_duration_since(Instant::now())
                 .filter(|left| !left.is_zero())
             else {
-                return Filled::Timeout;
+                return Err(Stop::Fault(late));
             };
             self.set_read_timeout(left, false);
             match self.fill() {
-                // The socket may have been set to a little less than was left.
-                Filled::Timeout => {}
-                filled => return filled,
+                // The socket may have been set to a little less than was left. And a record that drips moves no deadline.
+                Filled::Nothing | Filled::Timeout => {}
+                Filled::Some => return Ok(()),
+                Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
+                Filled::Broken => return Err(Stop::Broken),
+                Filled::End => return Err(Stop::Ended),
             }
         }
     }
@@ -626,29 +620,37 @@ impl Session<'_> {
                 Err(_) => Filled::Broken,
             };
         }
-        loop {
-            let mut cipher = self.cipher.data();
-            let fed = self.client.feed(&mut cipher, self.input.space());
-            let left = cipher.len();
-            self.cipher.keep_last(left);
-            match fed {
-                Ok(Fed::Plain(read)) => {
-                    self.input.filled(read);
-                    return Filled::Some;
-                }
-                Ok(Fed::Ended) => return Filled::End,
-                Ok(Fed::More) => {}
-                Err(error) => {
-                    log::debug!("{}: {:?}: TLS: {}", self.listener.name, self.client.peer(), error.0);
-                    return Filled::Broken;
-                }
+        if let Some(filled) = self.feed() {
+            return filled;
+        }
+        match self.client.stream().read(self.cipher.space()) {
+            // Without close_notify: whatever was being said is not whole.
+            Ok(0) => Filled::End,
+            Ok(read) => {
+                self.cipher.filled(read);
+                self.feed().unwrap_or(Filled::Nothing)
             }
-            match self.client.stream().read(self.cipher.space()) {
-                // Without close_notify: whatever was being said is not whole.
-                Ok(0) => return Filled::End,
-                Ok(read) => self.cipher.filled(read),
-                Err(error) if is_timeout(&error) => return Filled::Timeout,
-                Err(_) => return Filled::Broken,
+            Err(error) if is_timeout(&error) => Filled::Timeout,
+            Err(_) => Filled::Broken,
+        }
+    }
+
+    /// Gives TLS what has been read. `None` if it needs more to make something of it.
+    fn feed(&mut self) -> Option<Filled> {
+        let mut cipher = self.cipher.data();
+        let fed = self.client.feed(&mut cipher, self.input.space());
+        let left = cipher.len();
+        self.cipher.keep_last(left);
+        match fed {
+            Ok(Fed::Plain(read)) => {
+                self.input.filled(read);
+                Some(Filled::Some)
+            }
+            Ok(Fed::Ended) => Some(Filled::End),
+            Ok(Fed::More) => None,
+            Err(error) => {
+                log::debug!("{}: {:?}: TLS: {}", self.listener.name, self.client.peer(), error.0);
+                Some(Filled::Broken)
             }
         }
     }
