@@ -30,3 +30,4 @@ mod storms;
 mod support;
 mod test_servers;
 mod tls;
+mod tls_records;
