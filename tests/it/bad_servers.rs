@@ -295,6 +295,8 @@ fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
         while let Some(request) = conn.request() {
             if request.method == "HEAD" {
                 conn.send("HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n");
+                // It is late on purpose: together with the head it would be noticed at once.
+                thread::sleep(Duration::from_micros(500));
                 conn.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Evil: 1\r\n\r\nevil");
                 continue;
             }
