@@ -37,8 +37,6 @@ macro_rules! faults {
 faults! {
     /// A request that breaks the rules of the protocol.
     BadRequest 400 "PR" "the request is malformed";
-    /// A TLS or plain client spoke something else.
-    BadHandshake 400 "PR" "the connection's beginning is malformed";
     /// No route matches.
     NoRoute 404 "PR" "no route leads from this host and path to a cluster";
     /// The request head did not come in time.

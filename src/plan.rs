@@ -34,7 +34,7 @@ pub struct Process {
     pub group: Option<String>,
     /// Most client connections at once, before the limits of the system are looked at.
     pub max_sessions: usize,
-    /// Most requests at once, from the last byte read of one to the last byte delivered of its response.
+    /// Most requests at once, from a head that is admitted to the last byte delivered of its response.
     pub max_requests: usize,
     /// Session threads that always wait in `accept()`, for each bound address.
     pub min_idle: usize,
@@ -138,7 +138,7 @@ pub struct Listener {
 pub enum BindAddress {
     /// TCP over IPv4 or IPv6 (the latter for IPv6 alone, so that both can have the same port).
     Tcp(SocketAddr),
-    /// A Unix stream socket at this path, made with this mode.
+    /// A Unix stream socket at this path, for everybody who may enter its folder.
     Unix {
         /// Where the socket file is made.
         path: PathBuf,

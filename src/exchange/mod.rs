@@ -53,9 +53,9 @@ pub struct State {
     pub attempts: u32,
     /// Moments of its life.
     pub times: Times,
-    /// Server of the last attempt, for the log.
+    /// Server of the last attempt, for the access log where there is one.
     pub server: Option<Arc<str>>,
-    /// Name of its cluster, for the log.
+    /// Name of its cluster, for the access log where there is one.
     pub cluster_name: Option<Arc<str>>,
     /// Why it did not end well, or why its last attempt did not.
     pub fault: Option<Fault>,
@@ -149,7 +149,9 @@ impl Exchange {
         let hub = self.client.hub();
         hub.counters.requests.add(1);
         hub.counters.bytes_out.add(self.bytes);
-        hub.counters.retries.add(u64::from(self.attempts.saturating_sub(1)));
+        if self.attempts > 1 {
+            hub.counters.retries.add(u64::from(self.attempts - 1));
+        }
         if let Some(fault) = fault {
             hub.counters.fault(fault);
         }

@@ -112,7 +112,7 @@ pub struct RequestHead {
 pub struct ResponseHead {
     /// The version.
     pub version: Version,
-    /// The status code, 100 to 999 by syntax, 100 to 599 by meaning.
+    /// The status code, 100 to 599.
     pub status: u16,
     /// The reason phrase, may be empty.
     pub reason: Span,

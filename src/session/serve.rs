@@ -458,11 +458,7 @@ impl Session<'_> {
     }
 
     fn rendered(&mut self, answer: &Answer, close: bool) -> Vec<u8> {
-        let persistence = match (close, self.head.version) {
-            (true, _) => Persistence::Close,
-            (false, Version::Http10) => Persistence::KeepAlive,
-            (false, Version::Http11) => Persistence::Silent,
-        };
+        let persistence = Persistence::of(close, self.head.version);
         let head_only = self.head.method == Method::Head;
         let mut bytes = Vec::with_capacity(512);
         answer.render(&mut bytes, &[], head_only, persistence, self.date.at(SystemTime::now()));

@@ -13,7 +13,6 @@ use crate::balance::{
 use crate::base::date::DateCache;
 use crate::exchange::{Answer, Exchange, Hub};
 use crate::fault::Fault;
-use crate::http::Version;
 use crate::plan::{self, Binding, OnClientAbort, OnUnavailable};
 use crate::proto::h1::Persistence;
 use crate::threads::{self, Kind};
@@ -90,7 +89,9 @@ impl Cluster {
         let now = Instant::now();
         exchange.times.offered = Some(now);
         exchange.times.waiting_since = now;
-        exchange.cluster_name = Some(Arc::clone(&self.name));
+        if self.hub.access.is_some() {
+            exchange.cluster_name = Some(Arc::clone(&self.name));
+        }
         let ticket = Ticket {
             id: exchange.id,
             bucket: BucketId::default(),
@@ -272,11 +273,7 @@ fn respond(mut exchange: Exchange, fault: Fault, plan: &plan::Cluster) {
     let client = Arc::clone(&exchange.client);
     let answer = Answer::fault(fault);
     let close = !exchange.request.keep_alive || client.must_close();
-    let persistence = match (close, exchange.request.version) {
-        (true, _) => Persistence::Close,
-        (false, Version::Http10) => Persistence::KeepAlive,
-        (false, Version::Http11) => Persistence::Silent,
-    };
+    let persistence = Persistence::of(close, exchange.request.version);
     exchange.status = answer.status;
     exchange.fault = Some(fault);
     let head_only = exchange.request.method == crate::http::Method::Head;

@@ -153,11 +153,7 @@ impl Worker {
         let old = exchange.request.version == Version::Http10;
         let (going, framing) = framing_for(&self.head, old);
         let close = !exchange.request.keep_alive || client.must_close() || framing == ResponseFraming::UntilClose;
-        let persistence = match (close, old) {
-            (true, _) => Persistence::Close,
-            (false, true) => Persistence::KeepAlive,
-            (false, false) => Persistence::Silent,
-        };
+        let persistence = Persistence::of(close, exchange.request.version);
         self.out.clear();
         let date = if self.head.has_date {
             &[][..]

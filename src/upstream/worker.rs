@@ -262,7 +262,9 @@ impl Worker {
         let waiting_since = exchange.times.waiting_since;
         exchange.times.queued += now.saturating_duration_since(waiting_since);
         exchange.attempts += 1;
-        exchange.server = Some(Arc::clone(&self.server_name));
+        if self.cluster.hub().access.is_some() {
+            exchange.server = Some(Arc::clone(&self.server_name));
+        }
         let mut held = Some(exchange);
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(connection, &mut held)));
         let has_left = self.slot().end(id);

@@ -29,7 +29,7 @@ impl Wire<TcpStream> {
     }
 }
 
-impl<S: io::Read + io::Write> Wire<S> {
+impl<S: Read + Write> Wire<S> {
     /// Shakes hands over this stream. `before` comes before the first record, in the same packet.
     fn over(stream: S, config: &Arc<ClientConfig>, before: &[u8]) -> Self {
         let name = ServerName::try_from("localhost").unwrap();

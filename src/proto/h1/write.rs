@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
-use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, TargetForm};
+use crate::http::{
+    BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, TargetForm, Version,
+};
 
 /// What to change in a request on its way to a server.
 #[derive(Debug)]
@@ -25,6 +27,17 @@ pub enum Persistence {
     KeepAlive,
     /// Nothing: HTTP/1.1 keeps by default.
     Silent,
+}
+
+impl Persistence {
+    /// What to tell a client of this version.
+    pub fn of(close: bool, version: Version) -> Self {
+        match (close, version) {
+            (true, _) => Self::Close,
+            (false, Version::Http10) => Self::KeepAlive,
+            (false, Version::Http11) => Self::Silent,
+        }
+    }
 }
 
 /// What to change in a response on its way to a client.
