@@ -1,7 +1,9 @@
 //! Messages on standard error: with time and colour for people, with priorities for the journal.
 
 use std::env;
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
 use log::{Level, LevelFilter};
 
@@ -14,14 +16,23 @@ pub(super) fn start(level: LevelFilter) {
     if let Ok(filters) = env::var("RUST_LOG") {
         builder.parse_filters(&filters);
     }
-    // systemd sets this for services whose standard error goes to the journal, which has its own clock (sd-daemon(3)).
-    if env::var_os("JOURNAL_STREAM").is_some() {
+    if writes_to_journal() {
         builder.format(|out, record| writeln!(out, "<{}>{}", priority(record.level()), record.args()));
     } else {
         builder.format_target(false).format_timestamp_millis();
     }
     // A second start in one process (a test) keeps the first.
     let _already_started = builder.try_init();
+}
+
+/// Whether standard error is what systemd has connected to the journal, which has its own clock (systemd.exec(5)). The variable alone
+/// says nothing: a terminal that a service has started passes it on.
+fn writes_to_journal() -> bool {
+    let Ok(stream) = env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let own = fs::metadata("/proc/self/fd/2").map(|file| format!("{}:{}", file.dev(), file.ino()));
+    own.is_ok_and(|own| own == stream)
 }
 
 /// As syslog numbers them.

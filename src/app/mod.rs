@@ -253,7 +253,9 @@ impl Running {
     fn until_stopped(mut self) -> ExitCode {
         let mut signals = self.signals.forever();
         while let Some(SIGHUP) = signals.next() {
+            systemd::notify("RELOADING=1");
             reopen(&self.plan, &self.front, &self.hub);
+            systemd::notify("READY=1");
         }
         drop(signals);
         self.stopping.store(true, Ordering::SeqCst);
