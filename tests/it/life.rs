@@ -278,9 +278,23 @@ fn the_service_manager_is_told() {
         };
         let mut juggler = Start::config(&config).environment("NOTIFY_SOCKET", &name).ready();
         assert_eq!(told(), "READY=1");
+        juggler.signal(Signal::SIGHUP);
+        assert_eq!([told(), told()], ["RELOADING=1", "READY=1"]);
         assert_eq!(juggler.stop(), Some(0));
         assert_eq!(told(), "STOPPING=1");
     }
+}
+
+#[test]
+fn the_journal_gets_priorities_and_nobody_else() {
+    let server = TestServer::start();
+    let config = Config::new([server.address()]).text();
+    let journal = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); exec \"$@\"";
+    let juggler = Start::config(&config).by(["sh", "-c", journal, "sh"]).ready();
+    juggler.wait_for_log("<6>ready");
+    // A shell in a terminal that some service has started has the variable, but not its journal.
+    let juggler = Start::config(&config).environment("JOURNAL_STREAM", "8:1").ready();
+    assert!(!juggler.wait_for_log("ready").contains("<6>"));
 }
 
 #[test]

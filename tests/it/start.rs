@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
@@ -305,6 +306,48 @@ fn sessions_are_as_many_as_files_allow() {
     for client in &mut clients {
         client.read_response().expect(200);
     }
+}
+
+#[test]
+fn running_out_of_files_is_no_end() {
+    let Some(prlimit) = tool("prlimit") else { return };
+    let server = TestServer::start();
+    let mut juggler = Config::new([server.address()]).cluster("capacity = 1").start();
+    server.wait_for_stat("connections_now", 1);
+    let limit = |files: &str| {
+        let mut command = std::process::Command::new(&prlimit);
+        let pid = format!("--pid={}", juggler.pid());
+        assert!(
+            command
+                .args([&pid, &format!("--nofile={files}:")])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    let address = juggler.address();
+    Client::connect(&address).get("/test.txt").expect(200);
+    let before = fs::read_to_string(format!("/proc/{}/limits", juggler.pid())).unwrap();
+    let before = before.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let before = before.split_whitespace().nth(3).unwrap();
+    limit("3");
+    let mut waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = Client::connect(&address);
+            client.send("GET /test.txt HTTP/1.1\r\nHost: x\r\n\r\n");
+            client
+        })
+        .collect();
+    // Threads that were in accept() already had a descriptor put by.
+    waiting.last_mut().unwrap().expect_silence(Duration::from_millis(120));
+    limit(before);
+    for client in &mut waiting {
+        client.read_response().expect(200);
+    }
+    drop(waiting);
+    assert_eq!(juggler.stop(), Some(0));
+    let totals = juggler.wait_for_log("failed accepts");
+    assert!(!totals.contains(" 0 failed accepts"), "{totals}");
 }
 
 #[test]
