@@ -311,6 +311,27 @@ fn a_clean_end_is_said() {
 }
 
 #[test]
+fn a_stop_says_goodbye_and_waits_for_no_handshake() {
+    let server = TestServer::start();
+    let (authority, mut juggler) = https(Config::new([server.address()]));
+    let mut idle = connect(&juggler, &authority.client());
+    idle.get("/test.txt").expect(200);
+    let mut fresh = connect(&juggler, &authority.client());
+    let hello = client_hello(&authority);
+    let mut half = Client::connect(juggler.address());
+    half.send(&hello[..hello.len() / 2]);
+    let mut silent = Client::connect(juggler.address());
+    let began = Instant::now();
+    assert_eq!(juggler.stop(), Some(0));
+    // A handshake may take 10 s, and the stop 30.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    idle.expect_closed();
+    fresh.expect_closed();
+    half.expect_gone();
+    silent.expect_gone();
+}
+
+#[test]
 fn a_truncation_is_never_said_to_be_an_end() {
     let origin = Origin::start(|conn, _| {
         let Some(request) = conn.request() else { return };

@@ -1,6 +1,6 @@
 //! HTTPS by the record: what comes before, between and inside of them.
 
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
