@@ -1,7 +1,5 @@
 //! Much at once: servers that are killed, clients that come and go, more of them than there is room for. Counted by the servers
 //! themselves, and at the end everything is back where it was.
-//!
-//! `JUGGLER_STORM=full` runs the sizes that the design is held to; without it they are small enough for every day.
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
@@ -11,10 +9,6 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, TestServer, eventually, tool};
-
-fn full() -> bool {
-    std::env::var("JUGGLER_STORM").is_ok_and(|storm| storm == "full")
-}
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -64,7 +58,7 @@ impl Footprint {
 
 #[test]
 fn no_get_fails_while_servers_are_killed_and_restarted() {
-    let each = if full() { 12_500 } else { 1_500 };
+    let each = 12_500;
     let mut servers = TestServer::three();
     let juggler = Config::new(servers.iter().map(TestServer::address)).start();
     for server in &servers {
@@ -135,7 +129,7 @@ fn no_post_is_done_twice_while_connections_break() {
     let juggler = Config::new(servers.iter().map(Origin::address))
         .cluster("capacity = 3")
         .start();
-    let each = if full() { 2_000 } else { 200 };
+    let each = 1_000;
     let clients: Vec<_> = (0..8)
         .map(|number| {
             let address = juggler.address();
@@ -199,7 +193,7 @@ fn two_thousand_clients_are_fifteen_connections() {
 
 #[test]
 fn thousands_that_leave_at_any_moment_never_raise_what_a_server_does_at_once() {
-    let clients = if full() { 5_000 } else { 2_000 };
+    let clients = 5_000;
     let servers = TestServer::three();
     // With `close` a server may still be busy with what was called off when the next connection comes: that caps
     // connections. What caps executions is `ignore`.
