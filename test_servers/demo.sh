@@ -131,7 +131,7 @@ The balancer is running, with three servers behind it. Try, some times each:
   curl http://localhost:$front/test.txt
   curl --cacert certs/server.crt https://localhost:$front_tls/test.txt
   curl -d hello http://localhost:$front/__echo
-  curl http://127.0.0.1:6901/__stats        what the first server has seen: few connections, many requests
+  curl http://127.0.0.1:6901/__stats        what the first server has seen: 5 connections (and this one), many requests
 or open http://localhost:$front/ in a browser and load it again. Ctrl-C stops everything.
 END
 fi

@@ -293,10 +293,12 @@ impl Client {
             // What it was answered before is still delivered.
             Some(Open { id, writing: false, .. }) if !reset && reply.outbox.unsent() > 0 => return Left::Cancel(id),
             Some(Open { id, writing: false, .. }) => (Fault::ClientGoneHead, Left::Cancel(id)),
-            // Whoever serves it may be waiting for the server, and would not learn of it before that says more.
-            Some(Open { id, writing: true, .. }) if reset => (Fault::ClientGoneData, Left::Cancel(id)),
+            // Whoever serves it may be waiting for the server, and would not learn of it before that says more. What it does say is
+            // still given on: the client may have ended only its sending side.
+            Some(Open { id, writing: true, .. }) if !reset => return Left::Cancel(id),
+            Some(Open { id, writing: true, .. }) => (Fault::ClientGoneData, Left::Cancel(id)),
             None if reset => (Fault::ClientGoneData, Left::Nothing),
-            Some(_) | None => return Left::Nothing,
+            None => return Left::Nothing,
         };
         self.die(&mut reply, fault);
         left

@@ -117,13 +117,13 @@ impl Cluster {
                 client.drop_exchange(exchange);
             }
             Cancelled::Serving(worker) => {
-                let abort_at = match self.plan.on_client_abort {
-                    OnClientAbort::Close => Some(Instant::now() + self.plan.timeout.abort),
+                let grace = match self.plan.on_client_abort {
+                    OnClientAbort::Close => Some(self.plan.timeout.abort),
                     OnClientAbort::Ignore => None,
                 };
                 // Still under the lock: the worker can have come to no other exchange then, whose own cancel would be lost.
                 if let Some(slot) = self.slots.get(worker.0 as usize) {
-                    slot.cancel(id, abort_at);
+                    slot.cancel(id, grace, Instant::now());
                 }
             }
             Cancelled::Unknown => {}

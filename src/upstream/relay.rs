@@ -256,7 +256,7 @@ impl Worker {
                     return Ok(Rest::Lost);
                 }
                 Ok(0) => return Ok(self.break_off(held, client, &coming, going, Fault::ResponseCut)),
-                Ok(_) => {}
+                Ok(_) => self.slot().note_progress(),
                 Err(fault) => return Ok(self.break_off(held, client, &coming, going, fault)),
             }
         }
@@ -282,8 +282,14 @@ impl Worker {
         } else {
             fault
         };
-        log::info!("{}: {}", self.name(), fault.text());
         if let Some(mut exchange) = held.take() {
+            if self.slot().is_cancelled(exchange.id) {
+                // The client had ended its sending side, and the grace is over.
+                exchange.fault = Some(Fault::ClientGoneData);
+                client.cut(true, exchange);
+                return Rest::Lost;
+            }
+            log::info!("{}: {}", self.name(), fault.text());
             if exchange.bytes == 0 {
                 // Not even the head is out.
                 self.cluster().respond(exchange, fault);

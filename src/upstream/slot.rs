@@ -2,6 +2,7 @@
 
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -14,6 +15,8 @@ use crate::net::Stream;
 pub(super) struct Slot {
     state: Mutex<State>,
     wake: Condvar,
+    /// Grows while a response comes in.
+    progress: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -24,9 +27,18 @@ struct State {
     /// An exchange whose client has left. It may not have been begun yet.
     cancelled: Option<u64>,
     /// When the connection is to be broken, if that exchange is still being served then.
-    abort_at: Option<Instant>,
+    abort: Option<Abort>,
     connection: Option<Arc<Stream>>,
     stopped: bool,
+}
+
+/// A grace that runs.
+#[derive(Clone, Copy, Debug)]
+struct Abort {
+    at: Instant,
+    grace: Duration,
+    /// What progress there was when it began.
+    progress: u64,
 }
 
 impl State {
@@ -73,7 +85,7 @@ impl Slot {
         let mut state = self.state.lock();
         if state.cancelled == Some(id) {
             state.cancelled = None;
-            state.abort_at = None;
+            state.abort = None;
             return false;
         }
         state.serving = Some(id);
@@ -91,7 +103,7 @@ impl Slot {
     pub(super) fn end(&self, id: u64) -> bool {
         let mut state = self.state.lock();
         state.serving = None;
-        state.abort_at = None;
+        state.abort = None;
         state.cancelled.take() == Some(id)
     }
 
@@ -100,21 +112,45 @@ impl Slot {
         self.state.lock().connection = None;
     }
 
-    /// The client of this exchange has left. If the worker is not through with it by then, its connection is broken.
-    pub(super) fn cancel(&self, id: u64, abort_at: Option<Instant>) {
+    /// The client of this exchange has left. If its server says nothing for the time of the grace, and the worker is not through with
+    /// it, the connection is broken.
+    pub(super) fn cancel(&self, id: u64, grace: Option<Duration>, now: Instant) {
         let mut state = self.state.lock();
         state.cancelled = Some(id);
-        state.abort_at = abort_at;
+        state.abort = grace.map(|grace| Abort {
+            at: now + grace,
+            grace,
+            progress: self.progress.load(Ordering::Relaxed),
+        });
+    }
+
+    /// Something of the response has come in.
+    pub(super) fn note_progress(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the client of this exchange has left.
+    pub(super) fn is_cancelled(&self, id: u64) -> bool {
+        self.state.lock().cancelled == Some(id)
     }
 
     /// Breaks the connection if its time has come. Under the lock, so that it can never hit a later exchange.
     pub(super) fn abort_if_due(&self, now: Instant) {
         let mut state = self.state.lock();
-        if state.abort_at.is_some_and(|at| at <= now) {
-            state.abort_at = None;
-            if state.serving == state.cancelled {
-                state.abort();
-            }
+        let Some(abort) = &mut state.abort else { return };
+        if abort.at > now {
+            return;
+        }
+        let progress = self.progress.load(Ordering::Relaxed);
+        if progress != abort.progress {
+            // A client that only ended its sending side still gets what comes.
+            abort.progress = progress;
+            abort.at = now + abort.grace;
+            return;
+        }
+        state.abort = None;
+        if state.serving == state.cancelled {
+            state.abort();
         }
     }
 

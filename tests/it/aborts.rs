@@ -37,6 +37,53 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
+#[test]
+fn who_leaves_in_mid_response_frees_a_worker_whose_server_stalls() {
+    for how in ALL {
+        let gate = Gate::new();
+        let stalled = gate.clone();
+        let origin = Origin::start(move |conn, number| {
+            while conn.request().is_some() {
+                if number > 0 {
+                    conn.answer(200, "next");
+                    continue;
+                }
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun");
+                stalled.wait();
+            }
+        });
+        let (juggler, authority) = before(&origin, "timeout = { abort = \"100ms\" }");
+        let mut client = connect(&juggler, &authority, how);
+        client.send(get("/"));
+        client.read_exactly(10);
+        leave(client, how);
+        // The only worker is at it: this is answered because the grace ends, long before the read timeout.
+        Client::connect(juggler.address_of("main")).get("/").expect(200);
+        assert!(juggler.wait_for_output("GET /").contains("end=CD"), "{how:?}");
+        gate.open();
+    }
+}
+
+#[test]
+fn who_ends_only_the_sending_side_gets_the_rest_as_long_as_it_comes() {
+    let origin = Origin::start(|conn, _| {
+        while conn.request().is_some() {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n");
+            for _ in 0..8 {
+                // Each well within the grace, all of them well beyond it.
+                std::thread::sleep(Duration::from_millis(50));
+                conn.send("x");
+            }
+        }
+    });
+    let (juggler, _) = before(&origin, "timeout = { abort = \"200ms\" }");
+    let mut client = Client::connect(juggler.address_of("main"));
+    client.send(get("/"));
+    client.read_exactly(10);
+    client.shutdown_write();
+    assert!(client.read_to_end().ends_with(b"xxxxxxxx"));
+}
+
 /// How to leave.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
