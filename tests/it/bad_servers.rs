@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -291,13 +291,19 @@ fn what_is_left_of_an_upload_is_not_followed_by_another_request() {
 
 #[test]
 fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
-    let origin = Origin::start(|conn, _| {
+    // Late on purpose, for together with the head it would be noticed at once; but within the time that it is waited for.
+    const LATE: Duration = Duration::from_micros(500);
+    const TOO_LATE: Duration = Duration::from_micros(1500);
+    let was_too_late = Arc::new(AtomicBool::new(false));
+    let missed = Arc::clone(&was_too_late);
+    let origin = Origin::start(move |conn, _| {
         while let Some(request) = conn.request() {
             if request.method == "HEAD" {
+                let began = Instant::now();
                 conn.send("HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n");
-                // It is late on purpose: together with the head it would be noticed at once.
-                thread::sleep(Duration::from_micros(500));
+                thread::sleep(LATE);
                 conn.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Evil: 1\r\n\r\nevil");
+                missed.fetch_or(began.elapsed() > TOO_LATE, Ordering::SeqCst);
                 continue;
             }
             conn.answer(200, "good");
@@ -311,9 +317,14 @@ fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
         for victim in &mut victims {
             victim.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
         }
-        for victim in &mut victims {
-            assert_eq!(victim.read_response().expect(200).text(), "good");
+        let good = victims
+            .iter_mut()
+            .all(|victim| victim.read_response().expect(200).text() == "good");
+        if was_too_late.load(Ordering::SeqCst) {
+            // The machine is too busy for a server that is late by so little: nothing can be said.
+            return;
         }
+        assert!(good);
         evil.read_head_response().expect(200);
     }
 }

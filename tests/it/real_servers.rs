@@ -32,6 +32,8 @@ impl Nginx {
         // It takes over a socket that is bound already, as it does when it is replaced while it runs. So no port has to be guessed.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        // It takes it as it is: of two workers that see one connection the slower would block in accept(), and serve nobody any more.
+        listener.set_nonblocking(true).unwrap();
         fs::write(folder.path().join("nginx.conf"), configuration(&address)).unwrap();
         let child = Command::new("sh")
             .args(["-c", "export NGINX='3;'; exec \"$@\" 3<&0 0</dev/null", "sh"])
