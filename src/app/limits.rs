@@ -89,7 +89,7 @@ impl Limits {
         let mut sessions = wanted;
         for bound in bounds {
             if bound.most < sessions {
-                sessions = bound.most;
+                sessions = bound.most.max(1);
                 log::warn!(
                     "max_sessions is lowered from {wanted} to {sessions} by {}: {}",
                     bound.name,

@@ -48,6 +48,10 @@ pub fn run(plan: Plan) -> ExitCode {
         Ok(running) => running.until_stopped(),
         Err(problem) => {
             log::error!("{problem}");
+            if !log::log_enabled!(log::Level::Error) {
+                // Whoever wants no messages still wants to know why there is no balancer.
+                eprintln!("juggler: {problem}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -17,9 +17,15 @@ pub(super) fn read(root: &Table<'_>, flags: &Table<'_>) -> Process {
     let of = |name| if flag.has(name) { &flag } else { &file };
     let max_sessions = of("max_sessions").count("max_sessions");
     let max_requests = of("max_requests").count("max_requests");
+    let user = account(of("user"), "user", user_exists);
+    let group = account(&file, "group", group_exists);
+    if group.is_some() && user.is_none() {
+        let complaint = Complaint::new("means nothing without `user`").hint("say who to become: user = \"...\"");
+        file.problems().error(&file.place_of("group"), complaint);
+    }
     Process {
-        user: account(of("user"), "user", user_exists),
-        group: account(&file, "group", group_exists),
+        user,
+        group,
         max_sessions,
         max_requests: if max_requests == 0 { max_sessions } else { max_requests },
         min_idle: file.count("idle_threads"),

@@ -1,4 +1,4 @@
-//! What can be configured: the form of the table in [`super::keys`], and its printing.
+//! What can be configured: the form of the table in `keys.rs`, and its printing.
 //!
 //! The reader takes types, limits and defaults from there, and so does the documentation: neither can be
 //! wrong about the other.

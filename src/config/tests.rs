@@ -231,6 +231,14 @@ fn nothing_at_all() {
 }
 
 #[test]
+fn a_group_needs_a_user() {
+    assert_eq!(
+        said(&format!("[process]\ngroup = \"root\"{LEAST}")),
+        "j.toml:2:9: process.group: means nothing without `user`\n  hint: say who to become: user = \"...\"\n"
+    );
+}
+
+#[test]
 fn a_head_has_to_fit_a_buffer() {
     let said = |head: &str| {
         said(&format!(
