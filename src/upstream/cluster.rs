@@ -130,9 +130,25 @@ impl Cluster {
         }
     }
 
-    /// Answers a request that cannot be served.
-    pub fn respond(&self, exchange: Exchange, fault: Fault) {
-        respond(exchange, fault, &self.plan);
+    /// Answers an exchange with the reason why it failed.
+    pub fn respond(&self, mut exchange: Exchange, fault: Fault) {
+        let client = Arc::clone(&exchange.client);
+        let answer = Answer::fault(fault);
+        let close = !exchange.request.keep_alive || client.must_close();
+        let persistence = Persistence::of(close, exchange.request.version);
+        exchange.status = answer.status;
+        exchange.fault = Some(fault);
+        let head_only = exchange.request.method == crate::http::Method::Head;
+        let mut bytes = Vec::with_capacity(512);
+        let mut date = DateCache::default();
+        answer.render(
+            &mut bytes,
+            &self.plan.error_pages,
+            head_only,
+            persistence,
+            date.at(SystemTime::now()),
+        );
+        client.finish(&[&bytes], close, exchange);
     }
 
     /// Does what is due now: requests that waited too long, servers that had their grace.
@@ -266,25 +282,4 @@ impl Cluster {
         };
         self.respond(exchange, fault);
     }
-}
-
-/// Answers an exchange with the reason why it failed.
-fn respond(mut exchange: Exchange, fault: Fault, plan: &plan::Cluster) {
-    let client = Arc::clone(&exchange.client);
-    let answer = Answer::fault(fault);
-    let close = !exchange.request.keep_alive || client.must_close();
-    let persistence = Persistence::of(close, exchange.request.version);
-    exchange.status = answer.status;
-    exchange.fault = Some(fault);
-    let head_only = exchange.request.method == crate::http::Method::Head;
-    let mut bytes = Vec::with_capacity(512);
-    let mut date = DateCache::default();
-    answer.render(
-        &mut bytes,
-        &plan.error_pages,
-        head_only,
-        persistence,
-        date.at(SystemTime::now()),
-    );
-    client.finish(&[&bytes], close, exchange);
 }
