@@ -2,7 +2,8 @@
 //!
 //! One lock (`reply`) orders everything that goes out: the turn, TLS, the outbox. TLS is in it because reading may have to write
 //! (key updates, alerts) and both must keep one order; with one lock there is no order of locks to get wrong. Nothing blocks under it:
-//! sending takes only what the socket has room for, the rest goes to the outbox.
+//! sending takes only what the socket has room for, the rest goes to the outbox. Plain bytes are even sent outside it (`sending`): a
+//! client that has its response asks again at once, and its session is not to wait for the end of the system call that sent it.
 //!
 //! One exchange is open at a time. It may be written to until its last bytes are handed in, which closes it *before* they are
 //! sent, so that the client's next request never finds it open.
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustls::ServerConnection;
 
 use crate::fault::Fault;
@@ -39,6 +40,7 @@ pub struct Client {
     is_tls: bool,
     reply: Mutex<Reply>,
     turned: Condvar,
+    sent: Condvar,
     /// Since when it is idle, in milliseconds of uptime; 0 while it is not.
     idle_at: AtomicU64,
     /// When to stop waiting for its end, in milliseconds of uptime; 0 is never.
@@ -61,12 +63,21 @@ struct Reply {
     outbox: Outbox,
     /// A courier delivers: nobody else touches the socket's writing side.
     courier: bool,
+    /// Somebody is sending outside the lock: until that is done nobody else touches the socket's writing side or the outbox.
+    sending: bool,
     open: Option<Open>,
     end: End,
     /// The session waits for its turn.
     awaited: bool,
     idle_since: Instant,
     pace: Pace,
+}
+
+impl Reply {
+    /// Everything handed in is with the kernel.
+    fn is_delivered(&self) -> bool {
+        self.outbox.unsent() == 0 && !self.sending
+    }
 }
 
 /// How a courier gets on, over the time that it has spent on this client.
@@ -157,6 +168,7 @@ impl Client {
             tls,
             outbox: Outbox::default(),
             courier: false,
+            sending: false,
             open: None,
             end: End::Open,
             awaited: false,
@@ -171,6 +183,7 @@ impl Client {
             is_tls,
             reply: Mutex::new(reply),
             turned: Condvar::new(),
+            sent: Condvar::new(),
             idle_at: AtomicU64::new(hub.uptime_ms(now)),
             linger_until: AtomicU64::new(0),
             reading: AtomicBool::new(false),
@@ -270,7 +283,7 @@ impl Client {
     /// Since when it is idle; `None` while an exchange is open or something is still being delivered.
     pub fn idle_since(&self) -> Option<Instant> {
         let reply = self.reply.lock();
-        (reply.open.is_none() && reply.outbox.unsent() == 0).then_some(reply.idle_since)
+        (reply.open.is_none() && reply.is_delivered()).then_some(reply.idle_since)
     }
 
     /// Its writing side has ended or will as soon as everything is delivered.
@@ -291,7 +304,7 @@ impl Client {
         let mut reply = self.reply.lock();
         let (fault, left) = match reply.open {
             // What it was answered before is still delivered.
-            Some(Open { id, writing: false, .. }) if !reset && reply.outbox.unsent() > 0 => return Left::Cancel(id),
+            Some(Open { id, writing: false, .. }) if !reset && !reply.is_delivered() => return Left::Cancel(id),
             Some(Open { id, writing: false, .. }) => (Fault::ClientGoneHead, Left::Cancel(id)),
             // Whoever serves it may be waiting for the server, and would not learn of it before that says more. What it does say is
             // still given on: the client may have ended only its sending side.
@@ -308,14 +321,14 @@ impl Client {
 
     /// An interim response or `100 Continue`: no turning point.
     pub fn interim(self: &Arc<Self>, bytes: &[u8]) -> Sent {
-        let mut reply = self.reply.lock();
+        let mut reply = self.lock_to_write();
         let sent = self.push(&mut reply, &[bytes]);
         self.outcome(&mut reply, sent)
     }
 
     /// A part of the open exchange's final response, more of which follows.
     pub fn send(self: &Arc<Self>, pieces: &[&[u8]]) -> Sent {
-        let mut reply = self.reply.lock();
+        let mut reply = self.lock_to_write();
         if let Some(open) = &mut reply.open {
             open.writing = true;
         }
@@ -332,7 +345,7 @@ impl Client {
     /// its end would look like the response's.
     pub fn cut(self: &Arc<Self>, hard: bool, exchange: Exchange) {
         if hard {
-            let mut reply = self.reply.lock();
+            let mut reply = self.lock_to_write();
             reply.open = None;
             self.reset(&mut reply, exchange.fault.unwrap_or(Fault::ResponseCut));
             drop(reply);
@@ -355,23 +368,28 @@ impl Client {
 
     /// Lets a courier deliver what the socket has not taken.
     pub fn hand_over(self: &Arc<Self>) {
-        let mut reply = self.reply.lock();
+        let mut reply = self.lock_to_write();
         self.call_courier(&mut reply);
     }
 
     fn end_exchange(self: &Arc<Self>, pieces: &[&[u8]], close: bool, clean: bool, mut exchange: Exchange) {
         // Who has the whole response may ask again at once: what this request took is free by then.
         exchange.body = Body::default();
-        let mut reply = self.reply.lock();
+        let mut reply = self.lock_to_write();
         let is_last = reply.open.take().is_some_and(|open| open.is_last);
+        let ends = (close || is_last) && reply.end == End::Open;
+        if ends {
+            // Before the turn can be taken: what follows on this request is none.
+            reply.end = End::Closing;
+        }
         if reply.awaited {
             self.turned.notify_one();
         }
         exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         let gave_back = reply.outbox.unsent() == 0 && exchange.permit.take().is_some();
         let mut sent = self.push(&mut reply, pieces);
-        if (close || is_last) && sent.is_ok() && reply.end == End::Open {
-            sent = self.close(&mut reply, clean);
+        if ends && clean && sent.is_ok() {
+            sent = self.close_tls(&mut reply);
         }
         match sent {
             Err(fault) => {
@@ -392,16 +410,20 @@ impl Client {
         exchange.complete();
     }
 
-    /// Nothing more is to be written. A `clean` end is said in TLS.
-    fn close(&self, reply: &mut Reply, clean: bool) -> Result<(), Fault> {
-        reply.end = End::Closing;
-        match &mut reply.tls {
-            Some(tls) if clean => {
-                tls.send_close_notify();
-                self.push(reply, &[])
-            }
-            _ => Ok(()),
+    /// The lock, with nobody sending outside it.
+    fn lock_to_write(&self) -> MutexGuard<'_, Reply> {
+        let mut reply = self.reply.lock();
+        while reply.sending {
+            self.sent.wait(&mut reply);
         }
+        reply
+    }
+
+    /// A clean end is said in TLS.
+    fn close_tls(&self, reply: &mut MutexGuard<'_, Reply>) -> Result<(), Fault> {
+        let Some(tls) = &mut reply.tls else { return Ok(()) };
+        tls.send_close_notify();
+        self.push(reply, &[])
     }
 
     /// Everything put in so far is with the kernel.
@@ -412,7 +434,7 @@ impl Client {
             self.linger_until
                 .store(self.hub.uptime_ms(now + LINGER), Ordering::Relaxed);
             self.stream.shutdown(Shutdown::Write);
-        } else {
+        } else if reply.open.is_none() {
             self.idle_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
         }
     }
@@ -482,32 +504,60 @@ impl Client {
         }
     }
 
-    fn push(&self, reply: &mut Reply, pieces: &[&[u8]]) -> Result<(), Fault> {
+    fn push(&self, reply: &mut MutexGuard<'_, Reply>, pieces: &[&[u8]]) -> Result<(), Fault> {
         if let End::Dead(fault) = reply.end {
             return Err(fault);
         }
+        let fault_of = |error: io::Error| match error.kind() {
+            io::ErrorKind::StorageFull => Fault::SlowClient,
+            _ => Fault::ClientGoneData,
+        };
+        let mut slices = [IoSlice::new(&[]); 4];
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+        }
+        let mut rest = &mut slices[..pieces.len().min(4)];
+        if reply.tls.is_none() && !reply.courier && reply.outbox.unsent() == 0 {
+            self.send_unlocked(reply, &mut rest).map_err(fault_of)?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            if let End::Dead(fault) = reply.end {
+                return Err(fault);
+            }
+        }
         let Reply {
             tls, outbox, courier, ..
-        } = reply;
+        } = &mut **reply;
         let mut out = Out {
             client: self,
             outbox,
             courier: *courier,
         };
         let result = match tls {
-            None => {
-                let mut slices = [IoSlice::new(&[]); 4];
-                for (slice, piece) in slices.iter_mut().zip(pieces) {
-                    *slice = IoSlice::new(piece);
-                }
-                out.emit(&mut slices[..pieces.len().min(4)])
-            }
+            None => out.emit(rest),
             Some(tls) => out.encrypt(tls, pieces),
         };
-        result.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => Fault::SlowClient,
-            _ => Fault::ClientGoneData,
-        })
+        result.map_err(fault_of)
+    }
+
+    /// Sends what the socket has room for, outside the lock: the caller's next step must not rely on what it knew before.
+    fn send_unlocked(&self, reply: &mut MutexGuard<'_, Reply>, rest: &mut &mut [IoSlice<'_>]) -> io::Result<()> {
+        // Leaves only what has bytes.
+        IoSlice::advance_slices(rest, 0);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        reply.sending = true;
+        let sent = MutexGuard::unlocked(reply, || self.stream.write_pieces_now(rest));
+        reply.sending = false;
+        self.sent.notify_all();
+        match sent {
+            Ok(sent) => IoSlice::advance_slices(rest, sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     // === TLS, reading
@@ -557,11 +607,12 @@ impl Client {
 
     /// Nothing more will be asked: ends the writing side, cleanly for TLS, once all that is on its way has gone out.
     pub fn say_goodbye(self: &Arc<Self>) {
-        let mut reply = self.reply.lock();
+        let mut reply = self.lock_to_write();
         if let Some(open) = &mut reply.open {
             open.is_last = true;
         } else if reply.end == End::Open {
-            match self.close(&mut reply, true) {
+            reply.end = End::Closing;
+            match self.close_tls(&mut reply) {
                 Ok(()) if reply.outbox.unsent() > 0 => self.call_courier(&mut reply),
                 Ok(()) => self.delivered(&mut reply),
                 Err(fault) => self.die(&mut reply, fault),
@@ -652,8 +703,8 @@ impl Client {
 
     /// The process ends: what is not finished is to be seen as cut.
     pub(super) fn abandon(&self, fault: Fault) {
-        let mut reply = self.reply.lock();
-        if reply.open.is_some() || reply.outbox.unsent() > 0 {
+        let mut reply = self.lock_to_write();
+        if reply.open.is_some() || !reply.is_delivered() {
             self.reset(&mut reply, fault);
         }
     }
