@@ -228,6 +228,8 @@ pub struct Cluster {
     pub servers: Vec<Server>,
     /// When a request is tied to a server.
     pub binding: Binding,
+    /// How many requests may go out on one connection before the first answer is read; 1 is no pipelining.
+    pub pipeline: usize,
     /// Requests that may wait.
     pub queue_limit: usize,
     /// How long one may wait.

@@ -6,6 +6,7 @@
 //! Bound early, a job is given to a server as it comes in. If none can be reached then, or the server is lost, it is open to all
 //! like one bound late, and the first worker that comes up takes it.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::budget::RetryBudget;
@@ -82,6 +83,20 @@ impl<J> Dispatcher<J> {
     /// A worker has ended its job, or its connection has changed. With [`Link::Up`] it asks for its next job and, if there is none,
     /// is idle. If it was idle and a job was assigned to it meanwhile, the answer is empty: the job is in its slot.
     pub fn next(&mut self, worker: WorkerId, verdict: Verdict<J>, link: Link, now: Instant) -> Handout<J> {
+        self.next_batch(worker, verdict, link, (1, &mut VecDeque::new()), now)
+    }
+
+    /// The same for a worker that may take several jobs at once, `most` of them. The first is the answer's; `more` gets those that
+    /// wait right behind it, if all of them are batchable and of one bucket, and not more than the worker's part of what waits. Nobody
+    /// is idle then who might have taken one of them. The next call ends all of them but those that [`Self::part`] has ended before.
+    pub fn next_batch(
+        &mut self,
+        worker: WorkerId,
+        verdict: Verdict<J>,
+        link: Link,
+        (most, more): (usize, &mut VecDeque<J>),
+        now: Instant,
+    ) -> Handout<J> {
         let mut handout = Handout::default();
         let Some(server) = self.servers.server_of(worker) else {
             // Nobody knows this worker; its job shall not vanish all the same.
@@ -95,18 +110,43 @@ impl<J> Dispatcher<J> {
         if self.servers.set_link(worker, link) {
             self.queue.unbind(server);
         }
-        if let Verdict::Retry { job, ticket, free } = verdict {
-            match self.check_retry(ticket.deadline, free, in_progress, now) {
-                Ok(()) => {
-                    let retry = ended_retry || !free;
-                    self.put_back(Waiting { job, ticket, retry }, server, link, &mut handout);
-                }
-                Err(refusal) => handout.refused.push((refusal, job)),
-            }
-        }
+        self.again(verdict, ended_retry, in_progress, (server, link), now, &mut handout);
+        let mut first = None;
         if link == Link::Up && !self.servers.is_serving(worker) {
-            handout.next = self.take(worker, server, now, &mut handout.refused);
+            (handout.next, first) = self.take(worker, server, now, &mut handout.refused).unzip();
         }
+        self.settle(now, &mut handout);
+        if most > 1
+            && let Some(first) = first
+        {
+            self.take_more(worker, server, first, (most - 1, more), now, &mut handout.refused);
+        }
+        handout
+    }
+
+    /// One of several jobs that a worker has is over, or shall be tried again; the worker goes on with the others, or comes for its
+    /// next.
+    pub fn part(&mut self, worker: WorkerId, id: u64, verdict: Verdict<J>, now: Instant) -> Handout<J> {
+        let mut handout = Handout::default();
+        let Some(server) = self.servers.server_of(worker) else {
+            if let Verdict::Retry { job, .. } = verdict {
+                handout.refused.push((Refusal::Closed, job));
+            }
+            return handout;
+        };
+        let in_progress = self.in_progress();
+        let ended_retry = self.servers.end_one(worker, id).unwrap_or(false);
+        if ended_retry {
+            self.budget.end();
+        }
+        self.again(
+            verdict,
+            ended_retry,
+            in_progress,
+            (server, Link::Connecting),
+            now,
+            &mut handout,
+        );
         self.settle(now, &mut handout);
         handout
     }
@@ -225,6 +265,33 @@ impl<J> Dispatcher<J> {
         retry
     }
 
+    /// Puts a job back that shall be tried again, if it may.
+    fn again(
+        &mut self,
+        verdict: Verdict<J>,
+        ended_retry: bool,
+        in_progress: usize,
+        (server, link): (ServerId, Link),
+        now: Instant,
+        handout: &mut Handout<J>,
+    ) {
+        let Verdict::Retry { job, ticket, free } = verdict else {
+            return;
+        };
+        match self.check_retry(ticket.deadline, free, in_progress, now) {
+            Ok(()) => {
+                let retry = ended_retry || !free;
+                // What was tried before goes alone.
+                let ticket = Ticket {
+                    batchable: false,
+                    ..ticket
+                };
+                self.put_back(Waiting { job, ticket, retry }, server, link, handout);
+            }
+            Err(refusal) => handout.refused.push((refusal, job)),
+        }
+    }
+
     fn check_retry(&self, deadline: Instant, free: bool, in_progress: usize, now: Instant) -> Result<(), Refusal> {
         if self.closed {
             Err(Refusal::Closed)
@@ -263,15 +330,62 @@ impl<J> Dispatcher<J> {
     }
 
     /// The next job of a worker whose connection is up; it is idle if there is none.
-    fn take(&mut self, worker: WorkerId, server: ServerId, now: Instant, refused: &mut Vec<(Refusal, J)>) -> Option<J> {
-        while let Some(slot) = self.queue.first_for(server, self.heed_avoidance()) {
-            if self.queue.ticket(slot).is_some_and(|ticket| ticket.deadline > now) {
-                return self.start(slot, worker);
-            }
-            refused.extend(self.withdraw(slot).map(|waiting| (Refusal::QueueTimeout, waiting.job)));
+    fn take(
+        &mut self,
+        worker: WorkerId,
+        server: ServerId,
+        now: Instant,
+        refused: &mut Vec<(Refusal, J)>,
+    ) -> Option<(J, Ticket)> {
+        if let Some(slot) = self.first_in_time(server, now, refused) {
+            let ticket = *self.queue.ticket(slot)?;
+            return Some((self.start(slot, worker)?, ticket));
         }
         self.servers.rest(worker);
         None
+    }
+
+    /// The first job for a worker of this server. Those before it whose deadline has passed are refused.
+    fn first_in_time(&mut self, server: ServerId, now: Instant, refused: &mut Vec<(Refusal, J)>) -> Option<Slot> {
+        while let Some(slot) = self.queue.first_for(server, self.heed_avoidance()) {
+            if self.queue.ticket(slot).is_some_and(|ticket| ticket.deadline > now) {
+                return Some(slot);
+            }
+            refused.extend(self.withdraw(slot).map(|waiting| (Refusal::QueueTimeout, waiting.job)));
+        }
+        None
+    }
+
+    /// What a worker takes besides its first job: no more than what would be each worker's if all came now.
+    fn take_more(
+        &mut self,
+        worker: WorkerId,
+        server: ServerId,
+        first: Ticket,
+        (most, more): (usize, &mut VecDeque<J>),
+        now: Instant,
+        refused: &mut Vec<(Refusal, J)>,
+    ) {
+        if !first.batchable {
+            return;
+        }
+        let (waiting, workers) = if self.settings.early_binding {
+            (self.queue.bound_len(server), self.servers.up_of(server))
+        } else {
+            (self.queue.len(), self.servers.up_count())
+        };
+        for _ in 0..most.min(waiting / workers.max(1)) {
+            let Some(slot) = self.first_in_time(server, now, refused) else {
+                break;
+            };
+            let joins = |ticket: &Ticket| ticket.batchable && ticket.bucket == first.bucket;
+            if !self.queue.ticket(slot).is_some_and(joins) {
+                break;
+            }
+            let Some(waiting) = self.queue.remove(slot) else { break };
+            self.servers.start_besides(worker, waiting.ticket.id);
+            more.push_back(waiting.job);
+        }
     }
 
     /// Brings together what a change has set free: idle workers and open jobs. (A bound job is never left while its server

@@ -39,6 +39,8 @@ pub struct Ticket {
     pub deadline: Instant,
     /// A server not to send it to while there is another (the last attempt failed there).
     pub avoid: Option<ServerId>,
+    /// It may be one of several that a worker takes at once ([`Dispatcher::next_batch`]).
+    pub batchable: bool,
 }
 
 /// What became of an offered job.

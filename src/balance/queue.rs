@@ -73,6 +73,8 @@ struct Entry<J> {
 struct Lane {
     first: u32,
     last: u32,
+    /// Jobs in it.
+    len: usize,
     /// Where the last job was merged in.
     cursor: u32,
 }
@@ -100,6 +102,11 @@ impl<J> Queue<J> {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Jobs bound to this server.
+    pub(super) fn bound_len(&self, server: ServerId) -> usize {
+        self.lanes[bound_lane(server) as usize].len
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -287,6 +294,7 @@ impl<J> Queue<J> {
     fn link(&mut self, slot: u32, lane: u32, previous: u32, next: u32) {
         let entry = &mut self.entries[slot as usize];
         (entry.lane, entry.previous, entry.next) = (lane, previous, next);
+        self.lanes[lane as usize].len += 1;
         match previous {
             NONE => self.lanes[lane as usize].first = slot,
             previous => self.entries[previous as usize].next = slot,
@@ -304,6 +312,7 @@ impl<J> Queue<J> {
         let Entry {
             lane, previous, next, ..
         } = self.entries[slot as usize];
+        self.lanes[lane as usize].len -= 1;
         match previous {
             NONE => self.lanes[lane as usize].first = next,
             previous => self.entries[previous as usize].next = next,
@@ -333,6 +342,7 @@ impl Lane {
         Self {
             first: NONE,
             last: NONE,
+            len: 0,
             cursor: NONE,
         }
     }
@@ -383,6 +393,7 @@ impl<J> Queue<J> {
         let mut heads = 0;
         for (lane, ends) in self.lanes.iter().enumerate() {
             let (mut previous, mut slot) = (NONE, ends.first);
+            let before = queued;
             while slot != NONE {
                 let entry = &self.entries[slot as usize];
                 let waiting = entry.waiting.as_ref().expect("a linked entry holds a job");
@@ -398,7 +409,7 @@ impl<J> Queue<J> {
                 (previous, slot) = (slot, entry.next);
                 queued += 1;
             }
-            assert_eq!(ends.last, previous);
+            assert_eq!((ends.last, ends.len), (previous, queued - before));
             heads += usize::from(ends.first != NONE && !is_bound_lane(lane as u32));
         }
         let (mut free, mut slot) = (0, self.free);

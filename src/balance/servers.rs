@@ -21,6 +21,8 @@ pub(super) struct Servers {
     /// Servers with a worker that is not unreachable.
     reachable: Bits,
     serving: usize,
+    /// Those of them that a worker has besides its first.
+    batched: usize,
     up: usize,
 }
 
@@ -30,6 +32,8 @@ struct Server {
     last_idle: u32,
     /// Workers that are not unreachable.
     reachable: usize,
+    /// Workers whose connection is up.
+    up: usize,
 }
 
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Worker {
     server: ServerId,
     link: Link,
     state: State,
+    /// What it serves besides the job in `jobs`; such a job counts against no retry budget.
+    more: Vec<u64>,
     /// Neighbours among the server's idle workers.
     newer: u32,
     older: u32,
@@ -62,6 +68,7 @@ impl Servers {
         self.servers.push(Server {
             last_idle: NONE,
             reachable: capacity,
+            up: 0,
         });
         if capacity > 0 {
             self.reachable.insert(server.0);
@@ -71,6 +78,7 @@ impl Servers {
                 server,
                 link: Link::Connecting,
                 state: State::Away,
+                more: Vec::new(),
                 newer: NONE,
                 older: NONE,
             });
@@ -112,14 +120,23 @@ impl Servers {
     /// Who serves the job of this number.
     pub(super) fn serving(&self, id: u64) -> Option<WorkerId> {
         let mut start = 0;
-        while let Some(found) = self.jobs.get(start..)?.iter().position(|job| *job == id) {
+        while let Some(found) = self.jobs[start..].iter().position(|job| *job == id) {
             let worker = WorkerId((start + found) as u32);
             if self.is_serving(worker) {
                 return Some(worker);
             }
             start += found + 1;
         }
-        None
+        self.serving_besides(id)
+    }
+
+    /// Who serves the job of this number besides another.
+    fn serving_besides(&self, id: u64) -> Option<WorkerId> {
+        if self.batched == 0 {
+            return None;
+        }
+        let found = self.workers.iter().position(|worker| worker.more.contains(&id));
+        found.map(|worker| WorkerId(worker as u32))
     }
 
     /// Jobs being served.
@@ -130,6 +147,11 @@ impl Servers {
     /// Workers whose connection is up.
     pub(super) fn up_count(&self) -> usize {
         self.up
+    }
+
+    /// Workers of this server whose connection is up.
+    pub(super) fn up_of(&self, server: ServerId) -> usize {
+        self.servers.get(server.0 as usize).map_or(0, |server| server.up)
     }
 
     /// Workers in all.
@@ -155,6 +177,8 @@ impl Servers {
         let server = &mut self.servers[id.0 as usize];
         server.reachable += usize::from(link != Link::Unreachable);
         server.reachable -= usize::from(old != Link::Unreachable);
+        server.up += usize::from(link == Link::Up);
+        server.up -= usize::from(old == Link::Up);
         if server.reachable > 0 {
             self.reachable.insert(id.0);
             return false;
@@ -191,15 +215,48 @@ impl Servers {
         self.serving += 1;
     }
 
-    /// A worker's job is over. `Some(true)` if it had one that counts against the retry budget.
+    /// A worker that has a job has this one besides.
+    pub(super) fn start_besides(&mut self, worker: WorkerId, id: u64) {
+        self.workers[worker.0 as usize].more.push(id);
+        self.serving += 1;
+        self.batched += 1;
+    }
+
+    /// All that a worker has is over. `Some(true)` if it had a job that counts against the retry budget.
     pub(super) fn end(&mut self, worker: WorkerId) -> Option<bool> {
         let Some(State::Serving { retry }) = self.state(worker) else {
             return None;
         };
-        self.workers[worker.0 as usize].state = State::Away;
+        let entry = &mut self.workers[worker.0 as usize];
+        entry.state = State::Away;
+        self.batched -= entry.more.len();
+        self.serving -= 1 + entry.more.len();
+        entry.more.clear();
         self.jobs[worker.0 as usize] = NO_JOB;
-        self.serving -= 1;
         Some(retry)
+    }
+
+    /// One of a worker's jobs is over. `Some(true)` if it counts against the retry budget, `None` if the worker does not have it.
+    pub(super) fn end_one(&mut self, worker: WorkerId, id: u64) -> Option<bool> {
+        let Some(State::Serving { retry }) = self.state(worker) else {
+            return None;
+        };
+        let (entry, first) = (&mut self.workers[worker.0 as usize], &mut self.jobs[worker.0 as usize]);
+        let mut ended = false;
+        if *first == id {
+            if entry.more.is_empty() {
+                return self.end(worker);
+            }
+            *first = entry.more.swap_remove(0);
+            entry.state = State::Serving { retry: false };
+            ended = retry;
+        } else {
+            let place = entry.more.iter().position(|job| *job == id)?;
+            entry.more.swap_remove(place);
+        }
+        self.serving -= 1;
+        self.batched -= 1;
+        Some(ended)
     }
 
     fn state(&self, worker: WorkerId) -> Option<State> {
@@ -228,15 +285,23 @@ impl Servers {
     /// Whether every count and list agrees with the workers.
     pub(super) fn check(&self) {
         let count = |which: &dyn Fn(&Worker) -> bool| self.workers.iter().filter(|worker| which(worker)).count();
+        let batched: usize = self.workers.iter().map(|worker| worker.more.len()).sum();
+        assert_eq!(self.batched, batched);
         assert_eq!(
             self.serving,
-            count(&|worker| matches!(worker.state, State::Serving { .. }))
+            batched + count(&|worker| matches!(worker.state, State::Serving { .. }))
+        );
+        assert!(
+            self.workers
+                .iter()
+                .all(|worker| worker.more.is_empty() || matches!(worker.state, State::Serving { .. }))
         );
         assert_eq!(self.up, count(&|worker| worker.link == Link::Up));
         let mut with_idle = 0;
         let mut reachable = 0;
         for (index, server) in self.servers.iter().enumerate() {
             let own = |worker: &Worker| worker.server == ServerId(index as u32);
+            assert_eq!(server.up, count(&|worker| own(worker) && worker.link == Link::Up));
             assert_eq!(
                 server.reachable,
                 count(&|worker| own(worker) && worker.link != Link::Unreachable)

@@ -4,7 +4,7 @@
 //! Besides that, what must hold whatever the model says is checked after every step. A failing seed is printed;
 //! `JUGGLER_SEED=…` runs that one alone.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -73,7 +73,7 @@ impl Simulation {
         // Otherwise everything starts disconnected.
         if !random.one_in(4) {
             for worker in 0..simulation.model.workers.len() {
-                simulation.next(worker, Verdict::None, Link::Up);
+                simulation.next(worker, Verdict::None, Link::Up, 1);
             }
         }
         simulation
@@ -102,6 +102,7 @@ impl Simulation {
             avoid: random
                 .one_in(6)
                 .then(|| ServerId(random.below(self.model.servers + 2) as u32)),
+            batchable: !random.one_in(4),
         };
         let expected = self.model.offer(ticket, self.now);
         let offer = self.dispatcher.offer(Job(ticket.id), ticket, self.now);
@@ -121,34 +122,77 @@ impl Simulation {
             1 => Link::Unreachable,
             _ => Link::Up,
         };
-        match &self.model.workers[worker].serving {
+        let most = if random.one_in(2) { 1 } else { random.below(5) };
+        let serving = &self.model.workers[worker].serving;
+        match serving.first() {
             // The races: the worker does not know of its job yet.
-            Some(_) if random.one_in(8) => self.next(worker, Verdict::None, link),
+            Some(_) if random.one_in(8) => self.next(worker, Verdict::None, link, most),
             Some(_) if random.one_in(8) => self.retire(worker, link),
-            Some(serving) => {
-                let verdict = serving.verdict(self.model.workers[worker].server, random);
-                self.next(worker, verdict, link);
+            Some(_) if serving.len() > 1 && random.one_in(2) => self.part(worker, random),
+            Some(last) => {
+                let verdict = last.verdict(self.model.workers[worker].server, random);
+                self.next(worker, verdict, link, most);
             }
+            // It has nothing of the kind.
+            None if random.one_in(12) => self.part(worker, random),
             None if random.one_in(3) => self.retire(worker, link),
             // Even if it is idle already.
-            None => self.next(worker, Verdict::None, link),
+            None => self.next(worker, Verdict::None, link, most),
         }
     }
 
-    fn next(&mut self, worker: usize, verdict: Verdict<Job>, link: Link) {
-        if let (Verdict::Done, Some(serving)) = (&verdict, &self.model.workers[worker].serving) {
-            let id = serving.ticket.id;
+    fn next(&mut self, worker: usize, verdict: Verdict<Job>, link: Link, most: usize) {
+        let over: Vec<_> = self.model.workers[worker]
+            .serving
+            .iter()
+            .map(|serving| serving.ticket.id)
+            .collect();
+        match &verdict {
+            Verdict::None => {}
+            Verdict::Done => over.into_iter().for_each(|id| self.end(id)),
+            Verdict::Retry { ticket, .. } => {
+                let others = over.into_iter().filter(|id| *id != ticket.id);
+                others.for_each(|id| self.end(id));
+            }
+        }
+        let (mut expected, expected_more) = self.model.next(worker, &verdict, link, most, self.now);
+        let mut more = VecDeque::new();
+        let handout = self
+            .dispatcher
+            .next_batch(WorkerId(worker as u32), verdict, link, (most, &mut more), self.now);
+        let more: Vec<_> = more.into_iter().map(|job| job.0).collect();
+        assert_eq!(more, expected_more, "what worker {worker} takes besides");
+        self.compare(handout, &mut expected, &format!("next of worker {worker}, {link:?}"));
+    }
+
+    /// One job of several ends, or one that the worker does not have.
+    fn part(&mut self, worker: usize, random: &mut Random) {
+        let ModelWorker { server, serving, .. } = &self.model.workers[worker];
+        let (id, verdict) = match serving.len() {
+            0 => (self.offered + 1, Verdict::Done),
+            some => {
+                let serving = &serving[random.below(some)];
+                (serving.ticket.id, serving.verdict(*server, random))
+            }
+        };
+        if let Verdict::Done = verdict
+            && id <= self.offered
+        {
             self.end(id);
         }
-        let mut expected = self.model.next(worker, &verdict, link, self.now);
-        let mut handout = self.dispatcher.next(WorkerId(worker as u32), verdict, link, self.now);
+        let mut expected = self.model.part(worker, id, &verdict, self.now);
+        let handout = self.dispatcher.part(WorkerId(worker as u32), id, verdict, self.now);
+        self.compare(handout, &mut expected, &format!("part of worker {worker}, {id}"));
+    }
+
+    fn compare(&mut self, mut handout: Handout<Job>, expected: &mut Handout<Job>, what: &str) {
         for (_, Job(id)) in &handout.refused {
             self.end(*id);
         }
         // In which order jobs are refused is nobody's concern.
         handout.refused.sort_by_key(|(_, job)| job.0);
         expected.refused.sort_by_key(|(_, job)| job.0);
-        assert_eq!(handout, expected, "next of worker {worker}, {link:?}");
+        assert_eq!(&handout, expected, "{what}");
     }
 
     fn retire(&mut self, worker: usize, link: Link) {
@@ -216,7 +260,7 @@ impl Simulation {
     /// What must hold at any time.
     fn check(&self) {
         let Model { queue, workers, .. } = &self.model;
-        let serving = workers.iter().filter_map(|worker| worker.serving.as_ref());
+        let serving = workers.iter().flat_map(|worker| &worker.serving);
         let mut places = HashSet::new();
         for id in queue.iter().chain(serving.clone()).map(|waiting| waiting.ticket.id) {
             assert!(places.insert(id), "job {id} is in one place");
@@ -245,9 +289,9 @@ impl Simulation {
     /// After the close what is served ends, and nothing is left.
     fn drain(mut self, random: &mut Random) {
         for worker in 0..self.model.workers.len() {
-            if let Some(serving) = &self.model.workers[worker].serving {
+            if let Some(serving) = self.model.workers[worker].serving.first() {
                 let verdict = serving.verdict(self.model.workers[worker].server, random);
-                self.next(worker, verdict, Link::Up);
+                self.next(worker, verdict, Link::Up, 1);
                 self.check();
             }
         }
@@ -275,7 +319,8 @@ struct Model {
 struct ModelWorker {
     server: usize,
     link: Link,
-    serving: Option<Waiting>,
+    /// What it has: the first, and what it took besides.
+    serving: Vec<Waiting>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -323,7 +368,7 @@ impl Model {
             self.workers.push(ModelWorker {
                 server: self.servers,
                 link: Link::Connecting,
-                serving: None,
+                serving: Vec::new(),
             });
         }
         self.servers += 1;
@@ -363,14 +408,90 @@ impl Model {
         Offer::Queued
     }
 
-    fn next(&mut self, worker: usize, verdict: &Verdict<Job>, link: Link, now: Instant) -> Handout<Job> {
+    fn next(
+        &mut self,
+        worker: usize,
+        verdict: &Verdict<Job>,
+        link: Link,
+        most: usize,
+        now: Instant,
+    ) -> (Handout<Job>, Vec<u64>) {
         let mut handout = Handout::default();
-        let in_progress = self.queue.len() + self.workers.iter().filter(|worker| worker.serving.is_some()).count();
+        let in_progress = self.in_progress();
         let ended = match verdict {
-            Verdict::None => None,
-            _ => self.workers[worker].serving.take(),
+            Verdict::None => Vec::new(),
+            _ => std::mem::take(&mut self.workers[worker].serving),
         };
         self.set_link(worker, link);
+        self.again((worker, link), verdict, &ended, in_progress, now, &mut handout);
+        let mut first = None;
+        if link == Link::Up && self.workers[worker].serving.is_empty() {
+            first = self.take(worker, now, &mut handout);
+            handout.next = first.map(|first| Job(first.ticket.id));
+            if first.is_none() && !self.idle.contains(&worker) {
+                self.idle.push(worker);
+            }
+        }
+        self.settle(now, &mut handout);
+        let mut more = Vec::new();
+        if let Some(first) = first.filter(|first| first.ticket.batchable && most > 1) {
+            let server = self.workers[worker].server;
+            let early = self.settings.early_binding;
+            let counts = |up: &&ModelWorker| up.link == Link::Up && (!early || up.server == server);
+            let up = self.workers.iter().filter(counts).count();
+            let waiting = self
+                .queue
+                .iter()
+                .filter(|waiting| !early || waiting.bound == Some(server))
+                .count();
+            while more.len() < (most - 1).min(waiting / up) {
+                let Some(place) = self.first_in_time(worker, now, &mut handout) else {
+                    break;
+                };
+                let Ticket {
+                    id, batchable, bucket, ..
+                } = self.queue[place].ticket;
+                if !batchable || bucket != first.ticket.bucket {
+                    break;
+                }
+                let waiting = self.queue.remove(place);
+                let eager =
+                    (0..self.workers.len()).find(|other| self.is_idle(*other) && self.may_take(*other, &waiting));
+                assert_eq!(eager, None, "no batch while somebody is idle who may take {waiting:?}");
+                self.workers[worker].serving.push(waiting);
+                more.push(id);
+            }
+        }
+        (handout, more)
+    }
+
+    fn part(&mut self, worker: usize, id: u64, verdict: &Verdict<Job>, now: Instant) -> Handout<Job> {
+        let mut handout = Handout::default();
+        let in_progress = self.in_progress();
+        let ended: Vec<_> = self.workers[worker]
+            .serving
+            .extract_if(.., |serving| serving.ticket.id == id)
+            .collect();
+        // It does not ask for another.
+        let link = Link::Connecting;
+        self.again((worker, link), verdict, &ended, in_progress, now, &mut handout);
+        self.settle(now, &mut handout);
+        handout
+    }
+
+    fn in_progress(&self) -> usize {
+        self.queue.len() + self.workers.iter().map(|worker| worker.serving.len()).sum::<usize>()
+    }
+
+    fn again(
+        &mut self,
+        (worker, link): (usize, Link),
+        verdict: &Verdict<Job>,
+        ended: &[Waiting],
+        in_progress: usize,
+        now: Instant,
+        handout: &mut Handout<Job>,
+    ) {
         if let Verdict::Retry {
             job: Job(id),
             ticket,
@@ -392,34 +513,37 @@ impl Model {
             match refusal {
                 Some(refusal) => handout.refused.push((refusal, Job(*id))),
                 None => {
-                    let retry = !free || ended.is_some_and(|ended| ended.retry);
-                    self.put_back(
-                        Waiting {
-                            ticket: *ticket,
-                            retry,
-                            bound: None,
-                        },
-                        worker,
-                        &mut handout,
-                    );
+                    let retry = !free || ended.iter().any(|ended| ended.retry);
+                    let ticket = Ticket {
+                        batchable: false,
+                        ..*ticket
+                    };
+                    let bound = None;
+                    self.put_back(Waiting { ticket, retry, bound }, (worker, link), handout);
                 }
             }
         }
-        if link == Link::Up && self.workers[worker].serving.is_none() {
-            while let Some(place) = self.queue.iter().position(|waiting| self.may_take(worker, waiting)) {
-                let waiting = self.queue.remove(place);
-                let job = Job(waiting.ticket.id);
-                if waiting.ticket.deadline > now {
-                    self.serve(worker, waiting);
-                    handout.next = Some(job);
-                    break;
-                }
-                handout.refused.push((Refusal::QueueTimeout, job));
+    }
+
+    fn take(&mut self, worker: usize, now: Instant, handout: &mut Handout<Job>) -> Option<Waiting> {
+        let place = self.first_in_time(worker, now, handout)?;
+        let waiting = self.queue.remove(place);
+        self.serve(worker, waiting);
+        Some(waiting)
+    }
+
+    fn first_in_time(&mut self, worker: usize, now: Instant, handout: &mut Handout<Job>) -> Option<usize> {
+        loop {
+            let place = self.queue.iter().position(|waiting| self.may_take(worker, waiting))?;
+            if self.queue[place].ticket.deadline > now {
+                return Some(place);
             }
-            if handout.next.is_none() && !self.idle.contains(&worker) {
-                self.idle.push(worker);
-            }
+            let late = self.queue.remove(place);
+            handout.refused.push((Refusal::QueueTimeout, Job(late.ticket.id)));
         }
+    }
+
+    fn settle(&mut self, now: Instant, handout: &mut Handout<Job>) {
         if self.reachable_servers() == 0 && !self.settings.wait_for_server {
             let refused = self.take_out(|_, _| true, now);
             handout
@@ -445,13 +569,12 @@ impl Model {
             self.serve(worker, waiting);
             handout.assigned.push((WorkerId(worker as u32), job));
         }
-        handout
     }
 
-    fn put_back(&mut self, mut waiting: Waiting, asking: usize, handout: &mut Handout<Job>) {
+    fn put_back(&mut self, mut waiting: Waiting, (asking, link): (usize, Link), handout: &mut Handout<Job>) {
         if self.settings.early_binding {
             let (server, worker) = self.destination(waiting.ticket.avoid);
-            let own = server == Some(self.workers[asking].server) && self.workers[asking].link == Link::Up;
+            let own = server == Some(self.workers[asking].server) && link == Link::Up;
             if let Some(worker) = worker.filter(|_| !own) {
                 handout.assigned.push((WorkerId(worker as u32), Job(waiting.ticket.id)));
                 self.serve(worker, waiting);
@@ -468,7 +591,7 @@ impl Model {
     }
 
     fn retire(&mut self, worker: usize, link: Link) -> bool {
-        if self.workers[worker].serving.is_some() {
+        if !self.workers[worker].serving.is_empty() {
             return false;
         }
         if self.is_idle(worker) {
@@ -484,7 +607,7 @@ impl Model {
         {
             return Cancelled::Queued(Job(id));
         }
-        let serves = |worker: &ModelWorker| worker.serving.as_ref().is_some_and(|serving| serving.ticket.id == id);
+        let serves = |worker: &ModelWorker| worker.serving.iter().any(|serving| serving.ticket.id == id);
         match self.workers.iter().position(serves) {
             Some(worker) => Cancelled::Serving(WorkerId(worker as u32)),
             None => Cancelled::Unknown,
@@ -522,11 +645,11 @@ impl Model {
 
     fn serve(&mut self, worker: usize, waiting: Waiting) {
         assert!(
-            self.workers[worker].serving.is_none(),
-            "worker {worker} has one job at a time"
+            self.workers[worker].serving.is_empty(),
+            "worker {worker} takes more only at once"
         );
         self.idle.retain(|idle| *idle != worker);
-        self.workers[worker].serving = Some(waiting);
+        self.workers[worker].serving.push(waiting);
     }
 
     fn set_link(&mut self, worker: usize, link: Link) {
@@ -582,7 +705,7 @@ impl Model {
     }
 
     fn live_retries(&self) -> usize {
-        let serving = self.workers.iter().filter_map(|worker| worker.serving.as_ref());
+        let serving = self.workers.iter().flat_map(|worker| &worker.serving);
         self.queue.iter().chain(serving).filter(|waiting| waiting.retry).count()
     }
 }

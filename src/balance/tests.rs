@@ -1,5 +1,6 @@
 //! The dispatcher, case by case.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -51,6 +52,7 @@ impl Bench {
             bucket: BucketId(0),
             deadline: self.at(30),
             avoid: None,
+            batchable: true,
         }
     }
 
@@ -87,6 +89,21 @@ impl Bench {
             },
             link,
         )
+    }
+
+    /// What a worker that has served all gets next: the first, and what it takes besides.
+    fn batch(&mut self, worker: u32, most: usize) -> (Option<u64>, Vec<u64>) {
+        let mut more = VecDeque::new();
+        let (worker, batch) = (WorkerId(worker), (most, &mut more));
+        let handout = self
+            .dispatcher
+            .next_batch(worker, Verdict::Done, Link::Up, batch, self.now);
+        assert!(handout.assigned.is_empty() && handout.refused.is_empty());
+        (handout.next, more.into())
+    }
+
+    fn part(&mut self, worker: u32, id: u64, verdict: Verdict<u64>) -> Handout<u64> {
+        self.dispatcher.part(WorkerId(worker), id, verdict, self.now)
     }
 
     fn counts(&self) -> (usize, usize) {
@@ -523,4 +540,121 @@ fn unknown_workers_and_servers_do_no_harm() {
         Offer::Queued
     );
     assert_eq!(bench.done(0), next(2));
+}
+
+#[test]
+fn a_worker_takes_several_but_no_more_than_its_part() {
+    let mut bench = Bench::new(
+        Settings {
+            queue_limit: 20,
+            ..LATE
+        },
+        &[1, 1],
+    );
+    for id in 1..=16 {
+        bench.offer(id);
+    }
+    assert_eq!(bench.counts(), (14, 2));
+    assert_eq!(bench.batch(0, 4), (Some(3), vec![4, 5, 6]));
+    assert_eq!(bench.counts(), (10, 5));
+    // Nine are left behind the first, for two workers.
+    assert_eq!(bench.batch(1, 64), (Some(7), vec![8, 9, 10, 11]));
+    assert_eq!(bench.batch(1, 1), (Some(12), vec![]));
+    assert_eq!(bench.batch(1, 64), (Some(13), vec![14]));
+    assert_eq!(bench.batch(1, 64), (Some(15), vec![]));
+    assert_eq!(bench.batch(1, 64), (Some(16), vec![]));
+    assert_eq!(bench.batch(1, 64), (None, vec![]));
+    assert_eq!(bench.counts(), (0, 4));
+    assert_eq!(bench.batch(0, 64), (None, vec![]));
+    assert_eq!(bench.counts(), (0, 0));
+}
+
+#[test]
+fn a_batch_ends_before_what_goes_alone() {
+    let mut bench = Bench::new(
+        Settings {
+            queue_limit: 20,
+            ..LATE
+        },
+        &[1],
+    );
+    for id in 1..=9 {
+        let ticket = Ticket {
+            batchable: id != 4,
+            bucket: BucketId(u32::from(id > 7)),
+            ..bench.ticket(id)
+        };
+        bench.dispatcher.offer(id, ticket, bench.now);
+    }
+    assert_eq!(bench.batch(0, 8), (Some(2), vec![3]));
+    assert_eq!(bench.batch(0, 8), (Some(4), vec![]));
+    // Nor does it span buckets.
+    assert_eq!(bench.batch(0, 8), (Some(5), vec![6, 7]));
+    assert_eq!(bench.batch(0, 8), (Some(8), vec![9]));
+    // What is tried again goes alone, whatever its ticket says.
+    bench.offer(10);
+    bench.offer(11);
+    let ticket = bench.ticket(8);
+    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
+    assert_eq!(bench.batch(0, 8), (Some(8), vec![]));
+    assert_eq!(bench.batch(0, 8), (Some(10), vec![11]));
+}
+
+#[test]
+fn a_worker_takes_no_other_servers_jobs() {
+    let mut bench = Bench::new(
+        Settings {
+            queue_limit: 20,
+            ..EARLY
+        },
+        &[1, 2],
+    );
+    for id in 1..=13 {
+        bench.offer(id);
+    }
+    // 3, 5, 7, 9, 11 and 13 wait for the first server, 6, 8, 10 and 12 for the second, which has two workers.
+    assert_eq!(bench.batch(1, 64), (Some(6), vec![8]));
+    assert_eq!(bench.batch(0, 64), (Some(3), vec![5, 7, 9, 11, 13]));
+}
+
+#[test]
+fn one_job_of_a_batch_can_go_elsewhere() {
+    let mut bench = Bench::new(LATE, &[1, 1]);
+    for id in 1..=8 {
+        bench.offer(id);
+    }
+    assert_eq!(bench.batch(0, 3), (Some(3), vec![4, 5]));
+    assert_eq!(bench.done(1), next(6));
+    for id in 3..=5 {
+        assert_eq!(bench.dispatcher.cancel(id), Cancelled::Serving(WorkerId(0)));
+    }
+    let retry = |bench: &Bench, job| Verdict::Retry {
+        job,
+        ticket: bench.avoiding(job, 0),
+        free: false,
+    };
+    // The first, one from the middle; in front of what waits.
+    let verdict = retry(&bench, 4);
+    assert_eq!(bench.part(0, 4, verdict), Handout::default());
+    let verdict = retry(&bench, 3);
+    assert_eq!(bench.part(0, 3, verdict), Handout::default());
+    assert_eq!(bench.dispatcher.cancel(4), Cancelled::Queued(4));
+    assert_eq!(bench.counts(), (3, 2));
+    assert_eq!(bench.done(1), next(3));
+    assert_eq!(bench.dispatcher.cancel(5), Cancelled::Serving(WorkerId(0)));
+    assert_eq!(bench.part(0, 5, Verdict::Done), Handout::default());
+    assert_eq!(bench.dispatcher.cancel(5), Cancelled::Unknown);
+    // It has none left, and still is not idle before it comes.
+    assert_eq!(bench.counts(), (2, 1));
+    assert_eq!(bench.batch(0, 3), (Some(7), vec![]));
+    // An idle worker gets at once what comes back.
+    assert_eq!(bench.done(1), next(8));
+    assert_eq!(bench.done(0), Handout::default());
+    let verdict = Verdict::Retry {
+        job: 8,
+        ticket: bench.avoiding(8, 1),
+        free: true,
+    };
+    assert_eq!(bench.part(1, 8, verdict), woken(0, 8));
+    assert_eq!(bench.part(9, 1, retry(&bench, 1)), refused(Refusal::Closed, 1));
 }

@@ -55,6 +55,7 @@ fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot
             "early" => Binding::Early,
             _ => Binding::Late,
         },
+        pipeline: table.count("pipeline"),
         queue_limit: queue
             .count_if_any("limit")
             .map_or(max_sessions, |spot| saturate(spot.value)),

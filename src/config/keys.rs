@@ -433,9 +433,11 @@ pub(super) static SECTIONS: &[Section] = &[
             ),
             key(
                 "pipeline",
-                Later(Some("1")),
-                Means(""),
-                "Requests to send on one connection before the first answer.",
+                Count(1, 64),
+                Is("1"),
+                "How many waiting requests (GET or HEAD without a body) may be sent on one connection at once, before the \
+                 first is answered. Faster under load, but only for servers that are known to pipeline rightly: one that \
+                 answers a request twice, or one not at all, can make an answer reach the wrong client. 1 is off.",
             ),
             key(
                 "queue",

@@ -187,9 +187,9 @@ fn mistakes_and_what_is_said_of_them() {
         ),
         // Clusters.
         (
-            "[[cluster]]\nname = \"x\"\npipeline = 2\nretry.budget = 20\n[[route]]\ncluster = \"x\"",
+            "[[cluster]]\nname = \"x\"\nscheduler = \"random\"\nretry.budget = 20\n[[route]]\ncluster = \"x\"",
             "j.toml:1:1: cluster[0]: the cluster has no server\n  hint: [[cluster.server]] with an address\n\
-             j.toml:3:12: cluster[0].pipeline: is not available in this version\n  hint: leave it out, or write 1\n\
+             j.toml:3:13: cluster[0].scheduler: is not available in this version\n  hint: leave it out, or write \"round_robin\"\n\
              j.toml:4:16: cluster[0].retry.budget: must be a percentage, not a number\n  hint: with its unit: \"20%\"\n",
         ),
         (
@@ -355,7 +355,7 @@ cluster = "a"
 [[cluster]]
 name = "a"
 scheduler = "round_robin"
-pipeline = 1
+pipeline = 8
 binding = "early"
 on_5xx = "bad_gateway"
 on_unavailable = "queue"
@@ -371,6 +371,7 @@ limit = { head = "1MiB" }
 server = [{ address = "127.0.0.1:2" }]
 "#,
     );
+    assert_eq!((plan.clusters[0].pipeline, plan.clusters[1].pipeline), (8, 1));
     assert!(!plan.process.batch_scheduling);
     assert_eq!((plan.process.max_requests, plan.process.min_idle), (50, 3));
     assert_eq!(plan.process.summary, Some(Duration::from_secs(5)));

@@ -51,6 +51,8 @@ pub struct State {
     pub body: Body,
     /// Attempts so far.
     pub attempts: u32,
+    /// One of these was a batch that broke before its turn: that is no reason to give it up earlier than others.
+    pub unlucky: bool,
     /// Moments of its life.
     pub times: Times,
     /// Server of the last attempt, for the access log where there is one.
@@ -211,6 +213,7 @@ impl State {
             head: Vec::new(),
             body: Body::default(),
             attempts: 0,
+            unlucky: false,
             times: Times::starting(now),
             server: None,
             cluster_name: None,
@@ -222,6 +225,18 @@ impl State {
         }
     }
 
+    /// Attempts that count towards the most there may be.
+    pub fn attempts_that_count(&self) -> u32 {
+        self.attempts.saturating_sub(u32::from(self.unlucky))
+    }
+
+    /// It may be sent together with others (RFC 9112 §9.3.2): it may be repeated, and nothing follows its head.
+    pub fn is_batchable(&self) -> bool {
+        matches!(self.request.method, Method::Get | Method::Head)
+            && self.body.length() == 0
+            && self.body.trailers.is_empty()
+    }
+
     /// Forgets everything but the room that was made.
     fn clear(&mut self) {
         self.cluster = None;
@@ -230,6 +245,7 @@ impl State {
         self.head.shrink_to(KEPT_HEAD);
         self.body = Body::default();
         self.attempts = 0;
+        self.unlucky = false;
         self.server = None;
         self.cluster_name = None;
         self.fault = None;

@@ -1,5 +1,6 @@
 //! A cluster as it runs: the lock round its dispatcher, its workers' slots, and what the dispatcher's decisions lead to.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -97,6 +98,7 @@ impl Cluster {
             bucket: BucketId::default(),
             deadline: now + self.plan.queue_timeout,
             avoid: None,
+            batchable: self.plan.pipeline > 1 && exchange.is_batchable(),
         };
         let offer = self.dispatcher.lock().offer(exchange, ticket, now);
         match offer {
@@ -234,6 +236,25 @@ impl Cluster {
         self.carry_out(handout)
     }
 
+    /// The same, and up to `most` at once: `more` gets those behind the first.
+    pub(super) fn next_batch(
+        &self,
+        worker: WorkerId,
+        verdict: Verdict<Exchange>,
+        link: Link,
+        batch: (usize, &mut VecDeque<Exchange>),
+    ) -> Option<Exchange> {
+        let now = Instant::now();
+        let handout = self.dispatcher.lock().next_batch(worker, verdict, link, batch, now);
+        self.carry_out(handout)
+    }
+
+    /// One of several exchanges that a worker has is over or goes back; it keeps the others.
+    pub(super) fn part(&self, worker: WorkerId, id: u64, verdict: Verdict<Exchange>) {
+        let handout = self.dispatcher.lock().part(worker, id, verdict, Instant::now());
+        let _it_did_not_ask = self.carry_out(handout);
+    }
+
     pub(super) fn retire(&self, worker: WorkerId, link: Link) -> bool {
         self.dispatcher.lock().retire(worker, link)
     }
@@ -245,6 +266,7 @@ impl Cluster {
             bucket: BucketId::default(),
             deadline: offered + self.plan.queue_timeout,
             avoid: Some(avoid),
+            batchable: false,
         }
     }
 

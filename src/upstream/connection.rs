@@ -23,6 +23,8 @@ pub(super) struct Connection {
     end: usize,
     /// It has served a request before.
     pub(super) is_used: bool,
+    /// Several requests were sent at once over it. What a server says too much of then may come at any time.
+    pub(super) has_pipelined: bool,
     /// A request was begun on it and not sent whole: whatever came next would be taken for the rest.
     is_dirty: bool,
     /// Since when nothing is going on.
@@ -75,6 +77,7 @@ impl Connection {
             start: 0,
             end: 0,
             is_used: false,
+            has_pipelined: false,
             is_dirty: false,
             idle_since: Instant::now(),
             idle_limit: None,
@@ -85,9 +88,12 @@ impl Connection {
 
     /// Whether the idle connection can go on: no end, and no byte that nobody asked for.
     pub(super) fn is_quiet(&self) -> bool {
-        self.start == self.end
-            && self.idle_limit.is_none_or(|limit| self.idle_since.elapsed() < limit)
-            && self.stream.peek_now() == Peek::Nothing
+        self.idle_limit.is_none_or(|limit| self.idle_since.elapsed() < limit) && self.is_silent()
+    }
+
+    /// The same for one that was in use until now.
+    pub(super) fn is_silent(&self) -> bool {
+        self.start == self.end && self.stream.peek_now() == Peek::Nothing
     }
 
     /// Waits a little whether the server says more than it was asked. For responses that have no body, which some servers send one
@@ -98,18 +104,32 @@ impl Connection {
 
     /// An exchange is over. `false` if something is left that does not belong to it.
     pub(super) fn rest(&mut self) -> bool {
-        self.is_used = true;
+        self.next_turn();
         self.idle_since = Instant::now();
-        if self.tick != self.usual_tick {
-            self.set_tick(self.usual_tick);
-        }
         let is_clean = self.start == self.end && !self.is_dirty;
         self.start = 0;
         self.end = 0;
         is_clean
     }
 
+    /// An exchange is over, and what is read next belongs to another.
+    pub(super) fn next_turn(&mut self) {
+        self.is_used = true;
+        if self.tick != self.usual_tick {
+            self.set_tick(self.usual_tick);
+        }
+    }
+
     // === Sending
+
+    /// Sends several heads as far as the socket has room now. Answers how many bytes went out.
+    pub(super) fn send_heads(&mut self, heads: &[u8]) -> usize {
+        self.has_pipelined = true;
+        // What did not go out is sent over another connection, whatever the reason.
+        let sent = self.stream.write_now(heads).unwrap_or(0);
+        self.is_dirty = sent < heads.len();
+        sent
+    }
 
     /// Sends a request from where `upload` is on: head, body, trailers. `room` is for what has to be read from the spool.
     pub(super) fn send(

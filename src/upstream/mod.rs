@@ -1,5 +1,6 @@
 //! The back: clusters, their workers, and who watches deadlines. Nothing but a worker ever connects to a server.
 
+mod batch;
 mod cluster;
 mod connection;
 mod reaper;

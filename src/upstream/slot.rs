@@ -22,11 +22,14 @@ pub(super) struct Slot {
 #[derive(Debug, Default)]
 struct State {
     job: Option<Exchange>,
-    /// The exchange being served.
+    /// The exchange being served; of several sent together the one whose turn it is.
     serving: Option<u64>,
-    /// An exchange whose client has left. It may not have been begun yet.
-    cancelled: Option<u64>,
-    /// When the connection is to be broken, if that exchange is still being served then.
+    /// The turn passes from one of these to the next.
+    between: bool,
+    /// Exchanges whose clients have left, each with the grace that its server has. They may not have been begun yet, or their turn may
+    /// not have come.
+    cancelled: Vec<(u64, Option<Duration>)>,
+    /// When the connection is to be broken, if the exchange that is served now is still served then.
     abort: Option<Abort>,
     connection: Option<Arc<Stream>>,
     stopped: bool,
@@ -43,10 +46,26 @@ struct Abort {
 
 impl State {
     fn abort(&self) {
-        if self.serving.is_some()
+        if (self.serving.is_some() || self.between)
             && let Some(connection) = &self.connection
         {
             connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn cancelled(&self, id: u64) -> Option<usize> {
+        self.cancelled.iter().position(|(cancelled, _)| *cancelled == id)
+    }
+
+    fn serve(&mut self, id: u64, connection: &Arc<Stream>) {
+        self.serving = Some(id);
+        self.between = false;
+        if !self
+            .connection
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, connection))
+        {
+            self.connection = Some(Arc::clone(connection));
         }
     }
 }
@@ -83,28 +102,45 @@ impl Slot {
     /// The worker serves this exchange now, over this connection. `false` if its client has left already.
     pub(super) fn begin(&self, id: u64, connection: &Arc<Stream>) -> bool {
         let mut state = self.state.lock();
-        if state.cancelled == Some(id) {
-            state.cancelled = None;
-            state.abort = None;
+        if let Some(place) = state.cancelled(id) {
+            state.cancelled.swap_remove(place);
             return false;
         }
-        state.serving = Some(id);
-        if !state
-            .connection
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, connection))
-        {
-            state.connection = Some(Arc::clone(connection));
-        }
+        state.serve(id, connection);
         true
     }
 
-    /// The worker is through with this exchange. Answers whether its client has left meanwhile.
-    pub(super) fn end(&self, id: u64) -> bool {
+    /// It is this exchange's turn, of several that were sent over this connection. If its client has left, its grace begins.
+    pub(super) fn turn(&self, id: u64, connection: &Arc<Stream>) {
+        let mut state = self.state.lock();
+        state.serve(id, connection);
+        if let Some(place) = state.cancelled(id) {
+            state.abort = self.abort_after(state.cancelled[place].1, Instant::now());
+        }
+    }
+
+    /// The worker is through with this exchange, and has none besides if it `was_last`. Answers whether its client has left meanwhile.
+    pub(super) fn end(&self, id: u64, was_last: bool) -> bool {
         let mut state = self.state.lock();
         state.serving = None;
+        state.between = !was_last;
         state.abort = None;
-        state.cancelled.take() == Some(id)
+        if state.cancelled.is_empty() {
+            return false;
+        }
+        let found = state.cancelled(id);
+        if was_last {
+            // With those that were told too late.
+            state.cancelled.clear();
+        } else if let Some(place) = found {
+            state.cancelled.swap_remove(place);
+        }
+        found.is_some()
+    }
+
+    /// Whether somebody's client has left whom the worker has.
+    pub(super) fn has_cancelled(&self) -> bool {
+        !self.state.lock().cancelled.is_empty()
     }
 
     /// The connection is not the worker's any more.
@@ -116,12 +152,21 @@ impl Slot {
     /// it, the connection is broken.
     pub(super) fn cancel(&self, id: u64, grace: Option<Duration>, now: Instant) {
         let mut state = self.state.lock();
-        state.cancelled = Some(id);
-        state.abort = grace.map(|grace| Abort {
+        if state.cancelled(id).is_none() {
+            state.cancelled.push((id, grace));
+        }
+        // Another one's turn is not to end because of it.
+        if state.serving == Some(id) {
+            state.abort = self.abort_after(grace, now);
+        }
+    }
+
+    fn abort_after(&self, grace: Option<Duration>, now: Instant) -> Option<Abort> {
+        grace.map(|grace| Abort {
             at: now + grace,
             grace,
             progress: self.progress.load(Ordering::Relaxed),
-        });
+        })
     }
 
     /// Something of the response has come in.
@@ -131,7 +176,7 @@ impl Slot {
 
     /// Whether the client of this exchange has left.
     pub(super) fn is_cancelled(&self, id: u64) -> bool {
-        self.state.lock().cancelled == Some(id)
+        self.state.lock().cancelled(id).is_some()
     }
 
     /// Breaks the connection if its time has come. Under the lock, so that it can never hit a later exchange.
@@ -149,9 +194,7 @@ impl Slot {
             return;
         }
         state.abort = None;
-        if state.serving == state.cancelled {
-            state.abort();
-        }
+        state.abort();
     }
 
     /// Breaks the connection if something is being served.

@@ -1,6 +1,7 @@
 //! A worker: one thread, one server, one connection at a time. It connects before it is needed, serves one exchange after the other,
 //! and connects anew when the connection is not good any more.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::proto::h1::{
 };
 
 use super::Cluster;
+use super::batch::Batching;
 use super::connection::{Connection, SendError, Upload};
 use super::relay::{Coming, Rest, end_alone};
 use super::slot::{Slot, Woken};
@@ -62,10 +64,13 @@ pub(super) struct Worker {
     pub(super) out: Vec<u8>,
     room: Box<[u8]>,
     pub(super) date: DateCache,
+    /// Exchanges that it has besides the one that it serves: sent together with it, or to be sent one by one.
+    pub(super) behind: VecDeque<Exchange>,
+    pub(super) batching: Batching,
 }
 
 /// How an attempt ended.
-enum Attempt {
+pub(super) enum Attempt {
     /// Nothing of it can be tried again; the exchange is over.
     Over(Rest),
     /// No final head went to the client.
@@ -73,14 +78,14 @@ enum Attempt {
 }
 
 /// An attempt that may be worth another.
-struct Failure {
-    fault: Fault,
+pub(super) struct Failure {
+    pub(super) fault: Fault,
     again: Again,
     rest: Rest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Again {
+pub(super) enum Again {
     /// Nothing was sent: always, and free.
     Always,
     /// The server may have acted on it: only what may be done twice.
@@ -89,7 +94,7 @@ enum Again {
 }
 
 impl Failure {
-    fn new(fault: Fault, again: Again) -> Self {
+    pub(super) fn new(fault: Fault, again: Again) -> Self {
         Self {
             fault,
             again,
@@ -118,6 +123,8 @@ impl Worker {
             out: Vec::with_capacity(4096),
             room: vec![0; ROOM].into_boxed_slice(),
             date: DateCache::default(),
+            behind: VecDeque::new(),
+            batching: Batching::new(plan.pipeline),
         }
     }
 
@@ -150,6 +157,7 @@ impl Worker {
                     if back_off == BACK_OFF.0 {
                         log::warn!("{}: cannot connect: {error}", self.name());
                     }
+                    self.give_back_behind();
                     let verdict = job.take().map_or(Verdict::None, |exchange| {
                         self.again(exchange, Fault::ConnectFailed, true)
                     });
@@ -193,10 +201,15 @@ impl Worker {
     /// Serves over this connection until it is not good any more. Answers the job that found it so, if one did.
     fn serve_all(&mut self, connection: &mut Connection, job: Option<Exchange>) -> Option<Exchange> {
         let mut next = job;
+        let mut is_batch = false;
         loop {
             let exchange = match next.take() {
                 // It follows at once on what came before, which is as good as a look.
-                Some(exchange) => exchange,
+                Some(exchange) if !connection.has_pipelined || connection.is_silent() => exchange,
+                Some(exchange) => {
+                    self.note_batch(false);
+                    return Some(exchange);
+                }
                 None => {
                     let exchange = self.wait(connection)?;
                     if !connection.is_quiet() {
@@ -206,20 +219,34 @@ impl Worker {
                     exchange
                 }
             };
-            let now = Instant::now();
-            let (verdict, rest) = self.serve(connection, exchange, now);
+            let (id, now) = (exchange.id, Instant::now());
+            let (verdict, rest) = if is_batch {
+                self.serve_batch(connection, exchange, now)
+            } else {
+                self.serve(connection, exchange, now)
+            };
             let is_clean = match rest {
                 Rest::Complete => connection.rest(),
                 Rest::Lost => false,
                 Rest::Untouched => true,
             };
+            if is_batch {
+                self.note_batch(is_clean);
+            }
             let is_good = is_clean && !self.slot().is_stopped();
             if !is_good {
                 self.slot().forget_connection();
             }
-            next = self
-                .cluster
-                .next(self.id, verdict, if is_good { Link::Up } else { Link::Connecting });
+            next = self.next_behind();
+            is_batch = false;
+            if next.is_some() {
+                self.part(id, verdict);
+            } else {
+                let link = if is_good { Link::Up } else { Link::Connecting };
+                let batch = (self.batching.most(now), &mut self.behind);
+                next = self.cluster.next_batch(self.id, verdict, link, batch);
+                is_batch = !self.behind.is_empty();
+            }
             if !is_good {
                 return next;
             }
@@ -242,7 +269,7 @@ impl Worker {
     }
 
     /// Serves one exchange. Answers the verdict for the dispatcher and what is left of the connection.
-    fn serve(
+    pub(super) fn serve(
         &mut self,
         connection: &mut Connection,
         mut exchange: Exchange,
@@ -252,11 +279,20 @@ impl Worker {
         // Who left while another worker had it, connecting or giving up, was looked for there.
         let is_second_try = exchange.fault.is_some();
         if !self.slot().begin(id, &connection.stream) || is_second_try && exchange.client.gone().is_some() {
-            self.slot().end(id);
+            self.slot().end(id, self.behind.is_empty());
             let client = Arc::clone(&exchange.client);
             end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
             return (Verdict::Done, Rest::Untouched);
         }
+        self.begin_attempt(&mut exchange, now);
+        let mut held = Some(exchange);
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(connection, &mut held)));
+        self.conclude(id, attempt, held)
+    }
+
+    /// Notes an attempt in the exchange.
+    pub(super) fn begin_attempt(&self, exchange: &mut Exchange, now: Instant) {
+        exchange.fault = None;
         exchange.times.taken = Some(now);
         exchange.times.first_byte = None;
         let waiting_since = exchange.times.waiting_since;
@@ -265,9 +301,16 @@ impl Worker {
         if self.cluster.hub().access.is_some() {
             exchange.server = Some(Arc::clone(&self.server_name));
         }
-        let mut held = Some(exchange);
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(connection, &mut held)));
-        let has_left = self.slot().end(id);
+    }
+
+    /// What follows from how an attempt ended.
+    pub(super) fn conclude(
+        &mut self,
+        id: u64,
+        attempt: std::thread::Result<Attempt>,
+        held: Option<Exchange>,
+    ) -> (Verdict<Exchange>, Rest) {
+        let has_left = self.slot().end(id, self.behind.is_empty());
         let failure = match attempt {
             Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
             Ok(Attempt::Failed(failure)) => failure,
@@ -303,7 +346,7 @@ impl Worker {
             exchange.attempts -= 1;
         }
         let may_be_repeated =
-            exchange.request.method.is_idempotent() && exchange.attempts < self.cluster.plan().attempts;
+            exchange.request.method.is_idempotent() && exchange.attempts_that_count() < self.cluster.plan().attempts;
         if unsent || failure.again == Again::IfIdempotent && may_be_repeated {
             log::debug!("{}: trying again: {}", self.name(), failure.fault.text());
             return self.again(exchange, failure.fault, unsent);
@@ -313,7 +356,14 @@ impl Worker {
         Verdict::Done
     }
 
-    fn again(&self, mut exchange: Exchange, fault: Fault, free: bool) -> Verdict<Exchange> {
+    /// One of several exchanges was served: if it shall be tried again, it goes back.
+    pub(super) fn part(&self, id: u64, verdict: Verdict<Exchange>) {
+        if matches!(verdict, Verdict::Retry { .. }) {
+            self.cluster.part(self.id, id, verdict);
+        }
+    }
+
+    pub(super) fn again(&self, mut exchange: Exchange, fault: Fault, free: bool) -> Verdict<Exchange> {
         exchange.fault = Some(fault);
         exchange.times.waiting_since = Instant::now();
         let ticket = self.cluster.ticket(&exchange, self.server);
@@ -329,7 +379,6 @@ impl Worker {
         let Some(exchange) = held.as_mut() else {
             return Attempt::Over(Rest::Untouched);
         };
-        exchange.fault = None;
         let (mut upload, mut interims) = (Upload::default(), 0);
         let (length, is_whole) = loop {
             let sent = connection.send(exchange, &mut upload, &mut self.room, self.timeout.send);
@@ -360,6 +409,20 @@ impl Worker {
                 }
             }
         };
+        self.answer(connection, held, length, (is_whole, false))
+    }
+
+    /// Gives the response on whose final head is here. `is_followed` if another is to come right behind it.
+    pub(super) fn answer(
+        &mut self,
+        connection: &mut Connection,
+        held: &mut Option<Exchange>,
+        length: usize,
+        (is_whole, is_followed): (bool, bool),
+    ) -> Attempt {
+        let Some(exchange) = held.as_ref() else {
+            return Attempt::Over(Rest::Lost);
+        };
         if let Some(failure) = self.server_error(connection, exchange, length) {
             return Attempt::Failed(failure);
         }
@@ -373,7 +436,8 @@ impl Worker {
             _ => Duration::ZERO,
         };
         let rest = self.relay(connection, held, length);
-        if !keeps || self.head.framing == ResponseFraming::None && connection.says_more(patience) {
+        let may_say_more = self.head.framing == ResponseFraming::None && !is_followed;
+        if !keeps || may_say_more && connection.says_more(patience) {
             return Attempt::Over(Rest::Lost);
         }
         Attempt::Over(rest)
@@ -381,7 +445,7 @@ impl Worker {
 
     /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on; `None` after one of these if
     /// asked to return then.
-    fn read_head(
+    pub(super) fn read_head(
         &mut self,
         connection: &mut Connection,
         exchange: &mut Exchange,
@@ -471,7 +535,9 @@ impl Worker {
         let again = match plan.on_5xx {
             On5xx::Pass => return None,
             On5xx::BadGateway => Again::Never,
-            On5xx::Retry if exchange.request.method.is_idempotent() && exchange.attempts < plan.attempts => {
+            On5xx::Retry
+                if exchange.request.method.is_idempotent() && exchange.attempts_that_count() < plan.attempts =>
+            {
                 Again::IfIdempotent
             }
             On5xx::Retry => return None,

@@ -17,6 +17,7 @@ mod forwarding;
 mod harness;
 mod layers;
 mod life;
+mod pipelining;
 mod real_clients;
 mod real_servers;
 mod requests_accepted;

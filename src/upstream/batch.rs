@@ -1,0 +1,271 @@
+//! Batches: several exchanges sent over one connection before the first is answered (`pipeline`, RFC 9112 §9.3.2).
+//!
+//! Fewer system calls and fewer times to be woken, for servers that answer every request once and in order. On any doubt that this one
+//! does (it closes the connection, or says that it will; a head that is none; a response without an end of its own; too late; too much),
+//! nothing more is read from the connection, and what has no response yet is sent again over a fresh one, one by one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::balance::Verdict;
+use crate::exchange::Exchange;
+use crate::fault::Fault;
+
+use super::connection::Connection;
+use super::relay::{Rest, end_alone};
+use super::worker::{Again, Attempt, Failure, Worker};
+
+/// Heads that are sent at once, in bytes. A server may read no further before it could send its first response, and nobody reads that
+/// while we send: so they have to fit into the sockets' buffers.
+const HEADS: usize = 16 * 1024;
+
+/// So many batches in a row may break.
+const BROKEN: u32 = 3;
+
+/// Then none is sent for so long.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How many exchanges a worker takes at once.
+#[derive(Debug)]
+pub(super) struct Batching {
+    most: usize,
+    /// So many in a row broke.
+    broken: u32,
+    paused_until: Option<Instant>,
+}
+
+impl Batching {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            broken: 0,
+            paused_until: None,
+        }
+    }
+
+    /// How many it may take now.
+    pub(super) fn most(&mut self, now: Instant) -> usize {
+        match self.paused_until {
+            None => self.most,
+            Some(until) if until > now => 1,
+            Some(_) => {
+                self.paused_until = None;
+                self.most
+            }
+        }
+    }
+
+    /// Notes how a batch ended. `true` if it is the first one that leads to a pause; each pause ends with a batch to try.
+    fn note(&mut self, is_clean: bool, now: Instant) -> bool {
+        if is_clean {
+            self.broken = 0;
+            return false;
+        }
+        self.broken = self.broken.saturating_add(1);
+        if self.broken >= BROKEN {
+            self.paused_until = Some(now + PAUSE);
+        }
+        self.broken == BROKEN
+    }
+}
+
+impl Worker {
+    /// Sends this exchange and all behind it at once, and answers them in turn. Behind it is then what has to be sent again, alone.
+    pub(super) fn serve_batch(
+        &mut self,
+        connection: &mut Connection,
+        first: Exchange,
+        now: Instant,
+    ) -> (Verdict<Exchange>, Rest) {
+        self.behind.push_front(first);
+        if self.slot().has_cancelled() {
+            self.drop_left();
+        }
+        if self.behind.len() < 2 {
+            return match self.behind.pop_front() {
+                Some(only) => self.serve(connection, only, now),
+                None => (Verdict::Done, Rest::Untouched),
+            };
+        }
+        let (sent, is_whole) = self.send_batch(connection, now);
+        let mut rest = Rest::Untouched;
+        for turn in 1..=sent {
+            rest = self.serve_turn(connection, turn == 1, turn < sent);
+            if rest != Rest::Complete {
+                break;
+            }
+            if turn < sent {
+                connection.next_turn();
+            }
+        }
+        if !is_whole {
+            rest = Rest::Lost;
+        }
+        if rest != Rest::Complete && !self.behind.is_empty() {
+            let now = Instant::now();
+            log::debug!(
+                "{}: {} requests are sent again, one by one",
+                self.name(),
+                self.behind.len()
+            );
+            for exchange in self.behind.iter_mut().filter(|exchange| exchange.attempts > 0) {
+                exchange.unlucky = true;
+                exchange.times.waiting_since = now;
+            }
+        }
+        // Whoever is to be tried elsewhere has gone back already.
+        (Verdict::Done, rest)
+    }
+
+    /// Who has left before anything was sent is not sent.
+    fn drop_left(&mut self) {
+        for _ in 0..self.behind.len() {
+            let Some(exchange) = self.behind.pop_front() else {
+                return;
+            };
+            if self.slot().is_cancelled(exchange.id) {
+                let client = Arc::clone(&exchange.client);
+                end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
+            } else {
+                self.behind.push_back(exchange);
+            }
+        }
+    }
+
+    /// Sends heads. Answers how many went out whole, and whether that was all that was to go; what did not is as if it had never been
+    /// taken, for no server acts on half a head.
+    fn send_batch(&mut self, connection: &mut Connection, now: Instant) -> (usize, bool) {
+        self.out.clear();
+        let mut planned = 0;
+        for exchange in &self.behind {
+            if planned > 0 && self.out.len() + exchange.head.len() > HEADS {
+                break;
+            }
+            self.out.extend_from_slice(&exchange.head);
+            planned += 1;
+        }
+        let mut bytes = connection.send_heads(&self.out);
+        let is_whole = bytes == self.out.len();
+        let mut behind = std::mem::take(&mut self.behind);
+        let mut sent = 0;
+        for exchange in behind.iter_mut().take(planned) {
+            let Some(left) = bytes.checked_sub(exchange.head.len()) else {
+                break;
+            };
+            bytes = left;
+            sent += 1;
+            self.begin_attempt(exchange, now);
+        }
+        self.behind = behind;
+        (sent, is_whole)
+    }
+
+    /// Serves the first behind, whose request is sent and whose response is to come next.
+    fn serve_turn(&mut self, connection: &mut Connection, is_first: bool, is_followed: bool) -> Rest {
+        let Some(exchange) = self.behind.pop_front() else {
+            return Rest::Lost;
+        };
+        let id = exchange.id;
+        self.slot().turn(id, &connection.stream);
+        let mut held = Some(exchange);
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            self.attempt_turn(connection, &mut held, is_followed)
+        }));
+        if let Ok(Attempt::Failed(failure)) = &attempt
+            && !is_first
+            && !self.slot().is_cancelled(id)
+            && let Some(exchange) = held.take_if(|exchange| may_be_innocent(failure, exchange))
+        {
+            self.behind.push_front(exchange);
+            return Rest::Lost;
+        }
+        let (verdict, rest) = self.conclude(id, attempt, held);
+        if matches!(verdict, Verdict::Retry { .. }) {
+            self.part(id, verdict);
+            return Rest::Lost;
+        }
+        rest
+    }
+
+    fn attempt_turn(&mut self, connection: &mut Connection, held: &mut Option<Exchange>, is_followed: bool) -> Attempt {
+        let Some(exchange) = held.as_mut() else {
+            return Attempt::Over(Rest::Lost);
+        };
+        if !connection.data().is_empty() {
+            exchange.times.first_byte = Some(Instant::now());
+        }
+        match self.read_head(connection, exchange, &mut 0, false) {
+            Ok(Some(length)) => self.answer(connection, held, length, (true, is_followed)),
+            Ok(None) => Attempt::Failed(Failure::new(Fault::Internal, Again::Never)),
+            Err(failure) => Attempt::Failed(failure),
+        }
+    }
+
+    /// What it still has to serve besides, alone; at a stop these are refused.
+    pub(super) fn next_behind(&mut self) -> Option<Exchange> {
+        if !self.behind.is_empty() && self.slot().is_stopped() {
+            for exchange in std::mem::take(&mut self.behind) {
+                self.cluster().respond(exchange, Fault::Draining);
+            }
+        }
+        self.behind.pop_front()
+    }
+
+    /// No connection can be made: somebody else may serve what it still has, in the same order.
+    pub(super) fn give_back_behind(&mut self) {
+        while let Some(exchange) = self.behind.pop_back() {
+            let id = exchange.id;
+            let verdict = self.again(exchange, Fault::ConnectFailed, true);
+            self.part(id, verdict);
+        }
+    }
+
+    /// Notes how a batch ended.
+    pub(super) fn note_batch(&mut self, is_clean: bool) {
+        if self.batching.note(is_clean, Instant::now()) {
+            log::warn!(
+                "{}: {BROKEN} batches in a row broke: this worker pipelines nothing for {} s (consider pipeline = 1)",
+                self.name(),
+                PAUSE.as_secs()
+            );
+        }
+    }
+}
+
+/// Whether what is wrong with this response, none of the first one's, may be the fault of what came before it: there is nothing of it, or
+/// what there is may be the rest of another.
+fn may_be_innocent(failure: &Failure, exchange: &Exchange) -> bool {
+    match failure.fault {
+        Fault::ResponseMissing => exchange.times.first_byte.is_none(),
+        Fault::ResponseMalformed => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_broken_batches_in_a_row_lead_to_a_pause() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut batching = Batching::new(8);
+        assert_eq!(batching.most(at(0)), 8);
+        for is_clean in [false, false, true, false, false] {
+            assert!(!batching.note(is_clean, at(0)));
+            assert_eq!(batching.most(at(0)), 8);
+        }
+        assert!(batching.note(false, at(0)));
+        assert_eq!((batching.most(at(0)), batching.most(at(59))), (1, 1));
+        // One is tried then. It is told only once.
+        assert_eq!(batching.most(at(60)), 8);
+        assert!(!batching.note(false, at(61)));
+        assert_eq!((batching.most(at(120)), batching.most(at(121))), (1, 8));
+        // And a clean one makes up for all.
+        assert!(!batching.note(true, at(121)));
+        assert!(!batching.note(false, at(122)));
+        assert_eq!(batching.most(at(122)), 8);
+    }
+}
