@@ -629,7 +629,7 @@ fn at_the_end_of_the_time_to_stop_a_batch_is_broken_off() {
         conn.wait_for_close();
     });
     let mut juggler = Config::new([origin.address()])
-        .top("[process]\nsummary = \"1s\"\ndrain_timeout = \"300ms\"\n[log]\naccess = \"stdout\"\nformat = \"json\"")
+        .top("[process]\nsummary = \"1s\"\ndrain = \"1s\"\n[log]\naccess = \"stdout\"\nformat = \"json\"")
         .cluster("capacity = 1\npipeline = 8")
         .start();
     origin.wait_for_connections(1);
