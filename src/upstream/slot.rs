@@ -213,3 +213,68 @@ impl Slot {
         self.state.lock().stopped
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::net::stream::Peek;
+
+    const GRACE: Duration = Duration::from_secs(1);
+
+    fn pair() -> (Arc<Stream>, Stream) {
+        let (ours, servers) = UnixStream::pair().unwrap();
+        (Arc::new(Stream::Unix(ours)), Stream::Unix(servers))
+    }
+
+    #[test]
+    fn a_connection_is_broken_only_in_the_turn_of_who_has_left() {
+        let (slot, (connection, server)) = (Slot::default(), pair());
+        let now = Instant::now();
+        let much_later = now + 1000 * GRACE;
+        slot.turn(1, &connection);
+        slot.cancel(2, Some(GRACE), now);
+        slot.cancel(3, None, now);
+        assert!(slot.is_cancelled(2) && slot.is_cancelled(3) && !slot.is_cancelled(1));
+        slot.abort_if_due(much_later);
+        assert_eq!(server.peek_now(), Peek::Nothing);
+        assert!(!slot.end(1, false));
+        // Told too late, it hides nobody else's.
+        slot.cancel(1, Some(GRACE), now);
+        slot.abort_if_due(much_later);
+        // The grace of who may stay to the end never is over.
+        slot.turn(3, &connection);
+        slot.abort_if_due(much_later);
+        assert!(slot.end(3, false));
+        assert_eq!(server.peek_now(), Peek::Nothing);
+        slot.turn(2, &connection);
+        slot.abort_if_due(Instant::now());
+        assert_eq!(server.peek_now(), Peek::Nothing, "the grace begins with the turn");
+        slot.abort_if_due(much_later);
+        assert_eq!(server.peek_now(), Peek::Ended);
+        assert!(slot.end(2, true));
+        assert!(!slot.has_cancelled(), "nothing stays behind");
+    }
+
+    #[test]
+    fn a_stop_breaks_a_batch_also_between_two_turns() {
+        let (slot, (connection, server)) = (Slot::default(), pair());
+        assert!(slot.begin(1, &connection));
+        slot.end(1, true);
+        slot.abort();
+        assert_eq!(server.peek_now(), Peek::Nothing, "nothing is served");
+        slot.turn(2, &connection);
+        slot.end(2, false);
+        slot.abort();
+        assert_eq!(server.peek_now(), Peek::Ended);
+    }
+
+    #[test]
+    fn who_left_before_it_was_begun_is_not_begun() {
+        let (slot, (connection, _server)) = (Slot::default(), pair());
+        slot.cancel(1, Some(GRACE), Instant::now());
+        assert!(!slot.begin(1, &connection));
+        assert!(slot.begin(2, &connection) && !slot.end(2, true));
+    }
+}
