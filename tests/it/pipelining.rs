@@ -142,6 +142,12 @@ impl Waiting {
     }
 }
 
+/// Leaves, and waits until that was noticed.
+fn leave(mut client: Client) {
+    client.shutdown_write();
+    client.expect_closed();
+}
+
 fn logged(juggler: &Juggler, path: &str) -> serde_json::Value {
     serde_json::from_str(&juggler.wait_for_output(&format!(" {path} HTTP"))).unwrap()
 }
@@ -456,11 +462,7 @@ fn who_leaves_before_his_turn_is_read_for_and_dropped() {
     let sent = targets(&origin);
     // The one whose turn it is, one in the middle, and the last.
     for path in [&sent[1], &sent[3], &sent[6]] {
-        drop(waiting.take(path));
-    }
-    for path in [&sent[1], &sent[3], &sent[6]] {
-        // They are known to have left: their sessions are over.
-        eventually(PATIENCE, path, || juggler.threads_by_name()["session"] <= 4 + 5);
+        leave(waiting.take(path));
     }
     middle.open();
     waiting.all_answered();
@@ -487,11 +489,11 @@ fn a_connection_is_broken_only_for_who_left_in_his_turn() {
     middle.open();
     let sent = targets(&origin);
     // Not in its turn: nothing happens, however long.
-    drop(waiting.take(&sent[5]));
+    leave(waiting.take(&sent[5]));
     waiting.client(&sent[4]).expect_silence(Duration::from_millis(600));
     assert_eq!(origin.connections_ever(), 1);
     // In its turn.
-    drop(waiting.take(&sent[3]));
+    leave(waiting.take(&sent[3]));
     waiting.all_answered();
     assert_eq!(logged(&juggler, &sent[3])["end"], "CH");
     assert_eq!(logged(&juggler, &sent[5])["status"], 499);
