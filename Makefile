@@ -17,7 +17,7 @@ TEST_FEATURES := deadlock_detection
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help run test_servers ssl_cert routes test lint audit fmt fmt-check fuzz bench doc install uninstall clean
+.PHONY: all help run test_servers ssl_cert routes test lint audit fmt fmt-check fuzz bench bench-micro doc install uninstall clean
 
 all: ## Build both programs, optimised, into ./bin (this is what plain `make` does)
 	$(CARGO) build --release --locked --bins
@@ -27,7 +27,7 @@ all: ## Build both programs, optimised, into ./bin (this is what plain `make` do
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Settings: FORCE=1 (ssl_cert), FUZZ_SECONDS=60 (fuzz), PREFIX=/usr/local and DESTDIR= (install), CARGO=cargo."
+	@echo "Settings: FORCE=1 (ssl_cert), FUZZ_SECONDS=60 (fuzz), BENCH= (bench-micro), PREFIX=/usr/local and DESTDIR= (install), CARGO=cargo."
 
 run: all ## The demonstration: three test servers and the balancer on 8080 and 8443, until Ctrl-C
 	@test_servers/demo.sh
@@ -75,6 +75,9 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (needs cargo-fuzz and a nightly t
 
 bench: all ## Measure: 10,000 idle clients and memory for each, 4096 busy ones (needs wrk)
 	@benches/scale.sh
+
+bench-micro: ## Measure codecs, dispatcher and buffers in nanoseconds (BENCH=name: only those whose name matches)
+	@CARGO="$(CARGO)" benches/micro.sh $(BENCH)
 
 doc: ## Make the documentation of the source: target/doc/juggler/index.html
 	$(CARGO) doc --locked --no-deps --document-private-items --lib

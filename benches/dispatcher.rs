@@ -1,0 +1,271 @@
+//! What a decision of the dispatcher costs. With queue depth it must not grow, with servers (and buckets, once a cluster has
+//! several) no worse than their logarithm: compare the lines of one group.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "a benchmark is no library"
+)]
+
+use std::fmt;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use juggler::balance::{
+    BucketId, Cancelled, Change, Dispatcher, Link, Offer, ServerId, Settings, Ticket, Verdict, WorkerId,
+};
+
+/// Workers of each server.
+const CAPACITY: u32 = 5;
+const DEPTHS: [usize; 3] = [0, 10, 10_000];
+const SERVERS: [u32; 2] = [1, 100];
+/// A cluster has only its root bucket so far.
+const BUCKETS: [u32; 1] = [1];
+
+/// What a cluster looks like when the measurement begins.
+#[derive(Clone, Copy)]
+struct Shape {
+    early_binding: bool,
+    servers: u32,
+    buckets: u32,
+    depth: usize,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let binding = if self.early_binding { "early" } else { "late" };
+        write!(
+            formatter,
+            "{binding}_s{}_b{}_d{}",
+            self.servers, self.buckets, self.depth
+        )
+    }
+}
+
+/// All shapes with so many servers.
+fn shapes(early_binding: bool, servers: &[u32]) -> impl Iterator<Item = Shape> {
+    let buckets = |servers| BUCKETS.iter().map(move |buckets| (servers, *buckets));
+    servers
+        .iter()
+        .flat_map(move |servers| buckets(*servers))
+        .flat_map(move |(servers, buckets)| {
+            DEPTHS.iter().map(move |depth| Shape {
+                early_binding,
+                servers,
+                buckets,
+                depth: *depth,
+            })
+        })
+}
+
+/// A cluster, and who is to act next.
+struct Cluster {
+    shape: Shape,
+    dispatcher: Dispatcher<u64>,
+    now: Instant,
+    last_id: u64,
+    turn: u32,
+}
+
+impl Cluster {
+    /// All workers are up and idle, nothing waits.
+    fn idle(shape: Shape) -> Self {
+        let now = Instant::now();
+        let mut dispatcher = Dispatcher::new(Settings {
+            early_binding: shape.early_binding,
+            queue_limit: usize::MAX,
+            wait_for_server: true,
+            retry_floor: 100,
+            retry_share: 0.2,
+        });
+        for _ in 0..shape.servers {
+            let capacity = CAPACITY as usize;
+            dispatcher.apply(Change::AddServer { capacity }, now);
+        }
+        for worker in 0..shape.servers * CAPACITY {
+            dispatcher.next(WorkerId(worker), Verdict::None, Link::Up, now);
+        }
+        Self {
+            shape,
+            dispatcher,
+            now,
+            last_id: 0,
+            turn: 0,
+        }
+    }
+
+    /// All workers are serving, and nothing waits yet.
+    fn busy(shape: Shape) -> Self {
+        let mut cluster = Self::idle(shape);
+        for _ in 0..shape.servers * CAPACITY {
+            assert!(matches!(cluster.offer(None), Offer::Assigned(..)));
+        }
+        cluster
+    }
+
+    /// All workers are serving, and the queue is as deep as it shall be.
+    fn queued(shape: Shape) -> Self {
+        let mut cluster = Self::busy(shape);
+        for _ in 0..shape.depth {
+            assert_eq!(cluster.offer(None), Offer::Queued);
+        }
+        cluster
+    }
+
+    fn ticket(&self, id: u64, avoid: Option<ServerId>) -> Ticket {
+        Ticket {
+            id,
+            bucket: BucketId((id % u64::from(self.shape.buckets)) as u32),
+            // Nobody's deadline is another's, as in life.
+            deadline: self.now + Duration::from_secs(60) + Duration::from_nanos(id),
+            avoid,
+        }
+    }
+
+    fn offer(&mut self, avoid: Option<ServerId>) -> Offer<u64> {
+        self.last_id += 1;
+        let ticket = self.ticket(self.last_id, avoid);
+        self.dispatcher.offer(self.last_id, ticket, self.now)
+    }
+
+    fn next(&mut self, worker: WorkerId, verdict: Verdict<u64>) -> Option<u64> {
+        self.dispatcher.next(worker, verdict, Link::Up, self.now).next
+    }
+
+    /// Servers take turns as jobs bound early do, and so do each one's workers.
+    fn next_worker(&mut self) -> WorkerId {
+        let turn = self.turn;
+        self.turn += 1;
+        let (round, server) = (turn / self.shape.servers, turn % self.shape.servers);
+        WorkerId(server * CAPACITY + round % CAPACITY)
+    }
+}
+
+/// A job comes and is served, and there is always an idle worker.
+fn offer_next_idle(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("offer_next_idle");
+    for shape in [false, true].into_iter().flat_map(|early| shapes(early, &SERVERS)) {
+        if shape.depth > 0 {
+            continue;
+        }
+        let mut cluster = Cluster::idle(shape);
+        group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
+            bencher.iter(|| match cluster.offer(None) {
+                Offer::Assigned(worker, job) => {
+                    black_box(job);
+                    assert_eq!(cluster.next(worker, Verdict::Done), None);
+                }
+                _ => unreachable!("a worker is idle"),
+            });
+        });
+    }
+}
+
+/// A job comes and waits, and a worker that has ended one takes another.
+fn offer_next_queued(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("offer_next_queued");
+    for shape in [false, true].into_iter().flat_map(|early| shapes(early, &SERVERS)) {
+        let mut cluster = Cluster::queued(shape);
+        group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
+            bencher.iter(|| {
+                assert_eq!(cluster.offer(None), Offer::Queued);
+                let worker = cluster.next_worker();
+                assert!(cluster.next(worker, Verdict::Done).is_some());
+            });
+        });
+        assert_eq!(cluster.dispatcher.counts().queued, shape.depth);
+    }
+}
+
+/// A job comes; one fails at a server, which takes another; the failed one is taken at another server. Half of what waits avoids the
+/// first server all the time.
+fn retry(criterion: &mut Criterion) {
+    const FAILING: ServerId = ServerId(0);
+    const OTHER: WorkerId = WorkerId(CAPACITY);
+    let mut group = criterion.benchmark_group("retry_avoiding");
+    for shape in shapes(false, &[2, 100]) {
+        let mut cluster = Cluster::busy(shape);
+        for _ in 0..shape.depth / 2 {
+            assert_eq!(cluster.offer(Some(FAILING)), Offer::Queued);
+            assert_eq!(cluster.offer(None), Offer::Queued);
+        }
+        // Jobs have their numbers as contents. What the first worker serves at the start does not matter to the dispatcher.
+        let mut failing = 1;
+        group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
+            bencher.iter(|| {
+                assert_eq!(cluster.offer(None), Offer::Queued);
+                let verdict = Verdict::Retry {
+                    job: failing,
+                    ticket: cluster.ticket(failing, Some(FAILING)),
+                    free: true,
+                };
+                let taken = cluster.next(WorkerId(0), verdict).unwrap();
+                assert_eq!(cluster.next(OTHER, Verdict::Done), Some(failing));
+                failing = taken;
+            });
+        });
+        assert_eq!(cluster.dispatcher.counts().queued, shape.depth);
+    }
+}
+
+/// A client leaves whose job waits somewhere in the queue, and another comes.
+fn cancel_queued(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("cancel_queued");
+    for shape in shapes(false, &SERVERS).filter(|shape| shape.depth > 0) {
+        let mut cluster = Cluster::busy(shape);
+        let mut waiting: Vec<_> = (0..shape.depth)
+            .map(|_| {
+                assert_eq!(cluster.offer(None), Offer::Queued);
+                cluster.last_id
+            })
+            .collect();
+        let mut place = 0;
+        group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
+            bencher.iter(|| {
+                // A stride that visits all places before it comes back.
+                place = (place + 7919) % waiting.len();
+                let id = waiting[place];
+                assert_eq!(cluster.dispatcher.cancel(id), Cancelled::Queued(id));
+                assert_eq!(cluster.offer(None), Offer::Queued);
+                waiting[place] = cluster.last_id;
+            });
+        });
+        assert_eq!(cluster.dispatcher.counts().queued, shape.depth);
+    }
+}
+
+/// A client leaves whose job is being served (each in its turn).
+fn cancel_serving(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("cancel_serving");
+    for shape in shapes(false, &SERVERS) {
+        let mut cluster = Cluster::queued(shape);
+        let serving = u64::from(shape.servers * CAPACITY);
+        let mut id = 0;
+        group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
+            bencher.iter(|| {
+                id = id % serving + 1;
+                assert!(matches!(cluster.dispatcher.cancel(id), Cancelled::Serving(_)));
+            });
+        });
+    }
+}
+
+/// Looking for jobs that have waited too long, when none has.
+fn expire(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("expire_none");
+    for shape in shapes(false, &SERVERS) {
+        let mut cluster = Cluster::queued(shape);
+        group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
+            bencher.iter(|| assert!(cluster.dispatcher.expire(black_box(cluster.now)).is_empty()));
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    targets = offer_next_idle, offer_next_queued, retry, cancel_queued, cancel_serving, expire
+}
+criterion_main!(benches);
