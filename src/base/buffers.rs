@@ -5,7 +5,6 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -17,8 +16,13 @@ const KEPT: usize = 1024;
 pub struct BufferPool {
     size: usize,
     most: usize,
-    out: AtomicUsize,
-    free: Mutex<Vec<Box<[u8]>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    in_use: usize,
+    free: Vec<Box<[u8]>>,
 }
 
 impl BufferPool {
@@ -27,18 +31,20 @@ impl BufferPool {
         Arc::new(Self {
             size,
             most: region / size.max(1),
-            out: AtomicUsize::new(0),
-            free: Mutex::new(Vec::new()),
+            state: Mutex::default(),
         })
     }
 
     /// An empty buffer, if the region has one left.
     pub fn take(self: &Arc<Self>) -> Option<Buffer> {
-        if self.out.fetch_add(1, Ordering::Relaxed) >= self.most {
-            self.out.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let kept = self.free.lock().pop();
+        let kept = {
+            let mut state = self.state.lock();
+            if state.in_use >= self.most {
+                return None;
+            }
+            state.in_use += 1;
+            state.free.pop()
+        };
         let bytes = kept.unwrap_or_else(|| vec![0; self.size].into_boxed_slice());
         Some(Buffer {
             bytes,
@@ -49,7 +55,7 @@ impl BufferPool {
 
     /// Buffers in use.
     pub fn in_use(&self) -> usize {
-        self.out.load(Ordering::Relaxed)
+        self.state.lock().in_use
     }
 
     /// Bytes of one buffer.
@@ -98,14 +104,11 @@ impl Deref for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        {
-            let mut free = self.pool.free.lock();
-            if free.len() < KEPT {
-                free.push(bytes);
-            }
+        let mut state = self.pool.state.lock();
+        state.in_use -= 1;
+        if state.free.len() < KEPT {
+            state.free.push(bytes);
         }
-        // Only now may another one be made: before, both would have been there at once.
-        self.pool.out.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
