@@ -15,9 +15,13 @@ sysconfdir   ?= /etc
 # Lock cycles are looked for in all tests and lints see that code too.
 TEST_FEATURES := deadlock_detection
 
+# The benchmark is a package of its own, so that what it needs is in nobody else's way.
+BENCH_FLAGS := --locked --manifest-path bench/Cargo.toml --target-dir $(TARGET_DIR)
+
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help run test_servers ssl_cert routes test lint audit fmt fmt-check fuzz bench bench-micro doc install uninstall clean
+.PHONY: all help run test_servers ssl_cert routes test lint audit fmt fmt-check fuzz bench bench-quick bench-program bench-micro doc install \
+	uninstall clean
 
 all: ## Build both programs, optimised, into ./bin (this is what plain `make` does)
 	$(CARGO) build --release --locked --bins
@@ -44,23 +48,29 @@ routes: bin/juggler ## Check the configuration and print the routing table
 test: ## Run all tests (installs curl, openssl and nginx where it can; without them, some are skipped)
 	@tests/install.sh
 	$(CARGO) test --locked --features $(TEST_FEATURES)
+	$(CARGO) test $(BENCH_FLAGS)
 
 lint: ## Check the code with clippy, and the dependencies with cargo-deny where it is installed
 	$(CARGO) clippy --locked --all-targets --features $(TEST_FEATURES) -- -D warnings
+	$(CARGO) clippy $(BENCH_FLAGS) --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-		$(CARGO) deny --locked --all-features check bans licenses sources; \
+		$(CARGO) deny --locked --all-features check bans licenses sources && \
+		$(CARGO) deny --locked --manifest-path bench/Cargo.toml check bans licenses sources; \
 	else \
 		echo "lint: cargo-deny is not installed, the dependencies were not checked (cargo install --locked cargo-deny)"; \
 	fi
 
 audit: ## Look the dependencies up in the list of known vulnerabilities (needs cargo-deny and a network)
 	$(CARGO) deny --locked --all-features check advisories
+	$(CARGO) deny --locked --manifest-path bench/Cargo.toml check advisories
 
 fmt: ## Format the code
 	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path bench/Cargo.toml
 
 fmt-check: ## Say whether the code is formatted
 	$(CARGO) fmt --check
+	$(CARGO) fmt --manifest-path bench/Cargo.toml --check
 
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (needs cargo-fuzz and a nightly toolchain)
 	@if [ ! -d fuzz/fuzz_targets ]; then echo "fuzz: there are no targets in fuzz/fuzz_targets"; exit 1; fi
@@ -73,8 +83,16 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (needs cargo-fuzz and a nightly t
 		$(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1; \
 	done
 
-bench: all ## Measure: 10,000 idle clients and memory for each, 4096 busy ones (needs wrk)
-	@benches/scale.sh
+bench: bench-program ## Measure against nginx and HAProxy, in pairs (40 minutes); writes docs/benchmarks.md, charts and JSON
+	@bench/install.sh
+	@$(TARGET_DIR)/release/juggler-bench run --out docs
+
+bench-quick: bench-program ## The same in three minutes: prints the tables, writes to target/bench, changes nothing in docs
+	@bench/install.sh
+	@$(TARGET_DIR)/release/juggler-bench run --quick --out $(TARGET_DIR)/bench
+
+bench-program: all
+	$(CARGO) build --release $(BENCH_FLAGS)
 
 bench-micro: ## Measure codecs, dispatcher and buffers in nanoseconds (BENCH=name: only those whose name matches)
 	@CARGO="$(CARGO)" benches/micro.sh $(BENCH)

@@ -1,0 +1,32 @@
+//! Load of our own, where wrk has none: arrivals at set times, TLS handshakes, clients that lie beside.
+
+pub(crate) mod beside;
+pub(crate) mod handshake;
+mod latencies;
+pub(crate) mod open_loop;
+mod response;
+
+use crate::results::Errors;
+
+/// What a load found.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) seconds: f64,
+    pub(crate) requests: u64,
+    /// By `PERCENTILES`.
+    pub(crate) latency_us: Vec<u64>,
+    pub(crate) errors: Errors,
+    /// Share of handshakes that were resumed.
+    pub(crate) resumed: Option<f64>,
+}
+
+impl Measured {
+    /// Requests per second.
+    pub(crate) fn rate(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.requests as f64 / self.seconds
+        } else {
+            0.0
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! The report: made wholly from the results, so that it can be rendered again.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::aims::{self, Bound};
+use crate::cases::{self, CASES, Case, Load};
+use crate::charts::{self, Chart};
+use crate::contenders::Contender::{self, Direct, Juggler, JugglerPipeline};
+use crate::problem::{Outcome, about};
+use crate::results::{Results, Run};
+use crate::table::{Table, figure};
+use crate::view::{Figure, View, beside_ratio, cpu, held_kib, p50, p90, p99, rate};
+
+/// Writes benchmarks.md, and the charts beside the JSON.
+pub(crate) fn write(results: &Results, out: &Path) -> Outcome<()> {
+    let charts = charts::draw(results, &charts::folder(out)?)?;
+    let file = out.join("benchmarks.md");
+    std::fs::write(&file, render(results, &charts)).map_err(about(file.display()))
+}
+
+/// The report without charts.
+pub(crate) fn text(results: &Results) -> String {
+    render(results, &[])
+}
+
+fn render(results: &Results, charts: &[Chart]) -> String {
+    let view = View(results);
+    let mut page = Page::default();
+    page.text(include_str!("../text/head.md"));
+    machine(&mut page, results);
+    missing(&mut page, results);
+    page.section("Aims", "The figure is the median of the rounds' ratios of juggler to the better peer: of nginx, HAProxy and HAProxy with `maxconn`, the one with the highest median throughput in that case. Where nothing is said of a peer, it is juggler's own median.", &aims(view));
+    let chart = |page: &mut Page, file: &str| {
+        if let Some(chart) = charts.iter().find(|chart| chart.file == file) {
+            page.text(&format!("![{}](benchmarks/{file})\n\n", chart.title));
+        }
+    };
+    page.section("Throughput", "Requests per second, medians of all rounds; the ratios are medians of the rounds' ratios to the better peer. Who is ahead (without counting the server itself) is in bold.", &throughput(view));
+    chart(&mut page, "throughput.svg");
+    page.section("CPU time", "User and system time of all processes of a contender, in microseconds for each request, and its ratio to that of the better peer (the one with the higher throughput). The least is in bold.", &cpu_time(view));
+    chart(&mut page, "cpu.svg");
+    page.section("Latency", "Milliseconds: median / 90 % / 99 %, medians of all rounds, and the ratio of the 99 % to those of the better peer. In a closed loop as here, whose clients wait for each response, latency is little more than clients divided by throughput, except for the distance of the percentiles.", &latency(view));
+    for file in ["latency-64.svg", "latency-1024.svg"] {
+        chart(&mut page, file);
+    }
+    page.section("Open loop", "Requests come at set times, whatever the responses do, and latency counts from these times; a response that is missing at the end counts with what it has waited (so there is no coordinated omission). The rate is the same for all: the given share of what the weakest of the proxies bears in that round. Added is the difference to the server itself in the same round. Milliseconds, medians.", &open_loop(view));
+    chart(&mut page, "latency-open.svg");
+    page.section("Memory", "Resident memory at its peak during the run, in MiB, medians. Where a contender is several processes, what they share counts for each of them.", &memory(view));
+    chart(&mut page, "memory.svg");
+    page.section("Clients beside the load", "Idle clients have had one response and wait; each contender is started anew before. Memory for each is what resident memory grew by while they came. Throughput is that of 64 busy connections beside them, against the same without them right before.", &beside(view));
+    page.section(
+        "TLS sessions resumed",
+        "Share of the handshakes that were resumed. Clients keep tickets as a browser does.",
+        &resumed(view),
+    );
+    page.section(
+        "Connections to the servers",
+        "Towards the end of the run, and in brackets how many the three servers accepted during it; medians.",
+        &connections(view),
+    );
+    page.section("Context switches", "For each request, voluntary and not, between the first quarter of a run and near its end; those of threads that ended in between are lost.", &by_contender(view, |_| true, |run| run.switches));
+    page.section("System calls", "For each request, counted by strace in a pass of its own at 64 connections. strace slows everything down, so that batches are smaller than they would be: an upper bound.", &syscalls(results));
+    page.section("Errors", "Connections refused or broken, responses that were not 200, and requests that took more than 10 s, of all rounds together. What is not here had none.", &errors(results));
+    page.text(include_str!("../text/tail.md"));
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn text(&mut self, text: &str) {
+        self.0.push_str(text);
+    }
+
+    /// Nothing where there is nothing to show.
+    fn section(&mut self, title: &str, text: &str, table: &Table) {
+        if !table.is_empty() {
+            let _ = write!(self.0, "## {title}\n\n{}\n\n{}\n", wrap(text), table.render());
+        }
+    }
+}
+
+/// Lines of the length that the other documents have.
+fn wrap(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut length = 0;
+    for word in text.split(' ') {
+        let word_length = word.chars().count();
+        if length > 0 && length + 1 + word_length > 120 {
+            wrapped.push('\n');
+            length = 0;
+        } else if length > 0 {
+            wrapped.push(' ');
+            length += 1;
+        }
+        wrapped.push_str(word);
+        length += word_length;
+    }
+    wrapped
+}
+
+fn machine(page: &mut Page, results: &Results) {
+    let machine = &results.machine;
+    let settings = &results.settings;
+    let mut text = String::from("## Where and how these figures were made\n\n");
+    let _ = writeln!(
+        text,
+        "- {}: {} cores ({}), {:.1} GiB of memory, {}, Linux {}, {} open files at most.",
+        machine.date,
+        machine.cores,
+        machine.processor,
+        machine.memory_mib as f64 / 1024.0,
+        machine.system,
+        machine.kernel,
+        machine.open_files
+    );
+    for (name, version) in &machine.versions {
+        let _ = writeln!(text, "- {name}: {version}");
+    }
+    let sysctl: Vec<_> = machine
+        .sysctl
+        .iter()
+        .map(|(name, value)| format!("`{name} = {value}`"))
+        .collect();
+    let _ = writeln!(text, "- {}", sysctl.join(", "));
+    let ports: Vec<_> = settings.server_ports.iter().map(ToString::to_string).collect();
+    let _ = writeln!(
+        text,
+        "- {} of {} rounds, runs of {} s (longer at 4096 connections), servers on ports {}{}.",
+        settings.rounds_done,
+        settings.rounds,
+        settings.seconds,
+        ports.join(", "),
+        if settings.quick {
+            "; the quick version, whose figures are rough"
+        } else {
+            ""
+        }
+    );
+    if settings.rounds_done < settings.rounds {
+        text.push_str("- **Interrupted before its end.**\n");
+    }
+    for contender in Contender::ALL {
+        let _ = writeln!(text, "- {}: {}.", contender.label(), contender.description());
+    }
+    page.text(&text);
+    page.text("\n");
+}
+
+/// Who is not there, and why.
+fn missing(page: &mut Page, results: &Results) {
+    if results.left_out.is_empty() && results.notes.is_empty() {
+        return;
+    }
+    page.text("### Left out\n\n");
+    for one in &results.left_out {
+        let who = one.contender.map_or("everybody", Contender::label);
+        let case = one.case.as_ref().map(|case| format!(", {case}")).unwrap_or_default();
+        page.text(&format!("- {who}{case}: {}\n", one.why));
+    }
+    for note in &results.notes {
+        page.text(&format!("- {note}\n"));
+    }
+    page.text("\n");
+}
+
+fn aims(view: View<'_>) -> Table {
+    let mut table = Table::new(["aim", "for", "wanted", "reached", "against", "met?"]);
+    if view.0.runs.is_empty() {
+        return table;
+    }
+    for reached in aims::reached(view) {
+        let aim = reached.aim;
+        let wanted = match aim.bound {
+            Bound::AtLeast(bound) => format!("≥ {bound}{}", aim.unit),
+            Bound::AtMost(bound) => format!("≤ {bound}{}", aim.unit),
+        };
+        table.row(vec![
+            aim.what.to_owned(),
+            aim.contender.label().to_owned(),
+            wanted,
+            reached
+                .value
+                .map_or_else(dash, |value| format!("{}{}", figure(value), aim.unit)),
+            reached.peer.map_or_else(dash, |peer| peer.label().to_owned()),
+            match reached.is_met() {
+                Some(true) => "met".to_owned(),
+                Some(false) => "**missed**".to_owned(),
+                None => "not measured".to_owned(),
+            },
+        ]);
+    }
+    table
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}
+
+/// Cases that were measured, closed loops and handshakes: those whose throughput says something.
+fn loaded(view: View<'_>) -> Vec<&'static Case> {
+    let with_load = |case: &&Case| matches!(case.load, Load::Closed(_) | Load::Handshake { .. }) && view.has(case.id);
+    CASES.iter().filter(with_load).collect()
+}
+
+fn head(further: &[&str]) -> Vec<String> {
+    let labels = Contender::ALL.iter().map(|contender| contender.label());
+    ["case"]
+        .into_iter()
+        .chain(labels)
+        .chain(further.iter().copied())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn throughput(view: View<'_>) -> Table {
+    let mut table = Table::new(head(&["juggler / better peer", "pipelined / better peer"]));
+    for case in loaded(view) {
+        let proxies: Vec<_> = Contender::ALL.into_iter().filter(|one| *one != Direct).collect();
+        let ahead = view.ahead(case.id, &proxies);
+        table.row(with_ratios(view, case, rate, ahead));
+    }
+    table
+}
+
+fn cpu_time(view: View<'_>) -> Table {
+    let mut table = Table::new(head(&["juggler / better peer", "pipelined / better peer"]));
+    for case in loaded(view) {
+        let least = Contender::ALL
+            .into_iter()
+            .filter_map(|contender| Some((contender, view.median(case.id, contender, cpu)?)))
+            .min_by(|(_, one), (_, other)| one.total_cmp(other))
+            .map(|(contender, _)| contender);
+        table.row(with_ratios(view, case, cpu, least));
+    }
+    table
+}
+
+/// Medians of all contenders, one of them in bold, and the ratios to the better peer.
+fn with_ratios(view: View<'_>, case: &Case, of: Figure, bold: Option<Contender>) -> Vec<String> {
+    let mut cells = vec![case.title.to_owned()];
+    for contender in Contender::ALL {
+        let median = view.median(case.id, contender, of).map_or_else(dash, figure);
+        cells.push(if bold == Some(contender) {
+            format!("**{median}**")
+        } else {
+            median
+        });
+    }
+    cells.extend([Juggler, JugglerPipeline].map(|one| ratio(view, case, one, of)));
+    cells
+}
+
+fn ratio(view: View<'_>, case: &Case, one: Contender, of: Figure) -> String {
+    let peer = view.better_peer(case.id);
+    let ratio = peer.and_then(|peer| view.ratio(case.id, one, peer, of));
+    ratio.map_or_else(dash, |ratio| format!("{ratio:.2}"))
+}
+
+fn latency(view: View<'_>) -> Table {
+    let mut table = Table::new(head(&["p99: juggler / better peer", "p99: pipelined / better peer"]));
+    for case in loaded(view) {
+        let mut cells = vec![case.title.to_owned()];
+        for contender in Contender::ALL {
+            let of = |figure: Figure| view.median(case.id, contender, figure);
+            let all = of(p50).zip(of(p90)).zip(of(p99));
+            cells.push(all.map_or_else(dash, |((p50, p90), p99)| {
+                [p50, p90, p99].map(|us| figure(us / 1000.0)).join(" / ")
+            }));
+        }
+        cells.extend([Juggler, JugglerPipeline].map(|one| ratio(view, case, one, p99)));
+        table.row(cells);
+    }
+    table
+}
+
+fn open_loop(view: View<'_>) -> Table {
+    let mut table = Table::new([
+        "case",
+        "contender",
+        "bears, requests/s",
+        "offered",
+        "p50",
+        "p90",
+        "p99",
+        "added p50",
+        "added p99",
+    ]);
+    for case in CASES.iter().filter(|case| matches!(case.load, Load::Open { .. })) {
+        for contender in Contender::ALL {
+            let of = |figure: Figure| view.median(case.id, contender, figure);
+            let Some(offered) = of(|run| run.offered) else {
+                continue;
+            };
+            let added = |percentile: Figure| {
+                let added = view.difference(case.id, contender, Direct, percentile);
+                added
+                    .filter(|_| contender != Direct)
+                    .map_or_else(dash, |us| figure(us / 1000.0))
+            };
+            let ms = |percentile: Figure| of(percentile).map_or_else(dash, |us| figure(us / 1000.0));
+            table.row(vec![
+                case.title.to_owned(),
+                contender.label().to_owned(),
+                of(|run| run.capacity).map_or_else(dash, figure),
+                figure(offered),
+                ms(p50),
+                ms(p90),
+                ms(p99),
+                added(p50),
+                added(p99),
+            ]);
+        }
+    }
+    table
+}
+
+/// One figure of all contenders, by case.
+fn by_contender(view: View<'_>, takes: fn(&Case) -> bool, of: Figure) -> Table {
+    let mut table = Table::new(head(&[]));
+    for case in CASES.iter().filter(|case| takes(case) && view.has(case.id)) {
+        let medians = Contender::ALL.map(|contender| view.median(case.id, contender, of));
+        if medians.iter().any(Option::is_some) {
+            let cells = medians.map(|median| median.map_or_else(dash, figure));
+            table.row([case.title.to_owned()].into_iter().chain(cells).collect());
+        }
+    }
+    table
+}
+
+fn memory(view: View<'_>) -> Table {
+    by_contender(view, |_| true, |run| run.peak_kib.map(|kib| kib as f64 / 1024.0))
+}
+
+fn beside(view: View<'_>) -> Table {
+    let mut table = Table::new([
+        "case",
+        "contender",
+        "clients",
+        "KiB for each",
+        "threads",
+        "requests/s beside",
+        "without",
+        "ratio",
+    ]);
+    for case in CASES.iter().filter(|case| case.beside != cases::Beside::Nothing) {
+        for contender in Contender::ALL {
+            let of = |figure: Figure| view.median(case.id, contender, figure);
+            let Some(held) = of(|run| run.held.map(|held| held as f64)) else {
+                continue;
+            };
+            table.row(vec![
+                case.title.to_owned(),
+                contender.label().to_owned(),
+                figure(held),
+                of(held_kib).map_or_else(dash, figure),
+                of(|run| run.threads.map(|threads| threads as f64)).map_or_else(dash, figure),
+                of(rate).map_or_else(dash, figure),
+                of(|run| run.without).map_or_else(dash, figure),
+                of(beside_ratio).map_or_else(dash, |ratio| format!("{ratio:.2}")),
+            ]);
+        }
+    }
+    table
+}
+
+fn resumed(view: View<'_>) -> Table {
+    by_contender(
+        view,
+        |case| matches!(case.load, Load::Handshake { .. }),
+        |run| run.resumed,
+    )
+}
+
+fn connections(view: View<'_>) -> Table {
+    let mut table = Table::new(head(&[]));
+    for case in CASES.iter().filter(|case| view.has(case.id)) {
+        let cell = |contender| {
+            let of = |figure: Figure| view.median(case.id, contender, figure);
+            let open = of(|run: &Run| run.server_connections.map(|count| count as f64))?;
+            let accepted = of(|run: &Run| run.server_accepted.map(|count| count as f64))?;
+            Some(format!(
+                "{} ({})",
+                figure(open).trim_end_matches(".00"),
+                figure(accepted).trim_end_matches(".00")
+            ))
+        };
+        let cells = Contender::ALL.map(cell);
+        if cells.iter().any(Option::is_some) {
+            let cells = cells.map(|cell| cell.unwrap_or_else(dash));
+            table.row([case.title.to_owned()].into_iter().chain(cells).collect());
+        }
+    }
+    table
+}
+
+fn syscalls(results: &Results) -> Table {
+    let mut table = Table::new(head(&[]));
+    for case in CASES {
+        let cell = |contender: Contender| {
+            let mut all = results.syscalls.iter();
+            let found = all.find(|found| found.case == case.id && found.contender == contender)?;
+            (found.requests > 0).then(|| figure(found.calls as f64 / found.requests as f64))
+        };
+        let cells = Contender::ALL.map(cell);
+        if cells.iter().any(Option::is_some) {
+            let cells = cells.map(|cell| cell.unwrap_or_else(dash));
+            table.row([case.title.to_owned()].into_iter().chain(cells).collect());
+        }
+    }
+    table
+}
+
+fn errors(results: &Results) -> Table {
+    let mut table = Table::new([
+        "case",
+        "contender",
+        "connect",
+        "read",
+        "write",
+        "status",
+        "time-out",
+        "of requests",
+    ]);
+    for case in CASES {
+        for contender in Contender::ALL {
+            let runs = || {
+                results
+                    .runs
+                    .iter()
+                    .filter(|run| run.case == case.id && run.contender == contender)
+            };
+            if runs().all(|run| run.errors.sum() == 0) {
+                continue;
+            }
+            let sum = |of: fn(&Run) -> u64| runs().map(of).sum::<u64>().to_string();
+            table.row(vec![
+                case.title.to_owned(),
+                contender.label().to_owned(),
+                sum(|run| run.errors.connect),
+                sum(|run| run.errors.read),
+                sum(|run| run.errors.write),
+                sum(|run| run.errors.status),
+                sum(|run| run.errors.timeout),
+                sum(|run| run.requests),
+            ]);
+        }
+    }
+    table
+}
