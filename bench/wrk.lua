@@ -16,7 +16,8 @@ end
 function done(summary, latency, requests)
    local percentiles = {}
    for percentile in os.getenv("BENCH_PERCENTILES"):gmatch("[^,]+") do
-      percentiles[#percentiles + 1] = string.format("%d", latency:percentile(tonumber(percentile)))
+      local value = percentile == "100" and latency.max or latency:percentile(tonumber(percentile))
+      percentiles[#percentiles + 1] = string.format("%d", value)
    end
    local errors = summary.errors
    io.write(string.format(

@@ -106,7 +106,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 /// The last lines of a log, without the path of the folder that all files of a run are in.
 pub(crate) fn tail(log: &Path, folder: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines[lines.len().saturating_sub(3)..].join("; ");
     without_folder(&last, folder)
 }

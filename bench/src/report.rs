@@ -9,7 +9,7 @@ use crate::charts::{self, Chart};
 use crate::contenders::Contender::{self, Direct, Juggler, JugglerPipeline};
 use crate::problem::{Outcome, about};
 use crate::results::{Results, Run};
-use crate::table::{Table, figure};
+use crate::table::{Table, count, figure};
 use crate::view::{Figure, View, beside_ratio, cpu, held_kib, p50, p90, p99, rate};
 
 /// Writes benchmarks.md, and the charts beside the JSON.
@@ -117,7 +117,13 @@ fn machine(page: &mut Page, results: &Results) {
         machine.open_files
     );
     for (name, version) in &machine.versions {
-        let _ = writeln!(text, "- {name}: {version}");
+        // Most say their name too.
+        let named = version.to_ascii_lowercase().starts_with(name.as_str());
+        let _ = writeln!(
+            text,
+            "- {}{version}",
+            if named { String::new() } else { format!("{name}: ") }
+        );
     }
     let sysctl: Vec<_> = machine
         .sysctl
@@ -354,9 +360,9 @@ fn beside(view: View<'_>) -> Table {
             table.row(vec![
                 case.title.to_owned(),
                 contender.label().to_owned(),
-                figure(held),
+                count(held),
                 of(held_kib).map_or_else(dash, figure),
-                of(|run| run.threads.map(|threads| threads as f64)).map_or_else(dash, figure),
+                of(|run| run.threads.map(|threads| threads as f64)).map_or_else(dash, count),
                 of(rate).map_or_else(dash, figure),
                 of(|run| run.without).map_or_else(dash, figure),
                 of(beside_ratio).map_or_else(dash, |ratio| format!("{ratio:.2}")),
@@ -381,11 +387,7 @@ fn connections(view: View<'_>) -> Table {
             let of = |figure: Figure| view.median(case.id, contender, figure);
             let open = of(|run: &Run| run.server_connections.map(|count| count as f64))?;
             let accepted = of(|run: &Run| run.server_accepted.map(|count| count as f64))?;
-            Some(format!(
-                "{} ({})",
-                figure(open).trim_end_matches(".00"),
-                figure(accepted).trim_end_matches(".00")
-            ))
+            Some(format!("{} ({})", count(open), count(accepted)))
         };
         let cells = Contender::ALL.map(cell);
         if cells.iter().any(Option::is_some) {

@@ -54,6 +54,10 @@ impl Plan {
     fn contenders(&self, case: &Case) -> Vec<Contender> {
         let mut contenders = case.contenders.to_vec();
         contenders.retain(|contender| self.contenders.contains(contender));
+        if self.quick && !matches!(case.load, Load::Open { .. }) {
+            // Elsewhere it is only of interest, and not needed for any ratio.
+            contenders.retain(|contender| *contender != Contender::Direct);
+        }
         contenders
     }
 
@@ -102,7 +106,7 @@ impl Runner {
         let _servers = self.site.start_servers(&self.interrupt)?;
         self.leave_out_the_missing()?;
         let estimate: f64 = self.plan.cases.iter().map(|case| self.estimate(case)).sum();
-        let syscalls = self.plan.cases.iter().filter(|case| case.syscalls);
+        let syscalls = self.plan.cases.iter().filter(|case| self.counts_syscalls(case));
         let once: f64 = syscalls.map(|case| 4.0 * self.present(case).len() as f64).sum();
         self.progress.plan(estimate * f64::from(self.plan.rounds) + once);
         for round in 1..=self.plan.rounds {
@@ -123,6 +127,11 @@ impl Runner {
 
     fn estimate(&self, case: &Case) -> f64 {
         self.plan.estimate(case, self.present(case).len())
+    }
+
+    /// The quick version does so in one case: each takes as long as another case.
+    fn counts_syscalls(&self, case: &Case) -> bool {
+        case.syscalls && (!self.plan.quick || case.id == "c64")
     }
 
     /// Starts everybody once, to know who can be had.
@@ -224,7 +233,7 @@ impl Runner {
             }
         }
         self.progress.done(estimate);
-        if case.syscalls && round == 1 {
+        if self.counts_syscalls(case) && round == 1 {
             self.count_syscalls(case, &fronts)?;
             self.progress.done(4.0 * fronts.len() as f64);
         }

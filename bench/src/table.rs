@@ -73,9 +73,23 @@ pub(crate) fn figure(value: f64) -> String {
     };
     let text = format!("{value:.digits$}");
     if value.abs() < 10_000.0 {
-        return text;
+        text
+    } else {
+        grouped(&text, value < 0.0)
     }
-    let (sign, digits) = text.split_at(usize::from(value < 0.0));
+}
+
+/// A number of things.
+pub(crate) fn count(value: f64) -> String {
+    if value < 10_000.0 {
+        format!("{value:.0}")
+    } else {
+        figure(value)
+    }
+}
+
+fn grouped(text: &str, is_negative: bool) -> String {
+    let (sign, digits) = text.split_at(usize::from(is_negative));
     let mut grouped = sign.to_owned();
     for (n, digit) in digits.chars().enumerate() {
         if n > 0 && (digits.len() - n) % 3 == 0 {
@@ -102,6 +116,11 @@ mod tests {
              | c64   | 51,234 |   **9** |\n\
              | a \\| b |      1 |         |\n"
         );
+    }
+
+    #[test]
+    fn counts_are_whole() {
+        assert_eq!([0.0, 15.0, 64.0, 10_086.0].map(count), ["0", "15", "64", "10,086"]);
     }
 
     #[test]
