@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -56,6 +58,8 @@ impl Held {
             && ip.is_loopback()
         {
             // Not 127.0.0.1, whose ports are for the load that comes besides us.
+            // The port is chosen when it connects: others may have used the same one to other addresses just before.
+            setsockopt(&socket, IpBindAddressNoPort, &true)?;
             let source = 2 + u8::try_from(index / PER_ADDRESS).unwrap_or(u8::MAX - 2);
             socket.bind(&SocketAddr::from(([127, 0, 0, source], 0)).into())?;
         }
