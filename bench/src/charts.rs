@@ -34,6 +34,8 @@ struct Axes<'a> {
     x_label: &'a dyn Fn(&f64) -> String,
     /// Logarithmic, too.
     log_y: bool,
+    /// Where the names of the lines are; the lines shall be elsewhere.
+    legend: SeriesLabelPosition,
 }
 
 /// A chart that has been drawn.
@@ -87,6 +89,11 @@ pub(crate) fn draw(results: &Results, folder: &Path) -> Outcome<Vec<Chart>> {
             ticks: ticks.clone(),
             x_label: &connections,
             log_y: file == "memory.svg",
+            legend: match file {
+                "throughput.svg" => SeriesLabelPosition::UpperLeft,
+                "memory.svg" => SeriesLabelPosition::UpperRight,
+                _ => SeriesLabelPosition::UpperMiddle,
+            },
         };
         add(file, title.to_owned(), &axes, over_connections(view, figure))?;
     }
@@ -107,6 +114,7 @@ pub(crate) fn draw(results: &Results, folder: &Path) -> Outcome<Vec<Chart>> {
             ticks: vec![2.0, 10.0, 100.0, 1000.0, 10_000.0],
             x_label: &percentile,
             log_y: true,
+            legend: SeriesLabelPosition::UpperLeft,
         };
         add(file, title.to_owned(), &axes, distribution(view, case))?;
     }
@@ -191,7 +199,8 @@ fn plot(file: &Path, axes: &Axes<'_>, series: &[Series]) -> Outcome<()> {
             10f64.powf(most.log10().ceil()).max(least * 10.0),
         )
     } else {
-        (0.0, most * 1.08)
+        // Room for the names of the lines.
+        (0.0, most * 1.3)
     };
     let drawn = if axes.log_y {
         plot_on(file, axes, series, (y.0..y.1).log_scale())
@@ -250,11 +259,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(if axes.log_y {
-            SeriesLabelPosition::UpperLeft
-        } else {
-            SeriesLabelPosition::LowerRight
-        })
+        .position(axes.legend.clone())
         .background_style(WHITE.mix(0.9))
         .border_style(GRID)
         .legend_area_size(32)

@@ -160,11 +160,11 @@ fn missing(page: &mut Page, results: &Results) {
     if results.left_out.is_empty() && results.notes.is_empty() {
         return;
     }
-    page.text("### Left out\n\n");
+    page.text("### Left out, and other remarks\n\n");
     for one in &results.left_out {
-        let who = one.contender.map_or("everybody", Contender::label);
-        let case = one.case.as_ref().map(|case| format!(", {case}")).unwrap_or_default();
-        page.text(&format!("- {who}{case}: {}\n", one.why));
+        let who = one.contender.map(Contender::label);
+        let what: Vec<_> = who.into_iter().chain(one.case.as_deref()).collect();
+        page.text(&format!("- {}: {}\n", what.join(", "), one.why));
     }
     for note in &results.notes {
         page.text(&format!("- {note}\n"));
@@ -451,4 +451,147 @@ fn errors(results: &Results) -> Table {
         }
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{Errors, LeftOut, PERCENTILES};
+
+    fn run(round: u32, case: &str, contender: Contender, rate: f64) -> Run {
+        Run {
+            round,
+            case: case.to_owned(),
+            contender,
+            place: 0,
+            seconds: 3.0,
+            requests: 300,
+            rate,
+            latency_us: PERCENTILES
+                .iter()
+                .map(|percentile| (percentile * 100.0) as u64)
+                .collect(),
+            errors: Errors::default(),
+            cpu_us: (contender != Direct).then_some(1e6 / rate),
+            rest_kib: Some(1000),
+            peak_kib: Some(2024),
+            threads: Some(3),
+            switches: Some(0.5),
+            server_connections: Some(15),
+            server_accepted: Some(0),
+            offered: None,
+            capacity: None,
+            without: None,
+            held: None,
+            held_kib: None,
+            resumed: None,
+        }
+    }
+
+    /// nginx is ahead at 64 connections in two rounds of three, HAProxy with a limit at 1024.
+    fn results() -> Results {
+        let mut results = Results::default();
+        for (round, pace) in [(1, 1.0), (2, 2.0), (3, 0.5)] {
+            for (case, juggler, nginx, limited) in [("c64", 900.0, 1000.0, 800.0), ("c1024", 1300.0, 900.0, 1000.0)] {
+                results.runs.push(run(round, case, Juggler, juggler * pace));
+                results.runs.push(run(round, case, Contender::Nginx, nginx * pace));
+                results
+                    .runs
+                    .push(run(round, case, Contender::HaproxyMaxconn, limited * pace));
+                results.runs.push(run(round, case, Direct, 5000.0 * pace));
+            }
+        }
+        results
+    }
+
+    fn row<'a>(text: &'a str, section: &str, start: &str) -> Vec<&'a str> {
+        let (_, rest) = text.split_once(&format!("## {section}\n")).unwrap();
+        let line = rest
+            .lines()
+            .find(|line| line.starts_with(&format!("| {start}")))
+            .unwrap();
+        line.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect()
+    }
+
+    #[test]
+    fn where_a_peer_wins_the_table_says_so() {
+        let text = text(&results());
+        assert_eq!(
+            row(&text, "Throughput", "64 connections"),
+            [
+                "64 connections, 1 KB",
+                "900",
+                "–",
+                "**1000**",
+                "–",
+                "800",
+                "5000",
+                "0.90",
+                "–"
+            ]
+        );
+        assert_eq!(
+            row(&text, "Throughput", "1024 connections"),
+            [
+                "1024 connections, 1 KB",
+                "**1300**",
+                "–",
+                "900",
+                "–",
+                "1000",
+                "5000",
+                "1.30",
+                "–"
+            ]
+        );
+    }
+
+    #[test]
+    fn aims_are_judged_against_the_better_peer() {
+        let text = text(&results());
+        let aim = |start| row(&text, "Aims", start)[2..].to_vec();
+        assert_eq!(aim("Throughput at 64"), ["≥ 0.95", "0.90", "nginx", "**missed**"]);
+        assert_eq!(aim("Throughput at 1024"), ["≥ 1.2", "1.30", "HAProxy, maxconn", "met"]);
+        assert_eq!(
+            aim("CPU per request at 1024"),
+            ["≤ 0.8", "0.77", "HAProxy, maxconn", "met"]
+        );
+        assert_eq!(aim("Throughput at 4096"), ["≥ 1", "–", "–", "not measured"]);
+    }
+
+    #[test]
+    fn errors_and_who_is_missing_are_shown() {
+        let mut results = results();
+        assert!(!text(&results).contains("## Errors"));
+        results.runs[0].errors.timeout = 7;
+        results.left_out.push(LeftOut {
+            contender: Some(Contender::Haproxy),
+            case: Some("idle".to_owned()),
+            why: "too many".to_owned(),
+        });
+        let text = text(&results);
+        assert_eq!(
+            row(&text, "Errors", "64 connections"),
+            ["64 connections, 1 KB", "juggler", "0", "0", "0", "0", "7", "900"]
+        );
+        assert!(text.contains("- HAProxy, idle: too many\n"), "{text}");
+    }
+
+    #[test]
+    fn the_json_gives_the_same_report_again() {
+        let results = results();
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("benchmarks/results.json");
+        results.write(&json).unwrap();
+        let again = Results::read(&json).unwrap();
+        assert_eq!(text(&again), text(&results));
+        write(&again, folder.path()).unwrap();
+        let page = std::fs::read_to_string(folder.path().join("benchmarks.md")).unwrap();
+        let charts: Vec<_> = page.lines().filter_map(|line| line.split_once("](")).collect();
+        assert_eq!(charts.len(), 5, "{charts:?}");
+        for (_, file) in charts {
+            let svg = std::fs::read_to_string(folder.path().join(file.trim_end_matches(')'))).unwrap();
+            assert!(svg.contains("<svg") && svg.contains("juggler"), "{file}");
+        }
+    }
 }

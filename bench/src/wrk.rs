@@ -102,7 +102,8 @@ fn parse(said: &str) -> Outcome<Measured> {
     Ok(Measured {
         seconds: line.duration_us as f64 / 1e6,
         requests: line.requests,
-        latency_us: line.latency_us,
+        // Of nothing, wrk says 0.
+        latency_us: if line.requests > 0 { line.latency_us } else { Vec::new() },
         errors: line.errors,
         resumed: None,
     })
@@ -129,6 +130,12 @@ Requests/sec:  23681.15
         assert_eq!(found.rate(), 12_006.0);
         assert_eq!(found.latency_us[7], 8);
         assert_eq!((found.errors.read, found.errors.status, found.errors.sum()), (3, 2, 6));
+    }
+
+    #[test]
+    fn who_answers_nothing_has_no_latency() {
+        let found = parse(&SAID.replace("\"requests\":24012", "\"requests\":0")).unwrap();
+        assert_eq!((found.requests, found.rate(), found.latency_us.len()), (0, 0.0, 0));
     }
 
     #[test]
