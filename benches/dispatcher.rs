@@ -121,6 +121,7 @@ impl Cluster {
             // Nobody's deadline is another's, as in life.
             deadline: self.now + Duration::from_secs(60) + Duration::from_nanos(id),
             avoid,
+            batchable: false,
         }
     }
 

@@ -8,7 +8,7 @@
 //! One exchange is open at a time. It may be written to until its last bytes are handed in, which closes it *before* they are
 //! sent, so that the client's next request never finds it open.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use crate::fault::Fault;
 use crate::net::Stream;
 use crate::plan::Listener;
 
+use super::out::Out;
 use super::outbox::{Outbox, Taken};
 use super::{Body, Exchange, Hub};
 
@@ -529,11 +530,7 @@ impl Client {
         let Reply {
             tls, outbox, courier, ..
         } = &mut **reply;
-        let mut out = Out {
-            client: self,
-            outbox,
-            courier: *courier,
-        };
+        let mut out = self.out(outbox, *courier);
         let result = match tls {
             None => out.emit(rest),
             Some(tls) => out.encrypt(tls, pieces),
@@ -560,6 +557,16 @@ impl Client {
         Ok(())
     }
 
+    fn out<'a>(&'a self, outbox: &'a mut Outbox, courier: bool) -> Out<'a> {
+        Out {
+            stream: &self.stream,
+            hub: &self.hub,
+            memory: self.listener.limit.response_memory,
+            outbox,
+            courier,
+        }
+    }
+
     // === TLS, reading
 
     /// Feeds ciphertext in and takes plaintext out. What TLS has to say to that goes out in its order.
@@ -569,11 +576,7 @@ impl Client {
             tls, outbox, courier, ..
         } = &mut *reply;
         let Some(tls) = tls else { return Ok(Fed::Ended) };
-        let mut out = Out {
-            client: self,
-            outbox,
-            courier: *courier,
-        };
+        let mut out = self.out(outbox, *courier);
         let fed = loop {
             match tls.reader().read(into) {
                 Ok(0) => break Ok(Fed::Ended),
@@ -747,100 +750,5 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.hub.clients.remove(self);
-    }
-}
-
-/// Whatever the reason, there is no room for what the client does not take.
-fn no_room(error: &io::Error) -> io::Error {
-    if error.kind() != io::ErrorKind::StorageFull {
-        log::error!("spool: {error}");
-    }
-    io::Error::from(io::ErrorKind::StorageFull)
-}
-
-/// Where bytes go: the socket as far as it has room, then the outbox.
-struct Out<'a> {
-    client: &'a Client,
-    outbox: &'a mut Outbox,
-    courier: bool,
-}
-
-impl Out<'_> {
-    /// Gives TLS plaintext, and out what it makes of it.
-    fn encrypt(&mut self, tls: &mut ServerConnection, pieces: &[&[u8]]) -> io::Result<()> {
-        for piece in pieces {
-            let mut rest = *piece;
-            loop {
-                let taken = tls.writer().write(rest)?;
-                rest = &rest[taken..];
-                if rest.is_empty() {
-                    break;
-                }
-                // It takes no more than 64 KiB at once, until those have gone out.
-                self.drain(tls)?;
-            }
-        }
-        self.drain(tls)
-    }
-
-    /// Gives TLS's ciphertext out.
-    fn drain(&mut self, tls: &mut ServerConnection) -> io::Result<()> {
-        while tls.wants_write() {
-            tls.write_tls(self)?;
-        }
-        if !self.courier { self.flush() } else { Ok(()) }
-    }
-
-    fn emit(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-        if !self.courier {
-            self.flush()?;
-            if self.outbox.unsent() == 0 && pieces.iter().any(|piece| !piece.is_empty()) {
-                match self.client.stream.write_pieces_now(pieces) {
-                    Ok(sent) => IoSlice::advance_slices(&mut pieces, sent),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        let hub = &self.client.hub;
-        let limit = self.client.listener.limit.response_memory;
-        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-            self.outbox
-                .put(piece, limit, &hub.buffers, &hub.spool)
-                .map_err(|error| no_room(&error))?;
-            if self.outbox.is_spooled() && hub.spool.is_nearly_full() {
-                hub.clients.cut_slowest(Instant::now(), hub);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends what is in the outbox's memory as far as the socket has room. (What is in the file is a courier's.)
-    fn flush(&mut self) -> io::Result<()> {
-        while let Some(front) = self.outbox.front() {
-            match self.client.stream.write_now(front) {
-                Ok(sent) => self.outbox.advance(sent),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Write for Out<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.emit(&mut [IoSlice::new(bytes)])?;
-        Ok(bytes.len())
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut owned: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        self.emit(&mut owned)?;
-        Ok(pieces.iter().map(|piece| piece.len()).sum())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::queue::ArrayQueue;
+use parking_lot::Mutex;
 
 use crate::base::buffers::BufferPool;
 use crate::observe::access::AccessLog;
@@ -34,7 +34,9 @@ pub struct Hub {
     draining: AtomicBool,
     in_progress: AtomicUsize,
     ids: AtomicU64,
-    spare: ArrayQueue<Box<State>>,
+    /// Last in, first out: what was used last is still in the processor's caches.
+    #[allow(clippy::vec_box, reason = "they go from here into an exchange as they are")]
+    spare: Mutex<Vec<Box<State>>>,
     started: Instant,
 }
 
@@ -68,7 +70,7 @@ impl Hub {
             draining: AtomicBool::new(false),
             in_progress: AtomicUsize::new(0),
             ids: AtomicU64::new(1),
-            spare: ArrayQueue::new(SPARE),
+            spare: Mutex::new(Vec::with_capacity(SPARE)),
             started: Instant::now(),
         })
     }
@@ -117,11 +119,14 @@ impl Hub {
     }
 
     pub(super) fn spare(&self) -> Option<Box<State>> {
-        self.spare.pop()
+        self.spare.lock().pop()
     }
 
     pub(super) fn keep(&self, state: Box<State>) {
-        let _freed_when_there_are_enough = self.spare.push(state);
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE {
+            spare.push(state);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod answer;
 mod client;
 mod courier;
 mod hub;
+mod out;
 mod outbox;
 mod registry;
 mod spool;

@@ -12,7 +12,7 @@ use crate::balance::Verdict;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 
-use super::connection::Connection;
+use super::connection::{Connection, Upload};
 use super::relay::{Rest, end_alone};
 use super::worker::{Again, Attempt, Failure, Worker};
 
@@ -84,7 +84,7 @@ impl Worker {
         }
         if self.behind.len() < 2 {
             return match self.behind.pop_front() {
-                Some(only) => self.serve(connection, only, now),
+                Some(only) => self.serve(connection, only, Upload::default(), now),
                 None => (Verdict::Done, Rest::Untouched),
             };
         }

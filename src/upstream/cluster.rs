@@ -62,7 +62,7 @@ impl Cluster {
             name: Arc::from(plan.name.as_str()),
             hub: Arc::clone(hub),
             dispatcher: Mutex::new(dispatcher),
-            slots: (0..workers).map(|_| Slot::default()).collect(),
+            slots: (0..workers).map(|_| Slot::new()).collect::<std::io::Result<_>>()?,
             servers: plan
                 .servers
                 .iter()

@@ -14,6 +14,9 @@ use crate::proto::h1::{write_chunk_size, write_last_chunk};
 /// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
 const ROOM: usize = 128 * 1024;
 
+/// A request of no more bytes than this goes into the buffers of an idle connection.
+const SMALL: u64 = 16 * 1024;
+
 /// A worker's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -41,13 +44,46 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct Upload {
     /// Something went out.
-    has_begun: bool,
+    pub(super) has_begun: bool,
+    /// Everything went out.
+    pub(super) is_whole: bool,
     /// The head went out, before a body in chunks.
     head_is_sent: bool,
     /// So much of the body is done with.
     offset: u64,
     /// Of the piece behind that, with what goes out together with it, so much is sent.
     of_pieces: usize,
+}
+
+/// A connection over which its worker waits for a job. Whoever has one may send its request.
+#[derive(Debug)]
+pub(super) struct Idle {
+    pub(super) stream: Arc<Stream>,
+    /// It is not to be used any more then.
+    until: Option<Instant>,
+}
+
+impl Idle {
+    /// Sends what goes out at once of a request that is small: nothing if the connection is not good any more.
+    pub(super) fn send(&self, exchange: &Exchange) -> Upload {
+        let mut upload = Upload::default();
+        let length = exchange.head.len() as u64 + exchange.body.length();
+        let is_late = self.until.is_some_and(|until| exchange.times.waiting_since >= until);
+        if length > SMALL || is_late || !exchange.body.trailers.is_empty() || self.stream.peek_now() != Peek::Nothing {
+            return upload;
+        }
+        if let Ok(Piece::Memory(body)) = exchange.body.piece(0, &mut [])
+            && body.len() as u64 == exchange.body.length()
+            && let Ok(sent) = self
+                .stream
+                .write_pieces_now(&[IoSlice::new(&exchange.head), IoSlice::new(body)])
+        {
+            upload.has_begun = sent > 0;
+            upload.is_whole = sent as u64 == length;
+            upload.of_pieces = sent;
+        }
+        upload
+    }
 }
 
 /// Why a request could not be sent whole.
@@ -89,6 +125,14 @@ impl Connection {
     /// Whether the idle connection can go on: no end, and no byte that nobody asked for.
     pub(super) fn is_quiet(&self) -> bool {
         self.idle_limit.is_none_or(|limit| self.idle_since.elapsed() < limit) && self.is_silent()
+    }
+
+    /// What others need to send a request over it while its worker waits.
+    pub(super) fn idle(&self) -> Idle {
+        Idle {
+            stream: Arc::clone(&self.stream),
+            until: self.idle_limit.map(|limit| self.idle_since + limit),
+        }
     }
 
     /// The same for one that was in use until now.
@@ -139,6 +183,9 @@ impl Connection {
         room: &mut [u8],
         patience: Duration,
     ) -> Result<(), SendError> {
+        if upload.is_whole {
+            return Ok(());
+        }
         self.is_dirty = true;
         if exchange.body.trailers.is_empty() {
             self.send_plain(exchange, upload, room, patience)?;
@@ -146,6 +193,7 @@ impl Connection {
             self.send_chunked(exchange, upload, room, patience)?;
         }
         self.is_dirty = false;
+        upload.is_whole = true;
         Ok(())
     }
 

@@ -1,27 +1,36 @@
 //! A worker's slot: where jobs are put for it, and where others tell it that a client has left.
+//!
+//! Whoever puts a job into the slot of a worker that waits also sends the request, if it goes out in one piece: the worker, which waits for
+//! its connection as well, is then woken once, by the response, and not twice.
 
+use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::exchange::Exchange;
 use crate::net::Stream;
+use crate::net::bell::Bell;
+
+use super::connection::{Connection, Idle, Upload};
 
 /// One worker's slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slot {
     state: Mutex<State>,
-    wake: Condvar,
+    bell: Bell,
     /// Grows while a response comes in.
     progress: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    job: Option<Exchange>,
+    job: Option<(Exchange, Upload)>,
+    /// The connection over which the worker waits.
+    idle: Option<Idle>,
     /// The exchange being served; of several sent together the one whose turn it is.
     serving: Option<u64>,
     /// The turn passes from one of these to the next.
@@ -73,27 +82,57 @@ impl State {
 /// What ended a wait.
 #[derive(Debug)]
 pub(super) enum Woken {
-    Job(Exchange),
+    /// So much of its request is sent.
+    Job(Exchange, Upload),
     Nothing,
     Stop,
 }
 
 impl Slot {
-    /// Gives the worker a job. The dispatcher sees to it that there is never a second one.
-    pub(super) fn put(&self, job: Exchange) {
-        self.state.lock().job = Some(job);
-        // Outside the lock, so that the woken thread does not run into it.
-        self.wake.notify_one();
+    /// An empty slot.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            state: Mutex::default(),
+            bell: Bell::new()?,
+            progress: AtomicU64::new(0),
+        })
     }
 
-    /// Waits for a job, at most this long.
-    pub(super) fn wait(&self, patience: Duration) -> Woken {
+    /// Gives the worker a job. The dispatcher sees to it that there is never a second one.
+    pub(super) fn put(&self, job: Exchange) {
+        let mut state = self.state.lock();
+        let upload = match state.idle.take() {
+            // A second try is looked at more closely, by the worker. So is who may have left.
+            Some(idle) if job.fault.is_none() && state.cancelled(job.id).is_none() => {
+                let upload = idle.send(&job);
+                if upload.has_begun {
+                    state.serve(job.id, &idle.stream);
+                }
+                upload
+            }
+            _ => Upload::default(),
+        };
+        let is_sent = upload.is_whole;
+        state.job = Some((job, upload));
+        drop(state);
+        if !is_sent {
+            self.bell.ring();
+        }
+    }
+
+    /// Waits for a job, at most this long, or until something happens to the connection.
+    pub(super) fn wait(&self, connection: Option<&Connection>, patience: Duration) -> Woken {
         let mut state = self.state.lock();
         if state.job.is_none() && !state.stopped {
-            self.wake.wait_for(&mut state, patience);
+            state.idle = connection.map(Connection::idle);
+            drop(state);
+            self.bell
+                .wait(connection.map(|connection| &*connection.stream), patience);
+            state = self.state.lock();
+            state.idle = None;
         }
         match state.job.take() {
-            Some(job) => Woken::Job(job),
+            Some((job, upload)) => Woken::Job(job, upload),
             None if state.stopped => Woken::Stop,
             None => Woken::Nothing,
         }
@@ -205,7 +244,7 @@ impl Slot {
     /// Ends the worker, once it has served what it has.
     pub(super) fn stop(&self) {
         self.state.lock().stopped = true;
-        self.wake.notify_one();
+        self.bell.ring();
     }
 
     /// Whether the worker is to end.
@@ -230,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_broken_only_in_the_turn_of_who_has_left() {
-        let (slot, (connection, server)) = (Slot::default(), pair());
+        let (slot, (connection, server)) = (Slot::new().unwrap(), pair());
         let now = Instant::now();
         let much_later = now + 1000 * GRACE;
         slot.turn(1, &connection);
@@ -259,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_stop_breaks_a_batch_also_between_two_turns() {
-        let (slot, (connection, server)) = (Slot::default(), pair());
+        let (slot, (connection, server)) = (Slot::new().unwrap(), pair());
         assert!(slot.begin(1, &connection));
         slot.end(1, true);
         slot.abort();
@@ -272,7 +311,7 @@ mod tests {
 
     #[test]
     fn who_left_before_it_was_begun_is_not_begun() {
-        let (slot, (connection, _server)) = (Slot::default(), pair());
+        let (slot, (connection, _server)) = (Slot::new().unwrap(), pair());
         slot.cancel(1, Some(GRACE), Instant::now());
         assert!(!slot.begin(1, &connection));
         assert!(slot.begin(2, &connection) && !slot.end(2, true));

@@ -166,7 +166,7 @@ impl Worker {
                         self.cluster.note_first_try();
                     }
                     // The dispatcher gives nothing to who is unreachable: only a stop ends this wait early.
-                    let _stopped = self.slot().wait(back_off);
+                    let _stopped = self.slot().wait(None, back_off);
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
             }
@@ -203,27 +203,33 @@ impl Worker {
         let mut next = job;
         let mut is_batch = false;
         loop {
-            let exchange = match next.take() {
+            let (exchange, upload) = match next.take() {
                 // It follows at once on what came before, which is as good as a look.
-                Some(exchange) if !connection.has_pipelined || connection.is_silent() => exchange,
+                Some(exchange) if !connection.has_pipelined || connection.is_silent() => (exchange, Upload::default()),
                 Some(exchange) => {
                     self.note_batch(false);
                     return Some(exchange);
                 }
                 None => {
-                    let exchange = self.wait(connection)?;
-                    if !connection.is_quiet() {
+                    let (exchange, upload) = self.wait(connection)?;
+                    // Who has sent something has looked before.
+                    if !upload.has_begun && !connection.is_quiet() {
                         log::debug!("{}: the idle connection was closed, connecting anew", self.name());
                         return Some(exchange);
                     }
-                    exchange
+                    (exchange, upload)
                 }
             };
-            let (id, now) = (exchange.id, Instant::now());
+            let id = exchange.id;
+            let now = if upload.has_begun {
+                exchange.times.waiting_since
+            } else {
+                Instant::now()
+            };
             let (verdict, rest) = if is_batch {
                 self.serve_batch(connection, exchange, now)
             } else {
-                self.serve(connection, exchange, now)
+                self.serve(connection, exchange, upload, now)
             };
             let is_clean = match rest {
                 Rest::Complete => connection.rest(),
@@ -254,10 +260,10 @@ impl Worker {
     }
 
     /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the end.
-    fn wait(&self, connection: &Connection) -> Option<Exchange> {
+    fn wait(&self, connection: &Connection) -> Option<(Exchange, Upload)> {
         loop {
-            match self.slot().wait(LOOK) {
-                Woken::Job(exchange) => return Some(exchange),
+            match self.slot().wait(Some(connection), LOOK) {
+                Woken::Job(exchange, upload) => return Some((exchange, upload)),
                 Woken::Stop => return None,
                 // If a job was assigned just now it is in the slot, and is served over a new connection.
                 Woken::Nothing if !connection.is_quiet() && self.cluster.retire(self.id, Link::Connecting) => {
@@ -273,12 +279,15 @@ impl Worker {
         &mut self,
         connection: &mut Connection,
         mut exchange: Exchange,
+        upload: Upload,
         now: Instant,
     ) -> (Verdict<Exchange>, Rest) {
         let id = exchange.id;
         // Who left while another worker had it, connecting or giving up, was looked for there.
         let is_second_try = exchange.fault.is_some();
-        if !self.slot().begin(id, &connection.stream) || is_second_try && exchange.client.gone().is_some() {
+        let has_left = !upload.has_begun
+            && (!self.slot().begin(id, &connection.stream) || is_second_try && exchange.client.gone().is_some());
+        if has_left {
             self.slot().end(id, self.behind.is_empty());
             let client = Arc::clone(&exchange.client);
             end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
@@ -286,7 +295,7 @@ impl Worker {
         }
         self.begin_attempt(&mut exchange, now);
         let mut held = Some(exchange);
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(connection, &mut held)));
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(connection, &mut held, upload)));
         self.conclude(id, attempt, held)
     }
 
@@ -375,11 +384,11 @@ impl Worker {
     }
 
     /// Sends the request and gives the response on.
-    fn attempt(&mut self, connection: &mut Connection, held: &mut Option<Exchange>) -> Attempt {
+    fn attempt(&mut self, connection: &mut Connection, held: &mut Option<Exchange>, mut upload: Upload) -> Attempt {
         let Some(exchange) = held.as_mut() else {
             return Attempt::Over(Rest::Untouched);
         };
-        let (mut upload, mut interims) = (Upload::default(), 0);
+        let mut interims = 0;
         let (length, is_whole) = loop {
             let sent = connection.send(exchange, &mut upload, &mut self.room, self.timeout.send);
             let may_go_on = matches!(sent, Err(SendError::Answered));

@@ -364,40 +364,72 @@ impl Mute {
 
 #[test]
 fn who_leaves_while_a_server_is_connected_to_is_not_served_by_another() {
-    // An idle worker looks at its connection twice a second; if it does so at the wrong moment the other server is asked at
-    // once, rightly, and the test has to be set up again.
-    assert!((0..5).any(|_| leaves_while_connecting()));
-}
-
-fn leaves_while_connecting() -> bool {
-    let mut mute = Mute::new();
-    let good = Origin::answering("good");
+    // A worker has requests while it connects only if a batch of them broke.
+    let (mut mute, gate) = (Mute::new(), Gate::new());
+    let good = {
+        let gate = gate.clone();
+        Origin::start(move |conn, _| {
+            while let Some(request) = conn.request() {
+                if request.target == "/held" {
+                    gate.wait();
+                }
+                conn.answer(200, "good");
+            }
+        })
+    };
     let juggler = Config::new([mute.address, good.address()])
-        .top("[log]\naccess = \"stdout\"")
-        .cluster("capacity = 1\ntimeout = { connect = \"600ms\" }")
+        .top("[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"")
+        .cluster("capacity = 1\npipeline = 8\ntimeout = { connect = \"3s\" }")
         .start();
     good.wait_for_connections(1);
     let mut connection = mute.accept();
     let mut client = Client::connect(juggler.address());
     client.send(request("GET", "/first", b""));
-    let mut head = [0; 1024];
-    assert!(connection.read(&mut head).unwrap() > 0);
+    let mut bytes = [0; 4096];
+    assert!(connection.read(&mut bytes).unwrap() > 0);
+    let mut held = Client::connect(juggler.address());
+    held.send(request("GET", "/held", b""));
+    gate.wait_for(1);
+    let queued = |count: &str| {
+        eventually(PATIENCE, count, || {
+            let log = juggler.log();
+            let newest = log.iter().rev().find(|line| line.contains(" queued"));
+            newest.is_some_and(|line| line.contains(&format!(" {count} queued")))
+        });
+    };
+    let mut waiting: Vec<_> = ["1", "2", "3", "4", "5", "6"]
+        .map(|count| {
+            let mut client = Client::connect(juggler.address());
+            client.send(request("GET", &format!("/batch/{count}"), b""));
+            queued(count);
+            client
+        })
+        .into();
     connection
         .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         .unwrap();
     client.read_response().expect(200);
-    client.get("/second").expect(200);
+    // Three of the six come at once; the first one's retry is queued again, the other two wait for a connection.
+    let mut batch = Vec::new();
+    while batch.windows(4).filter(|end| end == b"\r\n\r\n").count() < 3 {
+        let read = connection.read(&mut bytes).unwrap();
+        batch.extend_from_slice(&bytes[..read]);
+    }
     mute.become_mute();
     drop(connection);
-    client.send(request("GET", "/left", b""));
-    good.forget();
-    client.set_patience(Duration::from_millis(50));
-    if client.try_read_response(false).is_ok() {
-        return false;
-    }
-    client.reset();
-    let line = juggler.wait_for_output("/left");
+    queued("4");
+    waiting.remove(1).reset();
+    // No server can be reached to be asked for it, so it waits with the others.
+    queued("6");
+    gate.open();
+    let line = juggler.wait_for_output("/batch/2");
     assert!(line.contains(" 499 "), "{line}");
-    assert!(good.requests().is_empty(), "nobody is there for it");
-    true
+    for mut client in waiting {
+        assert_eq!(client.read_response().expect(200).text(), "good");
+    }
+    let seen: Vec<_> = good.requests().into_iter().map(|request| request.target).collect();
+    assert!(
+        !seen.iter().any(|target| target == "/batch/2"),
+        "nobody is there for it: {seen:?}"
+    );
 }
