@@ -117,7 +117,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 in use, the spool is next.",
         keys: &[
             key("region", Size(MIB, 64 * TIB), Is("\"1GiB\""), "All buffers together."),
-            key("size", Size(4 * KIB, 16 * MIB), Is("\"32KiB\""), "One buffer."),
+            key("size", Size(4 * KIB, 16 * MIB), Is("\"64KiB\""), "One buffer."),
         ],
     },
     Section {
@@ -332,7 +332,7 @@ pub(super) static SECTIONS: &[Section] = &[
             key(
                 "body_memory",
                 Size(0, TIB),
-                Is("\"256KiB\""),
+                Is("\"2MiB\""),
                 "Of one request body, how much is kept in memory before it goes to the spool.",
             ),
             key(

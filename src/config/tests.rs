@@ -303,7 +303,7 @@ fn the_least_configuration_has_the_defaults() {
     assert_eq!(plan.process.summary, None);
     assert_eq!(
         (plan.process.buffers.region, plan.process.buffers.size),
-        (1 << 30, 32 << 10)
+        (1 << 30, 64 << 10)
     );
     let listener = &plan.listeners[0];
     assert_eq!(listener.bind, [BindAddress::Tcp("127.0.0.1:8080".parse().unwrap())]);

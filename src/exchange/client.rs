@@ -2,12 +2,13 @@
 //!
 //! One lock (`reply`) orders everything that goes out: the turn, TLS, the outbox. TLS is in it because reading may have to write
 //! (key updates, alerts) and both must keep one order; with one lock there is no order of locks to get wrong. Nothing blocks under it:
-//! sending takes only what the socket has room for, the rest goes to the outbox. Plain bytes are even sent outside it (`sending`): a
+//! sending takes only what the socket has room for, the rest goes to the outbox. Bytes are even sent outside it (`sending`): a
 //! client that has its response asks again at once, and its session is not to wait for the end of the system call that sent it.
 //!
 //! One exchange is open at a time. It may be written to until its last bytes are handed in, which closes it *before* they are
 //! sent, so that the client's next request never finds it open.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::fault::Fault;
 use crate::net::Stream;
 use crate::plan::Listener;
 
-use super::out::Out;
+use super::out::{self, Out};
 use super::outbox::{Outbox, Taken};
 use super::{Body, Exchange, Hub};
 
@@ -30,6 +31,14 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// A courier that has delivered for fewer milliseconds than this says nothing about its client's speed.
 const JUDGED_AFTER: u64 = 500;
+
+/// Of the room for ciphertext so much is kept for the next time.
+const KEPT_WIRE: usize = 256 * 1024;
+
+thread_local! {
+    /// Ciphertext on its way from TLS to the socket.
+    static WIRE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A client's connection.
 #[derive(Debug)]
@@ -414,10 +423,14 @@ impl Client {
     /// The lock, with nobody sending outside it.
     fn lock_to_write(&self) -> MutexGuard<'_, Reply> {
         let mut reply = self.reply.lock();
-        while reply.sending {
-            self.sent.wait(&mut reply);
-        }
+        self.wait_sent(&mut reply);
         reply
+    }
+
+    fn wait_sent(&self, reply: &mut MutexGuard<'_, Reply>) {
+        while reply.sending {
+            self.sent.wait(reply);
+        }
     }
 
     /// A clean end is said in TLS.
@@ -509,16 +522,33 @@ impl Client {
         if let End::Dead(fault) = reply.end {
             return Err(fault);
         }
-        let fault_of = |error: io::Error| match error.kind() {
-            io::ErrorKind::StorageFull => Fault::SlowClient,
-            _ => Fault::ClientGoneData,
-        };
         let mut slices = [IoSlice::new(&[]); 4];
         for (slice, piece) in slices.iter_mut().zip(pieces) {
             *slice = IoSlice::new(piece);
         }
-        let mut rest = &mut slices[..pieces.len().min(4)];
-        if reply.tls.is_none() && !reply.courier && reply.outbox.unsent() == 0 {
+        let slices = &mut slices[..pieces.len().min(4)];
+        if reply.tls.is_none() {
+            return self.push_raw(reply, slices);
+        }
+        WIRE.with_borrow_mut(|wire| {
+            wire.clear();
+            let encrypted = reply.tls.as_mut().map(|tls| out::encrypt(tls, slices, wire));
+            let pushed = match encrypted {
+                Some(Err(_)) => Err(Fault::ClientGoneData),
+                _ => self.push_raw(reply, &mut [IoSlice::new(wire)]),
+            };
+            wire.shrink_to(KEPT_WIRE);
+            pushed
+        })
+    }
+
+    /// What is pushed here goes out as it is.
+    fn push_raw(&self, reply: &mut MutexGuard<'_, Reply>, mut rest: &mut [IoSlice<'_>]) -> Result<(), Fault> {
+        let fault_of = |error: io::Error| match error.kind() {
+            io::ErrorKind::StorageFull => Fault::SlowClient,
+            _ => Fault::ClientGoneData,
+        };
+        if !reply.courier && reply.outbox.unsent() == 0 {
             self.send_unlocked(reply, &mut rest).map_err(fault_of)?;
             if rest.is_empty() {
                 return Ok(());
@@ -527,15 +557,15 @@ impl Client {
                 return Err(fault);
             }
         }
-        let Reply {
-            tls, outbox, courier, ..
-        } = &mut **reply;
-        let mut out = self.out(outbox, *courier);
-        let result = match tls {
-            None => out.emit(rest),
-            Some(tls) => out.encrypt(tls, pieces),
+        let Reply { outbox, courier, .. } = &mut **reply;
+        let mut out = Out {
+            stream: &self.stream,
+            hub: &self.hub,
+            memory: self.listener.limit.response_memory,
+            outbox,
+            courier: *courier,
         };
-        result.map_err(fault_of)
+        out.emit(rest).map_err(fault_of)
     }
 
     /// Sends what the socket has room for, outside the lock: the caller's next step must not rely on what it knew before.
@@ -557,27 +587,15 @@ impl Client {
         Ok(())
     }
 
-    fn out<'a>(&'a self, outbox: &'a mut Outbox, courier: bool) -> Out<'a> {
-        Out {
-            stream: &self.stream,
-            hub: &self.hub,
-            memory: self.listener.limit.response_memory,
-            outbox,
-            courier,
-        }
-    }
-
     // === TLS, reading
 
     /// Feeds ciphertext in and takes plaintext out. What TLS has to say to that goes out in its order.
     pub fn feed(self: &Arc<Self>, cipher: &mut &[u8], into: &mut [u8]) -> Result<Fed, TlsError> {
         let mut reply = self.reply.lock();
-        let Reply {
-            tls, outbox, courier, ..
-        } = &mut *reply;
-        let Some(tls) = tls else { return Ok(Fed::Ended) };
-        let mut out = self.out(outbox, *courier);
         let fed = loop {
+            let Some(tls) = &mut reply.tls else {
+                return Ok(Fed::Ended);
+            };
             match tls.reader().read(into) {
                 Ok(0) => break Ok(Fed::Ended),
                 Ok(length) => break Ok(Fed::Plain(length)),
@@ -589,8 +607,13 @@ impl Client {
             }
             let read = tls.read_tls(cipher);
             let processed = tls.process_new_packets();
-            // A connection that cannot be written to shows itself in reading as well.
-            let _unwritable = out.drain(tls);
+            if tls.wants_write() {
+                self.wait_sent(&mut reply);
+                // A connection that cannot be written to shows itself in reading as well.
+                let _unwritable = self.push(&mut reply, &[]);
+                // A session says nothing more in most cases; there are many.
+                WIRE.take();
+            }
             match (read, processed) {
                 (_, Err(error)) => break Err(TlsError(error)),
                 (Err(error), _) => break Err(TlsError(rustls::Error::General(error.to_string()))),

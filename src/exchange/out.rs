@@ -1,4 +1,4 @@
-//! Where bytes for a client go: TLS if there is any, then the socket as far as it has room, then the outbox.
+//! Where bytes for a client go: through TLS if there is any, then to the socket as far as it has room, then to the outbox.
 
 use std::io::{self, IoSlice, Write};
 use std::time::Instant;
@@ -30,31 +30,7 @@ pub(super) struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Gives TLS plaintext, and out what it makes of it.
-    pub(super) fn encrypt(&mut self, tls: &mut ServerConnection, pieces: &[&[u8]]) -> io::Result<()> {
-        for piece in pieces {
-            let mut rest = *piece;
-            loop {
-                let taken = tls.writer().write(rest)?;
-                rest = &rest[taken..];
-                if rest.is_empty() {
-                    break;
-                }
-                // It takes no more than 64 KiB at once, until those have gone out.
-                self.drain(tls)?;
-            }
-        }
-        self.drain(tls)
-    }
-
-    /// Gives TLS's ciphertext out.
-    pub(super) fn drain(&mut self, tls: &mut ServerConnection) -> io::Result<()> {
-        while tls.wants_write() {
-            tls.write_tls(self)?;
-        }
-        if !self.courier { self.flush() } else { Ok(()) }
-    }
-
+    /// Sends or keeps all of these.
     pub(super) fn emit(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
         if !self.courier {
             self.flush()?;
@@ -90,19 +66,22 @@ impl Out<'_> {
     }
 }
 
-impl Write for Out<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.emit(&mut [IoSlice::new(bytes)])?;
-        Ok(bytes.len())
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut owned: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        self.emit(&mut owned)?;
-        Ok(pieces.iter().map(|piece| piece.len()).sum())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// Gives TLS plaintext and appends what it makes of it, and what it has to say besides, to `wire`. What is given together goes into one
+/// record if it fits.
+pub(super) fn encrypt(tls: &mut ServerConnection, mut plain: &mut [IoSlice<'_>], wire: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        // Leaves only what has bytes.
+        IoSlice::advance_slices(&mut plain, 0);
+        if !plain.is_empty() {
+            // It takes no more than 64 KiB at once, until those have gone out.
+            let taken = tls.writer().write_vectored(plain)?;
+            IoSlice::advance_slices(&mut plain, taken);
+        }
+        while tls.wants_write() {
+            tls.write_tls(wire)?;
+        }
+        if plain.is_empty() {
+            return Ok(());
+        }
     }
 }

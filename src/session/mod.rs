@@ -29,10 +29,6 @@ use crate::threads::{self, Kind};
 /// After an `accept()` that failed (no descriptors, mostly) its thread waits so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A session runs for microseconds and then waits again. Asking for no more lets the kernel choose it before those who compute, so that
-/// requests come to the queue early and workers need not sleep.
-const SLICE: Duration = Duration::from_micros(100);
-
 /// A bound address, and how to treat who comes in there.
 #[derive(Debug)]
 pub struct Door {
@@ -209,7 +205,7 @@ impl Front {
     /// A session thread's life. It is counted among those waiting at its door.
     fn work(self: &Arc<Self>, mut door: Arc<Door>) {
         if self.hub.batch_scheduling() {
-            let _not_a_must = crate::sys::schedule_as_batch(SLICE);
+            let _not_a_must = crate::sys::schedule_as_batch();
         }
         loop {
             match door.acceptor.accept() {
@@ -266,7 +262,6 @@ impl Front {
 
     fn serve(self: &Arc<Self>, door: &Door, stream: Stream, peer: Option<SocketAddr>) {
         let began = Instant::now();
-        stream.set_nodelay();
         let Some(greeting) = greet::greet(&door.listener, &stream, peer, began) else {
             self.hub.counters.sessions_refused.add(1);
             return;

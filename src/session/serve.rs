@@ -653,10 +653,14 @@ impl Session<'_> {
 
     /// Sets the socket's timeout, but only if that changes enough to be worth a system call. The wait can then be off by half of
     /// what is left; whoever has a deadline looks at the clock again.
-    fn set_read_timeout(&mut self, wanted: Duration, exact: bool) {
+    fn set_read_timeout(&mut self, mut wanted: Duration, exact: bool) {
         let near = !exact && self.read_timeout <= wanted && self.read_timeout >= wanted / 2;
         if self.read_timeout == wanted || near {
             return;
+        }
+        if !exact {
+            // Then it stays near for a while, though ever less is left.
+            wanted -= wanted / 4;
         }
         if self.client.stream().set_read_timeout(wanted).is_ok() {
             self.read_timeout = wanted;

@@ -131,7 +131,7 @@ impl Worker {
     /// Its life.
     pub(super) fn run(mut self) {
         if self.cluster.hub().batch_scheduling() {
-            let _not_a_must = crate::sys::schedule_as_batch(Duration::ZERO);
+            let _not_a_must = crate::sys::schedule_as_batch();
         }
         let mut back_off = BACK_OFF.0;
         let mut is_first_try = true;

@@ -119,6 +119,7 @@ fn uploads_that_wait_hold_the_region_and_others_without_a_body_pass() {
     });
     let juggler = Config::new([origin.address()])
         .top(TINY)
+        .listener("limit = { body_memory = \"256KiB\" }")
         .cluster("capacity = 8")
         .start();
     origin.wait_for_connections(8);
