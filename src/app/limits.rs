@@ -48,10 +48,12 @@ impl Limits {
             .map(|server| server.capacity as u64)
             .sum();
         let wanted = plan.process.max_sessions as u64;
-        let files = raise_files(wanted + workers + OTHER_FILES);
+        // Its connection, and its bell.
+        let worker_files = 2 * workers;
+        let files = raise_files(wanted + worker_files + OTHER_FILES);
         let bounds = [
             Bound {
-                most: files.saturating_sub(workers + OTHER_FILES),
+                most: files.saturating_sub(worker_files + OTHER_FILES),
                 name: "the limit of open files",
                 advice: "raise it with LimitNOFILE= in the systemd unit or `ulimit -n`",
             },
