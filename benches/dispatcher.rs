@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use juggler::balance::{
-    BucketId, Cancelled, Change, Dispatcher, Link, Offer, ServerId, Settings, Ticket, Verdict, WorkerId,
+    BucketId, Cancelled, Change, Dispatcher, Link, NewServer, Offer, ServerId, Settings, Ticket, Verdict, WorkerId,
 };
 
 /// Workers of each server.
@@ -79,10 +79,11 @@ impl Cluster {
             wait_for_server: true,
             retry_floor: 100,
             retry_share: 0.2,
+            ..Settings::default()
         });
         for _ in 0..shape.servers {
-            let capacity = CAPACITY as usize;
-            dispatcher.apply(Change::AddServer { capacity }, now);
+            let server = NewServer::with_capacity(CAPACITY as usize);
+            dispatcher.apply(Change::AddServer(server), now).unwrap();
         }
         for worker in 0..shape.servers * CAPACITY {
             dispatcher.next(WorkerId(worker), Verdict::None, Link::Up, now);
@@ -118,8 +119,10 @@ impl Cluster {
         Ticket {
             id,
             bucket: BucketId((id % u64::from(self.shape.buckets)) as u32),
+            key: None,
             // Nobody's deadline is another's, as in life.
             deadline: self.now + Duration::from_secs(60) + Duration::from_nanos(id),
+            answer_by: None,
             avoid,
             batchable: false,
         }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod exchange;
 pub mod fault;
 pub mod filter;
+pub mod health;
 pub mod http;
 pub mod net;
 pub mod observe;

@@ -27,12 +27,43 @@ impl Bits {
         }
     }
 
+    /// Takes all members out.
+    pub(super) fn clear(&mut self) {
+        self.words.fill(0);
+        self.count = 0;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub(super) fn contains(&self, member: u32) -> bool {
+        let (word, bit) = split(member);
+        self.words.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Puts a member in or takes it out; `true` if that changed anything.
+    pub(super) fn set(&mut self, member: u32, there: bool) -> bool {
+        let before = self.count;
+        if there {
+            self.insert(member);
+        } else {
+            self.remove(member);
+        }
+        self.count != before
+    }
+
+    /// All members, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.words.iter().enumerate().flat_map(|(index, word)| {
+            let rest = std::iter::successors(Some(*word), |word| Some(word & (word.wrapping_sub(1))));
+            rest.take_while(|word| *word != 0)
+                .map(move |word| (index * WORD) as u32 + word.trailing_zeros())
+        })
     }
 
     /// The first member from `start` on, going round at the end.
@@ -85,6 +116,8 @@ mod tests {
                 prop_assert_eq!(bits.len(), model.len());
                 let next = model.range(start..).next().or_else(|| model.first()).copied();
                 prop_assert_eq!(bits.next_from(start), next);
+                prop_assert_eq!(bits.contains(member), model.contains(&member));
+                prop_assert!(bits.iter().eq(model.iter().copied()));
             }
         }
     }

@@ -17,6 +17,11 @@ impl RetryBudget {
         }
     }
 
+    /// Limits them differently from now on.
+    pub(super) fn set(&mut self, floor: usize, share: f64) {
+        (self.floor, self.share) = (floor as f64, share);
+    }
+
     /// Whether one more is allowed while so many jobs are in progress, the one in question among them.
     pub(super) fn allows(&self, in_progress: usize) -> bool {
         (self.live as f64) < self.floor.max(self.share * in_progress as f64)

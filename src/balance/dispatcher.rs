@@ -1,29 +1,40 @@
-//! Round robin over the servers, one first-in-first-out queue (or one for each server, bound early).
+//! Brings jobs and workers together: buckets say whose turn it is, the queue which of their jobs, the scheduler at which server.
 //!
-//! What every operation keeps true: *while a worker is idle, no job waits that it may take.* So an offer has never to look at
-//! the queue before it takes an idle worker, and a worker that becomes idle has never to look at the others.
+//! What every operation keeps true: *while a worker is idle that may work, no job waits that it may take and whose bucket may have a
+//! token.* So an offer has never to look at the queue before it takes an idle worker, and a worker that becomes idle has never to
+//! look at the others.
 //!
-//! Bound early, a job is given to a server as it comes in. If none can be reached then, or the server is lost, it is open to all
+//! Bound early, a job is given to a server as it comes in. If none can be used then, or the server is lost, it is open to all
 //! like one bound late, and the first worker that comes up takes it.
+//!
+//! A worker may take several jobs of one bucket at once (a *batch*: its server gets them over one connection, and answers one after the
+//! other). All of them have one token, that of the first, which comes back with the last. They are only taken while no other
+//! bucket has a job that waits, so a batch takes nothing away from anybody: who comes later finds one slot taken, like by a single job.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::bucket::{BucketCounts, Tree};
 use super::budget::RetryBudget;
-use super::queue::{End, Queue, Slot, Waiting};
-use super::scheduler::RoundRobin;
-use super::servers::Servers;
-use super::{Cancelled, Change, Counts, Handout, Link, Offer, Refusal, ServerId, Settings, Ticket, Verdict, WorkerId};
+use super::drain::Pace;
+use super::queue::{Queue, Slot, Taker, Waiting};
+use super::servers::{Servers, Turn};
+use super::{
+    Admin, BucketId, Cancelled, Counts, Handout, Link, Offer, Refusal, ServerCounts, ServerId, Settings, Ticket,
+    Verdict, WorkerId,
+};
 
 /// One cluster's dispatcher.
 #[derive(Debug)]
 pub struct Dispatcher<J> {
-    settings: Settings,
-    closed: bool,
-    queue: Queue<J>,
-    servers: Servers,
-    scheduler: RoundRobin,
-    budget: RetryBudget,
+    pub(super) settings: Settings,
+    pub(super) admin: Admin,
+    pub(super) closed: bool,
+    pub(super) queue: Queue<J>,
+    pub(super) servers: Servers,
+    pub(super) buckets: Tree,
+    pub(super) budget: RetryBudget,
+    paces: Vec<Pace>,
 }
 
 /// Where a job goes that is not in the queue.
@@ -36,59 +47,59 @@ enum Destination {
 }
 
 impl<J> Dispatcher<J> {
-    /// A dispatcher with no server.
+    /// A dispatcher with no server and one bucket, the root.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            admin: Admin::Enabled,
             closed: false,
             queue: Queue::new(),
-            servers: Servers::default(),
-            scheduler: RoundRobin::default(),
+            servers: Servers::new(settings.schedule, settings.early_binding, settings.seed),
+            buckets: Tree::new(settings.lending, !settings.early_binding),
             budget: RetryBudget::new(settings.retry_floor, settings.retry_share),
+            paces: Vec::new(),
         }
     }
 
-    /// A new job: to an idle worker of the next server that has one, else into the queue, else refused.
-    pub fn offer(&mut self, job: J, ticket: Ticket, now: Instant) -> Offer<J> {
-        if self.closed {
-            return Offer::Refused(Refusal::Closed, job);
+    /// A new job: to an idle worker of the server that is chosen, else into the queue, else refused.
+    pub fn offer(&mut self, job: J, mut ticket: Ticket, now: Instant) -> Offer<J> {
+        if let Some(refusal) = self.refuses_offers() {
+            return Offer::Refused(refusal, job);
         }
-        if ticket.deadline <= now {
+        if ticket.deadline <= now || ticket.answer_by.is_some_and(|answer_by| answer_by <= now) {
             return Offer::Refused(Refusal::QueueTimeout, job);
         }
-        match self.destination(ticket.avoid) {
+        ticket.bucket = self.buckets.resolve(ticket.bucket);
+        match self.destination(&ticket, now) {
             Destination::Worker(worker) => {
-                self.servers.start(worker, ticket.id, false);
+                let overtakes = self.buckets.owes();
+                self.buckets.take(ticket.bucket, overtakes);
+                self.servers.start(worker, ticket.id, ticket.bucket, false, now);
                 Offer::Assigned(worker, job)
             }
-            Destination::Queue(_) if self.queue.len() >= self.settings.queue_limit => {
-                Offer::Refused(Refusal::QueueFull, job)
-            }
-            Destination::Queue(bound) => {
-                self.queue.push(
-                    End::Tail,
-                    bound,
-                    Waiting {
-                        job,
-                        ticket,
-                        retry: false,
-                    },
-                );
-                Offer::Queued
-            }
+            Destination::Queue(bound) => match self.refuses_to_queue(&ticket, bound, now) {
+                Some(refusal) => Offer::Refused(refusal, job),
+                None => {
+                    let waiting = self.waiting(job, ticket, bound, false);
+                    self.enter(&waiting);
+                    self.queue.push(waiting);
+                    Offer::Queued
+                }
+            },
             Destination::Nowhere => Offer::Refused(Refusal::NoServer, job),
         }
     }
 
-    /// A worker has ended its job, or its connection has changed. With [`Link::Up`] it asks for its next job and, if there is none,
+    /// A worker has ended its jobs, or its connection has changed. With [`Link::Up`] it asks for its next job and, if there is none,
     /// is idle. If it was idle and a job was assigned to it meanwhile, the answer is empty: the job is in its slot.
     pub fn next(&mut self, worker: WorkerId, verdict: Verdict<J>, link: Link, now: Instant) -> Handout<J> {
         self.next_batch(worker, verdict, link, (1, &mut VecDeque::new()), now)
     }
 
     /// The same for a worker that may take several jobs at once, `most` of them. The first is the answer's; `more` gets those that
-    /// wait right behind it, if all of them are batchable and of one bucket, and not more than the worker's part of what waits. Nobody
-    /// is idle then who might have taken one of them. The next call ends all of them but those that [`Self::part`] has ended before.
+    /// wait right behind it, if all of them are batchable, nothing waits in another bucket, and not more than the worker's part of
+    /// what waits. Nobody is idle then who might have had one of them. The next call ends all of them but those that
+    /// [`Self::part`] has ended before.
     pub fn next_batch(
         &mut self,
         worker: WorkerId,
@@ -106,20 +117,23 @@ impl<J> Dispatcher<J> {
             return handout;
         };
         let in_progress = self.in_progress();
-        let ended_retry = !matches!(verdict, Verdict::None) && self.end(worker);
+        let ended = match verdict {
+            Verdict::None => None,
+            _ => self.end(worker, now),
+        };
         if self.servers.set_link(worker, link) {
-            self.queue.unbind(server);
+            self.adapt();
         }
-        self.again(verdict, ended_retry, in_progress, (server, link), now, &mut handout);
-        let mut first = None;
+        self.again(verdict, ended, in_progress, (server, link), now, &mut handout);
+        let mut joins = None;
         if link == Link::Up && !self.servers.is_serving(worker) {
-            (handout.next, first) = self.take(worker, server, now, &mut handout.refused).unzip();
+            (handout.next, joins) = self.take(worker, server, now, &mut handout.refused).unzip();
         }
         self.settle(now, &mut handout);
         if most > 1
-            && let Some(first) = first
+            && let Some(Some(bucket)) = joins
         {
-            self.take_more(worker, server, first, (most - 1, more), now, &mut handout.refused);
+            self.take_more(worker, server, bucket, (most - 1, more), now, &mut handout.refused);
         }
         handout
     }
@@ -135,34 +149,30 @@ impl<J> Dispatcher<J> {
             return handout;
         };
         let in_progress = self.in_progress();
-        let ended_retry = self.servers.end_one(worker, id).unwrap_or(false);
-        if ended_retry {
-            self.budget.end();
-        }
-        self.again(
-            verdict,
-            ended_retry,
-            in_progress,
-            (server, Link::Connecting),
-            now,
-            &mut handout,
-        );
+        let ended = if self.servers.has_only(worker, id) {
+            self.end(worker, now)
+        } else {
+            // The others keep the token, and none of several is a retry.
+            self.servers.end_one(worker, id).map(|bucket| (bucket, false))
+        };
+        // It does not ask for another.
+        let link = Link::Connecting;
+        self.again(verdict, ended, in_progress, (server, link), now, &mut handout);
         self.settle(now, &mut handout);
         handout
     }
 
-    /// An idle worker has lost its connection. `false` if a job was assigned to it meanwhile: it is in its slot, and the worker serves
-    /// it over a new connection. Then nothing has changed here, nor if the worker was not idle: only [`Self::next`] has a way to hand
-    /// out what such a change may set free.
-    pub fn retire(&mut self, worker: WorkerId, link: Link) -> bool {
+    /// An idle worker has lost its connection and makes it anew. `false` if a job was assigned to it meanwhile: it is in its slot, and the
+    /// worker serves it over a new connection. Then nothing has changed here, nor if the worker was not idle. A server that cannot be
+    /// reached any more is a matter for [`Self::next`]: only that has a way to hand out what such a change sets free.
+    pub fn retire(&mut self, worker: WorkerId) -> bool {
         if self.servers.is_serving(worker) {
             return false;
         }
         if self.servers.is_idle(worker) {
-            // Whatever waits now avoids this worker's server, or it would have been taken, and whoever else may take it is busy:
-            // nothing is set free by losing this one.
-            let link = if link == Link::Up { Link::Connecting } else { link };
-            self.servers.set_link(worker, link);
+            // Whatever waits now may not be taken by this worker, and whoever else may take it is busy: nothing is set free
+            // by losing this one.
+            self.servers.set_link(worker, Link::Connecting);
         }
         true
     }
@@ -196,23 +206,6 @@ impl<J> Dispatcher<J> {
         self.queue.next_deadline()
     }
 
-    /// Changes the cluster.
-    pub fn apply(&mut self, change: Change, now: Instant) -> Handout<J> {
-        let mut handout = Handout::default();
-        match change {
-            Change::AddServer { capacity } => {
-                self.queue.add_server();
-                self.servers.add(capacity);
-            }
-            Change::Close => {
-                self.closed = true;
-                self.refuse_all(Refusal::Closed, &mut handout.refused);
-            }
-        }
-        self.settle(now, &mut handout);
-        handout
-    }
-
     /// Counts to look at.
     pub fn counts(&self) -> Counts {
         Counts {
@@ -220,84 +213,88 @@ impl<J> Dispatcher<J> {
             serving: self.servers.serving_count(),
             up: self.servers.up_count(),
             workers: self.servers.worker_count(),
+            capacity: self.servers.capacity(),
         }
     }
 
-    fn in_progress(&self) -> usize {
-        self.queue.len() + self.servers.serving_count()
+    /// Counts of a bucket; of the root if there is no such bucket.
+    pub fn bucket(&self, bucket: BucketId) -> BucketCounts {
+        self.buckets.counts(self.buckets.resolve(bucket))
     }
 
-    /// Whether a server that is to be avoided must be: there is another. (Who asks has found the one in question reachable.)
-    fn heed_avoidance(&self) -> bool {
-        self.servers.reachable().len() > 1
+    /// All buckets.
+    pub fn buckets(&self) -> impl Iterator<Item = BucketId> + '_ {
+        self.buckets.ids()
     }
 
-    /// Where a job goes now. The round goes on, whatever becomes of the job.
-    fn destination(&mut self, avoid: Option<ServerId>) -> Destination {
-        if self.servers.reachable().is_empty() {
-            return if self.settings.wait_for_server {
-                Destination::Queue(None)
-            } else {
-                Destination::Nowhere
-            };
-        }
-        let except = avoid.filter(|_| self.heed_avoidance());
-        let among = if self.settings.early_binding {
-            self.servers.reachable()
+    /// Counts of a server.
+    pub fn server(&self, server: ServerId) -> Option<ServerCounts> {
+        self.servers.exists(server).then(|| self.servers.counts(server))
+    }
+
+    /// How long a job that came to this bucket now would wait, as far as that can be known: by what waits there, how many slots it has, and
+    /// how long its jobs have taken. What a refused client is told by `Retry-After`.
+    pub fn expected_wait(&self, bucket: BucketId) -> Duration {
+        let bucket = self.buckets.resolve(bucket);
+        self.expected_wait_behind(bucket, self.buckets.queued(bucket))
+    }
+
+    // === Whether
+
+    fn refuses_offers(&self) -> Option<Refusal> {
+        if self.closed {
+            Some(Refusal::Closed)
+        } else if self.admin != Admin::Enabled {
+            Some(Refusal::Disabled)
         } else {
-            self.servers.idle()
-        };
-        let Some(server) = self.scheduler.choose(among, except) else {
-            return Destination::Queue(None);
-        };
-        match self.servers.idle_worker(server) {
-            Some(worker) => Destination::Worker(worker),
-            None => Destination::Queue(Some(server)),
+            None
         }
     }
 
-    /// Ends a worker's job; `true` if that was a retry that counted.
-    fn end(&mut self, worker: WorkerId) -> bool {
-        let retry = self.servers.end(worker).unwrap_or(false);
-        if retry {
-            self.budget.end();
+    fn refuses_to_queue(&self, ticket: &Ticket, bound: Option<ServerId>, now: Instant) -> Option<Refusal> {
+        let queued = self.buckets.queued(ticket.bucket);
+        let limit = self.buckets.queue_limit(ticket.bucket);
+        if self.queue.len() >= self.settings.queue_limit || queued >= limit {
+            return Some(Refusal::QueueFull);
         }
-        retry
-    }
-
-    /// Puts a job back that shall be tried again, if it may.
-    fn again(
-        &mut self,
-        verdict: Verdict<J>,
-        ended_retry: bool,
-        in_progress: usize,
-        (server, link): (ServerId, Link),
-        now: Instant,
-        handout: &mut Handout<J>,
-    ) {
-        let Verdict::Retry { job, ticket, free } = verdict else {
-            return;
-        };
-        match self.check_retry(ticket.deadline, free, in_progress, now) {
-            Ok(()) => {
-                let retry = ended_retry || !free;
-                // What was tried before goes alone.
-                let ticket = Ticket {
-                    batchable: false,
-                    ..ticket
-                };
-                self.put_back(Waiting { job, ticket, retry }, server, link, handout);
+        let mut before = queued;
+        if let Some(key) = ticket.key {
+            // A client may have as much as is left: half for one alone, a third each for two, and so always some for the next.
+            let left = (limit - queued).min(self.settings.queue_limit - self.queue.len());
+            let own = self.queue.of_client(ticket.bucket, key, bound);
+            if own >= left {
+                return Some(Refusal::ClientQueueFull);
             }
-            Err(refusal) => handout.refused.push((refusal, job)),
+            // The others go at most as often before it.
+            let clients = self.queue.clients(ticket.bucket, bound) + usize::from(own == 0);
+            before = before.min((own + 1) * clients);
+        }
+        let service = self.pace(ticket.bucket).service();
+        match ticket.answer_by {
+            Some(answer_by) if now + self.expected_wait_behind(ticket.bucket, before) + service > answer_by => {
+                Some(Refusal::Hopeless)
+            }
+            _ => None,
         }
     }
 
-    fn check_retry(&self, deadline: Instant, free: bool, in_progress: usize, now: Instant) -> Result<(), Refusal> {
+    fn expected_wait_behind(&self, bucket: BucketId, before: usize) -> Duration {
+        let counts = self.buckets.counts(bucket);
+        self.pace(bucket).wait(before, counts.assured.max(counts.held))
+    }
+
+    fn pace(&self, bucket: BucketId) -> Pace {
+        self.paces.get(bucket.0 as usize).copied().unwrap_or_default()
+    }
+
+    fn check_retry(&self, ticket: &Ticket, free: bool, in_progress: usize, now: Instant) -> Result<(), Refusal> {
         if self.closed {
             Err(Refusal::Closed)
-        } else if deadline <= now {
+        } else if self.admin == Admin::Disabled {
+            Err(Refusal::Disabled)
+        } else if ticket.deadline <= now || ticket.answer_by.is_some_and(|answer_by| answer_by <= now) {
             Err(Refusal::QueueTimeout)
-        } else if self.servers.reachable().is_empty() && !self.settings.wait_for_server {
+        } else if self.servers.in_use().is_empty() && !self.settings.wait_for_server {
             Err(Refusal::NoServer)
         } else if !free && !self.budget.allows(in_progress) {
             Err(Refusal::RetryBudget)
@@ -306,18 +303,159 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// Puts a job at the head of the queue, for [`Self::take`] and [`Self::settle`] to find it there; bound early it has to
+    fn in_progress(&self) -> usize {
+        self.queue.len() + self.servers.serving_count()
+    }
+
+    /// Whether a server that is to be avoided must be: there is another. (Who asks has found the one in question in use.)
+    fn heed_avoidance(&self) -> bool {
+        self.servers.in_use().len() > 1
+    }
+
+    // === Where
+
+    /// Where a job goes now. The round goes on, whatever becomes of the job.
+    fn destination(&mut self, ticket: &Ticket, now: Instant) -> Destination {
+        if self.servers.in_use().is_empty() {
+            return if self.settings.wait_for_server {
+                Destination::Queue(None)
+            } else {
+                Destination::Nowhere
+            };
+        }
+        let admitted = self.buckets.admits(ticket.bucket, self.servers.free());
+        if !admitted && !self.settings.early_binding {
+            return Destination::Queue(None);
+        }
+        let except = ticket.avoid.filter(|_| self.heed_avoidance());
+        let Some(server) = self.servers.choose(except, ticket.key.unwrap_or(ticket.id), now) else {
+            return Destination::Queue(None);
+        };
+        let worker = self.servers.idle_worker(server).or_else(|| {
+            let standby = self.servers.idle_standby(server)?;
+            self.servers.idle_worker(standby).filter(|_| Some(standby) != except)
+        });
+        match worker {
+            Some(worker) if admitted => Destination::Worker(worker),
+            _ => Destination::Queue(Some(server)),
+        }
+    }
+
+    // === How
+
+    fn waiting(&self, job: J, mut ticket: Ticket, bound: Option<ServerId>, retry: bool) -> Waiting<J> {
+        // A server that is added later is not the one that was meant.
+        ticket.avoid = ticket.avoid.filter(|server| self.servers.exists(*server));
+        Waiting {
+            job,
+            ticket,
+            bound,
+            retry,
+        }
+    }
+
+    /// A job is about to wait.
+    fn enter(&mut self, waiting: &Waiting<J>) {
+        self.buckets.join(waiting.ticket.bucket, waiting.is_open());
+        if let Some(server) = waiting.bound {
+            self.servers.count_bound(server, true);
+        }
+    }
+
+    /// Ends a worker's jobs. Answers their bucket, and whether they were a retry that counted.
+    fn end(&mut self, worker: WorkerId, now: Instant) -> Option<(BucketId, bool)> {
+        let Turn { bucket, retry, took } = self.servers.end(worker, now)?;
+        if retry {
+            self.budget.end();
+        }
+        let place = bucket.0 as usize;
+        if self.paces.len() <= place {
+            self.paces.resize(place + 1, Pace::default());
+        }
+        self.paces[place].observe(took);
+        self.buckets.release(bucket);
+        Some((bucket, retry))
+    }
+
+    /// Puts a job back that shall be tried again, if it may. `ended`: what [`Self::end`] said of it.
+    fn again(
+        &mut self,
+        verdict: Verdict<J>,
+        ended: Option<(BucketId, bool)>,
+        in_progress: usize,
+        asking: (ServerId, Link),
+        now: Instant,
+        handout: &mut Handout<J>,
+    ) {
+        let Verdict::Retry { job, mut ticket, free } = verdict else {
+            return;
+        };
+        match self.check_retry(&ticket, free, in_progress, now) {
+            Ok(()) => {
+                // Where it belongs now: its bucket may have been removed while it was served.
+                let (bucket, was_retry) = ended.unwrap_or((ticket.bucket, false));
+                ticket.bucket = self.buckets.resolve(bucket);
+                // What was tried before goes alone.
+                ticket.batchable = false;
+                self.put_back(job, ticket, was_retry || !free, asking, handout, now);
+            }
+            Err(refusal) => handout.refused.push((refusal, job)),
+        }
+    }
+
+    /// What the servers in use can serve has changed.
+    pub(super) fn adapt(&mut self) {
+        if self.buckets.size() != self.servers.capacity() {
+            self.buckets.resize(self.servers.capacity());
+        }
+        while let Some(lost) = self.servers.take_lost() {
+            if self.settings.early_binding {
+                self.open_bound(lost);
+            }
+        }
+    }
+
+    /// Opens what is bound to a server to all others.
+    fn open_bound(&mut self, server: ServerId) {
+        let Self {
+            queue,
+            buckets,
+            servers,
+            ..
+        } = self;
+        queue.move_all(|waiting| {
+            if waiting.bound != Some(server) {
+                return false;
+            }
+            buckets.leave(waiting.ticket.bucket, waiting.is_open());
+            servers.count_bound(server, false);
+            waiting.bound = None;
+            buckets.join(waiting.ticket.bucket, waiting.is_open());
+            true
+        });
+    }
+
+    /// Puts a job at the head of its bucket, for [`Self::take`] and [`Self::settle`] to find it there; bound early it has to
     /// find its server now.
-    fn put_back(&mut self, waiting: Waiting<J>, server: ServerId, link: Link, handout: &mut Handout<J>) {
-        if waiting.retry {
+    fn put_back(
+        &mut self,
+        job: J,
+        ticket: Ticket,
+        retry: bool,
+        (server, link): (ServerId, Link),
+        handout: &mut Handout<J>,
+        now: Instant,
+    ) {
+        if retry {
             self.budget.begin();
         }
         let bound = match self.settings.early_binding {
-            true => match self.destination(waiting.ticket.avoid) {
+            true => match self.destination(&ticket, now) {
                 // Rather the worker that asks than to wake another one of its server.
                 Destination::Worker(worker) if link != Link::Up || self.servers.server_of(worker) != Some(server) => {
-                    self.servers.start(worker, waiting.ticket.id, waiting.retry);
-                    handout.assigned.push((worker, waiting.job));
+                    self.buckets.take(ticket.bucket, false);
+                    self.servers.start(worker, ticket.id, ticket.bucket, retry, now);
+                    handout.assigned.push((worker, job));
                     return;
                 }
                 Destination::Worker(_) => Some(server),
@@ -326,116 +464,170 @@ impl<J> Dispatcher<J> {
             },
             false => None,
         };
-        self.queue.push(End::Head, bound, waiting);
+        let waiting = self.waiting(job, ticket, bound, retry);
+        self.enter(&waiting);
+        self.queue.put_back(waiting);
     }
 
-    /// The next job of a worker whose connection is up; it is idle if there is none.
+    /// The next job of a worker whose connection is up, and the bucket of which others may join it, if any may. The worker is idle if
+    /// there is none.
     fn take(
         &mut self,
         worker: WorkerId,
         server: ServerId,
         now: Instant,
         refused: &mut Vec<(Refusal, J)>,
-    ) -> Option<(J, Ticket)> {
-        if let Some(slot) = self.first_in_time(server, now, refused) {
-            let ticket = *self.queue.ticket(slot)?;
-            return Some((self.start(slot, worker)?, ticket));
+    ) -> Option<(J, Option<BucketId>)> {
+        if !self.queue.is_empty()
+            && self.servers.may_work(worker)
+            && let Some(slot) = self.next_slot(self.taker_at(server), now, refused)
+        {
+            let ticket = &self.queue.get(slot)?.ticket;
+            let joins = ticket.batchable.then_some(ticket.bucket);
+            return Some((self.start(slot, worker, now)?, joins));
         }
         self.servers.rest(worker);
         None
     }
 
-    /// The first job for a worker of this server. Those before it whose deadline has passed are refused.
-    fn first_in_time(&mut self, server: ServerId, now: Instant, refused: &mut Vec<(Refusal, J)>) -> Option<Slot> {
-        while let Some(slot) = self.queue.first_for(server, self.heed_avoidance()) {
-            if self.queue.ticket(slot).is_some_and(|ticket| ticket.deadline > now) {
-                return Some(slot);
-            }
-            refused.extend(self.withdraw(slot).map(|waiting| (Refusal::QueueTimeout, waiting.job)));
-        }
-        None
-    }
-
-    /// What a worker takes besides its first job: no more than what would be each worker's if all came now.
+    /// What a worker takes besides its first job, which keeps the only token: no more than what would be each one's part of what waits
+    /// if as many came now as can be served at once, and nothing if another bucket has a job that waits.
     fn take_more(
         &mut self,
         worker: WorkerId,
         server: ServerId,
-        first: Ticket,
+        bucket: BucketId,
         (most, more): (usize, &mut VecDeque<J>),
         now: Instant,
         refused: &mut Vec<(Refusal, J)>,
     ) {
-        if !first.batchable {
+        if self.buckets.queued(bucket) < self.queue.len() {
             return;
         }
         let (waiting, workers) = if self.settings.early_binding {
-            (self.queue.bound_len(server), self.servers.up_of(server))
+            (self.servers.bound_count(server), self.servers.capacity_of(server))
         } else {
-            (self.queue.len(), self.servers.up_count())
+            (self.queue.len(), self.servers.capacity())
         };
-        for _ in 0..most.min(waiting / workers.max(1)) {
-            let Some(slot) = self.first_in_time(server, now, refused) else {
-                break;
-            };
-            let joins = |ticket: &Ticket| ticket.batchable && ticket.bucket == first.bucket;
-            if !self.queue.ticket(slot).is_some_and(joins) {
+        let taker = self.taker_at(server);
+        let mut left = most.min(waiting / workers.max(1));
+        while left > 0
+            && let Some(slot) = self.queue.first_for(bucket, taker)
+        {
+            if self.queue.has_expired(slot, now) {
+                refused.extend(self.withdraw(slot).map(|waiting| (Refusal::QueueTimeout, waiting.job)));
+                continue;
+            }
+            if !self.queue.get(slot).is_some_and(|waiting| waiting.ticket.batchable) {
                 break;
             }
-            let Some(waiting) = self.queue.remove(slot) else { break };
-            self.servers.start_besides(worker, waiting.ticket.id);
+            let Some(waiting) = self.queue.serve(slot) else { break };
+            if let Some(server) = waiting.bound {
+                self.servers.count_bound(server, false);
+            }
+            self.buckets.leave(bucket, waiting.is_open());
+            self.servers.start_besides(worker, waiting.ticket.id, bucket, now);
             more.push_back(waiting.job);
+            left -= 1;
         }
     }
 
-    /// Brings together what a change has set free: idle workers and open jobs. (A bound job is never left while its server
-    /// has an idle worker.)
-    fn settle(&mut self, now: Instant, handout: &mut Handout<J>) {
+    fn taker_at(&self, server: ServerId) -> Taker {
+        Taker {
+            server: Some(server),
+            avoided: Some(server).filter(|_| self.heed_avoidance()),
+        }
+    }
+
+    /// The next job for a taker who is there, and has not expired.
+    fn next_slot(&mut self, taker: Taker, now: Instant, refused: &mut Vec<(Refusal, J)>) -> Option<Slot> {
+        loop {
+            let Self {
+                queue,
+                buckets,
+                servers,
+                ..
+            } = self;
+            let bucket = buckets.next(servers.free(), |bucket| queue.first_for(bucket, taker).is_some())?;
+            let slot = queue.first_for(bucket, taker)?;
+            if !queue.has_expired(slot, now) {
+                return Some(slot);
+            }
+            refused.extend(self.withdraw(slot).map(|waiting| (Refusal::QueueTimeout, waiting.job)));
+        }
+    }
+
+    /// Brings together what a change has set free: idle workers and jobs.
+    pub(super) fn settle(&mut self, now: Instant, handout: &mut Handout<J>) {
         if self.queue.is_empty() {
             return;
         }
-        if self.servers.reachable().is_empty() && !self.settings.wait_for_server {
+        if self.servers.in_use().is_empty() && !self.settings.wait_for_server {
             self.refuse_all(Refusal::NoServer, &mut handout.refused);
             return;
         }
-        while let Some(slot) = self.first_takeable()
-            && let Some(&Ticket { deadline, avoid, .. }) = self.queue.ticket(slot)
-        {
-            if deadline <= now {
-                // Before the round goes on for nothing.
-                handout
-                    .refused
-                    .extend(self.withdraw(slot).map(|waiting| (Refusal::QueueTimeout, waiting.job)));
-                continue;
-            }
+        while let Some(only) = self.servers.idle() {
+            // One of several is never the one that the job avoids.
+            let avoided = only.filter(|_| self.heed_avoidance());
+            let taker = Taker { server: None, avoided };
+            let Some(slot) = self.next_slot(taker, now, &mut handout.refused) else {
+                break;
+            };
+            let Some((avoid, key)) = self.queue.get(slot).map(|waiting| {
+                let ticket = &waiting.ticket;
+                (ticket.avoid, ticket.key.unwrap_or(ticket.id))
+            }) else {
+                break;
+            };
             let except = avoid.filter(|_| self.heed_avoidance());
-            let Some(server) = self.scheduler.choose(self.servers.idle(), except) else {
+            let server = match self.settings.early_binding {
+                true => self.servers.all_idle().find(|server| Some(*server) != except),
+                false => self.servers.choose(except, key, now),
+            };
+            let Some(worker) = server.and_then(|server| self.servers.idle_worker(server)) else {
                 break;
             };
-            let Some(worker) = self.servers.idle_worker(server) else {
+            let Some(job) = self.start(slot, worker, now) else {
                 break;
             };
-            let Some(job) = self.start(slot, worker) else { break };
             handout.assigned.push((worker, job));
+        }
+        if self.settings.early_binding {
+            self.settle_bound(now, handout);
         }
     }
 
-    /// The first open job that some idle worker may take.
-    fn first_takeable(&self) -> Option<Slot> {
-        let idle = self.servers.idle();
-        match idle.next_from(0) {
-            // One of several is never the one that the job avoids.
-            Some(_) if idle.len() > 1 || !self.heed_avoidance() => self.queue.first_open(),
-            Some(only) => self.queue.first_open_not_avoiding(ServerId(only)),
-            None => None,
+    /// A token that comes back may be for a job that is bound to an idle server, and a server may be below its limit again.
+    fn settle_bound(&mut self, now: Instant, handout: &mut Handout<J>) {
+        let idle = self
+            .servers
+            .all_idle()
+            .filter(|server| self.servers.has_bound(*server))
+            .collect::<Vec<_>>();
+        for server in idle {
+            while let Some(worker) = self.servers.idle_worker(server) {
+                let taker = self.taker_at(server);
+                let Some(slot) = self.next_slot(taker, now, &mut handout.refused) else {
+                    break;
+                };
+                let Some(job) = self.start(slot, worker, now) else {
+                    break;
+                };
+                handout.assigned.push((worker, job));
+            }
         }
     }
 
     /// Takes a job out of the queue for a worker.
-    fn start(&mut self, slot: Slot, worker: WorkerId) -> Option<J> {
-        let Waiting { job, ticket, retry } = self.queue.remove(slot)?;
-        self.servers.start(worker, ticket.id, retry);
-        Some(job)
+    fn start(&mut self, slot: Slot, worker: WorkerId, now: Instant) -> Option<J> {
+        let waiting = self.queue.serve(slot)?;
+        let Ticket { id, bucket, .. } = waiting.ticket;
+        if let Some(server) = waiting.bound {
+            self.servers.count_bound(server, false);
+        }
+        self.buckets.grant(bucket, waiting.is_open());
+        self.servers.start(worker, id, bucket, waiting.retry, now);
+        Some(waiting.job)
     }
 
     /// Takes a job out of the queue that is over with that.
@@ -444,10 +636,14 @@ impl<J> Dispatcher<J> {
         if waiting.retry {
             self.budget.end();
         }
+        if let Some(server) = waiting.bound {
+            self.servers.count_bound(server, false);
+        }
+        self.buckets.leave(waiting.ticket.bucket, waiting.is_open());
         Some(waiting)
     }
 
-    fn refuse_all(&mut self, refusal: Refusal, refused: &mut Vec<(Refusal, J)>) {
+    pub(super) fn refuse_all(&mut self, refusal: Refusal, refused: &mut Vec<(Refusal, J)>) {
         while let Some(slot) = self.queue.any()
             && let Some(waiting) = self.withdraw(slot)
         {
@@ -460,8 +656,19 @@ impl<J> Dispatcher<J> {
 impl<J> Dispatcher<J> {
     /// Whether all parts agree with each other, and with this number of retries alive.
     pub(super) fn check(&self, live_retries: usize) {
+        self.check_parts();
+        assert_eq!(self.budget.live(), live_retries);
+    }
+
+    /// Whether all parts agree with each other.
+    pub(super) fn check_parts(&self) {
         self.queue.check();
         self.servers.check();
-        assert_eq!(self.budget.live(), live_retries);
+        self.buckets.check();
+    }
+
+    /// The server that a waiting job is bound to.
+    pub(super) fn bound(&self, id: u64) -> Option<ServerId> {
+        self.queue.find(id).and_then(|slot| self.queue.get(slot)?.bound)
     }
 }

@@ -11,12 +11,18 @@ pub(super) struct IndexedHeap<K> {
     places: Vec<u32>,
 }
 
-impl<K: Copy + Ord> IndexedHeap<K> {
-    pub(super) fn new() -> Self {
+impl<K> Default for IndexedHeap<K> {
+    fn default() -> Self {
         Self {
             items: Vec::new(),
             places: Vec::new(),
         }
+    }
+}
+
+impl<K: Copy + Ord> IndexedHeap<K> {
+    pub(super) fn new() -> Self {
+        Self::default()
     }
 
     /// The member with the least key.
@@ -65,6 +71,17 @@ impl<K: Copy + Ord> IndexedHeap<K> {
             let place = self.rise(place);
             self.sink(place);
         }
+    }
+
+    /// Takes all members out.
+    pub(super) fn clear(&mut self) {
+        self.items.clear();
+        self.places.fill(NONE);
+    }
+
+    /// All members with their keys, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, u32)> + '_ {
+        self.items.iter().copied()
     }
 
     /// How many members there are.

@@ -1,10 +1,16 @@
 //! The dispatcher: which worker serves which request, and when. Pure: no thread, no socket, no clock, generic over the job.
 
 mod bits;
+mod bucket;
 mod budget;
+mod change;
 mod dispatcher;
+mod drain;
+mod fenwick;
 mod heap;
 mod queue;
+mod random;
+mod reconfigure;
 mod scheduler;
 mod servers;
 #[cfg(test)]
@@ -12,19 +18,23 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::BucketCounts;
+pub use change::{
+    Admin, Bucket, Change, Health, Lending, NewServer, Outcome, Rejection, Role, Schedule, ServerChange, Share,
+};
 pub use dispatcher::Dispatcher;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A server of the cluster, by its place in the list.
+/// A server of the cluster, by its place in the list. One that is added takes the place of one that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub u32);
 
-/// A worker of the cluster: first server's workers first.
+/// A worker of the cluster, in the order in which they were started. One that is started takes the place of one that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u32);
 
-/// A bucket of the cluster. There is one so far, the root.
+/// A bucket of the cluster; the first is the root, whose jobs are those of no other bucket. An unknown one stands for the root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BucketId(pub u32);
 
@@ -35,8 +45,13 @@ pub struct Ticket {
     pub id: u64,
     /// Where it queues.
     pub bucket: BucketId,
+    /// Whose it is (a hash of the client's address, say): fair shares inside the bucket, and the key of consistent hashing. All that
+    /// have none are one client, whom no other limits.
+    pub key: Option<u64>,
     /// When it gives up waiting. Stays the same over all attempts.
     pub deadline: Instant,
+    /// When its client wants the whole answer. Who cannot have it by then is refused at once; nobody waits longer.
+    pub answer_by: Option<Instant>,
     /// A server not to send it to while there is another (the last attempt failed there).
     pub avoid: Option<ServerId>,
     /// It may be one of several that a worker takes at once ([`Dispatcher::next_batch`]).
@@ -61,10 +76,16 @@ pub enum Refusal {
     QueueFull,
     /// It waited until its deadline.
     QueueTimeout,
+    /// Its client already has its part of the queue.
+    ClientQueueFull,
+    /// By what waits before it and how long others take, it would not be answered in time.
+    Hopeless,
     /// No server can be reached, and the cluster does not wait for one.
     NoServer,
     /// Too many retries are in progress.
     RetryBudget,
+    /// The cluster is drained or disabled.
+    Disabled,
     /// The balancer stops.
     Closed,
 }
@@ -130,22 +151,11 @@ pub enum Cancelled<J> {
     Unknown,
 }
 
-/// A change to a running cluster. More kinds come with live reconfiguration.
-#[derive(Clone, Copy, Debug)]
-pub enum Change {
-    /// Adds a server at the end of the round with so many workers, all [`Link::Connecting`].
-    AddServer {
-        /// Its workers.
-        capacity: usize,
-    },
-    /// Takes no more offers and refuses what waits ([`Refusal::Closed`]); what is being served ends as usual.
-    Close,
-}
-
 /// What a cluster's dispatcher goes by.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// To the next server at once, and wait in its own queue.
+    /// To the next server at once, and wait in its own queue. Buckets then have no guarantee, for what becomes free elsewhere
+    /// does not help.
     pub early_binding: bool,
     /// Most jobs waiting.
     pub queue_limit: usize,
@@ -155,6 +165,27 @@ pub struct Settings {
     pub retry_floor: usize,
     /// Retries in progress as a part of all jobs in progress.
     pub retry_share: f64,
+    /// How servers are chosen.
+    pub schedule: Schedule,
+    /// What becomes of idle shares.
+    pub lending: Lending,
+    /// Where the random numbers begin.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            early_binding: false,
+            queue_limit: usize::MAX,
+            wait_for_server: false,
+            retry_floor: 10,
+            retry_share: 0.2,
+            schedule: Schedule::default(),
+            lending: Lending::default(),
+            seed: 0,
+        }
+    }
 }
 
 /// Counts to look at.
@@ -166,6 +197,25 @@ pub struct Counts {
     pub serving: usize,
     /// Workers whose connection is up (idle or serving).
     pub up: usize,
-    /// Workers in all.
+    /// Workers in all, those that are leaving too.
     pub workers: usize,
+    /// What the servers in use can serve at once: the root bucket.
+    pub capacity: usize,
+}
+
+/// A server to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerCounts {
+    /// Jobs being served.
+    pub serving: usize,
+    /// Jobs that wait for it alone (early binding).
+    pub bound: usize,
+    /// Its workers, without those that are leaving.
+    pub workers: usize,
+    /// Those that are leaving.
+    pub leaving: usize,
+    /// It has passed all filters: jobs go to it.
+    pub in_use: bool,
+    /// Average response time by the scheduler's reckoning; only while that goes by it.
+    pub latency: Option<Duration>,
 }

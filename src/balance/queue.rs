@@ -1,22 +1,26 @@
-//! Jobs that wait: first in, first out, but for retries, which go to the head.
+//! Jobs that wait. Each bucket has a queue; in it, retries go first, and clients then take turns.
 //!
-//! Not every worker may take every job, so the queue has several *lanes*, and each job is numbered on entering:
+//! Not every worker may take every job, so a bucket's queue has several parts:
 //!
-//! * the jobs that any worker may take, one lane;
-//! * for each server, the jobs that avoid it;
-//! * for each server, the jobs bound to it (early binding only).
+//! * *lanes* of jobs that go before all others: for each server those that avoid it, those bound to it, and one for those that any worker
+//!   may take. They are ordered by number; a heap of the first jobs of the open lanes finds the oldest one that does not avoid a certain
+//!   server without looking at the jobs in between, even when half the queue avoids it;
+//! * *rounds* of clients, each with its own line: one round of jobs that any worker may take, one for each server of those bound to it
+//!   (early binding only). The first client's first job is next, and that client goes to the end of the round.
 //!
-//! The first two kinds are *open*; a heap of their first jobs finds the oldest open one that does not avoid a certain server
-//! without looking at the jobs in between, even when half the queue avoids it.
+//! Whatever waits lies in one place in memory, with one heap of deadlines and one table of numbers.
+
+#[cfg(test)]
+mod check;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Instant;
 
 use super::heap::IndexedHeap;
-use super::{ServerId, Ticket};
+use super::{BucketId, ServerId, Ticket};
 
-/// No slot.
+/// Nothing.
 const NONE: u32 = u32::MAX;
 
 /// The lane of jobs that any worker may take.
@@ -31,26 +35,47 @@ pub(super) struct Slot(u32);
 pub(super) struct Waiting<J> {
     pub(super) job: J,
     pub(super) ticket: Ticket,
+    /// Only for this server.
+    pub(super) bound: Option<ServerId>,
     /// It counts against the retry budget.
     pub(super) retry: bool,
 }
 
-/// Which end of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Head,
-    Tail,
+impl<J> Waiting<J> {
+    /// Every server may take it.
+    pub(super) fn is_open(&self) -> bool {
+        self.bound.is_none() && self.ticket.avoid.is_none()
+    }
+
+    fn gives_up(&self) -> Instant {
+        match self.ticket.answer_by {
+            Some(answer_by) => answer_by.min(self.ticket.deadline),
+            None => self.ticket.deadline,
+        }
+    }
 }
 
-/// All queued jobs of a bucket.
+/// Which jobs are looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taker {
+    /// For a worker of this server: what is bound to it too.
+    pub(super) server: Option<ServerId>,
+    /// Not those that avoid this one.
+    pub(super) avoided: Option<ServerId>,
+}
+
+/// All jobs that wait.
 #[derive(Debug)]
 pub(super) struct Queue<J> {
     entries: Vec<Entry<J>>,
     /// First of the unused entries, linked by `next`.
     free: u32,
-    lanes: Vec<Lane>,
-    /// The first job of each open lane that has one, by number.
-    heads: IndexedHeap<i64>,
+    lines: Vec<Line>,
+    /// First of the unused lines, linked by `next`.
+    free_line: u32,
+    buckets: Vec<Bucket>,
+    /// Lines of clients with a key, while something waits in them.
+    clients: HashMap<Client, u32, BuildHasherDefault<IdHasher>>,
     /// Every queued job's deadline: they are not in order, since a retry keeps its old one.
     deadlines: IndexedHeap<Instant>,
     ids: HashMap<u64, u32, BuildHasherDefault<IdHasher>>,
@@ -64,19 +89,65 @@ pub(super) struct Queue<J> {
 struct Entry<J> {
     waiting: Option<Waiting<J>>,
     number: i64,
-    lane: u32,
+    line: u32,
     previous: u32,
     next: u32,
 }
 
+/// Jobs one behind the other.
 #[derive(Debug)]
-struct Lane {
+struct Line {
+    home: Home,
     first: u32,
     last: u32,
-    /// Jobs in it.
-    len: usize,
+    len: u32,
+    /// Neighbours in the round.
+    previous: u32,
+    next: u32,
     /// Where the last job was merged in.
     cursor: u32,
+}
+
+/// Where a line belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    Lane {
+        bucket: u32,
+        lane: u32,
+    },
+    /// A round's line of those without a key.
+    Common {
+        bucket: u32,
+        round: u32,
+    },
+    Client(Client),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Client {
+    bucket: u32,
+    round: u32,
+    key: u64,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    /// Lines, or [`NONE`] as long as nothing has ever been in it.
+    lanes: Vec<u32>,
+    /// The first job of each open lane that has one, by number.
+    heads: IndexedHeap<i64>,
+    /// The open one, then one for each server.
+    rounds: Vec<Round>,
+}
+
+/// Lines with something in them, in a ring that is cut open before the next.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    first: u32,
+    last: u32,
+    common: u32,
+    /// How many lines.
+    len: u32,
 }
 
 impl<J> Queue<J> {
@@ -84,8 +155,10 @@ impl<J> Queue<J> {
         Self {
             entries: Vec::new(),
             free: NONE,
-            lanes: vec![Lane::new()],
-            heads: IndexedHeap::new(),
+            lines: Vec::new(),
+            free_line: NONE,
+            buckets: Vec::new(),
+            clients: HashMap::default(),
             deadlines: IndexedHeap::new(),
             ids: HashMap::default(),
             before: -1,
@@ -94,83 +167,88 @@ impl<J> Queue<J> {
         }
     }
 
-    /// There is one more server.
-    pub(super) fn add_server(&mut self) {
-        self.lanes.push(Lane::new());
-        self.lanes.push(Lane::new());
-    }
-
     pub(super) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Jobs bound to this server.
-    pub(super) fn bound_len(&self, server: ServerId) -> usize {
-        self.lanes[bound_lane(server) as usize].len
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds a job, for workers of one server only if it is bound.
-    pub(super) fn push(&mut self, end: End, bound: Option<ServerId>, mut waiting: Waiting<J>) {
-        // A server that is added later is not the one that was meant.
-        waiting.ticket.avoid = waiting
-            .ticket
-            .avoid
-            .filter(|server| (server.0 as usize) < self.lanes.len() / 2);
-        let lane = match bound {
-            Some(server) => bound_lane(server),
-            None => open_lane(waiting.ticket.avoid),
+    /// Adds a job behind all of its client. One that avoids a server goes before all that do not.
+    pub(super) fn push(&mut self, waiting: Waiting<J>) {
+        let number = self.after;
+        self.after += 1;
+        let line = match waiting.ticket.avoid {
+            Some(_) => self.lane(&waiting),
+            None => self.client_line(&waiting),
         };
-        let Ticket { id, deadline, .. } = waiting.ticket;
-        let slot = self.allocate(waiting);
-        let number = match end {
-            End::Head => &mut self.before,
-            End::Tail => &mut self.after,
+        let slot = self.allocate(waiting, number);
+        self.append(slot, line);
+    }
+
+    /// Adds a job before all of its bucket.
+    pub(super) fn put_back(&mut self, waiting: Waiting<J>) {
+        let number = self.before;
+        self.before -= 1;
+        let line = self.lane(&waiting);
+        let slot = self.allocate(waiting, number);
+        let first = self.lines[line as usize].first;
+        self.link(slot, line, NONE, first);
+    }
+
+    /// How many jobs of this job's client wait where it would.
+    pub(super) fn of_client(&self, bucket: BucketId, key: u64, bound: Option<ServerId>) -> usize {
+        let client = Client {
+            bucket: bucket.0,
+            round: round_of(bound),
+            key,
         };
-        self.entries[slot as usize].number = *number;
-        let Lane { first, last, .. } = self.lanes[lane as usize];
-        match end {
-            End::Head => {
-                *number -= 1;
-                self.link(slot, lane, NONE, first);
-            }
-            End::Tail => {
-                *number += 1;
-                self.link(slot, lane, last, NONE);
-            }
+        self.clients
+            .get(&client)
+            .map_or(0, |line| self.lines[*line as usize].len as usize)
+    }
+
+    /// How many clients take turns there.
+    pub(super) fn clients(&self, bucket: BucketId, bound: Option<ServerId>) -> usize {
+        let bucket = self.buckets.get(bucket.0 as usize);
+        bucket
+            .and_then(|bucket| bucket.rounds.get(round_of(bound) as usize))
+            .map_or(0, |round| round.len as usize)
+    }
+
+    /// The first job of a bucket that the taker may have.
+    pub(super) fn first_for(&self, bucket: BucketId, taker: Taker) -> Option<Slot> {
+        let bucket = self.buckets.get(bucket.0 as usize)?;
+        let open = match taker.avoided {
+            Some(server) => bucket.heads.first_except(avoiding_lane(server)),
+            None => bucket.heads.first(),
+        };
+        let open = open.map_or(NONE, |(_, lane)| self.lines[bucket.lanes[lane as usize] as usize].first);
+        let bound = taker
+            .server
+            .and_then(|server| bucket.lanes.get(bound_lane(server) as usize))
+            .map_or(NONE, |line| self.first_of(*line));
+        if let Some(slot) = self.older(open, bound) {
+            return Some(slot);
         }
-        self.deadlines.set(slot, deadline);
-        self.ids.insert(id, slot);
-        self.len += 1;
-    }
-
-    /// The first open job.
-    pub(super) fn first_open(&self) -> Option<Slot> {
-        self.heads.first().map(|(_, lane)| self.first_of(lane))
-    }
-
-    /// The first open job that does not avoid this server.
-    pub(super) fn first_open_not_avoiding(&self, server: ServerId) -> Option<Slot> {
-        self.heads
-            .first_except(avoiding_lane(server))
-            .map(|(_, lane)| self.first_of(lane))
-    }
-
-    /// The first job for a worker of this server: open or bound to it.
-    pub(super) fn first_for(&self, server: ServerId, heed_avoidance: bool) -> Option<Slot> {
-        let open = if heed_avoidance {
-            self.first_open_not_avoiding(server)
-        } else {
-            self.first_open()
+        let first = |round: u32| {
+            bucket
+                .rounds
+                .get(round as usize)
+                .map_or(NONE, |round| self.first_of(round.first))
         };
-        let bound = self.lanes[bound_lane(server) as usize].first;
-        match open {
-            open if bound == NONE => open,
-            Some(Slot(open)) if self.number(open) < self.number(bound) => Some(Slot(open)),
-            _ => Some(Slot(bound)),
+        let bound = taker.server.map_or(NONE, |server| first(round_of(Some(server))));
+        self.older(first(round_of(None)), bound)
+    }
+
+    fn older(&self, one: u32, other: u32) -> Option<Slot> {
+        match (one, other) {
+            (NONE, NONE) => None,
+            (one, NONE) => Some(Slot(one)),
+            (NONE, other) => Some(Slot(other)),
+            _ if self.number(one) < self.number(other) => Some(Slot(one)),
+            _ => Some(Slot(other)),
         }
     }
 
@@ -202,13 +280,29 @@ impl<J> Queue<J> {
         }
     }
 
-    /// The ticket of the job in a slot.
-    pub(super) fn ticket(&self, slot: Slot) -> Option<&Ticket> {
-        self.entries
-            .get(slot.0 as usize)?
-            .waiting
-            .as_ref()
-            .map(|waiting| &waiting.ticket)
+    /// The job in a slot.
+    pub(super) fn get(&self, slot: Slot) -> Option<&Waiting<J>> {
+        self.entries.get(slot.0 as usize)?.waiting.as_ref()
+    }
+
+    /// Whether the job in a slot has waited long enough.
+    pub(super) fn has_expired(&self, slot: Slot, now: Instant) -> bool {
+        self.get(slot).is_none_or(|waiting| waiting.gives_up() <= now)
+    }
+
+    /// Takes the job out of a slot, to be served: its client's turn is over.
+    pub(super) fn serve(&mut self, slot: Slot) -> Option<Waiting<J>> {
+        let line = self.entries.get(slot.0 as usize)?.line;
+        let waiting = self.remove(slot);
+        let entry = &self.lines[line as usize];
+        if entry.len > 0
+            && let Some((bucket, round)) = round_of_home(entry.home)
+            && self.buckets[bucket as usize].rounds[round as usize].last != line
+        {
+            self.leave_round(line, bucket, round);
+            self.enter_round(line, bucket, round);
+        }
+        waiting
     }
 
     /// Takes the job out of a slot.
@@ -224,61 +318,198 @@ impl<J> Queue<J> {
         Some(waiting)
     }
 
-    /// Opens the jobs bound to a server to all others, at the place that their numbers give them.
+    /// Moves jobs to where they belong after a change of what they are bound to, avoid or belong to, at the place that their numbers
+    /// give them.
     ///
-    /// Linear in the jobs waiting, once for a server that is lost.
-    pub(super) fn unbind(&mut self, server: ServerId) {
-        let bound = bound_lane(server);
-        if self.lanes[bound as usize].first == NONE {
-            return;
+    /// Linear in the jobs waiting, once for a server that is lost or a bucket that is removed.
+    pub(super) fn move_all(&mut self, mut change: impl FnMut(&mut Waiting<J>) -> bool) {
+        let mut moved = Vec::new();
+        for (slot, entry) in self.entries.iter_mut().enumerate() {
+            if let Some(waiting) = &mut entry.waiting
+                && change(waiting)
+            {
+                moved.push((entry.number, slot as u32));
+            }
         }
-        for lane in &mut self.lanes {
-            lane.cursor = NONE;
+        moved.sort_unstable();
+        for (_, slot) in &moved {
+            self.unlink(*slot);
         }
-        while let slot = self.lanes[bound as usize].first
-            && slot != NONE
-        {
-            let avoid = self.ticket(Slot(slot)).and_then(|ticket| ticket.avoid);
-            self.unlink(slot);
-            self.merge(slot, open_lane(avoid));
+        for line in &mut self.lines {
+            line.cursor = NONE;
+        }
+        for (number, slot) in moved {
+            let Some(waiting) = self.entries[slot as usize].waiting.take() else {
+                continue;
+            };
+            let line = if number < 0 || waiting.ticket.avoid.is_some() {
+                self.lane(&waiting)
+            } else {
+                self.client_line(&waiting)
+            };
+            self.entries[slot as usize].waiting = Some(waiting);
+            self.merge(slot, line);
         }
     }
 
-    /// Inserts an entry with a greater number than the one merged before.
-    fn merge(&mut self, slot: u32, lane: u32) {
+    /// Inserts an entry with a greater number than the one merged into this line before.
+    fn merge(&mut self, slot: u32, line: u32) {
         let number = self.number(slot);
-        let Lane { first, cursor, .. } = self.lanes[lane as usize];
+        let Line { first, cursor, .. } = self.lines[line as usize];
         let mut previous = cursor;
-        let mut next = if cursor == NONE {
-            first
-        } else {
-            self.entries[cursor as usize].next
+        let mut next = match cursor {
+            NONE => first,
+            cursor => self.entries[cursor as usize].next,
         };
         while next != NONE && self.number(next) < number {
             previous = next;
             next = self.entries[next as usize].next;
         }
-        self.link(slot, lane, previous, next);
-        self.lanes[lane as usize].cursor = slot;
+        self.link(slot, line, previous, next);
+        self.lines[line as usize].cursor = slot;
     }
 
-    fn first_of(&self, lane: u32) -> Slot {
-        Slot(self.lanes[lane as usize].first)
+    fn first_of(&self, line: u32) -> u32 {
+        self.lines.get(line as usize).map_or(NONE, |line| line.first)
     }
 
     fn number(&self, slot: u32) -> i64 {
         self.entries[slot as usize].number
     }
 
-    fn allocate(&mut self, waiting: Waiting<J>) -> u32 {
+    // === Lines
+
+    fn bucket(&mut self, bucket: BucketId) -> &mut Bucket {
+        let place = bucket.0 as usize;
+        if self.buckets.len() <= place {
+            self.buckets.resize_with(place + 1, Bucket::default);
+        }
+        &mut self.buckets[place]
+    }
+
+    fn lane(&mut self, waiting: &Waiting<J>) -> u32 {
+        let lane = match (waiting.bound, waiting.ticket.avoid) {
+            (Some(server), _) => bound_lane(server),
+            (None, avoid) => avoid.map_or(ANY, avoiding_lane),
+        };
+        let id = waiting.ticket.bucket;
+        let bucket = self.bucket(id);
+        if bucket.lanes.len() <= lane as usize {
+            bucket.lanes.resize(lane as usize + 1, NONE);
+        }
+        match bucket.lanes[lane as usize] {
+            NONE => {
+                let line = self.new_line(Home::Lane { bucket: id.0, lane });
+                self.buckets[id.0 as usize].lanes[lane as usize] = line;
+                line
+            }
+            line => line,
+        }
+    }
+
+    fn client_line(&mut self, waiting: &Waiting<J>) -> u32 {
+        let id = waiting.ticket.bucket;
+        let round = round_of(waiting.bound);
+        let bucket = self.bucket(id);
+        if bucket.rounds.len() <= round as usize {
+            let empty = Round {
+                first: NONE,
+                last: NONE,
+                common: NONE,
+                len: 0,
+            };
+            bucket.rounds.resize(round as usize + 1, empty);
+        }
+        match waiting.ticket.key {
+            None => match bucket.rounds[round as usize].common {
+                NONE => {
+                    let line = self.new_line(Home::Common { bucket: id.0, round });
+                    self.buckets[id.0 as usize].rounds[round as usize].common = line;
+                    line
+                }
+                line => line,
+            },
+            Some(key) => {
+                let client = Client {
+                    bucket: id.0,
+                    round,
+                    key,
+                };
+                match self.clients.get(&client) {
+                    Some(line) => *line,
+                    None => {
+                        let line = self.new_line(Home::Client(client));
+                        self.clients.insert(client, line);
+                        line
+                    }
+                }
+            }
+        }
+    }
+
+    fn new_line(&mut self, home: Home) -> u32 {
+        let line = Line {
+            home,
+            first: NONE,
+            last: NONE,
+            len: 0,
+            previous: NONE,
+            next: NONE,
+            cursor: NONE,
+        };
+        match self.free_line {
+            NONE => {
+                self.lines.push(line);
+                (self.lines.len() - 1) as u32
+            }
+            place => {
+                self.free_line = self.lines[place as usize].next;
+                self.lines[place as usize] = line;
+                place
+            }
+        }
+    }
+
+    /// A line with something in it goes to the end of the round.
+    fn enter_round(&mut self, line: u32, bucket: u32, round: u32) {
+        let Round { last, .. } = self.buckets[bucket as usize].rounds[round as usize];
+        (self.lines[line as usize].previous, self.lines[line as usize].next) = (last, NONE);
+        let ends = &mut self.buckets[bucket as usize].rounds[round as usize];
+        ends.last = line;
+        ends.len += 1;
+        match last {
+            NONE => ends.first = line,
+            last => self.lines[last as usize].next = line,
+        }
+    }
+
+    fn leave_round(&mut self, line: u32, bucket: u32, round: u32) {
+        let Line { previous, next, .. } = self.lines[line as usize];
+        let ends = &mut self.buckets[bucket as usize].rounds[round as usize];
+        ends.len -= 1;
+        match previous {
+            NONE => ends.first = next,
+            previous => self.lines[previous as usize].next = next,
+        }
+        let ends = &mut self.buckets[bucket as usize].rounds[round as usize];
+        match next {
+            NONE => ends.last = previous,
+            next => self.lines[next as usize].previous = previous,
+        }
+    }
+
+    // === Entries
+
+    fn allocate(&mut self, waiting: Waiting<J>, number: i64) -> u32 {
+        let (id, gives_up) = (waiting.ticket.id, waiting.gives_up());
         let entry = Entry {
             waiting: Some(waiting),
-            number: 0,
-            lane: ANY,
+            number,
+            line: NONE,
             previous: NONE,
             next: NONE,
         };
-        match self.free {
+        let slot = match self.free {
             NONE => {
                 self.entries.push(entry);
                 (self.entries.len() - 1) as u32
@@ -288,68 +519,95 @@ impl<J> Queue<J> {
                 self.entries[slot as usize] = entry;
                 slot
             }
-        }
+        };
+        self.deadlines.set(slot, gives_up);
+        self.ids.insert(id, slot);
+        self.len += 1;
+        slot
     }
 
-    fn link(&mut self, slot: u32, lane: u32, previous: u32, next: u32) {
+    fn append(&mut self, slot: u32, line: u32) {
+        let last = self.lines[line as usize].last;
+        self.link(slot, line, last, NONE);
+    }
+
+    fn link(&mut self, slot: u32, line: u32, previous: u32, next: u32) {
         let entry = &mut self.entries[slot as usize];
-        (entry.lane, entry.previous, entry.next) = (lane, previous, next);
-        self.lanes[lane as usize].len += 1;
+        (entry.line, entry.previous, entry.next) = (line, previous, next);
         match previous {
-            NONE => self.lanes[lane as usize].first = slot,
+            NONE => self.lines[line as usize].first = slot,
             previous => self.entries[previous as usize].next = slot,
         }
         match next {
-            NONE => self.lanes[lane as usize].last = slot,
+            NONE => self.lines[line as usize].last = slot,
             next => self.entries[next as usize].previous = slot,
         }
-        if previous == NONE {
-            self.head_changed(lane);
+        let entry = &mut self.lines[line as usize];
+        entry.len += 1;
+        let (home, is_new) = (entry.home, entry.len == 1);
+        match round_of_home(home) {
+            Some((bucket, round)) if is_new => self.enter_round(line, bucket, round),
+            Some(_) => {}
+            None if previous == NONE => self.head_changed(home),
+            None => {}
         }
     }
 
     fn unlink(&mut self, slot: u32) {
         let Entry {
-            lane, previous, next, ..
+            line, previous, next, ..
         } = self.entries[slot as usize];
-        self.lanes[lane as usize].len -= 1;
         match previous {
-            NONE => self.lanes[lane as usize].first = next,
+            NONE => self.lines[line as usize].first = next,
             previous => self.entries[previous as usize].next = next,
         }
         match next {
-            NONE => self.lanes[lane as usize].last = previous,
+            NONE => self.lines[line as usize].last = previous,
             next => self.entries[next as usize].previous = previous,
         }
-        if previous == NONE {
-            self.head_changed(lane);
+        let entry = &mut self.lines[line as usize];
+        entry.len -= 1;
+        let (home, is_empty) = (entry.home, entry.len == 0);
+        match round_of_home(home) {
+            Some((bucket, round)) if is_empty => {
+                self.leave_round(line, bucket, round);
+                if let Home::Client(client) = home {
+                    self.clients.remove(&client);
+                    self.lines[line as usize].next = self.free_line;
+                    self.free_line = line;
+                }
+            }
+            Some(_) => {}
+            None if previous == NONE => self.head_changed(home),
+            None => {}
         }
     }
 
-    fn head_changed(&mut self, lane: u32) {
+    fn head_changed(&mut self, home: Home) {
+        let Home::Lane { bucket, lane } = home else { return };
         if is_bound_lane(lane) {
             return;
         }
-        match self.lanes[lane as usize].first {
-            NONE => self.heads.remove(lane),
-            first => self.heads.set(lane, self.number(first)),
+        let line = self.buckets[bucket as usize].lanes[lane as usize];
+        match self.first_of(line) {
+            NONE => self.buckets[bucket as usize].heads.remove(lane),
+            first => {
+                let number = self.number(first);
+                self.buckets[bucket as usize].heads.set(lane, number);
+            }
         }
     }
 }
 
-impl Lane {
-    fn new() -> Self {
-        Self {
-            first: NONE,
-            last: NONE,
-            len: 0,
-            cursor: NONE,
-        }
-    }
+fn round_of(bound: Option<ServerId>) -> u32 {
+    bound.map_or(0, |server| 1 + server.0)
 }
 
-fn open_lane(avoid: Option<ServerId>) -> u32 {
-    avoid.map_or(ANY, avoiding_lane)
+fn round_of_home(home: Home) -> Option<(u32, u32)> {
+    match home {
+        Home::Lane { .. } => None,
+        Home::Common { bucket, round } | Home::Client(Client { bucket, round, .. }) => Some((bucket, round)),
+    }
 }
 
 fn avoiding_lane(server: ServerId) -> u32 {
@@ -364,7 +622,7 @@ fn is_bound_lane(lane: u32) -> bool {
     lane != ANY && lane.is_multiple_of(2)
 }
 
-/// Mixes a job's number with one multiplication: the numbers are our own, nobody can choose them to collide.
+/// Mixes numbers with one multiplication each. The ids are our own, and keys come hashed with a secret: nobody can choose them to collide.
 #[derive(Debug, Default)]
 struct IdHasher(u64);
 
@@ -379,50 +637,12 @@ impl Hasher for IdHasher {
         }
     }
 
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
     fn write_u64(&mut self, id: u64) {
         let product = u128::from(self.0 ^ id) * 0x9e37_79b9_7f4a_7c15;
         self.0 = (product as u64) ^ ((product >> 64) as u64);
-    }
-}
-
-#[cfg(test)]
-impl<J> Queue<J> {
-    /// Whether every structure agrees with every other, and all is free when nothing waits.
-    pub(super) fn check(&self) {
-        let mut queued = 0;
-        let mut heads = 0;
-        for (lane, ends) in self.lanes.iter().enumerate() {
-            let (mut previous, mut slot) = (NONE, ends.first);
-            let before = queued;
-            while slot != NONE {
-                let entry = &self.entries[slot as usize];
-                let waiting = entry.waiting.as_ref().expect("a linked entry holds a job");
-                assert_eq!((entry.lane, entry.previous), (lane as u32, previous));
-                assert!(
-                    previous == NONE || self.number(previous) < entry.number,
-                    "a lane is in order"
-                );
-                assert_eq!(self.ids.get(&waiting.ticket.id), Some(&slot));
-                if !is_bound_lane(lane as u32) {
-                    assert_eq!(open_lane(waiting.ticket.avoid), lane as u32);
-                }
-                (previous, slot) = (slot, entry.next);
-                queued += 1;
-            }
-            assert_eq!((ends.last, ends.len), (previous, queued - before));
-            heads += usize::from(ends.first != NONE && !is_bound_lane(lane as u32));
-        }
-        let (mut free, mut slot) = (0, self.free);
-        while slot != NONE {
-            assert!(self.entries[slot as usize].waiting.is_none());
-            slot = self.entries[slot as usize].next;
-            free += 1;
-        }
-        assert_eq!(queued + free, self.entries.len(), "no entry is lost");
-        assert_eq!(
-            (self.len, self.ids.len(), self.deadlines.len()),
-            (queued, queued, queued)
-        );
-        assert_eq!(self.heads.len(), heads);
     }
 }

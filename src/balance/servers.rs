@@ -1,39 +1,103 @@
-//! Servers and their workers: who is idle, who serves what, who can be reached.
+//! Servers and their workers: who may be used, who is idle, who serves what.
+
+#[cfg(test)]
+mod check;
+mod staff;
+
+use std::time::{Duration, Instant};
 
 use super::bits::Bits;
-use super::{Link, ServerId, WorkerId};
+use super::random::Random;
+use super::scheduler::{Load, Scheduler, View, Wish, scheduler};
+use super::{Admin, BucketId, Health, Link, Role, Schedule, ServerCounts, ServerId, WorkerId};
 
-/// No worker.
+/// Nothing.
 const NONE: u32 = u32::MAX;
 
-/// Number of no job; a job that had it all the same would still be found (the worker's state decides).
+/// Number of no job; a job that had it all the same would still be found (the entry's worker decides).
 const NO_JOB: u64 = u64::MAX;
 
+/// Warm.
+const WARM: u16 = 1000;
+
+/// Roles whose servers get jobs, in the order in which they are asked.
+const TIERS: usize = 3;
+
 /// All servers of a cluster.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Servers {
     servers: Vec<Server>,
+    loads: Vec<Load>,
     workers: Vec<Worker>,
-    /// What each worker serves. Apart from `workers`, so that a job is found by one pass over dense memory.
+    /// Places of workers that are gone.
+    free_workers: Vec<u32>,
+    /// What is being served; one entry for each job.
+    running: Vec<Running>,
+    /// Their numbers, apart, so that a job is found by one pass over dense memory.
     jobs: Vec<u64>,
-    /// Servers with an idle worker.
-    idle: Bits,
-    /// Servers with a worker that is not unreachable.
-    reachable: Bits,
+    /// First of the unused entries of `running`, linked by `next`.
+    free_running: u32,
+    tiers: [Tier; TIERS],
+    /// Servers that get jobs: usable, and their role is asked for.
+    in_use: Bits,
+    early_binding: bool,
+    schedule: Schedule,
+    random: Random,
+    /// Latencies are of use to the scheduler.
+    measures: bool,
+    uniform: bool,
+    /// Weights of all servers in use.
+    weights: u64,
+    /// What the servers in use can serve at once.
+    capacity: usize,
+    /// Their workers that have a job.
+    busy: usize,
+    /// Jobs that they have, waiting for one of them alone too.
+    loaded: u64,
     serving: usize,
-    /// Those of them that a worker has besides its first.
-    batched: usize,
     up: usize,
+    worker_count: usize,
+    /// Servers that have gone out of use since this was last looked at.
+    lost: Vec<u32>,
+}
+
+/// Servers of one role.
+#[derive(Debug)]
+struct Tier {
+    scheduler: Box<dyn Scheduler>,
+    /// With a worker that may have a job now.
+    idle: Bits,
+    /// In use.
+    in_use: Bits,
+    /// That could be used if their role is asked for.
+    usable: usize,
 }
 
 #[derive(Debug)]
 struct Server {
+    /// It is not gone.
+    exists: bool,
+    weight: u32,
+    capacity: usize,
+    role: Role,
+    admin: Admin,
+    health: Health,
+    warmth: u16,
+    protected: bool,
+    /// Workers that are not gone, and those of them that shall not leave.
+    live: usize,
+    staying: usize,
+    /// Of those that stay: not unreachable.
+    reachable: usize,
+    /// Those of them that have a job.
+    busy: usize,
     /// The idle worker that became so last; its connection is the warmest.
     last_idle: u32,
-    /// Workers that are not unreachable.
-    reachable: usize,
-    /// Workers whose connection is up.
-    up: usize,
+    /// In which tier it is usable.
+    tier: Option<usize>,
+    in_use: bool,
+    /// Its part of the capacity in use.
+    part: usize,
 }
 
 #[derive(Debug)]
@@ -41,11 +105,14 @@ struct Worker {
     server: ServerId,
     link: Link,
     state: State,
-    /// What it serves besides the job in `jobs`; such a job counts against no retry budget.
-    more: Vec<u64>,
+    leaving: bool,
     /// Neighbours among the server's idle workers.
     newer: u32,
     older: u32,
+    /// Its first job in `running`: the one that it got last.
+    first: u32,
+    /// Jobs that it has taken since it had none.
+    taken: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,59 +121,134 @@ enum State {
     Idle,
     /// It looks after its connection.
     Away,
-    /// It has a job.
-    Serving {
-        /// The job counts against the retry budget.
-        retry: bool,
-    },
+    /// It has a job, or several.
+    Serving,
+    /// It is no more.
+    Gone,
+}
+
+/// A job being served.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    worker: u32,
+    /// The worker's next job, or the next unused entry.
+    next: u32,
+    bucket: BucketId,
+    /// It counts against the retry budget. Only what a worker has alone does.
+    retry: bool,
+    since: Instant,
+}
+
+/// What a worker had from the time when it got a job until it had none any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) bucket: BucketId,
+    /// It counted against the retry budget.
+    pub(super) retry: bool,
+    /// How long each of its jobs took: they are served one after the other.
+    pub(super) took: Duration,
 }
 
 impl Servers {
-    /// Adds a server with so many workers, all being connected.
-    pub(super) fn add(&mut self, capacity: usize) {
-        let server = ServerId(self.servers.len() as u32);
-        self.servers.push(Server {
-            last_idle: NONE,
-            reachable: capacity,
+    pub(super) fn new(schedule: Schedule, early_binding: bool, seed: u64) -> Self {
+        Self {
+            servers: Vec::new(),
+            loads: Vec::new(),
+            workers: Vec::new(),
+            free_workers: Vec::new(),
+            running: Vec::new(),
+            jobs: Vec::new(),
+            free_running: NONE,
+            tiers: std::array::from_fn(|_| Tier {
+                scheduler: scheduler(schedule),
+                idle: Bits::default(),
+                in_use: Bits::default(),
+                usable: 0,
+            }),
+            in_use: Bits::default(),
+            early_binding,
+            schedule,
+            random: Random::new(seed),
+            measures: schedule == Schedule::PeakEwma,
+            uniform: true,
+            weights: 0,
+            capacity: 0,
+            busy: 0,
+            loaded: 0,
+            serving: 0,
             up: 0,
-        });
-        if capacity > 0 {
-            self.reachable.insert(server.0);
-        }
-        for _ in 0..capacity {
-            self.workers.push(Worker {
-                server,
-                link: Link::Connecting,
-                state: State::Away,
-                more: Vec::new(),
-                newer: NONE,
-                older: NONE,
-            });
-            self.jobs.push(NO_JOB);
+            worker_count: 0,
+            lost: Vec::new(),
         }
     }
+
+    // === Looking
 
     /// The server of this worker, if there is such a worker.
     pub(super) fn server_of(&self, worker: WorkerId) -> Option<ServerId> {
-        self.workers.get(worker.0 as usize).map(|worker| worker.server)
+        self.workers
+            .get(worker.0 as usize)
+            .filter(|worker| worker.state != State::Gone)
+            .map(|worker| worker.server)
     }
 
-    /// Servers with an idle worker.
-    pub(super) fn idle(&self) -> &Bits {
-        &self.idle
+    /// Servers that get jobs.
+    pub(super) fn in_use(&self) -> &Bits {
+        &self.in_use
     }
 
-    /// Servers with a worker that is connected or being connected.
-    pub(super) fn reachable(&self) -> &Bits {
-        &self.reachable
+    /// What they can serve at once.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
     }
 
-    /// The idle worker of this server that became so last.
+    /// What a server that is in use can serve at once.
+    pub(super) fn capacity_of(&self, server: ServerId) -> usize {
+        self.servers[server.0 as usize].part
+    }
+
+    /// Jobs that wait for this server alone.
+    pub(super) fn bound_count(&self, server: ServerId) -> usize {
+        self.loads[server.0 as usize].bound as usize
+    }
+
+    /// What of that is free.
+    pub(super) fn free(&self) -> usize {
+        self.capacity.saturating_sub(self.busy)
+    }
+
+    /// Servers with a worker that may have a job now: none, one, or more than one.
+    pub(super) fn idle(&self) -> Option<Option<ServerId>> {
+        let mut found = None;
+        for tier in &self.tiers {
+            match tier.idle.len() {
+                0 => {}
+                1 if found.is_none() => found = tier.idle.next_from(0),
+                _ => return Some(None),
+            }
+        }
+        found.map(|server| Some(ServerId(server)))
+    }
+
+    /// The idle servers, by tier and in order.
+    pub(super) fn all_idle(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.tiers.iter().flat_map(|tier| tier.idle.iter().map(ServerId))
+    }
+
+    /// Whether a server has a worker that may have a job now.
+    pub(super) fn has_idle(&self, server: ServerId) -> bool {
+        self.tiers.iter().any(|tier| tier.idle.contains(server.0))
+    }
+
+    /// Whether jobs wait for this server alone.
+    pub(super) fn has_bound(&self, server: ServerId) -> bool {
+        self.loads[server.0 as usize].bound > 0
+    }
+
+    /// The idle worker of this server that became so last, if it may have a job.
     pub(super) fn idle_worker(&self, server: ServerId) -> Option<WorkerId> {
-        self.servers
-            .get(server.0 as usize)
-            .filter(|server| server.last_idle != NONE)
-            .map(|server| WorkerId(server.last_idle))
+        let last = self.servers.get(server.0 as usize)?.last_idle;
+        (last != NONE && self.has_idle(server)).then_some(WorkerId(last))
     }
 
     pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
@@ -114,29 +256,29 @@ impl Servers {
     }
 
     pub(super) fn is_serving(&self, worker: WorkerId) -> bool {
-        matches!(self.state(worker), Some(State::Serving { .. }))
+        self.state(worker) == Some(State::Serving)
+    }
+
+    /// Whether this worker, not idle, may have a job: its server is in use and below its limit.
+    pub(super) fn may_work(&self, worker: WorkerId) -> bool {
+        let Some(entry) = self.workers.get(worker.0 as usize) else {
+            return false;
+        };
+        let server = &self.servers[entry.server.0 as usize];
+        !entry.leaving && server.in_use && (self.loads[entry.server.0 as usize].running as usize) < server.limit()
     }
 
     /// Who serves the job of this number.
     pub(super) fn serving(&self, id: u64) -> Option<WorkerId> {
         let mut start = 0;
-        while let Some(found) = self.jobs[start..].iter().position(|job| *job == id) {
-            let worker = WorkerId((start + found) as u32);
-            if self.is_serving(worker) {
-                return Some(worker);
+        while let Some(found) = self.jobs.get(start..)?.iter().position(|job| *job == id) {
+            let worker = self.running[start + found].worker;
+            if worker != NONE {
+                return Some(WorkerId(worker));
             }
             start += found + 1;
         }
-        self.serving_besides(id)
-    }
-
-    /// Who serves the job of this number besides another.
-    fn serving_besides(&self, id: u64) -> Option<WorkerId> {
-        if self.batched == 0 {
-            return None;
-        }
-        let found = self.workers.iter().position(|worker| worker.more.contains(&id));
-        found.map(|worker| WorkerId(worker as u32))
+        None
     }
 
     /// Jobs being served.
@@ -149,17 +291,68 @@ impl Servers {
         self.up
     }
 
-    /// Workers of this server whose connection is up.
-    pub(super) fn up_of(&self, server: ServerId) -> usize {
-        self.servers.get(server.0 as usize).map_or(0, |server| server.up)
-    }
-
     /// Workers in all.
     pub(super) fn worker_count(&self) -> usize {
-        self.workers.len()
+        self.worker_count
     }
 
-    /// Notes the state of a connection. Who is not up is not idle. `true` if the server could be reached so far and no longer can.
+    pub(super) fn counts(&self, server: ServerId) -> ServerCounts {
+        let entry = &self.servers[server.0 as usize];
+        let load = &self.loads[server.0 as usize];
+        ServerCounts {
+            serving: (load.running + load.besides) as usize,
+            bound: load.bound as usize,
+            workers: entry.staying,
+            leaving: entry.live - entry.staying,
+            in_use: entry.in_use,
+            latency: load.measured.map(|_| Duration::from_secs_f64(load.latency)),
+        }
+    }
+
+    /// A server that has gone out of use since this was last asked.
+    pub(super) fn take_lost(&mut self) -> Option<ServerId> {
+        self.lost.pop().map(ServerId)
+    }
+
+    // === At work
+
+    /// The server that gets the next job. Bound late it has an idle worker.
+    pub(super) fn choose(&mut self, except: Option<ServerId>, key: u64, now: Instant) -> Option<ServerId> {
+        let except = except.map(|server| server.0);
+        for tier in &mut self.tiers {
+            let Tier {
+                scheduler,
+                idle,
+                in_use,
+                ..
+            } = tier;
+            let among = if self.early_binding { &*in_use } else { &*idle };
+            if among.is_empty() {
+                continue;
+            }
+            let view = View {
+                among,
+                in_use,
+                loads: &self.loads,
+                uniform: self.uniform,
+                sums: (self.loaded, self.weights),
+            };
+            if let Some(server) = scheduler.choose(view, Wish { except, key, now }, &mut self.random) {
+                return Some(ServerId(server));
+            }
+        }
+        None
+    }
+
+    /// Whether a standby server could help out an active one.
+    pub(super) fn idle_standby(&self, instead_of: ServerId) -> Option<ServerId> {
+        if self.servers[instead_of.0 as usize].tier != Some(0) {
+            return None;
+        }
+        self.tiers[1].idle.next_from(instead_of.0).map(ServerId)
+    }
+
+    /// Notes the state of a connection. Who is not up is not idle. `true` if what can be served has changed.
     pub(super) fn set_link(&mut self, worker: WorkerId, link: Link) -> bool {
         let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
             return false;
@@ -168,23 +361,20 @@ impl Servers {
         if old == link {
             return false;
         }
-        let id = entry.server;
+        let (id, leaving) = (entry.server, entry.leaving);
         self.up += usize::from(link == Link::Up);
         self.up -= usize::from(old == Link::Up);
         if self.is_idle(worker) {
             self.leave_idle(worker, State::Away);
         }
+        if leaving || (link == Link::Unreachable) == (old == Link::Unreachable) {
+            return false;
+        }
         let server = &mut self.servers[id.0 as usize];
         server.reachable += usize::from(link != Link::Unreachable);
         server.reachable -= usize::from(old != Link::Unreachable);
-        server.up += usize::from(link == Link::Up);
-        server.up -= usize::from(old == Link::Up);
-        if server.reachable > 0 {
-            self.reachable.insert(id.0);
-            return false;
-        }
-        self.reachable.remove(id.0);
-        old != Link::Unreachable
+        self.refresh(id);
+        true
     }
 
     /// A worker waits for a job from now on.
@@ -192,71 +382,205 @@ impl Servers {
         let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
             return;
         };
-        if entry.state != State::Away || entry.link != Link::Up {
+        if entry.state != State::Away || entry.link != Link::Up || entry.leaving {
             return;
         }
-        let server = &mut self.servers[entry.server.0 as usize];
+        let id = entry.server;
+        let server = &mut self.servers[id.0 as usize];
         let older = std::mem::replace(&mut server.last_idle, worker.0);
         (entry.state, entry.newer, entry.older) = (State::Idle, NONE, older);
-        self.idle.insert(entry.server.0);
-        if older != NONE {
+        if older == NONE {
+            self.touch(id);
+        } else {
             self.workers[older as usize].newer = worker.0;
         }
     }
 
-    /// A worker has this job from now on.
-    pub(super) fn start(&mut self, worker: WorkerId, id: u64, retry: bool) {
+    /// A worker that has none has this job from now on.
+    pub(super) fn start(&mut self, worker: WorkerId, id: u64, bucket: BucketId, retry: bool, now: Instant) {
         match self.state(worker) {
-            None | Some(State::Serving { .. }) => return,
-            Some(State::Idle) => self.leave_idle(worker, State::Serving { retry }),
-            Some(State::Away) => self.workers[worker.0 as usize].state = State::Serving { retry },
+            None | Some(State::Gone | State::Serving) => return,
+            Some(State::Idle) => self.leave_idle(worker, State::Serving),
+            Some(State::Away) => self.workers[worker.0 as usize].state = State::Serving,
         }
-        self.jobs[worker.0 as usize] = id;
-        self.serving += 1;
-    }
-
-    /// A worker that has a job has this one besides.
-    pub(super) fn start_besides(&mut self, worker: WorkerId, id: u64) {
-        self.workers[worker.0 as usize].more.push(id);
-        self.serving += 1;
-        self.batched += 1;
-    }
-
-    /// All that a worker has is over. `Some(true)` if it had a job that counts against the retry budget.
-    pub(super) fn end(&mut self, worker: WorkerId) -> Option<bool> {
-        let Some(State::Serving { retry }) = self.state(worker) else {
-            return None;
-        };
+        let place = self.allocate(
+            id,
+            Running {
+                worker: worker.0,
+                next: NONE,
+                bucket,
+                retry,
+                since: now,
+            },
+        );
         let entry = &mut self.workers[worker.0 as usize];
-        entry.state = State::Away;
-        self.batched -= entry.more.len();
-        self.serving -= 1 + entry.more.len();
-        entry.more.clear();
-        self.jobs[worker.0 as usize] = NO_JOB;
-        Some(retry)
+        (entry.first, entry.taken) = (place, 1);
+        let (server, leaving) = (entry.server, entry.leaving);
+        self.serving += 1;
+        self.count_worker(server, leaving, true);
     }
 
-    /// One of a worker's jobs is over. `Some(true)` if it counts against the retry budget, `None` if the worker does not have it.
-    pub(super) fn end_one(&mut self, worker: WorkerId, id: u64) -> Option<bool> {
-        let Some(State::Serving { retry }) = self.state(worker) else {
-            return None;
+    /// A worker that has jobs of this bucket has this one besides.
+    pub(super) fn start_besides(&mut self, worker: WorkerId, id: u64, bucket: BucketId, now: Instant) {
+        let Some(&Worker { server, first, .. }) = self.workers.get(worker.0 as usize) else {
+            return;
         };
-        let (entry, first) = (&mut self.workers[worker.0 as usize], &mut self.jobs[worker.0 as usize]);
-        let mut ended = false;
-        if *first == id {
-            if entry.more.is_empty() {
-                return self.end(worker);
-            }
-            *first = entry.more.swap_remove(0);
-            entry.state = State::Serving { retry: false };
-            ended = retry;
-        } else {
-            let place = entry.more.iter().position(|job| *job == id)?;
-            entry.more.swap_remove(place);
+        let place = self.allocate(
+            id,
+            Running {
+                worker: worker.0,
+                next: first,
+                bucket,
+                retry: false,
+                since: now,
+            },
+        );
+        let entry = &mut self.workers[worker.0 as usize];
+        entry.first = place;
+        entry.taken += 1;
+        self.serving += 1;
+        self.count_besides(server, 1, true);
+    }
+
+    /// All that a worker has is over.
+    pub(super) fn end(&mut self, worker: WorkerId, now: Instant) -> Option<Turn> {
+        let entry = self.workers.get_mut(worker.0 as usize)?;
+        let Worker {
+            server, leaving, taken, ..
+        } = *entry;
+        let mut place = std::mem::replace(&mut entry.first, NONE);
+        let Running {
+            bucket, retry, since, ..
+        } = *self.running.get(place as usize)?;
+        entry.state = State::Away;
+        let mut jobs = 0;
+        while place != NONE {
+            place = self.release(place);
+            jobs += 1;
+        }
+        self.serving -= jobs as usize;
+        let mut took = now.saturating_duration_since(since);
+        if taken > 1 {
+            took /= taken;
+        }
+        if self.measures {
+            self.loads[server.0 as usize].observe(took, now);
+        }
+        if jobs > 1 {
+            self.count_besides(server, jobs - 1, false);
+        }
+        self.count_worker(server, leaving, false);
+        Some(Turn { bucket, retry, took })
+    }
+
+    /// Whether a worker has this job and no other.
+    pub(super) fn has_only(&self, worker: WorkerId, id: u64) -> bool {
+        let first = self.workers.get(worker.0 as usize).map_or(NONE, |worker| worker.first);
+        (self.running.get(first as usize))
+            .is_some_and(|running| running.next == NONE && self.jobs[first as usize] == id)
+    }
+
+    /// One of several jobs that a worker has is over. Answers its bucket, if the worker has it.
+    pub(super) fn end_one(&mut self, worker: WorkerId, id: u64) -> Option<BucketId> {
+        let entry = self.workers.get(worker.0 as usize)?;
+        let server = entry.server;
+        let (mut previous, mut place) = (NONE, entry.first);
+        while *self.jobs.get(place as usize)? != id {
+            (previous, place) = (place, self.running[place as usize].next);
+        }
+        let bucket = self.running[place as usize].bucket;
+        let next = self.release(place);
+        match previous {
+            NONE => self.workers[worker.0 as usize].first = next,
+            previous => self.running[previous as usize].next = next,
         }
         self.serving -= 1;
-        self.batched -= 1;
-        Some(ended)
+        self.count_besides(server, 1, false);
+        Some(bucket)
+    }
+
+    fn allocate(&mut self, id: u64, running: Running) -> u32 {
+        match self.free_running {
+            NONE => {
+                self.running.push(running);
+                self.jobs.push(id);
+                (self.running.len() - 1) as u32
+            }
+            place => {
+                self.free_running = self.running[place as usize].next;
+                self.running[place as usize] = running;
+                self.jobs[place as usize] = id;
+                place
+            }
+        }
+    }
+
+    /// Frees an entry; answers the one that followed.
+    fn release(&mut self, place: u32) -> u32 {
+        let entry = &mut self.running[place as usize];
+        entry.worker = NONE;
+        let next = std::mem::replace(&mut entry.next, self.free_running);
+        self.jobs[place as usize] = NO_JOB;
+        self.free_running = place;
+        next
+    }
+
+    /// All jobs of a bucket are another's from now on.
+    pub(super) fn move_running(&mut self, from: BucketId, to: BucketId) {
+        for running in self.running.iter_mut().filter(|running| running.bucket == from) {
+            running.bucket = to;
+        }
+    }
+
+    /// A job waits for this server alone, or does not any more.
+    pub(super) fn count_bound(&mut self, server: ServerId, more: bool) {
+        let load = &mut self.loads[server.0 as usize];
+        let in_use = self.servers[server.0 as usize].in_use;
+        load.bound = if more { load.bound + 1 } else { load.bound - 1 };
+        if in_use {
+            self.loaded = if more { self.loaded + 1 } else { self.loaded - 1 };
+        }
+        self.touch(server);
+    }
+
+    /// A worker has a job from now on, or has none any more. What it has besides is [`Self::count_besides`]'s: it takes no place.
+    fn count_worker(&mut self, id: ServerId, leaving: bool, more: bool) {
+        let server = &mut self.servers[id.0 as usize];
+        let load = &mut self.loads[id.0 as usize];
+        if more {
+            load.running += 1;
+            server.busy += usize::from(!leaving);
+        } else {
+            load.running -= 1;
+            server.busy -= usize::from(!leaving);
+        }
+        if server.in_use {
+            if more {
+                self.busy += usize::from(!leaving);
+                self.loaded += 1;
+            } else {
+                self.busy -= usize::from(!leaving);
+                self.loaded -= 1;
+            }
+        }
+        self.touch(id);
+    }
+
+    fn count_besides(&mut self, id: ServerId, jobs: u32, more: bool) {
+        let load = &mut self.loads[id.0 as usize];
+        let loaded = if self.servers[id.0 as usize].in_use {
+            u64::from(jobs)
+        } else {
+            0
+        };
+        if more {
+            load.besides += jobs;
+            self.loaded += loaded;
+        } else {
+            load.besides -= jobs;
+            self.loaded -= loaded;
+        }
+        self.touch(id);
     }
 
     fn state(&self, worker: WorkerId) -> Option<State> {
@@ -275,54 +599,59 @@ impl Servers {
             self.workers[older as usize].newer = newer;
         }
         if self.servers[id.0 as usize].last_idle == NONE {
-            self.idle.remove(id.0);
+            self.touch(id);
+        }
+    }
+
+    /// Sees to it that a server is among the idle ones if it belongs there, and its scheduler knows its load.
+    fn touch(&mut self, id: ServerId) {
+        let server = &self.servers[id.0 as usize];
+        let Some(index) = server.tier else { return };
+        let is_idle =
+            server.in_use && server.last_idle != NONE && (self.loads[id.0 as usize].running as usize) < server.limit();
+        let in_use = server.in_use;
+        let Tier {
+            scheduler,
+            idle,
+            in_use: tier_in_use,
+            ..
+        } = &mut self.tiers[index];
+        let changed = idle.set(id.0, is_idle);
+        let (there, among) = match self.early_binding {
+            true => (in_use, &*tier_in_use),
+            false => (is_idle, &*idle),
+        };
+        if there {
+            scheduler.enter(
+                id.0,
+                View {
+                    among,
+                    in_use: tier_in_use,
+                    loads: &self.loads,
+                    uniform: self.uniform,
+                    sums: (self.loaded, self.weights),
+                },
+            );
+        } else if changed || self.early_binding {
+            scheduler.leave(id.0);
         }
     }
 }
 
-#[cfg(test)]
-impl Servers {
-    /// Whether every count and list agrees with the workers.
-    pub(super) fn check(&self) {
-        let count = |which: &dyn Fn(&Worker) -> bool| self.workers.iter().filter(|worker| which(worker)).count();
-        let batched: usize = self.workers.iter().map(|worker| worker.more.len()).sum();
-        assert_eq!(self.batched, batched);
-        assert_eq!(
-            self.serving,
-            batched + count(&|worker| matches!(worker.state, State::Serving { .. }))
-        );
-        assert!(
-            self.workers
-                .iter()
-                .all(|worker| worker.more.is_empty() || matches!(worker.state, State::Serving { .. }))
-        );
-        assert_eq!(self.up, count(&|worker| worker.link == Link::Up));
-        let mut with_idle = 0;
-        let mut reachable = 0;
-        for (index, server) in self.servers.iter().enumerate() {
-            let own = |worker: &Worker| worker.server == ServerId(index as u32);
-            assert_eq!(server.up, count(&|worker| own(worker) && worker.link == Link::Up));
-            assert_eq!(
-                server.reachable,
-                count(&|worker| own(worker) && worker.link != Link::Unreachable)
-            );
-            let (mut idle, mut newer, mut worker) = (0, NONE, server.last_idle);
-            while worker != NONE {
-                let entry = &self.workers[worker as usize];
-                assert!(own(entry) && entry.state == State::Idle && entry.link == Link::Up && entry.newer == newer);
-                (newer, worker) = (worker, entry.older);
-                idle += 1;
-            }
-            assert_eq!(idle, count(&|worker| own(worker) && worker.state == State::Idle));
-            let listed = |bits: &Bits| bits.next_from(index as u32) == Some(index as u32);
-            assert_eq!(listed(&self.idle), idle > 0);
-            assert_eq!(listed(&self.reachable), server.reachable > 0);
-            with_idle += usize::from(idle > 0);
-            reachable += usize::from(server.reachable > 0);
-        }
-        assert_eq!((self.idle.len(), self.reachable.len()), (with_idle, reachable));
-        for (worker, job) in self.workers.iter().zip(&self.jobs) {
-            assert_eq!(*job == NO_JOB, !matches!(worker.state, State::Serving { .. }));
+impl Server {
+    /// Most jobs at once while it starts slowly.
+    fn limit(&self) -> usize {
+        if self.warmth >= WARM {
+            usize::MAX
+        } else {
+            (self.capacity * usize::from(self.warmth))
+                .div_ceil(usize::from(WARM))
+                .max(1)
         }
     }
+}
+
+/// In thousandths, so that even a weight of 1 can be a little.
+fn effective_weight(weight: u32, warmth: u16) -> u32 {
+    weight.clamp(1, 1_000_000) * u32::from(warmth)
 }

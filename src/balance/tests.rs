@@ -1,5 +1,9 @@
 //! The dispatcher, case by case.
 
+mod batches;
+mod changes;
+mod sharing;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -18,6 +22,9 @@ const LATE: Settings = Settings {
     wait_for_server: false,
     retry_floor: 10,
     retry_share: 0.2,
+    schedule: Schedule::RoundRobin,
+    lending: Lending::WorkConserving,
+    seed: 0,
 };
 
 const EARLY: Settings = Settings {
@@ -34,12 +41,20 @@ impl Bench {
             now,
         };
         for capacity in capacities {
-            bench.dispatcher.apply(Change::AddServer { capacity: *capacity }, now);
+            bench.apply(Change::AddServer(NewServer::with_capacity(*capacity)));
         }
         for worker in 0..capacities.iter().sum::<usize>() {
             bench.up(worker as u32);
         }
         bench
+    }
+
+    fn apply(&mut self, change: Change) -> Outcome<u64> {
+        self.dispatcher.apply(change, self.now).expect("a possible change")
+    }
+
+    fn add(&mut self, capacity: usize) {
+        self.apply(Change::AddServer(NewServer::with_capacity(capacity)));
     }
 
     fn at(&self, seconds: u64) -> Instant {
@@ -50,7 +65,9 @@ impl Bench {
         Ticket {
             id,
             bucket: BucketId(0),
+            key: None,
             deadline: self.at(30),
+            answer_by: None,
             avoid: None,
             batchable: true,
         }
@@ -172,7 +189,7 @@ fn the_warmest_worker_of_a_server_is_used() {
     // Looking after an idle connection changes nothing.
     bench.up(2);
     assert_eq!(bench.offer(4), assigned(1, 4));
-    assert!(bench.dispatcher.retire(WorkerId(0), Link::Connecting));
+    assert!(bench.dispatcher.retire(WorkerId(0)));
     assert_eq!(bench.offer(5), assigned(2, 5));
     assert_eq!(bench.offer(6), Offer::Queued);
 }
@@ -207,7 +224,7 @@ fn without_a_reachable_server_jobs_are_refused_or_wait() {
     for settings in [LATE, EARLY] {
         let mut bench = Bench::new(settings, &[]);
         assert_eq!(bench.offer(1), Offer::Refused(Refusal::NoServer, 1));
-        bench.dispatcher.apply(Change::AddServer { capacity: 1 }, bench.now);
+        bench.add(1);
         // Being connected is as good as reachable.
         assert_eq!(bench.offer(2), Offer::Queued);
         assert_eq!(
@@ -224,7 +241,7 @@ fn without_a_reachable_server_jobs_are_refused_or_wait() {
             &[],
         );
         assert_eq!(bench.offer(1), Offer::Queued);
-        bench.dispatcher.apply(Change::AddServer { capacity: 2 }, bench.now);
+        bench.add(2);
         bench.next(0, Verdict::None, Link::Unreachable);
         bench.next(1, Verdict::None, Link::Unreachable);
         assert_eq!(bench.offer(2), Offer::Queued);
@@ -264,7 +281,7 @@ fn a_retry_waits_at_the_head_for_another_server() {
 fn a_retry_may_go_back_to_the_only_server() {
     for settings in [LATE, EARLY] {
         let mut bench = Bench::new(settings, &[1, 1]);
-        assert!(bench.dispatcher.retire(WorkerId(1), Link::Unreachable));
+        bench.next(1, Verdict::None, Link::Unreachable);
         assert_eq!(bench.offer(1), assigned(0, 1));
         assert_eq!(bench.offer(2), Offer::Queued);
         let ticket = bench.avoiding(1, 0);
@@ -474,7 +491,7 @@ fn a_job_assigned_meanwhile_is_not_lost() {
     let mut bench = Bench::new(LATE, &[1]);
     assert_eq!(bench.offer(1), assigned(0, 1));
     assert_eq!(bench.up(0), Handout::default());
-    assert!(!bench.dispatcher.retire(WorkerId(0), Link::Connecting));
+    assert!(!bench.dispatcher.retire(WorkerId(0)));
     assert_eq!(bench.offer(2), Offer::Queued);
     assert_eq!(bench.up(0), Handout::default());
     assert_eq!(bench.counts(), (1, 1));
@@ -502,10 +519,7 @@ fn closing_ends_what_waits_and_leaves_what_is_served() {
     let mut bench = Bench::new(LATE, &[1]);
     bench.offer(1);
     bench.offer(2);
-    assert_eq!(
-        bench.dispatcher.apply(Change::Close, bench.now),
-        refused(Refusal::Closed, 2)
-    );
+    assert_eq!(bench.apply(Change::Close).handout, refused(Refusal::Closed, 2));
     assert_eq!(bench.offer(3), Offer::Refused(Refusal::Closed, 3));
     let ticket = bench.ticket(1);
     assert_eq!(bench.retry(0, ticket, Link::Up), refused(Refusal::Closed, 1));
@@ -516,14 +530,15 @@ fn closing_ends_what_waits_and_leaves_what_is_served() {
 fn counts_tell_workers_that_are_up() {
     let mut bench = Bench::new(LATE, &[2, 1]);
     bench.offer(1);
-    assert!(bench.dispatcher.retire(WorkerId(2), Link::Unreachable));
+    bench.next(2, Verdict::None, Link::Unreachable);
     assert_eq!(
         bench.dispatcher.counts(),
         Counts {
             queued: 0,
             serving: 1,
             up: 2,
-            workers: 3
+            workers: 3,
+            capacity: 2,
         }
     );
 }
@@ -533,128 +548,11 @@ fn unknown_workers_and_servers_do_no_harm() {
     let mut bench = Bench::new(LATE, &[1]);
     let ticket = bench.avoiding(1, 77);
     assert_eq!(bench.retry(9, ticket, Link::Up), refused(Refusal::Closed, 1));
-    assert!(bench.dispatcher.retire(WorkerId(9), Link::Connecting));
+    assert!(bench.dispatcher.retire(WorkerId(9)));
     assert_eq!(bench.dispatcher.offer(1, ticket, bench.now), assigned(0, 1));
     assert_eq!(
         bench.dispatcher.offer(2, bench.avoiding(2, 77), bench.now),
         Offer::Queued
     );
     assert_eq!(bench.done(0), next(2));
-}
-
-#[test]
-fn a_worker_takes_several_but_no_more_than_its_part() {
-    let mut bench = Bench::new(
-        Settings {
-            queue_limit: 20,
-            ..LATE
-        },
-        &[1, 1],
-    );
-    for id in 1..=16 {
-        bench.offer(id);
-    }
-    assert_eq!(bench.counts(), (14, 2));
-    assert_eq!(bench.batch(0, 4), (Some(3), vec![4, 5, 6]));
-    assert_eq!(bench.counts(), (10, 5));
-    // Nine are left behind the first, for two workers.
-    assert_eq!(bench.batch(1, 64), (Some(7), vec![8, 9, 10, 11]));
-    assert_eq!(bench.batch(1, 1), (Some(12), vec![]));
-    assert_eq!(bench.batch(1, 64), (Some(13), vec![14]));
-    assert_eq!(bench.batch(1, 64), (Some(15), vec![]));
-    assert_eq!(bench.batch(1, 64), (Some(16), vec![]));
-    assert_eq!(bench.batch(1, 64), (None, vec![]));
-    assert_eq!(bench.counts(), (0, 4));
-    assert_eq!(bench.batch(0, 64), (None, vec![]));
-    assert_eq!(bench.counts(), (0, 0));
-}
-
-#[test]
-fn a_batch_ends_before_what_goes_alone() {
-    let mut bench = Bench::new(
-        Settings {
-            queue_limit: 20,
-            ..LATE
-        },
-        &[1],
-    );
-    for id in 1..=9 {
-        let ticket = Ticket {
-            batchable: id != 4,
-            bucket: BucketId(u32::from(id > 7)),
-            ..bench.ticket(id)
-        };
-        bench.dispatcher.offer(id, ticket, bench.now);
-    }
-    assert_eq!(bench.batch(0, 8), (Some(2), vec![3]));
-    assert_eq!(bench.batch(0, 8), (Some(4), vec![]));
-    // Nor does it span buckets.
-    assert_eq!(bench.batch(0, 8), (Some(5), vec![6, 7]));
-    assert_eq!(bench.batch(0, 8), (Some(8), vec![9]));
-    // What is tried again goes alone, whatever its ticket says.
-    bench.offer(10);
-    bench.offer(11);
-    let ticket = bench.ticket(8);
-    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
-    assert_eq!(bench.batch(0, 8), (Some(8), vec![]));
-    assert_eq!(bench.batch(0, 8), (Some(10), vec![11]));
-}
-
-#[test]
-fn a_worker_takes_no_other_servers_jobs() {
-    let mut bench = Bench::new(
-        Settings {
-            queue_limit: 20,
-            ..EARLY
-        },
-        &[1, 2],
-    );
-    for id in 1..=13 {
-        bench.offer(id);
-    }
-    // 3, 5, 7, 9, 11 and 13 wait for the first server, 6, 8, 10 and 12 for the second, which has two workers.
-    assert_eq!(bench.batch(1, 64), (Some(6), vec![8]));
-    assert_eq!(bench.batch(0, 64), (Some(3), vec![5, 7, 9, 11, 13]));
-}
-
-#[test]
-fn one_job_of_a_batch_can_go_elsewhere() {
-    let mut bench = Bench::new(LATE, &[1, 1]);
-    for id in 1..=8 {
-        bench.offer(id);
-    }
-    assert_eq!(bench.batch(0, 3), (Some(3), vec![4, 5]));
-    assert_eq!(bench.done(1), next(6));
-    for id in 3..=5 {
-        assert_eq!(bench.dispatcher.cancel(id), Cancelled::Serving(WorkerId(0)));
-    }
-    let retry = |bench: &Bench, job| Verdict::Retry {
-        job,
-        ticket: bench.avoiding(job, 0),
-        free: false,
-    };
-    // The first, one from the middle; in front of what waits.
-    let verdict = retry(&bench, 4);
-    assert_eq!(bench.part(0, 4, verdict), Handout::default());
-    let verdict = retry(&bench, 3);
-    assert_eq!(bench.part(0, 3, verdict), Handout::default());
-    assert_eq!(bench.dispatcher.cancel(4), Cancelled::Queued(4));
-    assert_eq!(bench.counts(), (3, 2));
-    assert_eq!(bench.done(1), next(3));
-    assert_eq!(bench.dispatcher.cancel(5), Cancelled::Serving(WorkerId(0)));
-    assert_eq!(bench.part(0, 5, Verdict::Done), Handout::default());
-    assert_eq!(bench.dispatcher.cancel(5), Cancelled::Unknown);
-    // It has none left, and still is not idle before it comes.
-    assert_eq!(bench.counts(), (2, 1));
-    assert_eq!(bench.batch(0, 3), (Some(7), vec![]));
-    // An idle worker gets at once what comes back.
-    assert_eq!(bench.done(1), next(8));
-    assert_eq!(bench.done(0), Handout::default());
-    let verdict = Verdict::Retry {
-        job: 8,
-        ticket: bench.avoiding(8, 1),
-        free: true,
-    };
-    assert_eq!(bench.part(1, 8, verdict), woken(0, 8));
-    assert_eq!(bench.part(9, 1, retry(&bench, 1)), refused(Refusal::Closed, 1));
 }

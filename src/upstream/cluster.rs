@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::{Condvar, Mutex};
 
 use crate::balance::{
-    BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, Offer, Refusal, ServerId, Settings, Ticket,
-    Verdict, WorkerId,
+    BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, NewServer, Offer, Refusal, ServerId, Settings,
+    Ticket, Verdict, WorkerId,
 };
 use crate::base::date::DateCache;
 use crate::exchange::{Answer, Exchange, Hub};
@@ -47,16 +47,17 @@ impl Cluster {
             wait_for_server: plan.on_unavailable == OnUnavailable::Queue,
             retry_floor: RETRY_FLOOR,
             retry_share: plan.retry_budget,
+            ..Settings::default()
         });
+        let mut started = Vec::new();
         for server in &plan.servers {
-            dispatcher.apply(
-                Change::AddServer {
-                    capacity: server.capacity,
-                },
-                now,
-            );
+            let added = Change::AddServer(NewServer::with_capacity(server.capacity));
+            // A server that is new can always be added.
+            if let Ok(outcome) = dispatcher.apply(added, now) {
+                started.extend(outcome.started);
+            }
         }
-        let workers: usize = plan.servers.iter().map(|server| server.capacity).sum();
+        let workers = started.len();
         let cluster = Arc::new(Self {
             plan: Arc::clone(plan),
             name: Arc::from(plan.name.as_str()),
@@ -72,15 +73,13 @@ impl Cluster {
             tried: Condvar::new(),
             alive: AtomicUsize::new(workers),
         });
-        let mut next = 0;
-        for (index, server) in plan.servers.iter().enumerate() {
-            for number in 0..server.capacity {
-                let worker = Worker::new(&cluster, WorkerId(next), ServerId(index as u32));
-                threads::spawn(Kind::Worker, format!("w-{}-{number}", server.name), move || {
-                    worker.run();
-                })?;
-                next += 1;
-            }
+        let mut numbers = vec![0; plan.servers.len()];
+        for (server, id) in started {
+            let number = &mut numbers[server.0 as usize];
+            let name = format!("w-{}-{number}", plan.servers[server.0 as usize].name);
+            *number += 1;
+            let worker = Worker::new(&cluster, id, server);
+            threads::spawn(Kind::Worker, name, move || worker.run())?;
         }
         Ok(cluster)
     }
@@ -96,7 +95,9 @@ impl Cluster {
         let ticket = Ticket {
             id: exchange.id,
             bucket: BucketId::default(),
+            key: None,
             deadline: now + self.plan.queue_timeout,
+            answer_by: None,
             avoid: None,
             batchable: self.plan.pipeline > 1 && exchange.is_batchable(),
         };
@@ -187,8 +188,10 @@ impl Cluster {
 
     /// Refuses what waits, and ends the workers once they have served what they have.
     pub fn close(&self) {
-        let handout = self.dispatcher.lock().apply(Change::Close, Instant::now());
-        self.carry_out(handout);
+        let closed = self.dispatcher.lock().apply(Change::Close, Instant::now());
+        if let Ok(outcome) = closed {
+            self.carry_out(outcome.handout);
+        }
         for slot in &self.slots {
             slot.stop();
         }
@@ -255,8 +258,8 @@ impl Cluster {
         let _it_did_not_ask = self.carry_out(handout);
     }
 
-    pub(super) fn retire(&self, worker: WorkerId, link: Link) -> bool {
-        self.dispatcher.lock().retire(worker, link)
+    pub(super) fn retire(&self, worker: WorkerId) -> bool {
+        self.dispatcher.lock().retire(worker)
     }
 
     pub(super) fn ticket(&self, exchange: &Exchange, avoid: ServerId) -> Ticket {
@@ -264,7 +267,9 @@ impl Cluster {
         Ticket {
             id: exchange.id,
             bucket: BucketId::default(),
+            key: None,
             deadline: offered + self.plan.queue_timeout,
+            answer_by: None,
             avoid: Some(avoid),
             batchable: false,
         }
@@ -295,12 +300,13 @@ impl Cluster {
 
     fn refuse(&self, refusal: Refusal, exchange: Exchange) {
         let fault = match refusal {
-            Refusal::QueueFull => Fault::QueueFull,
+            Refusal::QueueFull | Refusal::ClientQueueFull => Fault::QueueFull,
             // What made a retry necessary says more than that its time is up.
             Refusal::QueueTimeout => exchange.fault.unwrap_or(Fault::QueueTimeout),
             Refusal::NoServer => exchange.fault.unwrap_or(Fault::NoServer),
             Refusal::RetryBudget => exchange.fault.unwrap_or(Fault::NoServer),
-            Refusal::Closed => Fault::Draining,
+            Refusal::Hopeless => Fault::QueueTimeout,
+            Refusal::Closed | Refusal::Disabled => Fault::Draining,
         };
         self.respond(exchange, fault);
     }

@@ -266,7 +266,7 @@ impl Worker {
                 Woken::Job(exchange, upload) => return Some((exchange, upload)),
                 Woken::Stop => return None,
                 // If a job was assigned just now it is in the slot, and is served over a new connection.
-                Woken::Nothing if !connection.is_quiet() && self.cluster.retire(self.id, Link::Connecting) => {
+                Woken::Nothing if !connection.is_quiet() && self.cluster.retire(self.id) => {
                     return None;
                 }
                 Woken::Nothing => {}

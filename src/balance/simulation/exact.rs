@@ -1,29 +1,26 @@
-//! Random work, faults and changes on a virtual clock, against a model that is slow and plain.
+//! One bucket and round robin, against a model that is slow and plain.
 //!
 //! The model follows the documentation with lists searched from their beginning, and says beforehand what each call must answer.
-//! Besides that, what must hold whatever the model says is checked after every step. A failing seed is printed;
-//! `JUGGLER_SEED=…` runs that one alone.
+//! Besides that, what must hold whatever the model says is checked after every step.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::*;
+use super::{PrintedOnPanic, Random};
+use crate::balance::*;
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 400;
 const MOST_SERVERS: usize = 5;
 
 #[test]
-fn random_work_obeys_the_rules() {
-    match std::env::var("JUGGLER_SEED") {
-        Ok(seed) => simulate(seed.parse().expect("JUGGLER_SEED is a number")),
-        Err(_) => (0..SEEDS).for_each(simulate),
-    }
+fn the_dispatcher_does_what_is_documented() {
+    super::for_each_seed(SEEDS, simulate);
 }
 
 fn simulate(seed: u64) {
     let _seed = PrintedOnPanic(seed);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut simulation = Simulation::new(&mut random);
     for _ in 0..STEPS {
         simulation.step(&mut random);
@@ -59,6 +56,7 @@ impl Simulation {
             wait_for_server: random.one_in(2),
             retry_floor: random.below(4),
             retry_share: random.below(5) as f64 / 10.0,
+            ..Settings::default()
         };
         let mut simulation = Self {
             dispatcher: Dispatcher::new(settings),
@@ -97,6 +95,8 @@ impl Simulation {
         let ticket = Ticket {
             id: self.offered,
             bucket: BucketId(0),
+            key: None,
+            answer_by: None,
             deadline: self.now + Duration::from_millis(random.below(120) as u64),
             // Now and then a server that does not exist.
             avoid: random
@@ -127,7 +127,7 @@ impl Simulation {
         match serving.first() {
             // The races: the worker does not know of its job yet.
             Some(_) if random.one_in(8) => self.next(worker, Verdict::None, link, most),
-            Some(_) if random.one_in(8) => self.retire(worker, link),
+            Some(_) if random.one_in(8) => self.retire(worker),
             Some(_) if serving.len() > 1 && random.one_in(2) => self.part(worker, random),
             Some(last) => {
                 let verdict = last.verdict(self.model.workers[worker].server, random);
@@ -135,7 +135,7 @@ impl Simulation {
             }
             // It has nothing of the kind.
             None if random.one_in(12) => self.part(worker, random),
-            None if random.one_in(3) => self.retire(worker, link),
+            None if random.one_in(3) => self.retire(worker),
             // Even if it is idle already.
             None => self.next(worker, Verdict::None, link, most),
         }
@@ -195,10 +195,10 @@ impl Simulation {
         assert_eq!(&handout, expected, "{what}");
     }
 
-    fn retire(&mut self, worker: usize, link: Link) {
-        let expected = self.model.retire(worker, link);
+    fn retire(&mut self, worker: usize) {
+        let expected = self.model.retire(worker);
         assert_eq!(
-            self.dispatcher.retire(WorkerId(worker as u32), link),
+            self.dispatcher.retire(WorkerId(worker as u32)),
             expected,
             "retirement of worker {worker}"
         );
@@ -234,13 +234,19 @@ impl Simulation {
         // Rarely one without workers.
         let capacity = if random.one_in(12) { 0 } else { 1 + random.below(4) };
         self.model.add_server(capacity);
-        let handout = self.dispatcher.apply(Change::AddServer { capacity }, self.now);
-        assert_eq!(handout, Handout::default());
+        let added = Change::AddServer(NewServer::with_capacity(capacity));
+        let outcome = self.dispatcher.apply(added, self.now).expect("a server can be added");
+        assert_eq!(outcome.handout, Handout::default());
+        assert_eq!(outcome.started.len(), capacity);
     }
 
     fn close(&mut self) {
         let expected = self.model.close();
-        let handout = self.dispatcher.apply(Change::Close, self.now);
+        let handout = self
+            .dispatcher
+            .apply(Change::Close, self.now)
+            .expect("it can be closed")
+            .handout;
         assert!(handout.next.is_none() && handout.assigned.is_empty());
         let mut refused = Vec::new();
         for (refusal, Job(id)) in handout.refused {
@@ -277,6 +283,7 @@ impl Simulation {
             serving: serving.count(),
             up: workers.iter().filter(|worker| worker.link == Link::Up).count(),
             workers: workers.len(),
+            capacity: workers.iter().filter(|worker| worker.link != Link::Unreachable).count(),
         };
         assert_eq!(self.dispatcher.counts(), counts);
         assert_eq!(
@@ -327,6 +334,7 @@ struct ModelWorker {
 struct Waiting {
     ticket: Ticket,
     retry: bool,
+    urgent: bool,
     bound: Option<usize>,
 }
 
@@ -393,6 +401,7 @@ impl Model {
         let mut waiting = Waiting {
             ticket,
             retry: false,
+            urgent: false,
             bound: None,
         };
         let (server, worker) = self.destination(ticket.avoid);
@@ -404,7 +413,13 @@ impl Model {
             return Offer::Refused(Refusal::QueueFull, job);
         }
         waiting.bound = server;
-        self.enqueue(self.queue.len(), waiting);
+        // What avoids a server waits before all that do not.
+        waiting.urgent = ticket.avoid.is_some_and(|server| (server.0 as usize) < self.servers);
+        let place = match waiting.urgent {
+            true => self.queue.iter().position(|other| !other.urgent),
+            false => None,
+        };
+        self.enqueue(place.unwrap_or(self.queue.len()), waiting);
         Offer::Queued
     }
 
@@ -437,14 +452,14 @@ impl Model {
         if let Some(first) = first.filter(|first| first.ticket.batchable && most > 1) {
             let server = self.workers[worker].server;
             let early = self.settings.early_binding;
-            let counts = |up: &&ModelWorker| up.link == Link::Up && (!early || up.server == server);
-            let up = self.workers.iter().filter(counts).count();
+            let counts = |other: &&ModelWorker| other.link != Link::Unreachable && (!early || other.server == server);
+            let reachable = self.workers.iter().filter(counts).count();
             let waiting = self
                 .queue
                 .iter()
                 .filter(|waiting| !early || waiting.bound == Some(server))
                 .count();
-            while more.len() < (most - 1).min(waiting / up) {
+            while more.len() < (most - 1).min(waiting / reachable) {
                 let Some(place) = self.first_in_time(worker, now, &mut handout) else {
                     break;
                 };
@@ -518,8 +533,13 @@ impl Model {
                         batchable: false,
                         ..*ticket
                     };
-                    let bound = None;
-                    self.put_back(Waiting { ticket, retry, bound }, (worker, link), handout);
+                    let waiting = Waiting {
+                        ticket,
+                        retry,
+                        urgent: true,
+                        bound: None,
+                    };
+                    self.put_back(waiting, (worker, link), handout);
                 }
             }
         }
@@ -562,7 +582,11 @@ impl Model {
                 continue;
             }
             let except = self.forbidden(waiting.ticket.avoid);
-            let server = self.choose(|model, server| model.idle_worker(server).is_some(), except);
+            // Bound early, only arrivals use up turns.
+            let server = match self.settings.early_binding {
+                true => (0..self.servers).find(|server| Some(*server) != except && self.idle_worker(*server).is_some()),
+                false => self.choose(|model, server| model.idle_worker(server).is_some(), except),
+            };
             let worker = server
                 .and_then(|server| self.idle_worker(server))
                 .expect("there is one");
@@ -590,12 +614,12 @@ impl Model {
         self.queue.insert(place, waiting);
     }
 
-    fn retire(&mut self, worker: usize, link: Link) -> bool {
+    fn retire(&mut self, worker: usize) -> bool {
         if !self.workers[worker].serving.is_empty() {
             return false;
         }
         if self.is_idle(worker) {
-            self.set_link(worker, if link == Link::Up { Link::Connecting } else { link });
+            self.set_link(worker, Link::Connecting);
         }
         true
     }
@@ -707,32 +731,5 @@ impl Model {
     fn live_retries(&self) -> usize {
         let serving = self.workers.iter().flat_map(|worker| &worker.serving);
         self.queue.iter().chain(serving).filter(|waiting| waiting.retry).count()
-    }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
-    }
-
-    fn one_in(&mut self, cases: usize) -> bool {
-        self.below(cases) == 0
-    }
-}
-
-/// Names the seed if it goes out of scope in a panic.
-struct PrintedOnPanic(u64);
-
-impl Drop for PrintedOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("this was JUGGLER_SEED={}", self.0);
-        }
     }
 }

@@ -1,0 +1,301 @@
+//! The tree, case by case, and its guarantee against a count of its own.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::balance::random::Random;
+
+fn part(assured: f64, ceiling: f64) -> Bucket {
+    Bucket {
+        assured: Share::Part(assured),
+        ceiling: Share::Part(ceiling),
+        ..Bucket::default()
+    }
+}
+
+const MAIN: BucketId = BucketId(2);
+const UPLOAD: BucketId = BucketId(3);
+const VIP: BucketId = BucketId(1);
+const ALL: BucketId = BucketId(ROOT);
+
+/// Ten tokens; vip .1/.3, main .5/.7, and upload .5/.5 below main.
+fn tree(lending: Lending) -> Tree {
+    let mut tree = Tree::new(lending, true);
+    tree.resize(10);
+    assert_eq!(tree.add(ALL, part(0.1, 0.3)), Ok(VIP));
+    assert_eq!(tree.add(ALL, part(0.5, 0.7)), Ok(MAIN));
+    assert_eq!(tree.add(MAIN, part(0.5, 0.5)), Ok(UPLOAD));
+    tree
+}
+
+fn shares(tree: &Tree, bucket: BucketId) -> (usize, usize) {
+    let counts = tree.counts(bucket);
+    (counts.assured, counts.ceiling)
+}
+
+/// A cluster with so many workers: jobs begin where there is room, and wait otherwise.
+struct Bench {
+    tree: Tree,
+    free: usize,
+}
+
+impl Bench {
+    fn new(tree: Tree) -> Self {
+        let free = tree.size();
+        Self { tree, free }
+    }
+
+    /// Whether a new job begins at once.
+    fn come(&mut self, bucket: BucketId) -> bool {
+        let begins = self.free > 0 && self.tree.admits(bucket, self.free);
+        if begins {
+            self.tree.take(bucket, false);
+            self.free -= 1;
+        } else {
+            self.tree.join(bucket, true);
+        }
+        self.tree.check();
+        begins
+    }
+
+    /// So many jobs come; answers how many begin.
+    fn come_all(&mut self, bucket: BucketId, jobs: usize) -> usize {
+        (0..jobs).filter(|_| self.come(bucket)).count()
+    }
+
+    /// A job of this bucket ends; answers whose jobs begin.
+    fn end(&mut self, bucket: BucketId) -> Vec<u32> {
+        self.tree.release(bucket);
+        self.free += 1;
+        self.give()
+    }
+
+    fn give(&mut self) -> Vec<u32> {
+        let mut given = Vec::new();
+        while self.free > 0
+            && let Some(next) = self.tree.next(self.free, |_| true)
+        {
+            self.tree.grant(next, true);
+            self.free -= 1;
+            given.push(next.0);
+            self.tree.check();
+        }
+        given
+    }
+}
+
+#[test]
+fn shares_follow_the_size_and_the_settings() {
+    let mut tree = tree(Lending::default());
+    let all = |tree: &Tree| [VIP, MAIN, UPLOAD].map(|bucket| shares(tree, bucket));
+    assert_eq!(all(&tree), [(1, 3), (5, 7), (2, 3)]);
+    tree.resize(100);
+    assert_eq!(all(&tree), [(10, 30), (50, 70), (25, 35)]);
+    tree.resize(10);
+    assert_eq!(tree.set(MAIN, part(0.6, 0.7)), Ok(()));
+    assert_eq!(all(&tree), [(1, 3), (6, 7), (3, 3)]);
+    assert_eq!(tree.set(MAIN, part(0.5, 0.8)), Ok(()));
+    assert_eq!(all(&tree), [(1, 3), (5, 8), (2, 4)]);
+    tree.resize(0);
+    assert_eq!(all(&tree), [(0, 0), (0, 0), (0, 0)]);
+}
+
+#[test]
+fn impossible_trees_are_rejected() {
+    let mut tree = tree(Lending::default());
+    assert_eq!(tree.add(ALL, part(0.5, 0.6)), Err(Rejection::TooMuchAssured));
+    assert_eq!(tree.set(VIP, part(0.6, 0.6)), Err(Rejection::TooMuchAssured));
+    assert_eq!(tree.add(ALL, part(0.2, 0.1)), Err(Rejection::InvalidShare));
+    assert_eq!(tree.add(ALL, part(0.2, 1.1)), Err(Rejection::InvalidShare));
+    assert_eq!(tree.add(ALL, part(f64::NAN, 1.0)), Err(Rejection::InvalidShare));
+    assert_eq!(tree.add(BucketId(9), part(0.0, 1.0)), Err(Rejection::UnknownBucket));
+    assert_eq!(tree.set(ALL, part(0.0, 1.0)), Err(Rejection::Root));
+    assert_eq!(tree.heir(MAIN), Err(Rejection::HasChildren));
+    assert_eq!(tree.heir(ALL), Err(Rejection::Root));
+    assert_eq!(tree.heir(UPLOAD), Ok(MAIN));
+}
+
+#[test]
+fn nobody_gets_more_than_the_ceiling() {
+    let mut bench = Bench::new(tree(Lending::WorkConserving));
+    assert_eq!(bench.come_all(VIP, 5), 3);
+    assert_eq!(bench.come_all(UPLOAD, 5), 3);
+    // Four more fill main to its seven.
+    assert_eq!(bench.come_all(MAIN, 6), 4);
+    assert_eq!(bench.come_all(ALL, 1), 0);
+    assert_eq!(bench.end(VIP), [0], "the root has nothing of the four that are its own");
+    assert_eq!(bench.end(VIP), [VIP.0]);
+}
+
+#[test]
+fn idle_shares_are_lent_and_come_back_first() {
+    let mut tree = Tree::new(Lending::WorkConserving, true);
+    tree.resize(4);
+    let (one, two) = (tree.add(ALL, part(0.5, 1.0)), tree.add(ALL, part(0.5, 1.0)));
+    let (one, two) = (one.expect("a bucket"), two.expect("a bucket"));
+    let mut bench = Bench::new(tree);
+    assert_eq!(bench.come_all(one, 10), 4);
+    assert_eq!(bench.come_all(two, 3), 0);
+    assert_eq!(bench.tree.counts(two).claims, 2);
+    assert_eq!(bench.end(one), [two.0]);
+    assert_eq!(bench.end(one), [two.0]);
+    // Both have their share now. Whoever loses one gets it back.
+    assert_eq!(bench.end(one), [one.0]);
+    assert_eq!(bench.end(two), [two.0]);
+}
+
+#[test]
+fn reserved_shares_stay_free() {
+    let mut bench = Bench::new(tree(Lending::Reserve));
+    // Vip's one and main's five are reserved.
+    assert_eq!(bench.come_all(ALL, 10), 4);
+    assert_eq!(bench.come_all(VIP, 3), 1);
+    assert_eq!(bench.come_all(UPLOAD, 4), 3);
+    assert_eq!(bench.come_all(MAIN, 4), 2);
+    assert_eq!(bench.free, 0);
+    // What the root gives back is free for those who borrow, what main gives back is main's.
+    assert_eq!(bench.end(MAIN), [MAIN.0]);
+    let borrower = bench.end(ALL);
+    assert_eq!(borrower.len(), 1);
+    assert_ne!(borrower, [UPLOAD.0], "upload is at its ceiling");
+}
+
+#[test]
+fn what_the_children_leave_is_their_parents_own() {
+    let mut bench = Bench::new(tree(Lending::WorkConserving));
+    assert_eq!(bench.come_all(MAIN, 7), 7);
+    assert_eq!(bench.come_all(VIP, 3), 3);
+    assert_eq!(bench.come_all(ALL, 2), 0);
+    assert_eq!(bench.tree.counts(ALL).claims, 2);
+    assert_eq!(bench.come_all(VIP, 2), 0);
+    assert_eq!(bench.end(MAIN), [ROOT]);
+    assert_eq!(bench.end(MAIN), [ROOT]);
+}
+
+#[test]
+fn removing_a_bucket_leaves_its_tokens_with_its_parent() {
+    let mut bench = Bench::new(tree(Lending::WorkConserving));
+    bench.come_all(UPLOAD, 2);
+    bench.tree.remove(UPLOAD);
+    bench.tree.check();
+    assert_eq!((bench.tree.counts(MAIN).held, bench.tree.counts(MAIN).serving), (2, 2));
+    assert_eq!(bench.tree.resolve(UPLOAD), ALL);
+    bench.end(MAIN);
+    bench.end(MAIN);
+    assert_eq!((bench.tree.counts(MAIN).held, bench.tree.counts(ALL).held), (0, 0));
+}
+
+#[test]
+fn a_client_that_leaves_costs_its_bucket_no_place_in_the_line() {
+    let mut tree = Tree::new(Lending::WorkConserving, true);
+    tree.resize(4);
+    let buckets = [0.5, 0.5, 0.0].map(|assured| tree.add(ALL, part(assured, 1.0)).expect("a bucket"));
+    let [one, two, bulk] = buckets;
+    let mut bench = Bench::new(tree);
+    bench.come_all(bulk, 4);
+    for bucket in [one, two, one, two] {
+        bench.come(bucket);
+    }
+    bench.tree.leave(one, true);
+    bench.tree.check();
+    let order = (0..3).flat_map(|_| bench.end(bulk)).collect::<Vec<_>>();
+    assert_eq!(order, [one.0, two.0, two.0]);
+}
+
+#[test]
+fn those_who_borrow_take_turns() {
+    let mut tree = Tree::new(Lending::WorkConserving, true);
+    tree.resize(1);
+    let buckets = [0; 3].map(|_| tree.add(ALL, part(0.0, 1.0)).expect("a bucket"));
+    let mut bench = Bench::new(tree);
+    assert!(bench.come(buckets[0]));
+    for bucket in buckets {
+        bench.come_all(bucket, 3);
+    }
+    let mut last = buckets[0];
+    let mut turns = Vec::new();
+    for _ in 0..9 {
+        let next = bench.end(last);
+        last = BucketId(next[0]);
+        turns.push(last.0);
+    }
+    assert_eq!(turns[..3], turns[3..6]);
+    turns[..3].sort_unstable();
+    assert_eq!(turns[..3], buckets.map(|bucket| bucket.0));
+}
+
+/// A job of a bucket without children that is under its share when it comes waits for at most as many slots as all others lack of their
+/// assured shares, and those that came to its own bucket before it: by a count of what happens, not by the tree's own.
+fn guarantee(seed: u64) {
+    let mut random = Random::new(seed);
+    let size = 4 + random.below(20) as usize;
+    let mut tree = Tree::new(Lending::WorkConserving, true);
+    tree.resize(size);
+    let mut parents = vec![ALL];
+    for _ in 0..1 + random.below(6) {
+        let parent = parents[random.below(parents.len() as u64) as usize];
+        let assured = random.below(6) as f64 / 10.0;
+        if let Ok(bucket) = tree.add(parent, part(assured, 1.0)) {
+            parents.push(bucket);
+        }
+    }
+    let leaves = parents
+        .iter()
+        .copied()
+        .filter(|bucket| tree.children(bucket.0).next().is_none());
+    let leaves = leaves.collect::<Vec<_>>();
+    let mut bench = Bench::new(tree);
+    // For each bucket the jobs that wait, first come first served: how many slots each may see, if it was promised anything.
+    let mut waiting: Vec<std::collections::VecDeque<Option<usize>>> = vec![Default::default(); 16];
+    let mut running = Vec::new();
+    for _ in 0..300 {
+        if random.below(10) < 6 {
+            let bucket = parents[random.below(parents.len() as u64) as usize];
+            let counts = bench.tree.counts(bucket);
+            let lacking = |bucket: BucketId| {
+                let counts = bench.tree.counts(bucket);
+                let node = &bench.tree.nodes[bucket.0 as usize];
+                let whole = counts.assured.saturating_sub(counts.held);
+                match leaves.contains(&bucket) {
+                    true => whole,
+                    // Its own share is a claim of its own, and the root lacks nothing else.
+                    false if bucket == ALL => (node.own_share as usize).saturating_sub(counts.serving),
+                    false => whole + (node.own_share as usize).saturating_sub(counts.serving),
+                }
+            };
+            let is_leaf = leaves.contains(&bucket) && bucket != ALL;
+            let under = is_leaf && counts.held + counts.queued < counts.assured;
+            let allowed = parents
+                .iter()
+                .filter(|other| **other != bucket)
+                .map(|other| lacking(*other));
+            let allowed = allowed.sum::<usize>() + counts.queued;
+            if bench.come(bucket) {
+                running.push(bucket);
+            } else {
+                waiting[bucket.0 as usize].push_back(under.then_some(allowed));
+            }
+        } else if !running.is_empty() {
+            let ends = running.swap_remove(random.below(running.len() as u64) as usize);
+            for id in bench.end(ends) {
+                running.push(BucketId(id));
+                waiting[id as usize].pop_front().expect("who is served has waited");
+                for left in waiting.iter_mut().flatten().flatten() {
+                    *left = left.checked_sub(1).expect("a guarantee is kept");
+                }
+            }
+        }
+    }
+    for bucket in &parents {
+        assert_eq!(bench.tree.counts(*bucket).violations, 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn the_guarantee_is_kept(seed: u64) {
+        guarantee(seed);
+    }
+}

@@ -1,0 +1,687 @@
+//! Everything at once: random trees of buckets, arrivals, service times, crashes and reconfigurations. After every step, what must hold
+//! whatever happened, worked out by a [`Shadow`] that knows nothing of the dispatcher's inside.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::shadow::{Job, Server, Shadow};
+use super::{PrintedOnPanic, Random};
+use crate::balance::*;
+
+const SEEDS: u64 = 6000;
+const STEPS: usize = 250;
+const MOST_SERVERS: usize = 5;
+const MOST_BUCKETS: usize = 7;
+
+#[test]
+fn whatever_happens_the_rules_hold() {
+    super::for_each_seed(SEEDS, simulate);
+}
+
+fn simulate(seed: u64) {
+    let _seed = PrintedOnPanic(seed);
+    let mut random = Random::new(seed);
+    let mut simulation = Simulation::new(&mut random);
+    for _ in 0..STEPS {
+        simulation.step(&mut random);
+        simulation.check();
+    }
+    simulation.clear(&mut random);
+}
+
+struct Simulation {
+    dispatcher: Dispatcher<u64>,
+    shadow: Shadow,
+    now: Instant,
+    offered: u64,
+    /// One in so many requests comes with a deadline of its own.
+    clients: usize,
+    /// How rarely something is changed.
+    calm: usize,
+}
+
+fn schedule(random: &mut Random) -> Schedule {
+    random.pick(&[
+        Schedule::RoundRobin,
+        Schedule::Chance,
+        Schedule::LeastLoad,
+        Schedule::Random,
+        Schedule::TwoChoices,
+        Schedule::PeakEwma,
+        Schedule::Rendezvous { balance: 125 },
+        Schedule::Jump { balance: 125 },
+    ])
+}
+
+fn lending(random: &mut Random) -> Lending {
+    random.pick(&[Lending::WorkConserving, Lending::WorkConserving, Lending::Reserve])
+}
+
+fn bucket(random: &mut Random) -> Bucket {
+    let share = |random: &mut Random| {
+        if random.one_in(4) {
+            Share::Requests(random.below(6) as u32)
+        } else {
+            Share::Part(random.below(11) as f64 / 10.0)
+        }
+    };
+    let queue_limit = if random.one_in(3) { random.below(6) } else { usize::MAX };
+    Bucket {
+        assured: share(random),
+        ceiling: if random.one_in(2) {
+            Share::Part(1.0)
+        } else {
+            share(random)
+        },
+        queue_limit,
+    }
+}
+
+impl Simulation {
+    fn new(random: &mut Random) -> Self {
+        let settings = Settings {
+            early_binding: random.one_in(5),
+            queue_limit: if random.one_in(4) { random.below(20) } else { 200 },
+            wait_for_server: random.one_in(2),
+            retry_floor: random.below(10),
+            retry_share: random.below(5) as f64 / 10.0,
+            schedule: schedule(random),
+            lending: lending(random),
+            seed: random.below(1000) as u64,
+        };
+        let mut simulation = Self {
+            dispatcher: Dispatcher::new(settings),
+            shadow: Shadow {
+                early: settings.early_binding,
+                reserve: settings.lending == Lending::Reserve,
+                buckets: [(0, None)].into(),
+                ..Shadow::default()
+            },
+            now: Instant::now(),
+            offered: 0,
+            clients: 1 + random.below(4),
+            calm: 1 + random.below(40),
+        };
+        for _ in 0..1 + random.below(3) {
+            simulation.add_server(random);
+        }
+        for _ in 0..random.below(MOST_BUCKETS) {
+            simulation.add_bucket(random);
+        }
+        if !random.one_in(4) {
+            let workers = simulation.shadow.workers.keys().copied().collect::<Vec<_>>();
+            for worker in workers {
+                simulation.next(worker, Verdict::None, Link::Up, 1);
+            }
+        }
+        simulation
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        match random.below(32) {
+            0..14 => self.offer(random),
+            14..27 => self.act_on_a_worker(random),
+            27 => self.cancel(random),
+            28 | 29 => self.now += Duration::from_millis(random.below(20) as u64),
+            30 => self.expire(),
+            _ if random.one_in(self.calm) => self.change(random),
+            _ => {}
+        }
+    }
+
+    fn offer(&mut self, random: &mut Random) {
+        self.offered += 1;
+        let mut ticket = Ticket {
+            id: self.offered,
+            // Now and then one that does not exist.
+            bucket: BucketId(random.below(self.shadow.buckets.len() + 1) as u32),
+            key: (!random.one_in(5)).then(|| random.below(self.clients) as u64),
+            deadline: self.now + Duration::from_millis(random.below(400) as u64),
+            answer_by: random
+                .one_in(8)
+                .then(|| self.now + Duration::from_millis(random.below(300) as u64)),
+            avoid: random
+                .one_in(20)
+                .then(|| ServerId(random.below(MOST_SERVERS + 1) as u32)),
+            batchable: !random.one_in(4),
+        };
+        let before = self.shadow.missing();
+        let was_idle = !self.shadow.idle().is_empty();
+        let known = Some(ticket.bucket.0).filter(|bucket| self.shadow.buckets.contains_key(bucket));
+        let has_token = self.shadow.may_have_token(known.unwrap_or(0));
+        let offer = self.dispatcher.offer(ticket.id, ticket, self.now);
+        ticket.bucket = BucketId(known.unwrap_or(0));
+        let urgent = ticket
+            .avoid
+            .is_some_and(|server| self.shadow.servers.contains_key(&server.0));
+        if !urgent {
+            ticket.avoid = None;
+        }
+        let job = Job {
+            ticket,
+            queued: false,
+            urgent,
+        };
+        self.shadow.jobs.insert(ticket.id, job);
+        match offer {
+            Offer::Assigned(WorkerId(worker), id) => {
+                assert!(has_token, "{ticket:?} may have a token");
+                self.shadow.start(worker, id, false);
+                assert!(
+                    !self.shadow.reserve || self.shadow.missing() <= before,
+                    "what is reserved is kept"
+                );
+            }
+            Offer::Queued => self.shadow.jobs.get_mut(&ticket.id).expect("it is there").queued = true,
+            Offer::Refused(refusal, id) => {
+                let serves = self.dispatcher.admin == Admin::Enabled && !self.dispatcher.closed;
+                assert_eq!(matches!(refusal, Refusal::Closed | Refusal::Disabled), !serves);
+                if refusal == Refusal::NoServer {
+                    assert!(self.shadow.used().is_empty());
+                }
+                if matches!(
+                    refusal,
+                    Refusal::QueueFull | Refusal::ClientQueueFull | Refusal::Hopeless
+                ) {
+                    let free = was_idle && has_token && ticket.avoid.is_none();
+                    assert!(
+                        !free || self.shadow.early,
+                        "nobody is refused ({refusal:?}) while there is room"
+                    );
+                }
+                self.shadow.end(id);
+            }
+        }
+    }
+
+    fn act_on_a_worker(&mut self, random: &mut Random) {
+        let workers = self.shadow.workers.keys().copied().collect::<Vec<_>>();
+        if workers.is_empty() {
+            return;
+        }
+        let worker = random.pick(&workers);
+        let link = match random.below(10) {
+            0 => Link::Connecting,
+            1 => Link::Unreachable,
+            _ => Link::Up,
+        };
+        let most = if random.one_in(2) { 1 } else { random.below(6) };
+        let entry = &self.shadow.workers[&worker];
+        let id = (!entry.jobs.is_empty()).then(|| random.pick(&entry.jobs));
+        match id {
+            Some(_) if random.one_in(20) => self.next(worker, Verdict::None, Link::Up, most),
+            Some(_) if random.one_in(20) => assert!(!self.dispatcher.retire(WorkerId(worker))),
+            Some(id) => {
+                let is_part = random.one_in(if entry.jobs.len() > 1 { 2 } else { 20 });
+                let verdict = if random.one_in(4) {
+                    let avoid = (!random.one_in(6)).then_some(ServerId(entry.server));
+                    let ticket = Ticket {
+                        avoid,
+                        ..self.shadow.jobs[&id].ticket
+                    };
+                    Verdict::Retry {
+                        job: id,
+                        ticket,
+                        free: random.one_in(2),
+                    }
+                } else {
+                    Verdict::Done
+                };
+                if is_part {
+                    self.part(worker, id, verdict);
+                } else {
+                    self.next(worker, verdict, link, most);
+                }
+            }
+            None if entry.leaving => self.gone(worker),
+            None if random.one_in(4) => {
+                assert!(self.dispatcher.retire(WorkerId(worker)));
+                if entry.idle {
+                    let entry = self.shadow.workers.get_mut(&worker).expect("it is there");
+                    (entry.idle, entry.link) = (false, Link::Connecting);
+                }
+            }
+            None => self.next(worker, Verdict::None, link, most),
+        }
+    }
+
+    fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: Link, most: usize) {
+        let again = match &verdict {
+            Verdict::Retry { job, ticket, .. } => Some((*job, *ticket)),
+            Verdict::None | Verdict::Done => None,
+        };
+        let over = match verdict {
+            Verdict::None => Vec::new(),
+            _ => self.shadow.stop(worker),
+        };
+        for id in over {
+            match again {
+                Some((job, ticket)) if job == id => self.shadow.put_back(id, ticket),
+                _ => self.shadow.end(id),
+            }
+        }
+        let entry = self.shadow.workers.get_mut(&worker).expect("it is there");
+        let had_job = !entry.jobs.is_empty();
+        entry.link = link;
+        entry.idle &= link == Link::Up;
+        let mut more = VecDeque::new();
+        let handout = self
+            .dispatcher
+            .next_batch(WorkerId(worker), verdict, link, (most, &mut more), self.now);
+        self.carry_out(&handout, Some((worker, link == Link::Up && !had_job)));
+        assert!(more.is_empty() || more.len() < most);
+        self.check_part(worker, more.len(), handout.refused.len());
+        for id in more {
+            self.shadow.start_besides(worker, id);
+        }
+    }
+
+    /// What a worker takes besides is no more than its part of what waited: what it took, what still waits, and what was refused.
+    fn check_part(&self, worker: u32, more: usize, refused: usize) {
+        let server = self.shadow.workers[&worker].server;
+        let (waiting, workers) = if self.shadow.early {
+            let bound = self.dispatcher.server(ServerId(server)).map(|counts| counts.bound);
+            (bound.expect("it is there"), self.shadow.part(server))
+        } else {
+            (self.dispatcher.counts().queued, self.shadow.capacity())
+        };
+        assert!(
+            more * workers <= waiting + more + refused,
+            "worker {worker} leaves the others their part"
+        );
+    }
+
+    /// One of a worker's jobs is over, or goes back.
+    fn part(&mut self, worker: u32, id: u64, verdict: Verdict<u64>) {
+        self.shadow.stop_one(worker, id);
+        match &verdict {
+            Verdict::Retry { ticket, .. } => self.shadow.put_back(id, *ticket),
+            _ => self.shadow.end(id),
+        }
+        let handout = self.dispatcher.part(WorkerId(worker), id, verdict, self.now);
+        assert_eq!(handout.next, None);
+        self.carry_out(&handout, None);
+    }
+
+    /// Follows what the dispatcher has decided.
+    fn carry_out(&mut self, handout: &Handout<u64>, asking: Option<(u32, bool)>) {
+        self.learn_shares();
+        for (refusal, id) in &handout.refused {
+            let job = &self.shadow.jobs[id];
+            match refusal {
+                Refusal::QueueTimeout => assert!(
+                    job.ticket.deadline <= self.now
+                        || job.ticket.answer_by.is_some_and(|answer_by| answer_by <= self.now)
+                ),
+                Refusal::NoServer => assert!(self.shadow.used().is_empty()),
+                Refusal::Closed | Refusal::Disabled | Refusal::RetryBudget => {}
+                _ => panic!("{refusal:?} is said to who comes"),
+            }
+            self.shadow.end(*id);
+        }
+        let before = self.shadow.missing();
+        let mut admitted = Vec::new();
+        if let Some((worker, asks)) = asking {
+            if let Some(id) = handout.next {
+                assert!(asks);
+                admitted.push(self.shadow.jobs[&id].ticket.bucket.0);
+                self.shadow.start(worker, id, true);
+            } else if asks {
+                let entry = self.shadow.workers.get_mut(&worker).expect("it is there");
+                // Unless a job is assigned to it in the same breath.
+                entry.idle = !entry.leaving;
+            }
+        }
+        for (WorkerId(worker), id) in &handout.assigned {
+            admitted.push(self.shadow.jobs[id].ticket.bucket.0);
+            self.shadow.start(*worker, *id, false);
+        }
+        for bucket in admitted.iter().flat_map(|bucket| self.shadow.way_up(*bucket)) {
+            let (_, ceiling) = self.shadow.shares[&bucket];
+            assert!(
+                bucket == 0 || self.shadow.held(bucket) <= ceiling,
+                "bucket {bucket} is below its ceiling"
+            );
+        }
+        assert!(
+            !self.shadow.reserve || admitted.is_empty() || self.shadow.missing() <= before,
+            "what is reserved is kept"
+        );
+    }
+
+    fn learn_shares(&mut self) {
+        let shares = self.dispatcher.buckets().map(|id| {
+            let counts = self.dispatcher.bucket(id);
+            (id.0, (counts.assured, counts.ceiling))
+        });
+        self.shadow.shares = shares.collect();
+    }
+
+    fn cancel(&mut self, random: &mut Random) {
+        let id = self.offered + 1 - random.below(self.offered.min(40) as usize + 1) as u64;
+        match self.dispatcher.cancel(id) {
+            Cancelled::Queued(cancelled) => {
+                assert_eq!(cancelled, id);
+                assert!(self.shadow.jobs[&id].queued);
+                self.shadow.end(id);
+            }
+            Cancelled::Serving(WorkerId(worker)) => {
+                assert!(self.shadow.workers[&worker].jobs.contains(&id));
+            }
+            Cancelled::Unknown => assert!(!self.shadow.jobs.contains_key(&id)),
+        }
+    }
+
+    fn expire(&mut self) {
+        for id in self.dispatcher.expire(self.now) {
+            let Ticket {
+                deadline, answer_by, ..
+            } = self.shadow.jobs[&id].ticket;
+            assert!(deadline <= self.now || answer_by.is_some_and(|answer_by| answer_by <= self.now));
+            self.shadow.end(id);
+        }
+        assert!(
+            self.dispatcher
+                .next_deadline()
+                .is_none_or(|deadline| deadline > self.now)
+        );
+    }
+
+    // === Changes
+
+    fn change(&mut self, random: &mut Random) {
+        let servers = self.shadow.servers.keys().copied().collect::<Vec<_>>();
+        let buckets = self.shadow.buckets.keys().copied().collect::<Vec<_>>();
+        match random.below(16) {
+            0 if servers.len() < MOST_SERVERS => self.add_server(random),
+            1..7 if !servers.is_empty() => self.set_server(random.pick(&servers), random),
+            7 if !servers.is_empty() => self.remove_server(random.pick(&servers)),
+            8 if buckets.len() < MOST_BUCKETS => self.add_bucket(random),
+            9 | 10 => self.set_bucket(random.pick(&buckets), random),
+            11 => self.remove_bucket(random.pick(&buckets)),
+            12 => self.apply(Change::SetSchedule(schedule(random))),
+            13 => {
+                let lending = lending(random);
+                self.shadow.reserve = lending == Lending::Reserve;
+                self.apply(Change::SetLending(lending));
+            }
+            14 => self.apply(Change::SetQueue {
+                limit: random.below(50),
+                wait_for_server: random.one_in(2),
+            }),
+            15 => self.apply(Change::SetAdmin(random.pick(&[
+                Admin::Enabled,
+                Admin::Enabled,
+                Admin::Draining,
+                Admin::Disabled,
+            ]))),
+            _ => {}
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let outcome = self.dispatcher.apply(change, self.now).expect("it can be changed so");
+        self.follow(&outcome);
+    }
+
+    fn follow(&mut self, outcome: &Outcome<u64>) {
+        self.shadow.staff(outcome);
+        self.shadow.begin_turns();
+        assert!(outcome.handout.next.is_none());
+        self.carry_out(&outcome.handout, None);
+    }
+
+    fn add_server(&mut self, random: &mut Random) {
+        let new = NewServer {
+            weight: 1 + random.below(4) as u32,
+            capacity: if random.one_in(12) { 0 } else { 1 + random.below(6) },
+            role: random.pick(&[Role::Active, Role::Active, Role::Active, Role::Standby, Role::Backup]),
+            admin: random.pick(&[
+                Admin::Enabled,
+                Admin::Enabled,
+                Admin::Enabled,
+                Admin::Draining,
+                Admin::Disabled,
+            ]),
+            health: random.pick(&[Health::Online, Health::Online, Health::Offline]),
+            protected: random.one_in(4),
+        };
+        let outcome = self
+            .dispatcher
+            .apply(Change::AddServer(new), self.now)
+            .expect("it can be added");
+        let id = outcome.server.expect("it has a place");
+        let server = Server {
+            capacity: new.capacity,
+            role: new.role,
+            admin: new.admin,
+            health: new.health,
+            warmth: 1000,
+            protected: new.protected,
+        };
+        assert!(self.shadow.servers.insert(id.0, server).is_none());
+        self.follow(&outcome);
+    }
+
+    fn set_server(&mut self, id: u32, random: &mut Random) {
+        let change = ServerChange {
+            weight: random.one_in(4).then(|| 1 + random.below(5) as u32),
+            capacity: random.one_in(3).then(|| random.below(7)),
+            role: random
+                .one_in(5)
+                .then(|| random.pick(&[Role::Active, Role::Standby, Role::Backup])),
+            admin: random
+                .one_in(4)
+                .then(|| random.pick(&[Admin::Enabled, Admin::Draining, Admin::Disabled])),
+            health: random
+                .one_in(3)
+                .then(|| random.pick(&[Health::Online, Health::Online, Health::Offline])),
+            warmth: random.one_in(4).then(|| random.pick(&[1000, 1000, 500, 100])),
+            protected: random.one_in(6).then(|| random.one_in(2)),
+        };
+        let result = self.dispatcher.apply(Change::SetServer(ServerId(id), change), self.now);
+        let server = self.shadow.servers.get_mut(&id).expect("it is there");
+        if server.role == Role::Terminating {
+            assert_eq!(result, Err(Rejection::Terminating));
+            return;
+        }
+        server.capacity = change.capacity.unwrap_or(server.capacity);
+        server.role = change.role.unwrap_or(server.role);
+        server.admin = change.admin.unwrap_or(server.admin);
+        server.health = change.health.unwrap_or(server.health);
+        server.warmth = change.warmth.unwrap_or(server.warmth);
+        server.protected = change.protected.unwrap_or(server.protected);
+        self.follow(&result.expect("it can be changed"));
+    }
+
+    fn remove_server(&mut self, id: u32) {
+        let result = self.dispatcher.apply(Change::RemoveServer(ServerId(id)), self.now);
+        let server = self.shadow.servers.get_mut(&id).expect("it is there");
+        if server.role == Role::Terminating {
+            assert_eq!(result, Err(Rejection::Terminating));
+        } else if server.protected {
+            assert_eq!(result, Err(Rejection::Protected));
+        } else {
+            server.role = Role::Terminating;
+            self.bury();
+            self.follow(&result.expect("it can be removed"));
+        }
+    }
+
+    fn gone(&mut self, worker: u32) {
+        self.shadow.workers.remove(&worker);
+        let outcome = self.dispatcher.gone(WorkerId(worker), self.now);
+        self.bury();
+        self.follow(&outcome);
+    }
+
+    /// Servers that are gone, and whom nobody avoids any more.
+    fn bury(&mut self) {
+        let gone = self.shadow.servers.iter().filter(|(id, server)| {
+            let own = |worker: &super::shadow::Worker| worker.server == **id;
+            server.role == Role::Terminating && !self.shadow.workers.values().any(own)
+        });
+        for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.shadow.servers.remove(&id);
+            assert_eq!(self.dispatcher.server(ServerId(id)), None, "nothing is left of {id}");
+            for job in self
+                .shadow
+                .jobs
+                .values_mut()
+                .filter(|job| job.ticket.avoid == Some(ServerId(id)))
+            {
+                job.ticket.avoid = None;
+            }
+        }
+    }
+
+    fn add_bucket(&mut self, random: &mut Random) {
+        let parents = self.shadow.buckets.keys().copied().collect::<Vec<_>>();
+        let parent = random.pick(&parents);
+        match self
+            .dispatcher
+            .apply(Change::AddBucket(BucketId(parent), bucket(random)), self.now)
+        {
+            Ok(outcome) => {
+                let id = outcome.bucket.expect("it has a place");
+                assert!(self.shadow.buckets.insert(id.0, Some(parent)).is_none());
+                self.follow(&outcome);
+            }
+            Err(rejection) => assert!(matches!(rejection, Rejection::InvalidShare | Rejection::TooMuchAssured)),
+        }
+    }
+
+    fn set_bucket(&mut self, id: u32, random: &mut Random) {
+        match self
+            .dispatcher
+            .apply(Change::SetBucket(BucketId(id), bucket(random)), self.now)
+        {
+            Ok(outcome) => self.follow(&outcome),
+            Err(Rejection::Root) => assert_eq!(id, 0),
+            Err(rejection) => assert!(matches!(rejection, Rejection::InvalidShare | Rejection::TooMuchAssured)),
+        }
+    }
+
+    fn remove_bucket(&mut self, id: u32) {
+        let result = self.dispatcher.apply(Change::RemoveBucket(BucketId(id)), self.now);
+        if id == 0 {
+            assert_eq!(result, Err(Rejection::Root));
+        } else if self.shadow.buckets.values().any(|parent| *parent == Some(id)) {
+            assert_eq!(result, Err(Rejection::HasChildren));
+        } else {
+            let parent = self.shadow.buckets.remove(&id).flatten().expect("it has a parent");
+            let own = |job: &&mut Job| job.ticket.bucket.0 == id;
+            self.shadow
+                .jobs
+                .values_mut()
+                .filter(own)
+                .for_each(|job| job.ticket.bucket = BucketId(parent));
+            self.follow(&result.expect("it can be removed"));
+        }
+    }
+
+    // === What must hold
+
+    fn check(&mut self) {
+        self.learn_shares();
+        self.shadow.forget_turns();
+        let Self { shadow, dispatcher, .. } = self;
+        dispatcher.check_parts();
+        assert_eq!(
+            shadow.jobs.len() + shadow.ended.len(),
+            self.offered as usize,
+            "no job is lost"
+        );
+        let queued = || shadow.jobs.values().filter(|job| job.queued);
+        let counts = Counts {
+            queued: queued().count(),
+            serving: shadow.jobs.len() - queued().count(),
+            up: shadow.workers.values().filter(|worker| worker.link == Link::Up).count(),
+            workers: shadow.workers.len(),
+            capacity: shadow.capacity(),
+        };
+        assert_eq!(dispatcher.counts(), counts);
+        shadow.check_staff();
+        for id in shadow.servers.keys() {
+            let own = shadow.workers.values().filter(|worker| worker.server == *id);
+            let serving = own.map(|worker| worker.jobs.len()).sum();
+            let counts = dispatcher.server(ServerId(*id));
+            assert_eq!(counts.map(|counts| counts.serving), Some(serving));
+        }
+        let mut assured_below = std::collections::BTreeMap::<u32, usize>::new();
+        for (id, parent) in &shadow.buckets {
+            let counts = dispatcher.bucket(BucketId(*id));
+            assert_eq!(counts.held, shadow.held(*id), "tokens of bucket {id}");
+            let own = queued().filter(|job| job.ticket.bucket.0 == *id).count();
+            assert_eq!(counts.queued, own, "jobs in bucket {id}");
+            assert_eq!(counts.violations, 0, "guarantee of bucket {id}");
+            assert!(counts.assured <= counts.ceiling);
+            match parent {
+                Some(parent) => {
+                    assert!(counts.ceiling <= shadow.shares[parent].1);
+                    *assured_below.entry(*parent).or_default() += counts.assured;
+                }
+                None => assert_eq!((counts.assured, counts.ceiling), (shadow.capacity(), shadow.capacity())),
+            }
+        }
+        for (id, below) in assured_below {
+            let children = shadow.buckets.values().filter(|parent| **parent == Some(id)).count();
+            assert!(below <= shadow.shares[&id].0.max(children), "assured below {id}");
+        }
+        // No worker is idle beside a job that it may take and whose bucket may have a token.
+        let idle = shadow.idle();
+        if idle.is_empty() {
+            return;
+        }
+        for job in queued() {
+            let bound = dispatcher.bound(job.ticket.id);
+            if !shadow.may_have_token(job.ticket.bucket.0) {
+                continue;
+            }
+            for worker in &idle {
+                let server = shadow.workers[worker].server;
+                let takes = match bound {
+                    Some(bound) => bound.0 == server,
+                    None => !shadow.avoids(job, server),
+                };
+                assert!(!takes, "worker {worker} of server {server} is idle beside {job:?}");
+            }
+        }
+    }
+
+    /// In the end everything goes, and nothing is left.
+    fn clear(mut self, random: &mut Random) {
+        self.apply(Change::Close);
+        assert_eq!(self.dispatcher.counts().queued, 0);
+        for id in self.shadow.servers.keys().copied().collect::<Vec<_>>() {
+            let unprotected = ServerChange {
+                protected: Some(false),
+                ..ServerChange::default()
+            };
+            if self.shadow.servers[&id].role != Role::Terminating {
+                self.shadow.servers.get_mut(&id).expect("it is there").protected = false;
+                self.apply(Change::SetServer(ServerId(id), unprotected));
+                self.remove_server(id);
+            }
+            self.check();
+        }
+        while let Some(worker) = self.shadow.workers.keys().next().copied() {
+            if !self.shadow.workers[&worker].jobs.is_empty() {
+                self.next(worker, Verdict::Done, Link::Up, 1);
+            } else {
+                self.gone(worker);
+            }
+            self.check();
+        }
+        while self.shadow.buckets.len() > 1 {
+            let buckets = self.shadow.buckets.keys().copied().collect::<Vec<_>>();
+            self.remove_bucket(random.pick(&buckets));
+            self.check();
+        }
+        assert!(self.shadow.jobs.is_empty() && self.shadow.servers.is_empty());
+        assert_eq!(self.dispatcher.counts(), Counts::default());
+        let root = self.dispatcher.bucket(BucketId(0));
+        assert_eq!((root.held, root.queued, root.claims), (0, 0, 0));
+        self.dispatcher.check(0);
+    }
+}

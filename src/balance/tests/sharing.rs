@@ -1,0 +1,153 @@
+//! Buckets and clients, through the dispatcher.
+
+use super::*;
+
+impl Bench {
+    pub(super) fn bucket(&mut self, assured: f64, queue_limit: usize) -> BucketId {
+        let bucket = Bucket {
+            assured: Share::Part(assured),
+            queue_limit,
+            ..Bucket::default()
+        };
+        self.apply(Change::AddBucket(BucketId(0), bucket))
+            .bucket
+            .expect("a bucket")
+    }
+
+    pub(super) fn offer_to(&mut self, bucket: BucketId, id: u64) -> Offer<u64> {
+        let ticket = Ticket {
+            bucket,
+            ..self.ticket(id)
+        };
+        self.dispatcher.offer(id, ticket, self.now)
+    }
+
+    fn offer_of(&mut self, key: u64, id: u64) -> Offer<u64> {
+        let ticket = Ticket {
+            key: Some(key),
+            ..self.ticket(id)
+        };
+        self.dispatcher.offer(id, ticket, self.now)
+    }
+}
+
+#[test]
+fn the_owner_gets_the_next_slot() {
+    let mut bench = Bench::new(LATE, &[2]);
+    let (vip, bulk) = (bench.bucket(0.5, 10), bench.bucket(0.0, 10));
+    for id in 1..=4 {
+        bench.offer_to(bulk, id);
+    }
+    assert_eq!(bench.offer_to(vip, 5), Offer::Queued);
+    let counts = bench.dispatcher.bucket(vip);
+    assert_eq!((counts.assured, counts.claims, counts.queued), (1, 1, 1));
+    assert_eq!(bench.done(0), next(5));
+    assert_eq!(bench.done(1), next(3));
+    assert_eq!(bench.dispatcher.bucket(vip).violations, 0);
+    assert_eq!(bench.dispatcher.bucket(vip).longest_wait, 1);
+}
+
+#[test]
+fn removing_a_bucket_loses_nothing() {
+    let mut bench = Bench::new(LATE, &[1]);
+    let bucket = bench.bucket(0.5, 10);
+    for id in 1..=3 {
+        bench.offer_to(bucket, id);
+    }
+    bench.apply(Change::RemoveBucket(bucket));
+    // A ticket with its number stands for the root.
+    assert_eq!(bench.offer_to(bucket, 4), Offer::Queued);
+    let ticket = bench.ticket(1);
+    assert_eq!(bench.retry(0, Ticket { bucket, ..ticket }, Link::Up), next(1));
+    for id in 2..=4 {
+        assert_eq!(bench.done(0), next(id));
+    }
+    bench.done(0);
+    let root = bench.dispatcher.bucket(BucketId(0));
+    assert_eq!((root.held, root.queued), (0, 0));
+}
+
+#[test]
+fn a_bucket_has_a_limit_of_its_own() {
+    let mut bench = Bench::new(LATE, &[1]);
+    let bucket = bench.bucket(0.5, 1);
+    bench.offer_to(bucket, 1);
+    assert_eq!(bench.offer_to(bucket, 2), Offer::Queued);
+    assert_eq!(bench.offer_to(bucket, 3), Offer::Refused(Refusal::QueueFull, 3));
+    assert_eq!(bench.offer(4), Offer::Queued);
+}
+
+#[test]
+fn clients_take_turns() {
+    let mut bench = Bench::new(
+        Settings {
+            queue_limit: 100,
+            ..LATE
+        },
+        &[1],
+    );
+    bench.offer(0);
+    for id in 1..=4 {
+        bench.offer_of(1, id);
+    }
+    bench.offer_of(2, 5);
+    bench.offer_of(2, 6);
+    bench.offer(7);
+    let order = (0..7).map(|_| bench.done(0).next.expect("a job")).collect::<Vec<_>>();
+    assert_eq!(order, [1, 5, 7, 2, 6, 3, 4]);
+}
+
+#[test]
+fn one_client_cannot_fill_the_queue() {
+    let mut bench = Bench::new(LATE, &[1]);
+    bench.offer(0);
+    let mut waiting = [0; 3];
+    for id in 1..=60 {
+        let client = if id <= 20 { 0 } else { id as usize % 3 };
+        match bench.offer_of(client as u64, id) {
+            Offer::Queued => waiting[client] += 1,
+            other => assert_eq!(other, Offer::Refused(Refusal::ClientQueueFull, id)),
+        }
+    }
+    // Of eight places half for the first, half of the rest for the next, and still one is left for another.
+    assert_eq!(waiting, [4, 2, 1]);
+    assert_eq!(bench.offer_of(9, 61), Offer::Queued);
+    assert_eq!(bench.offer_of(10, 62), Offer::Refused(Refusal::QueueFull, 62));
+}
+
+#[test]
+fn what_cannot_be_answered_in_time_is_refused_at_once() {
+    let mut bench = Bench::new(
+        Settings {
+            queue_limit: 100,
+            ..LATE
+        },
+        &[1],
+    );
+    let by = |bench: &Bench, id: u64, seconds: u64, key: u64| Ticket {
+        answer_by: Some(bench.now + Duration::from_secs(seconds)),
+        key: Some(key),
+        ..bench.ticket(id)
+    };
+    // Nothing is known yet: it is let in.
+    bench.offer(1);
+    let ticket = by(&bench, 2, 3, 1);
+    assert_eq!(bench.dispatcher.offer(2, ticket, bench.now), Offer::Queued);
+    // A job takes two seconds.
+    bench.now = bench.at(2);
+    assert_eq!(bench.done(0), next(2));
+    for id in 3..=5 {
+        assert_eq!(bench.offer_of(1, id), Offer::Queued);
+    }
+    assert_eq!(bench.dispatcher.expected_wait(BucketId(0)), Duration::from_secs(8));
+    let ticket = by(&bench, 6, 9, 1);
+    assert_eq!(
+        bench.dispatcher.offer(6, ticket, bench.now),
+        Offer::Refused(Refusal::Hopeless, 6)
+    );
+    // Another client's turn comes sooner.
+    let ticket = by(&bench, 7, 9, 2);
+    assert_eq!(bench.dispatcher.offer(7, ticket, bench.now), Offer::Queued);
+    // Whoever has waited too long all the same is not served.
+    assert_eq!(bench.dispatcher.expire(bench.at(12)), [7]);
+}

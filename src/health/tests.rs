@@ -1,0 +1,379 @@
+//! Health, case by case, and at random against the rules.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn settings(mode: Mode) -> Settings {
+    Settings {
+        mode,
+        jitter: 0.0,
+        ..Settings::default()
+    }
+}
+
+/// A monitor, and the time.
+struct Bench {
+    monitor: Monitor,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        let now = Instant::now() + Duration::from_secs(1000);
+        Self {
+            monitor: Monitor::new(settings, 7, now),
+            now,
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Waits for the next probe; answers how long that took.
+    fn probe(&mut self, result: Result<(), FaultClass>) -> (Duration, Option<Change>) {
+        let due = self.monitor.next_event().expect("it is probed");
+        let waited = due.saturating_duration_since(self.now);
+        self.now = self.now.max(due);
+        let (probe, change) = self.monitor.poll(self.now);
+        assert_eq!(change, None);
+        let change = self.monitor.probed(probe.expect("a probe is due"), result, self.now);
+        (waited, change)
+    }
+
+    fn fail(&mut self, class: FaultClass) -> Option<Change> {
+        self.monitor.exchanged(Err(class), self.now)
+    }
+
+    fn succeed(&mut self) {
+        assert_eq!(self.monitor.exchanged(Ok(()), self.now), None);
+    }
+
+    fn take_offline(&mut self) {
+        while self.fail(FaultClass::Connect).is_none() {}
+        assert_eq!(self.monitor.state(), State::Offline);
+    }
+}
+
+fn change(from: State, to: State, cause: Cause, at: Instant) -> Option<Change> {
+    Some(Change { from, to, cause, at })
+}
+
+#[test]
+fn paranoid_wants_to_see_it_first_and_looks_always() {
+    let mut bench = Bench::new(settings(Mode::Paranoid));
+    assert_eq!(bench.monitor.state(), State::Unknown);
+    assert_eq!(bench.probe(Ok(())), (Duration::ZERO, None));
+    let (waited, changed) = bench.probe(Ok(()));
+    assert_eq!(waited, 2 * SECOND);
+    assert_eq!(
+        changed,
+        change(State::Unknown, State::Online, Cause::ProbesSucceeded(2), bench.now)
+    );
+    bench.succeed();
+    assert_eq!(bench.probe(Ok(())).0, 2 * SECOND);
+}
+
+#[test]
+fn a_failed_probe_is_followed_soon() {
+    let mut bench = Bench::new(settings(Mode::Paranoid));
+    bench.probe(Ok(()));
+    bench.probe(Ok(()));
+    assert_eq!(bench.probe(Err(FaultClass::Timeout)), (2 * SECOND, None));
+    let (waited, changed) = bench.probe(Err(FaultClass::Status));
+    assert_eq!(waited, SECOND / 2);
+    let cause = Cause::ProbesFailed(2, FaultClass::Status);
+    assert_eq!(changed, change(State::Online, State::Offline, cause, bench.now));
+    assert_eq!(bench.monitor.last_change().cloned(), changed);
+    // A success between them begins anew.
+    bench.probe(Ok(()));
+    bench.probe(Err(FaultClass::Connect));
+    assert_eq!(bench.probe(Ok(())).1, None);
+    assert!(bench.probe(Ok(())).1.is_some());
+}
+
+#[test]
+fn a_probe_without_an_answer_has_failed_and_a_late_one_counts_for_nothing() {
+    let mut bench = Bench::new(settings(Mode::Paranoid));
+    let (probe, _) = bench.monitor.poll(bench.now);
+    assert_eq!(bench.monitor.poll(bench.now), (None, None));
+    assert_eq!(bench.monitor.next_event(), Some(bench.now + 2 * SECOND));
+    bench.pass(2 * SECOND);
+    assert_eq!(bench.monitor.poll(bench.now), (None, None));
+    bench.pass(SECOND / 2);
+    let (second, _) = bench.monitor.poll(bench.now);
+    assert!(second.is_some() && second != probe);
+    assert_eq!(
+        bench.monitor.probed(probe.expect("it was due"), Ok(()), bench.now),
+        None
+    );
+    bench.pass(2 * SECOND);
+    let (_, changed) = bench.monitor.poll(bench.now);
+    let cause = Cause::ProbesFailed(2, FaultClass::Timeout);
+    assert_eq!(changed, change(State::Unknown, State::Offline, cause, bench.now));
+}
+
+#[test]
+fn lazy_looks_only_while_it_is_offline() {
+    let mut bench = Bench::new(settings(Mode::Lazy));
+    assert!(bench.monitor.is_usable());
+    assert_eq!(bench.monitor.next_event(), None);
+    bench.pass(100 * SECOND);
+    assert_eq!(bench.monitor.poll(bench.now), (None, None));
+    bench.take_offline();
+    assert_eq!(bench.probe(Ok(())), (2 * SECOND, None));
+    assert!(bench.probe(Ok(())).1.is_some());
+    assert_eq!(bench.monitor.next_event(), None);
+}
+
+#[test]
+fn opportunistic_looks_at_a_server_that_has_nothing_to_do() {
+    let mut bench = Bench::new(settings(Mode::Opportunistic));
+    assert!(bench.monitor.is_usable());
+    for _ in 0..10 {
+        bench.pass(SECOND);
+        bench.succeed();
+        assert_eq!(bench.monitor.poll(bench.now), (None, None));
+    }
+    assert_eq!(bench.probe(Ok(())).0, 2 * SECOND);
+    // Traffic that fails, but not enough, is a reason to look.
+    bench.probe(Err(FaultClass::Timeout));
+    bench.succeed();
+    assert_eq!(bench.probe(Ok(())).0, SECOND / 2);
+}
+
+#[test]
+fn disabled_is_always_online() {
+    let mut bench = Bench::new(settings(Mode::Disabled));
+    assert_eq!(bench.monitor.next_event(), None);
+    for _ in 0..100 {
+        assert_eq!(bench.fail(FaultClass::Connect), None);
+    }
+    assert!(bench.monitor.is_usable());
+    // And who comes to be so is.
+    let mut bench = Bench::new(settings(Mode::Lazy));
+    bench.take_offline();
+    let changed = bench.monitor.set(settings(Mode::Disabled), bench.now);
+    assert_eq!(
+        changed,
+        change(State::Offline, State::Online, Cause::Reconfigured, bench.now)
+    );
+}
+
+#[test]
+fn one_slow_request_takes_nobody_out() {
+    let mut eager = settings(Mode::Lazy);
+    eager.passive.consecutive = [1; 5];
+    eager.passive.least = 0;
+    eager.passive.ratio = 0.0;
+    for class in [FaultClass::Timeout, FaultClass::Connect, FaultClass::Broken] {
+        let mut bench = Bench::new(eager);
+        assert_eq!(bench.fail(class), None);
+        assert!(bench.monitor.is_usable());
+    }
+}
+
+#[test]
+fn failures_one_after_the_other_are_counted_by_class() {
+    let mut bench = Bench::new(settings(Mode::Lazy));
+    for _ in 0..2 {
+        assert_eq!(bench.fail(FaultClass::Connect), None);
+    }
+    bench.succeed();
+    for _ in 0..2 {
+        assert_eq!(bench.fail(FaultClass::Connect), None);
+        assert_eq!(bench.fail(FaultClass::Timeout), None);
+        assert_eq!(bench.fail(FaultClass::Status), None);
+    }
+    let cause = Cause::ExchangesFailed(3, FaultClass::Connect);
+    assert_eq!(
+        bench.fail(FaultClass::Connect),
+        change(State::Online, State::Offline, cause, bench.now)
+    );
+    // What ends after that was begun before.
+    assert_eq!(bench.fail(FaultClass::Connect), None);
+}
+
+#[test]
+fn the_window_slides() {
+    let mut ratio = settings(Mode::Lazy);
+    ratio.passive.consecutive = [0; 5];
+    ratio.passive.least = 10;
+    let mut bench = Bench::new(ratio);
+    // Nine failures just before a fixed window would end, and nine just after: never ten within ten seconds.
+    for _ in 0..9 {
+        assert_eq!(bench.fail(FaultClass::Broken), None);
+    }
+    bench.pass(10 * SECOND);
+    for _ in 0..9 {
+        assert_eq!(bench.fail(FaultClass::Broken), None);
+    }
+    // Across what would be a border they do count.
+    bench.pass(9 * SECOND);
+    for _ in 0..9 {
+        bench.succeed();
+    }
+    let cause = Cause::FailureRatio { failed: 10, of: 19 };
+    assert_eq!(
+        bench.fail(FaultClass::Broken),
+        change(State::Online, State::Offline, cause, bench.now)
+    );
+    // A class that does not count makes no difference.
+    let mut bench = Bench::new(ratio);
+    for _ in 0..100 {
+        assert_eq!(bench.fail(FaultClass::Status), None);
+    }
+}
+
+#[test]
+fn it_starts_slowly_after_having_been_offline() {
+    let slow = Settings {
+        slow_start: 10 * SECOND,
+        rise: 1,
+        ..settings(Mode::Lazy)
+    };
+    let mut bench = Bench::new(slow);
+    assert_eq!(bench.monitor.warmth(bench.now), 1000);
+    bench.take_offline();
+    bench.probe(Ok(()));
+    assert_eq!(bench.monitor.warmth(bench.now), 1);
+    bench.pass(5 * SECOND);
+    assert_eq!(bench.monitor.warmth(bench.now), 500);
+    bench.pass(5 * SECOND);
+    assert_eq!(bench.monitor.warmth(bench.now), 1000);
+}
+
+#[test]
+fn sticky_offline_is_for_who_had_been_online() {
+    let sticky = Settings {
+        sticky_offline: true,
+        rise: 1,
+        fall: 1,
+        ..settings(Mode::Paranoid)
+    };
+    let mut bench = Bench::new(sticky);
+    // Not at the start, not even if its first probe fails.
+    bench.probe(Err(FaultClass::Connect));
+    bench.probe(Ok(()));
+    assert!(bench.monitor.is_usable());
+    let (_, fell) = bench.probe(Err(FaultClass::Protocol));
+    let since = bench.now;
+    bench.probe(Ok(()));
+    assert_eq!(
+        (bench.monitor.state(), bench.monitor.is_usable()),
+        (State::Online, false)
+    );
+    let cause = fell.expect("it has fallen").cause;
+    assert_eq!(bench.monitor.held(), Some(&Held { cause, since }));
+    let released = bench.monitor.release("anna", bench.now);
+    assert_eq!(
+        released.map(|change| change.cause),
+        Some(Cause::Released("anna".to_owned()))
+    );
+    assert!(bench.monitor.is_usable());
+    assert_eq!(bench.monitor.release("anna", bench.now), None);
+}
+
+#[test]
+fn probes_are_spread() {
+    let mut bench = Bench::new(Settings {
+        jitter: 0.2,
+        ..Settings::default()
+    });
+    let waits = (0..100).map(|_| bench.probe(Ok(())).0).skip(1).collect::<Vec<_>>();
+    let (least, most) = (waits.iter().min().expect("some"), waits.iter().max().expect("some"));
+    assert!(
+        *least >= SECOND.mul_f64(1.6) && *least < SECOND.mul_f64(1.7),
+        "{least:?}"
+    );
+    assert!(*most <= SECOND.mul_f64(2.4) && *most > SECOND.mul_f64(2.3), "{most:?}");
+}
+
+#[test]
+fn the_last_servers_are_never_taken() {
+    let seen = |usable, seconds| {
+        Some(Seen {
+            usable,
+            may_return: true,
+            fallen_for: Duration::from_secs(seconds),
+        })
+    };
+    let panic = Panic::default();
+    let fine = [seen(true, 0), seen(true, 0), seen(false, 9), seen(false, 5)];
+    assert_eq!(panic.decide(&fine), [true, true, false, false]);
+    // Who fell last comes back first.
+    let bad = [seen(false, 7), seen(true, 0), seen(false, 9), seen(false, 5)];
+    assert_eq!(panic.decide(&bad), [false, true, false, true]);
+    let worse = [seen(false, 7), None, seen(false, 9), seen(false, 5)];
+    assert_eq!(panic.decide(&worse), [true, false, false, true]);
+    let held = [
+        Some(Seen {
+            may_return: false,
+            ..seen(false, 1).expect("one")
+        }),
+        seen(false, 9),
+    ];
+    assert_eq!(panic.decide(&held), [false, true]);
+    assert_eq!(Panic { threshold: 0.0 }.decide(&bad), [false, true, false, false]);
+}
+
+proptest! {
+    /// Whatever happens: changes say where they come from, every probe ends, one is always due as its mode demands.
+    #[test]
+    fn rules_hold(
+        steps in prop::collection::vec((0u32..6, 0u64..3000, 0usize..5), 0..200),
+        mode in 0usize..4,
+        sticky: bool,
+    ) {
+        let mode = [Mode::Lazy, Mode::Opportunistic, Mode::Paranoid, Mode::Disabled][mode];
+        let mut now = Instant::now();
+        let mut monitor = Monitor::new(Settings { sticky_offline: sticky, ..settings(mode) }, 1, now);
+        let classes = [FaultClass::Connect, FaultClass::Broken, FaultClass::Timeout, FaultClass::Protocol, FaultClass::Status];
+        let mut state = monitor.state();
+        let mut probe = None;
+        let mut good = 0;
+        for (what, millis, class) in steps {
+            now += Duration::from_millis(millis);
+            let class = classes[class];
+            let change = match what {
+                0 | 1 => {
+                    let (started, change) = monitor.poll(now);
+                    if started.is_some() {
+                        prop_assert!(mode != Mode::Disabled);
+                        prop_assert!(mode != Mode::Lazy || monitor.state() != State::Online);
+                        probe = started;
+                    }
+                    change
+                }
+                2 => probe.take().and_then(|probe| monitor.probed(probe, Ok(()), now)),
+                3 => probe.take().and_then(|probe| monitor.probed(probe, Err(class), now)),
+                4 => monitor.exchanged(Err(class), now),
+                _ => monitor.exchanged(Ok(()), now),
+            };
+            good = if what == 4 { good + 1 } else { 0 };
+            if let Some(change) = change {
+                prop_assert_eq!(change.from, state);
+                prop_assert!(change.from != change.to);
+                prop_assert_eq!(change.at, now);
+                prop_assert_eq!(monitor.last_change(), Some(&change));
+                state = change.to;
+                if let Cause::ExchangesFailed(times, _) = change.cause {
+                    prop_assert!(times >= 2 && good >= 1);
+                }
+            }
+            prop_assert_eq!(monitor.state(), state);
+            prop_assert!(monitor.held().is_none() || sticky);
+            prop_assert!((1..=1000).contains(&monitor.warmth(now)));
+            match (mode, state) {
+                (Mode::Disabled, _) => prop_assert_eq!((state, monitor.next_event()), (State::Online, None)),
+                (Mode::Lazy, State::Online) => {}
+                _ => prop_assert!(monitor.next_event().is_some()),
+            }
+        }
+    }
+}
