@@ -271,10 +271,11 @@ impl<J> Dispatcher<J> {
         }
         let service = self.pace(ticket.bucket).service();
         match ticket.answer_by {
-            Some(answer_by) if now + self.expected_wait_behind(ticket.bucket, before) + service > answer_by => {
-                Some(Refusal::Hopeless)
+            Some(answer_by) => {
+                let needed = self.expected_wait_behind(ticket.bucket, before).saturating_add(service);
+                (needed > answer_by.saturating_duration_since(now)).then_some(Refusal::Hopeless)
             }
-            _ => None,
+            None => None,
         }
     }
 

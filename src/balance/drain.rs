@@ -2,35 +2,36 @@
 
 use std::time::Duration;
 
-/// An observation counts for so much in the average.
-const PART: f64 = 0.125;
+/// An observation counts for one part of so many in the average.
+const PARTS: i64 = 8;
 
 /// What a bucket's jobs have taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    /// Moving average, in seconds; 0 as long as nothing is known.
-    service: f64,
+    /// Moving average, in nanoseconds; 0 as long as nothing is known.
+    service: i64,
 }
 
 impl Pace {
     /// A job took so long.
     pub(super) fn observe(&mut self, took: Duration) {
-        let took = took.as_secs_f64();
-        if self.service == 0.0 {
+        // Far more than any job may take.
+        let took = took.as_secs().min(1 << 30) as i64 * 1_000_000_000 + i64::from(took.subsec_nanos());
+        if self.service == 0 {
             self.service = took;
         } else {
-            self.service += (took - self.service) * PART;
+            self.service += (took - self.service) / PARTS;
         }
     }
 
     /// How long a job takes.
     pub(super) fn service(&self) -> Duration {
-        Duration::try_from_secs_f64(self.service).unwrap_or_default()
+        Duration::from_nanos(self.service.unsigned_abs())
     }
 
     /// How long a job waits with so many before it, served by so many slots.
     pub(super) fn wait(&self, before: usize, slots: usize) -> Duration {
-        let seconds = (before as f64 + 1.0) * self.service / slots.max(1) as f64;
-        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+        let seconds = (before as f64 + 1.0) * self.service().as_secs_f64() / slots.max(1) as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 }

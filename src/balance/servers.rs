@@ -45,6 +45,8 @@ pub(super) struct Servers {
     random: Random,
     /// Latencies are of use to the scheduler.
     measures: bool,
+    /// It wants to know of every change of a load.
+    follows_loads: bool,
     uniform: bool,
     /// Weights of all servers in use.
     weights: u64,
@@ -170,6 +172,7 @@ impl Servers {
             schedule,
             random: Random::new(seed),
             measures: schedule == Schedule::PeakEwma,
+            follows_loads: schedule == Schedule::LeastLoad,
             uniform: true,
             weights: 0,
             capacity: 0,
@@ -366,6 +369,7 @@ impl Servers {
         self.up -= usize::from(old == Link::Up);
         if self.is_idle(worker) {
             self.leave_idle(worker, State::Away);
+            self.touch(id);
         }
         if leaving || (link == Link::Unreachable) == (old == Link::Unreachable) {
             return false;
@@ -587,6 +591,7 @@ impl Servers {
         self.workers.get(worker.0 as usize).map(|worker| worker.state)
     }
 
+    /// [`Self::touch`] has to follow.
     fn leave_idle(&mut self, worker: WorkerId, state: State) {
         let entry = &mut self.workers[worker.0 as usize];
         entry.state = state;
@@ -597,9 +602,6 @@ impl Servers {
         }
         if older != NONE {
             self.workers[older as usize].newer = newer;
-        }
-        if self.servers[id.0 as usize].last_idle == NONE {
-            self.touch(id);
         }
     }
 
@@ -617,6 +619,10 @@ impl Servers {
             ..
         } = &mut self.tiers[index];
         let changed = idle.set(id.0, is_idle);
+        if !self.follows_loads && (!changed || self.early_binding) {
+            // Bound early, who may be chosen changes only with who is in use: then all is begun anew.
+            return;
+        }
         let (there, among) = match self.early_binding {
             true => (in_use, &*tier_in_use),
             false => (is_idle, &*idle),

@@ -80,7 +80,7 @@ pub(super) trait Scheduler: Debug + Send {
     /// One of those that may be chosen, if there is one.
     fn choose(&mut self, view: View<'_>, wish: Wish, random: &mut Random) -> Option<u32>;
 
-    /// This server may be chosen from now on, or its load has changed while it may.
+    /// This server may be chosen from now on, or (least load only) its load has changed while it may.
     fn enter(&mut self, _server: u32, _view: View<'_>) {}
 
     /// It may not any more.

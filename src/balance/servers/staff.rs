@@ -115,6 +115,7 @@ impl Servers {
     pub(in crate::balance) fn set_schedule(&mut self, schedule: Schedule) {
         self.schedule = schedule;
         self.measures = schedule == Schedule::PeakEwma;
+        self.follows_loads = schedule == Schedule::LeastLoad;
         for tier in &mut self.tiers {
             tier.scheduler = scheduler(schedule);
         }
@@ -183,6 +184,7 @@ impl Servers {
         if server.in_use {
             self.busy -= busy;
         }
+        self.touch(id);
     }
 
     /// Works out anew whether a server is usable, and what follows from that for others.
