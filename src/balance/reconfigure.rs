@@ -18,6 +18,10 @@ impl<J> Dispatcher<J> {
             }
             Change::SetServer(server, change) => {
                 self.known(server)?;
+                let stays = self.servers.is_protected(server) && change.protected != Some(false);
+                if stays && change.role == Some(Role::Terminating) {
+                    return Err(Rejection::Protected);
+                }
                 self.servers.change(server, change);
                 self.staff(server, &mut outcome);
             }

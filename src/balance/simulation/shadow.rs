@@ -46,6 +46,8 @@ pub(super) struct Job {
     pub(super) queued: bool,
     /// It waits at the head.
     pub(super) urgent: bool,
+    /// It waits there whatever it avoids.
+    pub(super) retried: bool,
 }
 
 impl Shadow {
@@ -213,7 +215,8 @@ impl Shadow {
         let entry = &self.workers[&worker];
         let server = entry.server;
         let first = &self.jobs[entry.jobs.first().expect("it has a first")];
-        assert!(job.queued && job.ticket.batchable && first.ticket.batchable);
+        assert!(job.queued && !job.retried && job.ticket.batchable && first.ticket.batchable);
+        assert!(!first.retried, "what is tried again goes alone");
         assert_eq!(job.ticket.bucket, first.ticket.bucket, "a batch is of one bucket");
         let other = |other: &&Job| other.queued && other.ticket.bucket != job.ticket.bucket;
         assert_eq!(self.jobs.values().filter(other).count(), 0, "nobody else waits");
@@ -296,7 +299,7 @@ impl Shadow {
             batchable: false,
             ..ticket
         };
-        (job.queued, job.urgent) = (true, true);
+        (job.queued, job.urgent, job.retried) = (true, true, true);
     }
 
     /// A job is over.

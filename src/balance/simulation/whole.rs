@@ -161,6 +161,7 @@ impl Simulation {
             ticket,
             queued: false,
             urgent,
+            retried: false,
         };
         self.shadow.jobs.insert(ticket.id, job);
         match offer {
@@ -531,6 +532,7 @@ impl Simulation {
                 .filter(|job| job.ticket.avoid == Some(ServerId(id)))
             {
                 job.ticket.avoid = None;
+                job.urgent = job.retried;
             }
         }
     }

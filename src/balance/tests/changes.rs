@@ -169,6 +169,14 @@ fn a_protected_server_stays() {
         bench.dispatcher.apply(Change::RemoveServer(ServerId(0)), bench.now),
         Err(Rejection::Protected)
     );
+    let terminating = ServerChange {
+        role: Some(Role::Terminating),
+        ..ServerChange::default()
+    };
+    assert_eq!(
+        bench.dispatcher.apply(set(0, terminating), bench.now),
+        Err(Rejection::Protected)
+    );
     bench.apply(set(0, protected(false)));
     bench.apply(Change::RemoveServer(ServerId(0)));
 }
