@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod check;
+mod running;
 mod staff;
 
 use std::time::{Duration, Instant};
@@ -10,12 +11,10 @@ use super::bits::Bits;
 use super::random::Random;
 use super::scheduler::{Load, Scheduler, View, Wish, scheduler};
 use super::{Admin, BucketId, Health, Link, Role, Schedule, ServerCounts, ServerId, WorkerId};
+use running::{Entry, Running};
 
 /// Nothing.
 const NONE: u32 = u32::MAX;
-
-/// Number of no job; a job that had it all the same would still be found (the entry's worker decides).
-const NO_JOB: u64 = u64::MAX;
 
 /// Warm.
 const WARM: u16 = 1000;
@@ -31,12 +30,7 @@ pub(super) struct Servers {
     workers: Vec<Worker>,
     /// Places of workers that are gone.
     free_workers: Vec<u32>,
-    /// What is being served; one entry for each job.
-    running: Vec<Running>,
-    /// Their numbers, apart, so that a job is found by one pass over dense memory.
-    jobs: Vec<u64>,
-    /// First of the unused entries of `running`, linked by `next`.
-    free_running: u32,
+    running: Running,
     tiers: [Tier; TIERS],
     /// Servers that get jobs: usable, and their role is asked for.
     in_use: Bits,
@@ -129,18 +123,6 @@ enum State {
     Gone,
 }
 
-/// A job being served.
-#[derive(Clone, Copy, Debug)]
-struct Running {
-    worker: u32,
-    /// The worker's next job, or the next unused entry.
-    next: u32,
-    bucket: BucketId,
-    /// It counts against the retry budget. Only what a worker has alone does.
-    retry: bool,
-    since: Instant,
-}
-
 /// What a worker had from the time when it got a job until it had none any more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
@@ -158,9 +140,7 @@ impl Servers {
             loads: Vec::new(),
             workers: Vec::new(),
             free_workers: Vec::new(),
-            running: Vec::new(),
-            jobs: Vec::new(),
-            free_running: NONE,
+            running: Running::new(),
             tiers: std::array::from_fn(|_| Tier {
                 scheduler: scheduler(schedule),
                 idle: Bits::default(),
@@ -273,15 +253,7 @@ impl Servers {
 
     /// Who serves the job of this number.
     pub(super) fn serving(&self, id: u64) -> Option<WorkerId> {
-        let mut start = 0;
-        while let Some(found) = self.jobs.get(start..)?.iter().position(|job| *job == id) {
-            let worker = self.running[start + found].worker;
-            if worker != NONE {
-                return Some(WorkerId(worker));
-            }
-            start += found + 1;
-        }
-        None
+        self.running.find(id).map(|entry| WorkerId(entry.worker))
     }
 
     /// Jobs being served.
@@ -407,16 +379,7 @@ impl Servers {
             Some(State::Idle) => self.leave_idle(worker, State::Serving),
             Some(State::Away) => self.workers[worker.0 as usize].state = State::Serving,
         }
-        let place = self.allocate(
-            id,
-            Running {
-                worker: worker.0,
-                next: NONE,
-                bucket,
-                retry,
-                since: now,
-            },
-        );
+        let place = self.running.add(Entry::new(id, worker.0, NONE, bucket, retry, now));
         let entry = &mut self.workers[worker.0 as usize];
         (entry.first, entry.taken) = (place, 1);
         let (server, leaving) = (entry.server, entry.leaving);
@@ -429,16 +392,7 @@ impl Servers {
         let Some(&Worker { server, first, .. }) = self.workers.get(worker.0 as usize) else {
             return;
         };
-        let place = self.allocate(
-            id,
-            Running {
-                worker: worker.0,
-                next: first,
-                bucket,
-                retry: false,
-                since: now,
-            },
-        );
+        let place = self.running.add(Entry::new(id, worker.0, first, bucket, false, now));
         let entry = &mut self.workers[worker.0 as usize];
         entry.first = place;
         entry.taken += 1;
@@ -453,13 +407,13 @@ impl Servers {
             server, leaving, taken, ..
         } = *entry;
         let mut place = std::mem::replace(&mut entry.first, NONE);
-        let Running {
+        let Entry {
             bucket, retry, since, ..
-        } = *self.running.get(place as usize)?;
+        } = *self.running.get(place)?;
         entry.state = State::Away;
         let mut jobs = 0;
         while place != NONE {
-            place = self.release(place);
+            place = self.running.remove(place);
             jobs += 1;
         }
         self.serving -= jobs as usize;
@@ -480,8 +434,7 @@ impl Servers {
     /// Whether a worker has this job and no other.
     pub(super) fn has_only(&self, worker: WorkerId, id: u64) -> bool {
         let first = self.workers.get(worker.0 as usize).map_or(NONE, |worker| worker.first);
-        (self.running.get(first as usize))
-            .is_some_and(|running| running.next == NONE && self.jobs[first as usize] == id)
+        (self.running.get(first)).is_some_and(|entry| entry.next == NONE && entry.id == id)
     }
 
     /// One of several jobs that a worker has is over. Answers its bucket, if the worker has it.
@@ -489,51 +442,26 @@ impl Servers {
         let entry = self.workers.get(worker.0 as usize)?;
         let server = entry.server;
         let (mut previous, mut place) = (NONE, entry.first);
-        while *self.jobs.get(place as usize)? != id {
-            (previous, place) = (place, self.running[place as usize].next);
-        }
-        let bucket = self.running[place as usize].bucket;
-        let next = self.release(place);
+        let bucket = loop {
+            let running = self.running.get(place)?;
+            if running.id == id {
+                break running.bucket;
+            }
+            (previous, place) = (place, running.next);
+        };
+        let next = self.running.remove(place);
         match previous {
             NONE => self.workers[worker.0 as usize].first = next,
-            previous => self.running[previous as usize].next = next,
+            previous => self.running.set_next(previous, next),
         }
         self.serving -= 1;
         self.count_besides(server, 1, false);
         Some(bucket)
     }
 
-    fn allocate(&mut self, id: u64, running: Running) -> u32 {
-        match self.free_running {
-            NONE => {
-                self.running.push(running);
-                self.jobs.push(id);
-                (self.running.len() - 1) as u32
-            }
-            place => {
-                self.free_running = self.running[place as usize].next;
-                self.running[place as usize] = running;
-                self.jobs[place as usize] = id;
-                place
-            }
-        }
-    }
-
-    /// Frees an entry; answers the one that followed.
-    fn release(&mut self, place: u32) -> u32 {
-        let entry = &mut self.running[place as usize];
-        entry.worker = NONE;
-        let next = std::mem::replace(&mut entry.next, self.free_running);
-        self.jobs[place as usize] = NO_JOB;
-        self.free_running = place;
-        next
-    }
-
     /// All jobs of a bucket are another's from now on.
     pub(super) fn move_running(&mut self, from: BucketId, to: BucketId) {
-        for running in self.running.iter_mut().filter(|running| running.bucket == from) {
-            running.bucket = to;
-        }
+        self.running.move_all(from, to);
     }
 
     /// A job waits for this server alone, or does not any more.

@@ -1,5 +1,6 @@
-//! The bucket tree (HTB): who may hold how many tokens, and whose turn it is. A token is a job being served; the root has as many as the
-//! servers in use can serve. Here are only counts: the jobs themselves wait in [`super::queue`].
+//! The bucket tree (HTB): who may hold how many tokens, and whose turn it is. A token is a worker that serves a job (jobs that it has
+//! taken besides count here only while they wait); the root has as many as the servers in use can serve. Here are only counts: the
+//! jobs themselves wait in [`super::queue`].
 //!
 //! # Rules
 //!
@@ -51,9 +52,9 @@ pub struct BucketCounts {
     pub assured: usize,
     /// Most that it gets.
     pub ceiling: usize,
-    /// Jobs being served, with those of all buckets below.
+    /// Workers that serve its jobs, or those of a bucket below.
     pub held: usize,
-    /// Jobs being served, its own.
+    /// Workers that serve its own jobs.
     pub serving: usize,
     /// Jobs waiting, its own.
     pub queued: usize,
@@ -355,7 +356,7 @@ impl Tree {
         }
     }
 
-    /// A waiting job has gone, without a token.
+    /// A waiting job has gone, without a token: it is over, or a worker has taken it besides another.
     pub(super) fn leave(&mut self, bucket: BucketId, open: bool) {
         let node = &mut self.nodes[bucket.0 as usize];
         node.queued -= 1;

@@ -1,6 +1,6 @@
 //! What must be true of the servers at any time.
 
-use super::{NO_JOB, NONE, Server, Servers, State, Worker, effective_weight};
+use super::{NONE, Server, Servers, State, Worker, effective_weight};
 use crate::balance::{Admin, Health, Link, Role, ServerId};
 
 impl Servers {
@@ -14,39 +14,24 @@ impl Servers {
         let jobs_of = |place: usize| {
             let first = self.workers[place].first;
             let (mut jobs, mut next) = (0, first);
-            while next != NONE {
-                let running = &self.running[next as usize];
-                assert_eq!(running.worker as usize, place);
-                assert!(self.jobs[next as usize] != NO_JOB);
-                assert_eq!(
-                    running.bucket, self.running[first as usize].bucket,
-                    "a batch is of one bucket"
-                );
+            while let Some(entry) = self.running.get(next) {
+                assert_eq!(entry.worker as usize, place);
+                let bucket = self.running.get(first).map(|first| first.bucket);
+                assert_eq!(Some(entry.bucket), bucket, "a batch is of one bucket");
                 assert!(
-                    !running.retry || (next == first && running.next == NONE),
+                    !entry.retry || (next == first && entry.next == NONE),
                     "a retry goes alone"
                 );
-                next = running.next;
+                next = entry.next;
                 jobs += 1;
             }
             assert!(jobs <= self.workers[place].taken);
             assert_eq!(jobs > 0, self.workers[place].state == State::Serving);
             jobs
         };
-        let (mut free, mut next) = (0, self.free_running);
-        while next != NONE {
-            assert_eq!(
-                (self.running[next as usize].worker, self.jobs[next as usize]),
-                (NONE, NO_JOB)
-            );
-            next = self.running[next as usize].next;
-            free += 1;
-        }
         let all: u32 = alive().map(|(place, _)| jobs_of(place)).sum();
-        assert_eq!(
-            (self.serving, self.running.len()),
-            (all as usize, (all + free) as usize)
-        );
+        assert_eq!(self.serving, all as usize);
+        self.running.check(self.serving);
         assert_eq!(self.up, count(&|worker| worker.link == Link::Up));
         assert_eq!(self.worker_count, count(&|_| true));
         let usable = |role: Role| {

@@ -1,0 +1,173 @@
+//! Jobs being served, in one place in memory, each with its worker. A job is found by its number: entries whose numbers fall
+//! together are linked.
+
+use std::time::Instant;
+
+use super::NONE;
+use crate::balance::BucketId;
+
+/// A job being served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) id: u64,
+    /// Who serves it, or [`NONE`] if this entry is unused.
+    pub(super) worker: u32,
+    /// The worker's next job, or the next unused entry.
+    pub(super) next: u32,
+    pub(super) bucket: BucketId,
+    /// It counts against the retry budget. Only what a worker has alone does.
+    pub(super) retry: bool,
+    pub(super) since: Instant,
+    /// The next whose number falls to the same place.
+    chain: u32,
+}
+
+impl Entry {
+    /// A job that its worker has before this other one.
+    pub(super) fn new(id: u64, worker: u32, next: u32, bucket: BucketId, retry: bool, since: Instant) -> Self {
+        Self {
+            id,
+            worker,
+            next,
+            bucket,
+            retry,
+            since,
+            chain: NONE,
+        }
+    }
+}
+
+/// All jobs being served.
+#[derive(Debug)]
+pub(super) struct Running {
+    entries: Vec<Entry>,
+    /// First of the unused entries, linked by `next`.
+    free: u32,
+    /// First of the used entries by place; a power of two, and at least twice as many as entries.
+    chains: Vec<u32>,
+    /// Of the bits of a number's product so many do not count.
+    shift: u32,
+}
+
+/// Chains in the beginning, in powers of two.
+const FIRST_BITS: u32 = 4;
+
+impl Running {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            free: NONE,
+            chains: vec![NONE; 1 << FIRST_BITS],
+            shift: u64::BITS - FIRST_BITS,
+        }
+    }
+
+    pub(super) fn get(&self, place: u32) -> Option<&Entry> {
+        self.entries.get(place as usize)
+    }
+
+    /// The entry of the job of this number.
+    pub(super) fn find(&self, id: u64) -> Option<&Entry> {
+        let mut place = self.chains[self.chain_of(id)];
+        loop {
+            let entry = self.get(place)?;
+            if entry.id == id {
+                return Some(entry);
+            }
+            place = entry.chain;
+        }
+    }
+
+    /// Adds a job; answers its place.
+    pub(super) fn add(&mut self, mut entry: Entry) -> u32 {
+        if self.free == NONE && 2 * self.entries.len() >= self.chains.len() {
+            self.grow();
+        }
+        let first = self.chain_of(entry.id);
+        entry.chain = self.chains[first];
+        let place = match self.free {
+            NONE => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+            place => {
+                self.free = self.entries[place as usize].next;
+                self.entries[place as usize] = entry;
+                place
+            }
+        };
+        self.chains[first] = place;
+        place
+    }
+
+    /// Takes a job out; answers the next one of its worker. Who has named it as the next must be told.
+    pub(super) fn remove(&mut self, place: u32) -> u32 {
+        let Entry { id, next, chain, .. } = self.entries[place as usize];
+        let first = self.chain_of(id);
+        let mut before = self.chains[first];
+        if before == place {
+            self.chains[first] = chain;
+        } else {
+            while self.entries[before as usize].chain != place {
+                before = self.entries[before as usize].chain;
+            }
+            self.entries[before as usize].chain = chain;
+        }
+        let entry = &mut self.entries[place as usize];
+        (entry.worker, entry.next) = (NONE, self.free);
+        self.free = place;
+        next
+    }
+
+    pub(super) fn set_next(&mut self, place: u32, next: u32) {
+        self.entries[place as usize].next = next;
+    }
+
+    /// All jobs of a bucket are another's from now on.
+    pub(super) fn move_all(&mut self, from: BucketId, to: BucketId) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.bucket == from) {
+            entry.bucket = to;
+        }
+    }
+
+    /// All entries are in use.
+    fn grow(&mut self) {
+        self.chains = vec![NONE; 2 * self.chains.len()];
+        self.shift -= 1;
+        for place in 0..self.entries.len() {
+            let first = self.chain_of(self.entries[place].id);
+            self.entries[place].chain = std::mem::replace(&mut self.chains[first], place as u32);
+        }
+    }
+
+    /// Numbers are counted up, but those of one cluster may have anything in common: the upper bits of a product have not.
+    fn chain_of(&self, id: u64) -> usize {
+        (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+    }
+}
+
+#[cfg(test)]
+impl Running {
+    /// Whether so many entries are used and all others free, and each is found.
+    pub(super) fn check(&self, used: usize) {
+        let (mut free, mut place) = (0, self.free);
+        while let Some(entry) = self.get(place) {
+            assert_eq!(entry.worker, NONE);
+            place = entry.next;
+            free += 1;
+        }
+        assert_eq!(self.entries.len(), used + free, "no entry is lost");
+        let mut chained = 0;
+        for (chain, first) in self.chains.iter().enumerate() {
+            let mut place = *first;
+            while let Some(entry) = self.get(place) {
+                assert!(entry.worker != NONE && self.chain_of(entry.id) == chain);
+                assert_eq!(self.find(entry.id).map(|found| found.worker), Some(entry.worker));
+                place = entry.chain;
+                chained += 1;
+            }
+        }
+        assert_eq!(chained, used);
+        assert!(self.chains.len() >= 2 * self.entries.len());
+    }
+}
