@@ -119,11 +119,33 @@ fn nobody_takes_more_while_another_bucket_waits() {
         bench.offer_to(bulk, id);
     }
     bench.offer_to(vip, 7);
-    // The one that waits there is owed the slot; what the batch might have taken is its own bucket's.
-    assert_eq!(bench.batch(0, 8), (Some(7), vec![]));
     bench.offer_to(vip, 8);
+    assert_eq!(bench.batch(0, 8), (Some(7), vec![]));
     assert_eq!(bench.batch(0, 8), (Some(8), vec![]));
     assert_eq!(bench.batch(0, 8), (Some(2), vec![3, 4, 5, 6]));
+}
+
+#[test]
+fn idle_workers_get_theirs_before_a_batch_is_made() {
+    let mut bench = Bench::new(LONG, &[1, 1]);
+    assert_eq!(bench.offer(1), assigned(0, 1));
+    for id in 2..=3 {
+        let ticket = bench.avoiding(id, 1);
+        assert_eq!(bench.dispatcher.offer(id, ticket, bench.now), Offer::Queued);
+    }
+    let verdict = Verdict::Retry {
+        job: 1,
+        ticket: bench.avoiding(1, 0),
+        free: true,
+    };
+    let mut more = VecDeque::new();
+    let batch = (8, &mut more);
+    let handout = bench
+        .dispatcher
+        .next_batch(WorkerId(0), verdict, Link::Up, batch, bench.now);
+    assert_eq!((handout.next, handout.assigned), (Some(2), vec![(WorkerId(1), 1)]));
+    // Only one waits then, for two workers.
+    assert!(more.is_empty());
 }
 
 #[test]
@@ -205,7 +227,7 @@ fn each_of_a_batch_took_its_part_of_the_time() {
     }
     assert_eq!(bench.batch(0, 8), (Some(2), vec![3, 4, 5]));
     bench.now = bench.at(4);
-    // The first took no time, and these four one second each, of which one counts for an eighth... if there was one before.
+    // The first took no time, and these four one second each.
     assert_eq!(bench.batch(0, 8), (None, vec![]));
     assert_eq!(bench.dispatcher.expected_wait(BucketId(0)), Duration::from_secs(1));
 }
