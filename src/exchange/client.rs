@@ -22,9 +22,8 @@ use crate::fault::Fault;
 use crate::net::Stream;
 use crate::plan::Listener;
 
-use super::out::{self, Out};
 use super::outbox::{Outbox, Taken};
-use super::{Body, Exchange, Hub};
+use super::{Body, Exchange, Hub, out};
 
 /// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -548,24 +547,19 @@ impl Client {
             io::ErrorKind::StorageFull => Fault::SlowClient,
             _ => Fault::ClientGoneData,
         };
-        if !reply.courier && reply.outbox.unsent() == 0 {
-            self.send_unlocked(reply, &mut rest).map_err(fault_of)?;
-            if rest.is_empty() {
-                return Ok(());
-            }
-            if let End::Dead(fault) = reply.end {
-                return Err(fault);
+        if !reply.courier {
+            out::flush(&self.stream, &mut reply.outbox).map_err(fault_of)?;
+            if reply.outbox.unsent() == 0 {
+                self.send_unlocked(reply, &mut rest).map_err(fault_of)?;
+                if rest.is_empty() {
+                    return Ok(());
+                }
+                if let End::Dead(fault) = reply.end {
+                    return Err(fault);
+                }
             }
         }
-        let Reply { outbox, courier, .. } = &mut **reply;
-        let mut out = Out {
-            stream: &self.stream,
-            hub: &self.hub,
-            memory: self.listener.limit.response_memory,
-            outbox,
-            courier: *courier,
-        };
-        out.emit(rest).map_err(fault_of)
+        out::keep(&self.hub, &mut reply.outbox, rest, self.listener.limit.response_memory).map_err(fault_of)
     }
 
     /// Sends what the socket has room for, outside the lock: the caller's next step must not rely on what it knew before.

@@ -18,52 +18,29 @@ fn no_room(error: &io::Error) -> io::Error {
     io::Error::from(io::ErrorKind::StorageFull)
 }
 
-/// Where bytes go: the socket as far as it has room, then the outbox.
-pub(super) struct Out<'a> {
-    pub(super) stream: &'a Stream,
-    pub(super) hub: &'a Hub,
-    /// Most bytes to keep in memory.
-    pub(super) memory: usize,
-    pub(super) outbox: &'a mut Outbox,
-    /// A courier has the socket.
-    pub(super) courier: bool,
+/// Keeps what the socket has no room for.
+pub(super) fn keep(hub: &Hub, outbox: &mut Outbox, rest: &[IoSlice<'_>], memory: usize) -> io::Result<()> {
+    for piece in rest.iter().filter(|piece| !piece.is_empty()) {
+        outbox
+            .put(piece, memory, &hub.buffers, &hub.spool)
+            .map_err(|error| no_room(&error))?;
+        if outbox.is_spooled() && hub.spool.is_nearly_full() {
+            hub.clients.cut_slowest(Instant::now(), hub);
+        }
+    }
+    Ok(())
 }
 
-impl Out<'_> {
-    /// Sends or keeps all of these.
-    pub(super) fn emit(&mut self, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-        if !self.courier {
-            self.flush()?;
-            if self.outbox.unsent() == 0 && pieces.iter().any(|piece| !piece.is_empty()) {
-                match self.stream.write_pieces_now(pieces) {
-                    Ok(sent) => IoSlice::advance_slices(&mut pieces, sent),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
-            }
+/// Sends what is in the outbox's memory as far as the socket has room. (What is in the file is a courier's.)
+pub(super) fn flush(stream: &Stream, outbox: &mut Outbox) -> io::Result<()> {
+    while let Some(front) = outbox.front() {
+        match stream.write_now(front) {
+            Ok(sent) => outbox.advance(sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
         }
-        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-            self.outbox
-                .put(piece, self.memory, &self.hub.buffers, &self.hub.spool)
-                .map_err(|error| no_room(&error))?;
-            if self.outbox.is_spooled() && self.hub.spool.is_nearly_full() {
-                self.hub.clients.cut_slowest(Instant::now(), self.hub);
-            }
-        }
-        Ok(())
     }
-
-    /// Sends what is in the outbox's memory as far as the socket has room. (What is in the file is a courier's.)
-    fn flush(&mut self) -> io::Result<()> {
-        while let Some(front) = self.outbox.front() {
-            match self.stream.write_now(front) {
-                Ok(sent) => self.outbox.advance(sent),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Gives TLS plaintext and appends what it makes of it, and what it has to say besides, to `wire`. What is given together goes into one
