@@ -4,15 +4,18 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::listener::unique_name;
 use super::problem::{Complaint, Place, Spot};
 use super::process::saturate;
 use super::reader::Table;
 use super::value::parse_server;
+use crate::balance::{Admin, Lending, Role, Schedule};
 use crate::fault::Fault;
 use crate::plan::{
-    Binding, Cluster, ClusterTimeout, ErrorPage, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
+    Binding, ClientKey, Cluster, ClusterTimeout, ErrorPage, Health, On5xx, OnClientAbort, OnUnavailable, Server,
+    ServerAddress,
 };
 
 /// Largest page of the operator's own: they all stay in memory.
@@ -51,6 +54,11 @@ fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot
     let cluster = Cluster {
         name,
         servers,
+        admin: Admin::Enabled,
+        schedule: Schedule::default(),
+        buckets: Vec::new(),
+        lending: Lending::default(),
+        client_key: ClientKey::None,
         binding: match table.word("binding") {
             "early" => Binding::Early,
             _ => Binding::Late,
@@ -60,8 +68,10 @@ fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot
             .count_if_any("limit")
             .map_or(max_sessions, |spot| saturate(spot.value)),
         queue_timeout: queue.duration("timeout"),
+        deadline_field: None,
         attempts: u32::try_from(retry.count("attempts")).unwrap_or(u32::MAX),
         retry_budget: retry.percent("budget"),
+        retry_back_off: Duration::ZERO,
         on_5xx: match table.word("on_5xx") {
             "retry" => On5xx::Retry,
             "bad_gateway" => On5xx::BadGateway,
@@ -75,6 +85,7 @@ fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot
             "ignore" => OnClientAbort::Ignore,
             _ => OnClientAbort::Close,
         },
+        health: Health::disabled(),
         timeout: timeout(&table.table("timeout")),
         response_head: saturate(table.table("limit").size("head")),
         error_pages: error_pages(table),
@@ -124,6 +135,10 @@ fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerA
             name,
             address,
             capacity,
+            weight: 1,
+            role: Role::Active,
+            admin: Admin::Enabled,
+            protected: false,
         });
     }
     (servers, addresses)

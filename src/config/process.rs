@@ -32,6 +32,8 @@ pub(super) fn read(root: &Table<'_>, flags: &Table<'_>) -> Process {
         batch_scheduling: file.word("scheduling") == "batch",
         drain_timeout: of("drain").duration("drain"),
         summary: summary(of("summary")),
+        resolve: Duration::from_secs(30),
+        state: None,
         buffers: buffers(&root.table("buffers")),
         spool: spool(&root.table("spool")),
         log: log(&root.table("log"), &flags.table("log")),

@@ -19,6 +19,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
             host: None,
             path: "/".to_owned(),
             cluster: 0,
+            bucket: None,
         }];
     }
     let tables = root.tables("route");
@@ -59,6 +60,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
                     host,
                     path: path.clone(),
                     cluster,
+                    bucket: None,
                 });
             }
         }

@@ -30,5 +30,6 @@ pub fn connect(address: &ServerAddress, timeout: Duration) -> io::Result<Stream>
             Ok(stream)
         }
         ServerAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
+        ServerAddress::Name { .. } => Err(io::Error::new(io::ErrorKind::NotFound, "the name is not resolved yet")),
     }
 }

@@ -29,6 +29,8 @@ pub struct Route {
     pub path: String,
     /// Place of the cluster in the plan's list.
     pub cluster: usize,
+    /// Place of the bucket in the cluster's list; `None` is the root.
+    pub bucket: Option<usize>,
 }
 
 impl RouteTable {
@@ -240,6 +242,7 @@ mod tests {
             host: (!host.is_empty()).then(|| host.to_owned()),
             path: path.to_owned(),
             cluster,
+            bucket: None,
         }
     }
 

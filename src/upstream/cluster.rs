@@ -121,7 +121,7 @@ impl Cluster {
             }
             Cancelled::Serving(worker) => {
                 let grace = match self.plan.on_client_abort {
-                    OnClientAbort::Close => Some(self.plan.timeout.abort),
+                    OnClientAbort::Close | OnClientAbort::Notify => Some(self.plan.timeout.abort),
                     OnClientAbort::Ignore => None,
                 };
                 // Still under the lock: the worker can have come to no other exchange then, whose own cancel would be lost.

@@ -306,7 +306,7 @@ impl Worker {
     /// The client is gone: reads the rest of the response, if that comes in time, to keep the connection.
     pub(super) fn discard(&mut self, connection: &mut Connection, mut coming: Coming) -> Rest {
         let until = match self.on_client_abort {
-            OnClientAbort::Close => Some(Instant::now() + self.timeout.abort),
+            OnClientAbort::Close | OnClientAbort::Notify => Some(Instant::now() + self.timeout.abort),
             OnClientAbort::Ignore => None,
         };
         loop {

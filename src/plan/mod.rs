@@ -3,12 +3,19 @@
 //! `config` makes it out of a file or of flags; everything else only reads it. Values are domain types, so
 //! that nothing has to be checked twice. Durations are never zero and sizes never negative here.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use cluster::{
+    Binding, Bucket, ClientKey, Cluster, ClusterTimeout, ErrorPage, Health, HttpProbe, On5xx, OnClientAbort,
+    OnUnavailable, Probe, Server, ServerAddress,
+};
 
 use crate::route::RouteTable;
 
@@ -44,6 +51,10 @@ pub struct Process {
     pub drain_timeout: Duration,
     /// How often a summary line is written; `None` never.
     pub summary: Option<Duration>,
+    /// How often names of servers are resolved again.
+    pub resolve: Duration,
+    /// Where what has to outlive a restart is kept (servers that are kept offline); `None` nowhere.
+    pub state: Option<PathBuf>,
     /// Bounded memory for bodies in transit.
     pub buffers: Buffers,
     /// Unlinked files for what does not fit in there.
@@ -217,121 +228,4 @@ pub enum ForwardedStyle {
     XForwarded,
     /// `Forwarded` (RFC 7239).
     Rfc7239,
-}
-
-/// `[[cluster]]`: interchangeable servers with one dispatcher.
-#[derive(Clone, Debug)]
-pub struct Cluster {
-    /// Its name.
-    pub name: String,
-    /// Its servers, in the order of the round.
-    pub servers: Vec<Server>,
-    /// When a request is tied to a server.
-    pub binding: Binding,
-    /// How many requests may go out on one connection before the first answer is read; 1 is no pipelining.
-    pub pipeline: usize,
-    /// Requests that may wait.
-    pub queue_limit: usize,
-    /// How long one may wait.
-    pub queue_timeout: Duration,
-    /// How often a request may be sent in all, the first time included.
-    pub attempts: u32,
-    /// Retries in progress may be this part of all requests in progress (0.2 is 20 %), but always 10.
-    pub retry_budget: f64,
-    /// What to do with a 5xx of a server.
-    pub on_5xx: On5xx,
-    /// What to do while no server can be reached.
-    pub on_unavailable: OnUnavailable,
-    /// What to do when a client leaves while its request is being served.
-    pub on_client_abort: OnClientAbort,
-    /// Limits in time.
-    pub timeout: ClusterTimeout,
-    /// Largest response head, in bytes.
-    pub response_head: usize,
-    /// Page to send instead of the short text, for a status.
-    pub error_pages: Vec<ErrorPage>,
-}
-
-/// `[[cluster.server]]`.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// Its name in logs.
-    pub name: String,
-    /// Where it listens.
-    pub address: ServerAddress,
-    /// Workers = connections = most requests at once.
-    pub capacity: usize,
-}
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerAddress {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// Unix stream socket.
-    Unix(PathBuf),
-}
-
-/// When a request is tied to a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Binding {
-    /// At once to the next server, and wait in its own queue (as the original Juggler did).
-    Early,
-    /// To the next server with a free worker, else to the first that gets one.
-    Late,
-}
-
-/// What to do with a 5xx of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum On5xx {
-    /// Answer 502 in its place.
-    BadGateway,
-    /// Hand it on untouched.
-    Pass,
-    /// Try another server where that is safe, else hand it on.
-    Retry,
-}
-
-/// What to do while no server can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnUnavailable {
-    /// Wait in the queue, up to its limits.
-    Queue,
-    /// 503 at once.
-    Refuse,
-}
-
-/// What to do when a client leaves while its request is being served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnClientAbort {
-    /// Give the server `abort` time to finish, then close the connection.
-    Close,
-    /// Read the response to its end and throw it away.
-    Ignore,
-}
-
-/// How long a cluster's servers may take.
-#[derive(Clone, Copy, Debug)]
-pub struct ClusterTimeout {
-    /// A connection's handshake.
-    pub connect: Duration,
-    /// A server that takes none of a request.
-    pub send: Duration,
-    /// From the request's last byte to the final response head.
-    pub first_byte: Duration,
-    /// Between two reads of a response.
-    pub read: Duration,
-    /// How long a server may go on with a request whose client left.
-    pub abort: Duration,
-}
-
-/// A page of the operator's own.
-#[derive(Clone, Debug)]
-pub struct ErrorPage {
-    /// For this status.
-    pub status: u16,
-    /// As `Content-Type`.
-    pub content_type: String,
-    /// The body.
-    pub body: Arc<[u8]>,
 }
