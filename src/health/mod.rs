@@ -5,15 +5,18 @@
 //! decided, [`crate::health::Monitor`] knows nothing of it but for being kept offline), and *use*, which follows from both in the
 //! dispatcher.
 
+mod cause;
 mod cluster;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use cause::{Cause, FaultClass};
 pub use cluster::{Panic, Seen};
 
 use std::time::{Duration, Instant};
 
+use cause::CLASSES;
 use window::Window;
 
 /// When a server is probed.
@@ -29,23 +32,6 @@ pub enum Mode {
     /// Never probed, always online.
     Disabled,
 }
-
-/// What went wrong with an exchange or a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FaultClass {
-    /// No connection could be made.
-    Connect,
-    /// The connection broke.
-    Broken,
-    /// There was no answer in time.
-    Timeout,
-    /// What came was no HTTP.
-    Protocol,
-    /// The server said that something is wrong with it (5xx).
-    Status,
-}
-
-const CLASSES: usize = 5;
 
 /// When traffic takes a server out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,15 +74,16 @@ pub struct Settings {
     pub recheck: Duration,
     /// A probe without a result after so long has failed.
     pub timeout: Duration,
-    /// So many successes one after the other bring a server online.
+    /// So many successes one after the other bring a server online that is offline.
     pub rise: u32,
-    /// So many failures one after the other take it offline.
+    /// So many failures one after the other take it offline if it is online. Of a server of which nothing is known yet, the first
+    /// probe decides: both are for changes of mind.
     pub fall: u32,
     /// What traffic does.
     pub passive: Passive,
     /// After coming online it is warmed up for so long. 0: it is warm at once.
     pub slow_start: Duration,
-    /// A server that comes back stays out of use until somebody enables it.
+    /// A server that was taken out stays out of use though it comes back, until somebody releases it.
     pub sticky_offline: bool,
 }
 
@@ -128,30 +115,6 @@ pub enum State {
     Offline,
 }
 
-/// Why a state has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It is new, and the mode trusts it.
-    Trusted,
-    /// Enough probes succeeded.
-    ProbesSucceeded(u32),
-    /// Enough probes failed, the last like this.
-    ProbesFailed(u32, FaultClass),
-    /// Exchanges failed one after the other.
-    ExchangesFailed(u32, FaultClass),
-    /// Of so many exchanges within the window so many failed.
-    FailureRatio {
-        /// Those that failed.
-        failed: usize,
-        /// All.
-        of: usize,
-    },
-    /// Health checking was changed.
-    Reconfigured,
-    /// Somebody cleared it, and who.
-    Released(String),
-}
-
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -165,13 +128,24 @@ pub struct Change {
     pub at: Instant,
 }
 
-/// A server that came back and is kept out of use until somebody decides otherwise.
+/// A server that was taken out, and stays out of use though it may come back, until somebody decides otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// What had taken it out.
+    /// What took it out.
     pub cause: Cause,
-    /// When it had been taken out.
+    /// When it was taken out. Whoever writes that down says it in wall-clock time: there is no clock here.
     pub since: Instant,
+}
+
+/// What probes have shown lately, to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Probes that succeeded one after the other since the last change of state or failure.
+    pub successes: u32,
+    /// Probes that failed one after the other since the last change of state or success.
+    pub failures: u32,
+    /// When the last probe ended, and how.
+    pub last_probe: Option<(Instant, Result<(), FaultClass>)>,
 }
 
 /// Number of a probe, so that a late result is not taken for another's.
@@ -184,14 +158,13 @@ pub struct Monitor {
     settings: Settings,
     state: State,
     last: Option<Change>,
-    /// When it was online for the first time: sticky offline is for those that had been.
+    /// It has been seen to work: sticky offline is for those that have, not for a server that is started after the balancer.
     was_online: bool,
     held: Option<Held>,
-    /// What took it offline last.
-    fell: Option<Held>,
+    /// When it went offline last.
+    fell: Instant,
     /// Results of probes one after the other, all alike.
-    successes: u32,
-    failures: u32,
+    counts: Counts,
     /// Failures of exchanges one after the other, by class.
     streaks: [u32; CLASSES],
     window: Window,
@@ -217,9 +190,8 @@ impl Monitor {
             last: None,
             was_online: false,
             held: None,
-            fell: None,
-            successes: 0,
-            failures: 0,
+            fell: now,
+            counts: Counts::default(),
             streaks: [0; CLASSES],
             window: Window::new(settings.passive.window, WINDOW),
             probing: None,
@@ -247,9 +219,30 @@ impl Monitor {
         self.state == State::Online && self.held.is_none()
     }
 
-    /// Why it is kept out of use though it is online.
+    /// Why it is kept out of use until somebody releases it, though it may come back or be back already. That is what has to
+    /// outlive a restart: see [`Self::hold`].
     pub fn held(&self) -> Option<&Held> {
         self.held.as_ref()
+    }
+
+    /// Whether it has ever been seen to work: online by a probe, or with an exchange that went well. Being trusted is not enough.
+    pub fn was_online(&self) -> bool {
+        self.was_online
+    }
+
+    /// How long it has been out of use, for [`Seen::fallen_for`]; zero while it is in use, or nothing is known of it yet.
+    pub fn fallen_for(&self, now: Instant) -> Duration {
+        let since = match (&self.held, self.state) {
+            (Some(held), _) => held.since,
+            (None, State::Offline) => self.fell,
+            (None, _) => return Duration::ZERO,
+        };
+        now.saturating_duration_since(since)
+    }
+
+    /// What probes have shown lately.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The last change of state.
@@ -295,21 +288,25 @@ impl Monitor {
     /// How a probe went. One that is not under way (any more) is of no interest.
     pub fn probed(&mut self, id: ProbeId, result: Result<(), FaultClass>, now: Instant) -> Option<Change> {
         self.probing.take_if(|(probing, _)| *probing == id)?;
+        self.counts.last_probe = Some((now, result));
+        let needed = |times: u32| if self.state == State::Unknown { 1 } else { times.max(1) };
         let change = match result {
             Ok(()) => {
-                self.failures = 0;
-                self.successes = self.successes.saturating_add(1);
-                let enough = self.state != State::Online && self.successes >= self.settings.rise.max(1);
-                enough.then(|| self.become_state(State::Online, Cause::ProbesSucceeded(self.successes), now))
+                let successes = self.counts.successes.saturating_add(1);
+                (self.counts.successes, self.counts.failures) = (successes, 0);
+                let enough = self.state != State::Online && successes >= needed(self.settings.rise);
+                let change = enough.then(|| self.become_state(State::Online, Cause::ProbesSucceeded(successes), now));
+                self.was_online |= self.state == State::Online;
+                change
             }
             Err(class) => {
-                self.successes = 0;
-                self.failures = self.failures.saturating_add(1);
-                let enough = self.state != State::Offline && self.failures >= self.settings.fall.max(1);
-                enough.then(|| self.become_state(State::Offline, Cause::ProbesFailed(self.failures, class), now))
+                let failures = self.counts.failures.saturating_add(1);
+                (self.counts.successes, self.counts.failures) = (0, failures);
+                let enough = self.state != State::Offline && failures >= needed(self.settings.fall);
+                enough.then(|| self.become_state(State::Offline, Cause::ProbesFailed(failures, class), now))
             }
         };
-        let doubtful = self.state != State::Offline && self.failures > 0;
+        let doubtful = self.state != State::Offline && self.counts.failures > 0;
         self.next_probe = now
             + match doubtful {
                 true => self.settings.recheck.min(self.settings.interval),
@@ -318,9 +315,18 @@ impl Monitor {
         change
     }
 
+    /// A probe could not be made, for all of the server's workers are busy: traffic shows more of it than a probe could. Nothing is
+    /// counted, and the next one is due an interval later.
+    pub fn skipped(&mut self, id: ProbeId, now: Instant) {
+        if self.probing.take_if(|(probing, _)| *probing == id).is_some() {
+            self.next_probe = now + self.interval();
+        }
+    }
+
     /// How an exchange with the server went. Those that end while it is offline were begun before: they change nothing.
     pub fn exchanged(&mut self, result: Result<(), FaultClass>, now: Instant) -> Option<Change> {
         self.last_used = now;
+        self.was_online |= result.is_ok();
         if self.state != State::Online || self.settings.mode == Mode::Disabled {
             return None;
         }
@@ -348,36 +354,66 @@ impl Monitor {
         None
     }
 
-    /// Somebody has decided that it may be used again.
-    pub fn release(&mut self, who: &str, now: Instant) -> Option<Change> {
-        self.held.take()?;
-        self.online_since = now;
-        Some(self.note(self.state, Cause::Released(who.to_owned()), now))
+    /// Keeps it out of use, as the process before this one did. Without sticky offline nothing is held.
+    pub fn hold(&mut self, held: Held) {
+        if self.settings.sticky_offline {
+            self.was_online = true;
+            self.held = Some(held);
+        }
     }
 
-    /// Goes by other settings from now on. What is known stays known, except that who is not probed is online.
+    /// Somebody has decided that it may be used again: at once if it is online, else as soon as it is.
+    pub fn release(&mut self, who: &str, now: Instant) -> Option<Change> {
+        self.let_go(Cause::Released(who.to_owned()), now)
+    }
+
+    /// Goes by other settings from now on. What is known stays known, except that who is not probed is online. Who is held stays so
+    /// as long as sticky offline is on.
     pub fn set(&mut self, settings: Settings, now: Instant) -> Option<Change> {
         if settings.passive.window != self.settings.passive.window {
             self.window = Window::new(settings.passive.window, WINDOW);
         }
         self.settings = settings;
         self.next_probe = self.next_probe.min(now + settings.interval);
+        if settings.mode == Mode::Disabled {
+            self.probing = None;
+        }
+        let released = match settings.sticky_offline {
+            true => None,
+            false => self.let_go(Cause::Reconfigured, now),
+        };
         let trusts = match settings.mode {
             Mode::Disabled => self.state != State::Online,
             Mode::Lazy | Mode::Opportunistic => self.state == State::Unknown,
             Mode::Paranoid => false,
         };
-        if settings.mode == Mode::Disabled {
-            self.probing = None;
+        match trusts {
+            true => Some(self.become_state(State::Online, Cause::Reconfigured, now)),
+            false => released,
         }
-        trusts.then(|| self.become_state(State::Online, Cause::Reconfigured, now))
+    }
+
+    fn let_go(&mut self, cause: Cause, now: Instant) -> Option<Change> {
+        self.held.take()?;
+        let change = Change {
+            from: self.state,
+            to: self.state,
+            cause,
+            at: now,
+        };
+        // Of one that is offline, what took it there is still what there is to know.
+        if self.state != State::Offline {
+            self.online_since = now;
+            self.last = Some(change.clone());
+        }
+        Some(change)
     }
 
     /// When the next probe may start, if its mode wants one in this state.
     fn due(&self) -> Option<Instant> {
         match (self.settings.mode, self.state) {
             (Mode::Disabled, _) | (Mode::Lazy, State::Online) => None,
-            (Mode::Opportunistic, State::Online) if self.failures == 0 => {
+            (Mode::Opportunistic, State::Online) if self.counts.failures == 0 => {
                 Some(self.next_probe.max(self.last_used + self.settings.interval))
             }
             _ => Some(self.next_probe),
@@ -389,34 +425,23 @@ impl Monitor {
         self.state = to;
         self.streaks = [0; CLASSES];
         self.window.clear();
-        (self.successes, self.failures) = (0, 0);
+        (self.counts.successes, self.counts.failures) = (0, 0);
         match to {
-            State::Online => {
-                if self.settings.sticky_offline && self.was_online && from == State::Offline {
-                    self.held = self.fell.take();
-                }
-                self.was_online = true;
-                self.online_since = now;
-                // The next look is an interval away.
-                self.next_probe = now + self.interval();
-            }
+            State::Online => self.online_since = now,
             State::Offline => {
-                self.fell = Some(Held {
-                    cause: cause.clone(),
-                    since: now,
-                });
-                self.next_probe = now + self.interval();
+                // Who falls while it is held has been out since before.
+                if self.settings.sticky_offline && self.was_online && self.held.is_none() {
+                    self.held = Some(Held {
+                        cause: cause.clone(),
+                        since: now,
+                    });
+                }
+                self.fell = now;
             }
             State::Unknown => {}
         }
-        self.note_from(from, to, cause, now)
-    }
-
-    fn note(&mut self, state: State, cause: Cause, now: Instant) -> Change {
-        self.note_from(state, state, cause, now)
-    }
-
-    fn note_from(&mut self, from: State, to: State, cause: Cause, now: Instant) -> Change {
+        // The next look is an interval away.
+        self.next_probe = now + self.interval();
         let change = Change {
             from,
             to,

@@ -68,21 +68,46 @@ fn change(from: State, to: State, cause: Cause, at: Instant) -> Option<Change> {
 fn paranoid_wants_to_see_it_first_and_looks_always() {
     let mut bench = Bench::new(settings(Mode::Paranoid));
     assert_eq!(bench.monitor.state(), State::Unknown);
-    assert_eq!(bench.probe(Ok(())), (Duration::ZERO, None));
+    assert!(!bench.monitor.is_usable());
     let (waited, changed) = bench.probe(Ok(()));
-    assert_eq!(waited, 2 * SECOND);
+    assert_eq!(waited, Duration::ZERO);
     assert_eq!(
         changed,
-        change(State::Unknown, State::Online, Cause::ProbesSucceeded(2), bench.now)
+        change(State::Unknown, State::Online, Cause::ProbesSucceeded(1), bench.now)
     );
+    assert_eq!(bench.probe(Ok(())), (2 * SECOND, None));
     bench.succeed();
     assert_eq!(bench.probe(Ok(())).0, 2 * SECOND);
 }
 
 #[test]
+fn the_first_probe_decides_and_later_ones_change_its_mind() {
+    let slow = Settings {
+        rise: 3,
+        fall: 3,
+        ..settings(Mode::Paranoid)
+    };
+    let mut bench = Bench::new(slow);
+    let (_, changed) = bench.probe(Err(FaultClass::Connect));
+    let cause = Cause::ProbesFailed(1, FaultClass::Connect);
+    assert_eq!(changed, change(State::Unknown, State::Offline, cause, bench.now));
+    for _ in 0..2 {
+        assert_eq!(bench.probe(Ok(())), (2 * SECOND, None));
+    }
+    let (_, changed) = bench.probe(Ok(()));
+    assert_eq!(
+        changed,
+        change(State::Offline, State::Online, Cause::ProbesSucceeded(3), bench.now)
+    );
+    for _ in 0..2 {
+        assert_eq!(bench.probe(Err(FaultClass::Connect)).1, None);
+    }
+    assert!(bench.probe(Err(FaultClass::Connect)).1.is_some());
+}
+
+#[test]
 fn a_failed_probe_is_followed_soon() {
     let mut bench = Bench::new(settings(Mode::Paranoid));
-    bench.probe(Ok(()));
     bench.probe(Ok(()));
     assert_eq!(bench.probe(Err(FaultClass::Timeout)), (2 * SECOND, None));
     let (waited, changed) = bench.probe(Err(FaultClass::Status));
@@ -100,6 +125,8 @@ fn a_failed_probe_is_followed_soon() {
 #[test]
 fn a_probe_without_an_answer_has_failed_and_a_late_one_counts_for_nothing() {
     let mut bench = Bench::new(settings(Mode::Paranoid));
+    bench.probe(Ok(()));
+    bench.pass(2 * SECOND);
     let (probe, _) = bench.monitor.poll(bench.now);
     assert_eq!(bench.monitor.poll(bench.now), (None, None));
     assert_eq!(bench.monitor.next_event(), Some(bench.now + 2 * SECOND));
@@ -115,7 +142,83 @@ fn a_probe_without_an_answer_has_failed_and_a_late_one_counts_for_nothing() {
     bench.pass(2 * SECOND);
     let (_, changed) = bench.monitor.poll(bench.now);
     let cause = Cause::ProbesFailed(2, FaultClass::Timeout);
-    assert_eq!(changed, change(State::Unknown, State::Offline, cause, bench.now));
+    assert_eq!(changed, change(State::Online, State::Offline, cause, bench.now));
+}
+
+#[test]
+fn a_probe_that_nobody_had_time_for_counts_for_nothing() {
+    let mut bench = Bench::new(settings(Mode::Paranoid));
+    bench.probe(Ok(()));
+    bench.probe(Err(FaultClass::Timeout));
+    let before = bench.monitor.counts();
+    assert_eq!((before.successes, before.failures), (0, 1));
+    for _ in 0..5 {
+        let due = bench.monitor.next_event().expect("it is probed");
+        bench.now = due;
+        let (probe, _) = bench.monitor.poll(bench.now);
+        let probe = probe.expect("a probe is due");
+        bench.monitor.skipped(probe, bench.now);
+        assert_eq!(bench.monitor.counts(), before);
+        // An interval, although one has failed: a recheck would not find anybody free either.
+        assert_eq!(bench.monitor.next_event(), Some(bench.now + 2 * SECOND));
+        // It has ended: neither a result of it nor skipping it again means anything.
+        bench.pass(SECOND);
+        assert_eq!(bench.monitor.probed(probe, Err(FaultClass::Timeout), bench.now), None);
+        bench.monitor.skipped(probe, bench.now);
+        assert_eq!(bench.monitor.counts(), before);
+        assert_eq!(bench.monitor.next_event(), Some(bench.now + SECOND));
+    }
+    assert_eq!(bench.monitor.state(), State::Online);
+    // What failed before still counts.
+    assert!(bench.probe(Err(FaultClass::Timeout)).1.is_some());
+}
+
+#[test]
+fn counts_are_of_probes_alike_since_the_last_change() {
+    let mut bench = Bench::new(settings(Mode::Paranoid));
+    assert_eq!(bench.monitor.counts(), Counts::default());
+    let counts = |successes, failures, now, result| Counts {
+        successes,
+        failures,
+        last_probe: Some((now, result)),
+    };
+    bench.probe(Ok(()));
+    assert_eq!(bench.monitor.counts(), counts(0, 0, bench.now, Ok(())));
+    bench.probe(Ok(()));
+    bench.probe(Ok(()));
+    assert_eq!(bench.monitor.counts(), counts(2, 0, bench.now, Ok(())));
+    let failed = Err(FaultClass::Status);
+    bench.probe(failed);
+    assert_eq!(bench.monitor.counts(), counts(0, 1, bench.now, failed));
+    bench.probe(failed);
+    assert_eq!(bench.monitor.counts(), counts(0, 0, bench.now, failed));
+    // Traffic is not counted with them.
+    let at = bench.now;
+    bench.pass(SECOND);
+    bench.succeed();
+    assert_eq!(bench.monitor.counts(), counts(0, 0, at, failed));
+}
+
+#[test]
+fn it_is_known_how_long_it_has_been_out() {
+    let mut bench = Bench::new(settings(Mode::Paranoid));
+    let out = |bench: &Bench| bench.monitor.fallen_for(bench.now);
+    bench.pass(SECOND);
+    assert_eq!((out(&bench), bench.monitor.was_online()), (Duration::ZERO, false));
+    bench.probe(Err(FaultClass::Connect));
+    bench.pass(SECOND);
+    assert_eq!((out(&bench), bench.monitor.was_online()), (SECOND, false));
+    // More failures are not a new fall.
+    bench.probe(Err(FaultClass::Connect));
+    assert_eq!(out(&bench), 2 * SECOND);
+    bench.probe(Ok(()));
+    assert_eq!((out(&bench), bench.monitor.was_online()), (4 * SECOND, false));
+    bench.probe(Ok(()));
+    bench.pass(SECOND);
+    assert_eq!((out(&bench), bench.monitor.was_online()), (Duration::ZERO, true));
+    bench.take_offline();
+    bench.pass(SECOND);
+    assert_eq!((out(&bench), bench.monitor.was_online()), (SECOND, true));
 }
 
 #[test]
@@ -248,35 +351,180 @@ fn it_starts_slowly_after_having_been_offline() {
     assert_eq!(bench.monitor.warmth(bench.now), 1000);
 }
 
-#[test]
-fn sticky_offline_is_for_who_had_been_online() {
-    let sticky = Settings {
+fn sticky(mode: Mode) -> Settings {
+    Settings {
         sticky_offline: true,
         rise: 1,
         fall: 1,
-        ..settings(Mode::Paranoid)
-    };
-    let mut bench = Bench::new(sticky);
+        ..settings(mode)
+    }
+}
+
+#[test]
+fn sticky_offline_is_for_who_had_been_online() {
+    let mut bench = Bench::new(sticky(Mode::Paranoid));
     // Not at the start, not even if its first probe fails.
     bench.probe(Err(FaultClass::Connect));
+    assert_eq!(bench.monitor.held(), None);
     bench.probe(Ok(()));
     assert!(bench.monitor.is_usable());
     let (_, fell) = bench.probe(Err(FaultClass::Protocol));
-    let since = bench.now;
+    let (cause, since) = (fell.expect("it has fallen").cause, bench.now);
+    let held = Held { cause, since };
+    // At once, so that a restart before it is back changes nothing.
+    assert_eq!(bench.monitor.held(), Some(&held));
     bench.probe(Ok(()));
     assert_eq!(
         (bench.monitor.state(), bench.monitor.is_usable()),
         (State::Online, false)
     );
-    let cause = fell.expect("it has fallen").cause;
-    assert_eq!(bench.monitor.held(), Some(&Held { cause, since }));
+    assert_eq!(bench.monitor.held(), Some(&held));
+    // Another fall does not change since when and why.
+    bench.probe(Err(FaultClass::Connect));
+    bench.probe(Ok(()));
+    assert_eq!(bench.monitor.held(), Some(&held));
+    assert_eq!(bench.monitor.fallen_for(bench.now), bench.now - since);
     let released = bench.monitor.release("anna", bench.now);
+    let cause = Cause::Released("anna".to_owned());
+    assert_eq!(released, change(State::Online, State::Online, cause, bench.now));
+    assert_eq!(bench.monitor.last_change().cloned(), released);
+    assert!(bench.monitor.is_usable());
+    assert_eq!(bench.monitor.fallen_for(bench.now), Duration::ZERO);
+    assert_eq!(bench.monitor.release("anna", bench.now), None);
+}
+
+#[test]
+fn who_was_only_trusted_is_not_held() {
+    for worked in [false, true] {
+        let mut bench = Bench::new(sticky(Mode::Lazy));
+        assert!(!bench.monitor.was_online());
+        if worked {
+            bench.succeed();
+        }
+        assert_eq!(bench.monitor.was_online(), worked);
+        bench.take_offline();
+        bench.probe(Ok(()));
+        assert_eq!((bench.monitor.is_usable(), bench.monitor.was_online()), (!worked, true));
+    }
+}
+
+#[test]
+fn who_is_released_while_it_is_offline_comes_back_by_itself() {
+    let mut bench = Bench::new(sticky(Mode::Paranoid));
+    bench.probe(Ok(()));
+    let (_, fell) = bench.probe(Err(FaultClass::Timeout));
+    let released = bench.monitor.release("anna", bench.now);
+    let cause = Cause::Released("anna".to_owned());
+    assert_eq!(released, change(State::Offline, State::Offline, cause, bench.now));
+    // What is wrong with it is still that.
+    assert_eq!(bench.monitor.last_change().cloned(), fell);
+    assert!(!bench.monitor.is_usable());
+    bench.probe(Ok(()));
+    assert!(bench.monitor.is_usable());
+    // That was for once.
+    bench.probe(Err(FaultClass::Timeout));
+    assert!(bench.monitor.held().is_some());
+}
+
+#[test]
+fn a_hold_outlives_a_restart() {
+    let long_ago = |bench: &Bench| Held {
+        cause: Cause::Remembered("5 exchanges in a row failed: the connection broke".to_owned()),
+        since: bench.now - 100 * SECOND,
+    };
+    for mode in [Mode::Paranoid, Mode::Lazy] {
+        let mut bench = Bench::new(sticky(mode));
+        let held = long_ago(&bench);
+        bench.monitor.hold(held.clone());
+        assert!(!bench.monitor.is_usable() && bench.monitor.was_online());
+        assert_eq!(bench.monitor.fallen_for(bench.now), 100 * SECOND);
+        if mode == Mode::Paranoid {
+            bench.probe(Err(FaultClass::Connect));
+            bench.probe(Ok(()));
+        }
+        assert_eq!(
+            (bench.monitor.state(), bench.monitor.is_usable()),
+            (State::Online, false)
+        );
+        assert_eq!(bench.monitor.held(), Some(&held));
+        assert!(bench.monitor.release("anna", bench.now).is_some());
+        assert!(bench.monitor.is_usable());
+    }
+    let mut bench = Bench::new(settings(Mode::Lazy));
+    let held = long_ago(&bench);
+    bench.monitor.hold(held);
+    assert!(bench.monitor.is_usable() && bench.monitor.held().is_none());
+}
+
+#[test]
+fn who_turns_sticky_offline_off_releases() {
+    let loose = Settings {
+        sticky_offline: false,
+        ..sticky(Mode::Paranoid)
+    };
+    let mut bench = Bench::new(sticky(Mode::Paranoid));
+    bench.probe(Ok(()));
+    bench.probe(Err(FaultClass::Connect));
+    bench.probe(Ok(()));
+    // Other changes do not.
+    assert_eq!(bench.monitor.set(sticky(Mode::Disabled), bench.now), None);
+    assert_eq!(bench.monitor.set(sticky(Mode::Paranoid), bench.now), None);
+    assert!(!bench.monitor.is_usable());
     assert_eq!(
-        released.map(|change| change.cause),
-        Some(Cause::Released("anna".to_owned()))
+        bench.monitor.set(loose, bench.now),
+        change(State::Online, State::Online, Cause::Reconfigured, bench.now)
     );
     assert!(bench.monitor.is_usable());
-    assert_eq!(bench.monitor.release("anna", bench.now), None);
+    assert_eq!(bench.monitor.set(loose, bench.now), None);
+    // Of one that comes online by it too, there is one change.
+    let mut bench = Bench::new(sticky(Mode::Paranoid));
+    bench.probe(Ok(()));
+    bench.probe(Err(FaultClass::Connect));
+    let disabled = Settings {
+        mode: Mode::Disabled,
+        ..loose
+    };
+    assert_eq!(
+        bench.monitor.set(disabled, bench.now),
+        change(State::Offline, State::Online, Cause::Reconfigured, bench.now)
+    );
+    assert!(bench.monitor.is_usable());
+}
+
+#[test]
+fn causes_are_told_in_words() {
+    let told = |cause: Cause| cause.to_string();
+    for (cause, expected) in [
+        (Cause::Trusted, "trusted from the start"),
+        (Cause::ProbesSucceeded(1), "1 probe succeeded"),
+        (Cause::ProbesSucceeded(2), "2 probes succeeded"),
+        (
+            Cause::ProbesFailed(1, FaultClass::Connect),
+            "1 probe failed: no connection could be made",
+        ),
+        (
+            Cause::ProbesFailed(2, FaultClass::Timeout),
+            "2 probes failed, the last: no answer in time",
+        ),
+        (
+            Cause::ExchangesFailed(5, FaultClass::Broken),
+            "5 exchanges in a row failed: the connection broke",
+        ),
+        (
+            Cause::ExchangesFailed(2, FaultClass::Protocol),
+            "2 exchanges in a row failed: the answer was no HTTP",
+        ),
+        (
+            Cause::ProbesFailed(3, FaultClass::Status),
+            "3 probes failed, the last: the server answered with an error",
+        ),
+        (Cause::FailureRatio { failed: 12, of: 20 }, "12 of 20 exchanges failed"),
+        (Cause::Reconfigured, "health checking was changed"),
+        (Cause::Released("alice".to_owned()), "released by alice"),
+    ] {
+        assert_eq!(told(cause.clone()), expected);
+        assert_eq!(told(Cause::Remembered(told(cause))), expected);
+    }
 }
 
 #[test]
@@ -326,7 +574,7 @@ proptest! {
     /// Whatever happens: changes say where they come from, every probe ends, one is always due as its mode demands.
     #[test]
     fn rules_hold(
-        steps in prop::collection::vec((0u32..6, 0u64..3000, 0usize..5), 0..200),
+        steps in prop::collection::vec((0u32..8, 0u64..3000, 0usize..5), 0..200),
         mode in 0usize..4,
         sticky: bool,
     ) {
@@ -353,6 +601,19 @@ proptest! {
                 2 => probe.take().and_then(|probe| monitor.probed(probe, Ok(()), now)),
                 3 => probe.take().and_then(|probe| monitor.probed(probe, Err(class), now)),
                 4 => monitor.exchanged(Err(class), now),
+                5 => {
+                    if let Some(probe) = probe.take() {
+                        monitor.skipped(probe, now);
+                    }
+                    None
+                }
+                6 => {
+                    let was_held = monitor.held().is_some();
+                    let change = monitor.release("anna", now);
+                    prop_assert_eq!(change.is_some(), was_held);
+                    prop_assert!(change.is_none_or(|change| change.from == state && change.to == state));
+                    None
+                }
                 _ => monitor.exchanged(Ok(()), now),
             };
             good = if what == 4 { good + 1 } else { 0 };
@@ -361,13 +622,19 @@ proptest! {
                 prop_assert!(change.from != change.to);
                 prop_assert_eq!(change.at, now);
                 prop_assert_eq!(monitor.last_change(), Some(&change));
+                let known = change.from != State::Unknown;
                 state = change.to;
-                if let Cause::ExchangesFailed(times, _) = change.cause {
-                    prop_assert!(times >= 2 && good >= 1);
+                match change.cause {
+                    Cause::ExchangesFailed(times, _) => prop_assert!(times >= 2 && good >= 1),
+                    Cause::ProbesFailed(times, _) | Cause::ProbesSucceeded(times) => {
+                        prop_assert_eq!(times, if known { 2 } else { 1 });
+                    }
+                    _ => {}
                 }
             }
             prop_assert_eq!(monitor.state(), state);
-            prop_assert!(monitor.held().is_none() || sticky);
+            prop_assert!(monitor.held().is_none() || sticky && monitor.was_online());
+            prop_assert!(monitor.fallen_for(now) == Duration::ZERO || !monitor.is_usable());
             prop_assert!((1..=1000).contains(&monitor.warmth(now)));
             match (mode, state) {
                 (Mode::Disabled, _) => prop_assert_eq!((state, monitor.next_event()), (State::Online, None)),

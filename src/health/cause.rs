@@ -1,0 +1,75 @@
+//! Why a server's state has changed, and how that is told.
+
+use std::fmt;
+
+/// What went wrong with an exchange or a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultClass {
+    /// No connection could be made.
+    Connect,
+    /// The connection broke.
+    Broken,
+    /// There was no answer in time.
+    Timeout,
+    /// What came was no HTTP.
+    Protocol,
+    /// The server said that something is wrong with it (5xx).
+    Status,
+}
+
+pub(super) const CLASSES: usize = 5;
+
+impl fmt::Display for FaultClass {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Connect => "no connection could be made",
+            Self::Broken => "the connection broke",
+            Self::Timeout => "no answer in time",
+            Self::Protocol => "the answer was no HTTP",
+            Self::Status => "the server answered with an error",
+        })
+    }
+}
+
+/// Why a state has changed. Displayed in words, without a full stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is new, and the mode trusts it.
+    Trusted,
+    /// Enough probes succeeded.
+    ProbesSucceeded(u32),
+    /// Enough probes failed, the last like this.
+    ProbesFailed(u32, FaultClass),
+    /// Exchanges failed one after the other.
+    ExchangesFailed(u32, FaultClass),
+    /// Of so many exchanges within the window so many failed.
+    FailureRatio {
+        /// Those that failed.
+        failed: usize,
+        /// All.
+        of: usize,
+    },
+    /// Health checking was changed.
+    Reconfigured,
+    /// Somebody cleared it, and who.
+    Released(String),
+    /// One of the others, as it was told by the process before this one.
+    Remembered(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trusted => out.write_str("trusted from the start"),
+            Self::ProbesSucceeded(1) => out.write_str("1 probe succeeded"),
+            Self::ProbesSucceeded(times) => write!(out, "{times} probes succeeded"),
+            Self::ProbesFailed(1, class) => write!(out, "1 probe failed: {class}"),
+            Self::ProbesFailed(times, class) => write!(out, "{times} probes failed, the last: {class}"),
+            Self::ExchangesFailed(times, class) => write!(out, "{times} exchanges in a row failed: {class}"),
+            Self::FailureRatio { failed, of } => write!(out, "{failed} of {of} exchanges failed"),
+            Self::Reconfigured => out.write_str("health checking was changed"),
+            Self::Released(who) => write!(out, "released by {who}"),
+            Self::Remembered(cause) => out.write_str(cause),
+        }
+    }
+}
