@@ -177,6 +177,13 @@ impl<J> Dispatcher<J> {
         true
     }
 
+    /// Takes an idle worker of this server away, to have a look at the server: the one that has been idle longest, so that all of
+    /// them are looked at in turn. Whether the server is in use does not matter. The worker's link is what it was, and counts; it is
+    /// neither idle nor serving until it comes back by [`Self::next`] with [`Verdict::None`].
+    pub fn borrow(&mut self, server: ServerId) -> Option<WorkerId> {
+        self.servers.borrow(server)
+    }
+
     /// A client left.
     pub fn cancel(&mut self, id: u64) -> Cancelled<J> {
         if let Some(slot) = self.queue.find(id)

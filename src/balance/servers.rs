@@ -89,6 +89,8 @@ struct Server {
     busy: usize,
     /// The idle worker that became so last; its connection is the warmest.
     last_idle: u32,
+    /// The one that has been so longest.
+    first_idle: u32,
     /// In which tier it is usable.
     tier: Option<usize>,
     in_use: bool,
@@ -115,7 +117,7 @@ struct Worker {
 enum State {
     /// It waits for a job.
     Idle,
-    /// It looks after its connection.
+    /// It looks after its connection, or its server.
     Away,
     /// It has a job, or several.
     Serving,
@@ -353,6 +355,17 @@ impl Servers {
         true
     }
 
+    /// The worker of this server that has been idle longest is not idle any more, and looks after something else.
+    pub(super) fn borrow(&mut self, server: ServerId) -> Option<WorkerId> {
+        let first = self.servers.get(server.0 as usize)?.first_idle;
+        if first == NONE {
+            return None;
+        }
+        self.leave_idle(WorkerId(first), State::Away);
+        self.touch(server);
+        Some(WorkerId(first))
+    }
+
     /// A worker waits for a job from now on.
     pub(super) fn rest(&mut self, worker: WorkerId) {
         let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
@@ -366,6 +379,7 @@ impl Servers {
         let older = std::mem::replace(&mut server.last_idle, worker.0);
         (entry.state, entry.newer, entry.older) = (State::Idle, NONE, older);
         if older == NONE {
+            server.first_idle = worker.0;
             self.touch(id);
         } else {
             self.workers[older as usize].newer = worker.0;
@@ -528,8 +542,9 @@ impl Servers {
             NONE => self.servers[id.0 as usize].last_idle = older,
             newer => self.workers[newer as usize].older = older,
         }
-        if older != NONE {
-            self.workers[older as usize].newer = newer;
+        match older {
+            NONE => self.servers[id.0 as usize].first_idle = newer,
+            older => self.workers[older as usize].newer = newer,
         }
     }
 

@@ -72,6 +72,7 @@ impl Servers {
                 (newer, worker) = (worker, entry.older);
                 idle += 1;
             }
+            assert_eq!(server.first_idle, newer, "who has been idle longest is at the end");
             assert_eq!(idle, count(&|worker| own(worker) && worker.state == State::Idle));
             let used = self.is_usable(id) && (server.role != Role::Backup || backups);
             assert_eq!((server.in_use, self.in_use.contains(id.0)), (used, used));

@@ -21,6 +21,7 @@ impl Servers {
             reachable: 0,
             busy: 0,
             last_idle: NONE,
+            first_idle: NONE,
             tier: None,
             in_use: false,
             part: 0,

@@ -220,3 +220,76 @@ fn a_cluster_is_drained_and_disabled() {
     let outcome = bench.apply(Change::SetAdmin(Admin::Disabled));
     assert_eq!(outcome.handout, refused(Refusal::Disabled, 4));
 }
+
+#[test]
+fn a_worker_is_borrowed_to_look_at_its_server() {
+    let mut bench = Bench::new(LATE, &[3, 1]);
+    let borrow = |bench: &mut Bench, server: u32| bench.dispatcher.borrow(ServerId(server)).map(|worker| worker.0);
+    let counts = bench.dispatcher.counts();
+    // The one that has been idle longest, so that each has its turn.
+    assert_eq!(borrow(&mut bench, 0), Some(0));
+    assert_eq!(bench.up(0), Handout::default());
+    assert_eq!(borrow(&mut bench, 0), Some(1));
+    assert_eq!(bench.dispatcher.counts(), counts);
+    bench.dispatcher.check(0);
+    // It gets nothing meanwhile.
+    assert_eq!(bench.offer(1), assigned(0, 1));
+    assert_eq!(bench.offer(2), assigned(3, 2));
+    assert_eq!(bench.offer(3), assigned(2, 3));
+    assert_eq!((borrow(&mut bench, 0), borrow(&mut bench, 1)), (None, None));
+    assert_eq!(bench.offer(4), Offer::Queued);
+    assert!(bench.dispatcher.retire(WorkerId(1)));
+    assert_eq!(bench.up(1), next(4));
+    assert_eq!(bench.done(1), Handout::default());
+    // Back, it is as idle as before.
+    assert_eq!(borrow(&mut bench, 0), Some(1));
+    assert_eq!(bench.up(1), Handout::default());
+    assert_eq!(bench.offer(5), assigned(1, 5));
+    assert_eq!(borrow(&mut bench, 9), None);
+}
+
+#[test]
+fn servers_that_are_not_in_use_are_looked_at_too() {
+    for change in [health(Health::Offline), admin(Admin::Draining)] {
+        for settings in [LATE, EARLY] {
+            let mut bench = Bench::new(settings, &[2, 1]);
+            bench.offer(1);
+            bench.offer(2);
+            assert_eq!(bench.offer(3), assigned(0, 3));
+            // One is idle when the server goes out of use; others are later.
+            assert_eq!(bench.done(1), Handout::default());
+            bench.apply(set(0, change));
+            assert_eq!(bench.done(0), Handout::default());
+            assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(1)));
+            assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(0)));
+            assert_eq!(bench.dispatcher.borrow(ServerId(0)), None);
+            assert_eq!(bench.up(0), Handout::default());
+            // A look that found the server dead, and one that found it alive.
+            assert_eq!(bench.next(1, Verdict::None, Link::Unreachable), Handout::default());
+            assert_eq!(bench.offer(4), Offer::Queued);
+            let back = ServerChange {
+                health: Some(Health::Online),
+                admin: Some(Admin::Enabled),
+                ..ServerChange::default()
+            };
+            let handout = bench.apply(set(0, back)).handout;
+            match settings.early_binding {
+                // It is bound to the other.
+                true => assert_eq!(handout, Handout::default()),
+                false => assert_eq!(handout, woken(0, 4)),
+            }
+            bench.dispatcher.check(0);
+        }
+    }
+}
+
+#[test]
+fn a_borrowed_worker_that_is_dismissed_does_not_come_back() {
+    let mut bench = Bench::new(LATE, &[2]);
+    assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(0)));
+    let outcome = bench.apply(set(0, capacity(1)));
+    assert_eq!(outcome.dismissed, [WorkerId(0)]);
+    assert_eq!(bench.up(0), Handout::default());
+    assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(1)));
+    assert_eq!(bench.dispatcher.borrow(ServerId(0)), None);
+}
