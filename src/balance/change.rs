@@ -181,7 +181,8 @@ pub enum Change {
     },
     /// Enables, drains or disables the cluster.
     SetAdmin(Admin),
-    /// Takes no more offers and refuses what waits ([`super::Refusal::Closed`]); what is being served ends as usual. For good.
+    /// Takes no more offers and refuses what waits ([`super::Refusal::Closed`]); what is being served ends as usual. No worker is
+    /// started any more, whatever else is changed and whoever goes. For good.
     Close,
 }
 

@@ -93,7 +93,9 @@ impl<J> Dispatcher<J> {
 
     /// Brings a server's workers to the number that there shall be, and the rest in line with that.
     fn staff(&mut self, server: ServerId, outcome: &mut Outcome<J>) {
-        let gone = self.servers.staff(server, &mut outcome.started, &mut outcome.dismissed);
+        // At the end workers go for good.
+        let may_start = !self.closed;
+        let gone = (self.servers).staff(server, may_start, &mut outcome.started, &mut outcome.dismissed);
         self.adapt();
         if gone {
             self.forget(server);

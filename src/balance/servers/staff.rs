@@ -67,11 +67,13 @@ impl Servers {
         server.protected = change.protected.unwrap_or(server.protected);
     }
 
-    /// Starts and dismisses workers until there are as many as there shall be, as far as none that is leaving has still to end: a server
-    /// never has more connections than its capacity allows or once allowed. `true` if the server is gone with that.
+    /// Starts (if any may be started) and dismisses workers until there are as many as there shall be, as far as none that is leaving
+    /// has still to end: a server never has more connections than its capacity allows or once allowed. `true` if the server is gone
+    /// with that.
     pub(in crate::balance) fn staff(
         &mut self,
         id: ServerId,
+        may_start: bool,
         started: &mut Vec<(ServerId, WorkerId)>,
         dismissed: &mut Vec<WorkerId>,
     ) -> bool {
@@ -86,7 +88,7 @@ impl Servers {
             self.dismiss(worker);
             dismissed.push(worker);
         }
-        while self.servers[id.0 as usize].live < wanted {
+        while may_start && self.servers[id.0 as usize].live < wanted {
             started.push((id, self.start_worker(id)));
         }
         self.refresh(id);

@@ -233,11 +233,13 @@ impl Simulation {
     fn add_server(&mut self, random: &mut Random) {
         // Rarely one without workers.
         let capacity = if random.one_in(12) { 0 } else { 1 + random.below(4) };
-        self.model.add_server(capacity);
+        // At the end nobody is started any more.
+        let started = if self.model.closed { 0 } else { capacity };
+        self.model.add_server(started);
         let added = Change::AddServer(NewServer::with_capacity(capacity));
         let outcome = self.dispatcher.apply(added, self.now).expect("a server can be added");
         assert_eq!(outcome.handout, Handout::default());
-        assert_eq!(outcome.started.len(), capacity);
+        assert_eq!(outcome.started.len(), started);
     }
 
     fn close(&mut self) {

@@ -10,6 +10,8 @@ use crate::balance::*;
 pub(super) struct Shadow {
     pub(super) early: bool,
     pub(super) reserve: bool,
+    /// Nobody is started any more.
+    pub(super) closed: bool,
     pub(super) servers: BTreeMap<u32, Server>,
     pub(super) workers: BTreeMap<u32, Worker>,
     pub(super) jobs: HashMap<u64, Job>,
@@ -315,6 +317,10 @@ impl Shadow {
             assert!(!worker.leaving, "nobody is dismissed twice");
             (worker.leaving, worker.idle) = (true, false);
         }
+        assert!(
+            !self.closed || outcome.started.is_empty(),
+            "nobody is started at the end"
+        );
         for (server, WorkerId(worker)) in &outcome.started {
             let new = Worker {
                 server: server.0,
@@ -336,7 +342,7 @@ impl Shadow {
             let wanted = if off { 0 } else { server.capacity };
             assert!(staying <= wanted);
             assert!(
-                staying == wanted || own().count() >= wanted,
+                staying == wanted || own().count() >= wanted || self.closed,
                 "nobody is missing at {id}"
             );
             assert!(

@@ -654,7 +654,22 @@ impl Simulation {
     /// In the end everything goes, and nothing is left.
     fn clear(mut self, random: &mut Random) {
         self.apply(Change::Close);
+        self.shadow.closed = true;
         assert_eq!(self.dispatcher.counts().queued, 0);
+        // Some go before they are told to, and nobody comes in their place.
+        let idle = self.shadow.workers.iter().filter(|(_, worker)| worker.jobs.is_empty());
+        for worker in idle.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if random.one_in(2) {
+                self.gone(worker);
+                self.check();
+            }
+        }
+        for id in self.shadow.servers.keys().copied().collect::<Vec<_>>() {
+            if random.one_in(2) {
+                self.set_server(id, random);
+                self.check();
+            }
+        }
         for id in self.shadow.servers.keys().copied().collect::<Vec<_>>() {
             let unprotected = ServerChange {
                 protected: Some(false),

@@ -293,3 +293,19 @@ fn a_borrowed_worker_that_is_dismissed_does_not_come_back() {
     assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(1)));
     assert_eq!(bench.dispatcher.borrow(ServerId(0)), None);
 }
+
+#[test]
+fn after_the_close_no_worker_is_started() {
+    let mut bench = Bench::new(LATE, &[2, 1]);
+    bench.offer(1);
+    bench.apply(Change::Close);
+    assert_eq!(bench.dispatcher.gone(WorkerId(0), bench.now), Outcome::default());
+    assert_eq!(bench.apply(set(0, capacity(4))), Outcome::default());
+    let added = bench.apply(server(3, Role::Active));
+    assert_eq!((added.started.len(), added.server), (0, Some(ServerId(2))));
+    // Who is too many is still told to go.
+    assert_eq!(bench.apply(set(0, capacity(0))).dismissed, [WorkerId(1)]);
+    assert_eq!(bench.done(1), Handout::default());
+    assert_eq!(bench.dispatcher.gone(WorkerId(1), bench.now), Outcome::default());
+    assert_eq!(bench.dispatcher.counts().workers, 1);
+}
