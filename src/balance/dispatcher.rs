@@ -266,10 +266,10 @@ impl<J> Dispatcher<J> {
         }
         let mut before = queued;
         if let Some(key) = ticket.key {
-            // A client may have as much as is left: half for one alone, a third each for two, and so always some for the next.
+            // A client may have one more than it leaves: one alone of two places both, of more than two never all.
             let left = (limit - queued).min(self.settings.queue_limit - self.queue.len());
             let own = self.queue.of_client(ticket.bucket, key, bound);
-            if own >= left {
+            if own > left {
                 return Some(Refusal::ClientQueueFull);
             }
             // The others go at most as often before it.

@@ -106,13 +106,30 @@ fn one_client_cannot_fill_the_queue() {
         let client = if id <= 20 { 0 } else { id as usize % 3 };
         match bench.offer_of(client as u64, id) {
             Offer::Queued => waiting[client] += 1,
-            other => assert_eq!(other, Offer::Refused(Refusal::ClientQueueFull, id)),
+            other => {
+                let refusal = match waiting.iter().sum() {
+                    8 => Refusal::QueueFull,
+                    _ => Refusal::ClientQueueFull,
+                };
+                assert_eq!(other, Offer::Refused(refusal, id));
+            }
         }
     }
-    // Of eight places half for the first, half of the rest for the next, and still one is left for another.
-    assert_eq!(waiting, [4, 2, 1]);
-    assert_eq!(bench.offer_of(9, 61), Offer::Queued);
-    assert_eq!(bench.offer_of(10, 62), Offer::Refused(Refusal::QueueFull, 62));
+    // Of eight places half for the first and one, of the rest the same for the next, and still one is left for another.
+    assert_eq!(waiting, [5, 2, 1]);
+    assert_eq!(bench.offer_of(10, 61), Offer::Refused(Refusal::QueueFull, 61));
+}
+
+#[test]
+fn one_client_alone_can_use_a_short_queue() {
+    for (queue_limit, own) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3)] {
+        let mut bench = Bench::new(Settings { queue_limit, ..LATE }, &[1]);
+        bench.offer(0);
+        let queued = (1..=10).filter(|id| bench.offer_of(1, *id) == Offer::Queued).count();
+        assert_eq!(queued, own, "of {queue_limit}");
+        let other = bench.offer_of(2, 11);
+        assert_eq!(other == Offer::Queued, queue_limit > own);
+    }
 }
 
 #[test]
