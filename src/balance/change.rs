@@ -165,6 +165,11 @@ pub enum Change {
     SetSchedule(Schedule),
     /// Treats idle shares differently from now on.
     SetLending(Lending),
+    /// Binds jobs early or late from now on. What waits for one server alone is open to all when that ends; what is open stays so.
+    SetBinding {
+        /// To a server as they come in.
+        early: bool,
+    },
     /// Limits the whole queue differently from now on; what waits stays.
     SetQueue {
         /// Most jobs waiting in all buckets.

@@ -418,13 +418,13 @@ impl<J> Dispatcher<J> {
         }
         while let Some(lost) = self.servers.take_lost() {
             if self.settings.early_binding {
-                self.open_bound(lost);
+                self.open_bound(Some(lost));
             }
         }
     }
 
-    /// Opens what is bound to a server to all others.
-    fn open_bound(&mut self, server: ServerId) {
+    /// Opens what is bound to a server to all others, or all that is bound to any.
+    pub(super) fn open_bound(&mut self, lost: Option<ServerId>) {
         let Self {
             queue,
             buckets,
@@ -432,9 +432,9 @@ impl<J> Dispatcher<J> {
             ..
         } = self;
         queue.move_all(|waiting| {
-            if waiting.bound != Some(server) {
+            let Some(server) = waiting.bound.filter(|bound| lost.is_none_or(|lost| lost == *bound)) else {
                 return false;
-            }
+            };
             buckets.leave(waiting.ticket.bucket, waiting.is_open());
             servers.count_bound(server, false);
             waiting.bound = None;

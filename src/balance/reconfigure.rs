@@ -51,6 +51,7 @@ impl<J> Dispatcher<J> {
                 self.settings.lending = lending;
                 self.buckets.set_lending(lending);
             }
+            Change::SetBinding { early } => self.set_binding(early),
             Change::SetQueue { limit, wait_for_server } => {
                 self.settings.queue_limit = limit;
                 self.settings.wait_for_server = wait_for_server;
@@ -114,6 +115,19 @@ impl<J> Dispatcher<J> {
             buckets.join(waiting.ticket.bucket, waiting.is_open());
             true
         });
+    }
+
+    fn set_binding(&mut self, early: bool) {
+        if self.settings.early_binding == early {
+            return;
+        }
+        self.settings.early_binding = early;
+        self.servers.set_binding(early);
+        if !early {
+            self.open_bound(None);
+        }
+        // Whoever is entitled is owed a token as soon as any that becomes free helps.
+        self.buckets.set_claiming(!early);
     }
 
     fn remove_bucket(&mut self, bucket: BucketId) -> Result<(), Rejection> {

@@ -189,6 +189,15 @@ impl Tree {
         self.rebuild();
     }
 
+    /// Keeps entitlements from now on, or none any more.
+    pub(super) fn set_claiming(&mut self, claiming: bool) {
+        self.claiming = claiming;
+        if !claiming {
+            self.line.take_all();
+        }
+        self.rebuild();
+    }
+
     pub(super) fn add(&mut self, parent: BucketId, settings: Bucket) -> Result<BucketId, Rejection> {
         let parent = self.existing(parent)?;
         self.validate(parent, NONE, settings)?;

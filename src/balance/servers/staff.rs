@@ -125,6 +125,12 @@ impl Servers {
         self.reset_schedulers();
     }
 
+    /// Who may be chosen is from now on whoever is in use, or whoever of them is idle.
+    pub(in crate::balance) fn set_binding(&mut self, early: bool) {
+        self.early_binding = early;
+        self.reset_schedulers();
+    }
+
     fn start_worker(&mut self, id: ServerId) -> WorkerId {
         let worker = Worker {
             server: id,

@@ -85,6 +85,7 @@ impl Simulation {
             34..38 => self.now += Duration::from_millis(random.below(20) as u64),
             38 => self.expire(),
             _ if random.one_in(4) && self.model.servers < MOST_SERVERS => self.add_server(random),
+            _ if random.one_in(8) => self.set_binding(random.one_in(2)),
             _ if random.one_in(40) => self.close(),
             _ => {}
         }
@@ -242,6 +243,13 @@ impl Simulation {
         assert_eq!(outcome.started.len(), started);
     }
 
+    fn set_binding(&mut self, early: bool) {
+        let mut expected = self.model.set_binding(early, self.now);
+        let change = Change::SetBinding { early };
+        let outcome = self.dispatcher.apply(change, self.now).expect("it can be bound so");
+        self.compare(outcome.handout, &mut expected, &format!("binding, early: {early}"));
+    }
+
     fn close(&mut self) {
         let expected = self.model.close();
         let handout = self
@@ -382,6 +390,16 @@ impl Model {
             });
         }
         self.servers += 1;
+    }
+
+    fn set_binding(&mut self, early: bool, now: Instant) -> Handout<Job> {
+        self.settings.early_binding = early;
+        if !early {
+            self.queue.iter_mut().for_each(|waiting| waiting.bound = None);
+        }
+        let mut handout = Handout::default();
+        self.settle(now, &mut handout);
+        handout
     }
 
     fn close(&mut self) -> Vec<u64> {

@@ -393,7 +393,7 @@ impl Simulation {
     fn change(&mut self, random: &mut Random) {
         let servers = self.shadow.servers.keys().copied().collect::<Vec<_>>();
         let buckets = self.shadow.buckets.keys().copied().collect::<Vec<_>>();
-        match random.below(16) {
+        match random.below(17) {
             0 if servers.len() < MOST_SERVERS => self.add_server(random),
             1..7 if !servers.is_empty() => self.set_server(random.pick(&servers), random),
             7 if !servers.is_empty() => self.remove_server(random.pick(&servers)),
@@ -410,7 +410,12 @@ impl Simulation {
                 limit: random.below(50),
                 wait_for_server: random.one_in(2),
             }),
-            15 => self.apply(Change::SetAdmin(random.pick(&[
+            15 => {
+                let early = random.one_in(2);
+                self.shadow.early = early;
+                self.apply(Change::SetBinding { early });
+            }
+            16 => self.apply(Change::SetAdmin(random.pick(&[
                 Admin::Enabled,
                 Admin::Enabled,
                 Admin::Draining,

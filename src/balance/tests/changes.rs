@@ -309,3 +309,52 @@ fn after_the_close_no_worker_is_started() {
     assert_eq!(bench.dispatcher.gone(WorkerId(1), bench.now), Outcome::default());
     assert_eq!(bench.dispatcher.counts().workers, 1);
 }
+
+#[test]
+fn jobs_bound_early_are_open_to_all_when_binding_becomes_late() {
+    let mut bench = Bench::new(EARLY, &[1, 1]);
+    let vip = bench.bucket(0.5, 10);
+    for id in 1..=6 {
+        bench.offer(id);
+    }
+    assert_eq!(bench.offer_to(vip, 7), Offer::Queued);
+    // 3, 5 and 7 wait for the first server, 4 and 6 for the second, which has nothing else to do then.
+    assert_eq!(bench.done(1), next(4));
+    assert_eq!(bench.done(1), next(6));
+    assert_eq!(bench.done(1), Handout::default());
+    assert_eq!(bench.dispatcher.bucket(vip).claims, 0);
+    // The bucket is under its share: its job is first in the line at once.
+    let outcome = bench.apply(Change::SetBinding { early: false });
+    assert_eq!(outcome.handout, woken(1, 7));
+    assert_eq!(bench.offer_to(vip, 8), Offer::Queued);
+    assert_eq!(bench.done(1), next(8));
+    assert_eq!(bench.offer_to(vip, 9), Offer::Queued);
+    assert_eq!(bench.done(0), next(3));
+    assert_eq!(bench.done(1), next(9));
+    assert_eq!(bench.done(0), next(5));
+    bench.dispatcher.check(0);
+    // Nothing is different.
+    let same = bench.apply(Change::SetBinding { early: false });
+    assert_eq!(same, Outcome::default());
+}
+
+#[test]
+fn what_is_open_stays_so_when_binding_becomes_early() {
+    let mut bench = Bench::new(LATE, &[1, 1]);
+    let vip = bench.bucket(0.5, 10);
+    for id in 1..=3 {
+        bench.offer(id);
+    }
+    assert_eq!(bench.offer_to(vip, 4), Offer::Queued);
+    assert_eq!(bench.dispatcher.bucket(vip).claims, 1);
+    assert_eq!(bench.apply(Change::SetBinding { early: true }), Outcome::default());
+    assert_eq!(bench.dispatcher.bucket(vip).claims, 0);
+    // Its turn is the first server's, and the next one's the second's.
+    assert_eq!(bench.offer(5), Offer::Queued);
+    assert_eq!(bench.offer(6), Offer::Queued);
+    bench.dispatcher.check(0);
+    let mut served = std::iter::from_fn(|| bench.done(1).next).collect::<Vec<_>>();
+    served.sort_unstable();
+    assert_eq!(served, [3, 4, 6]);
+    assert_eq!(bench.done(0), next(5));
+}
