@@ -218,6 +218,7 @@ fn retry(criterion: &mut Criterion) {
                     job: failing,
                     ticket: cluster.ticket(failing, Some(FAILING)),
                     free: true,
+                    back_off: Duration::ZERO,
                 };
                 let taken = cluster.next(WorkerId(0), verdict).unwrap();
                 let other = cluster.next(OTHER, Verdict::Done);
@@ -277,7 +278,7 @@ fn expire(criterion: &mut Criterion) {
     for shape in shapes(false, &SERVERS) {
         let mut cluster = Cluster::queued(shape);
         group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
-            bencher.iter(|| assert!(cluster.dispatcher.expire(black_box(cluster.now)).is_empty()));
+            bencher.iter(|| assert!(cluster.dispatcher.wake(black_box(cluster.now)).refused.is_empty()));
         });
     }
 }

@@ -18,6 +18,7 @@ use super::bucket::{BucketCounts, Tree};
 use super::budget::RetryBudget;
 use super::drain::Pace;
 use super::queue::{Queue, Slot, Taker, Waiting};
+use super::resting::Resting;
 use super::servers::{Servers, Turn};
 use super::{
     Admin, BucketId, Cancelled, Counts, Handout, Link, Offer, Refusal, ServerCounts, ServerId, Settings, Ticket,
@@ -31,6 +32,7 @@ pub struct Dispatcher<J> {
     pub(super) admin: Admin,
     pub(super) closed: bool,
     pub(super) queue: Queue<J>,
+    pub(super) resting: Resting<J>,
     pub(super) servers: Servers,
     pub(super) buckets: Tree,
     pub(super) budget: RetryBudget,
@@ -54,6 +56,7 @@ impl<J> Dispatcher<J> {
             admin: Admin::Enabled,
             closed: false,
             queue: Queue::new(),
+            resting: Resting::new(),
             servers: Servers::new(settings.schedule, settings.early_binding, settings.seed),
             buckets: Tree::new(settings.lending, !settings.early_binding),
             budget: RetryBudget::new(settings.retry_floor, settings.retry_share),
@@ -124,7 +127,8 @@ impl<J> Dispatcher<J> {
         if self.servers.set_link(worker, link) {
             self.adapt();
         }
-        self.again(verdict, ended, in_progress, (server, link), now, &mut handout);
+        let asking = (link == Link::Up).then_some(server);
+        self.again(verdict, ended, in_progress, asking, now, &mut handout);
         let mut joins = None;
         if link == Link::Up && !self.servers.is_serving(worker) {
             (handout.next, joins) = self.take(worker, server, now, &mut handout.refused).unzip();
@@ -142,12 +146,12 @@ impl<J> Dispatcher<J> {
     /// next.
     pub fn part(&mut self, worker: WorkerId, id: u64, verdict: Verdict<J>, now: Instant) -> Handout<J> {
         let mut handout = Handout::default();
-        let Some(server) = self.servers.server_of(worker) else {
+        if self.servers.server_of(worker).is_none() {
             if let Verdict::Retry { job, .. } = verdict {
                 handout.refused.push((Refusal::Closed, job));
             }
             return handout;
-        };
+        }
         let in_progress = self.in_progress();
         let ended = if self.servers.has_only(worker, id) {
             self.end(worker, now)
@@ -156,8 +160,7 @@ impl<J> Dispatcher<J> {
             self.servers.end_one(worker, id).map(|bucket| (bucket, false))
         };
         // It does not ask for another.
-        let link = Link::Connecting;
-        self.again(verdict, ended, in_progress, (server, link), now, &mut handout);
+        self.again(verdict, ended, in_progress, None, now, &mut handout);
         self.settle(now, &mut handout);
         handout
     }
@@ -191,32 +194,20 @@ impl<J> Dispatcher<J> {
         {
             return Cancelled::Queued(waiting.job);
         }
+        if let Some(job) = self.rouse(id) {
+            return Cancelled::Queued(job);
+        }
         match self.servers.serving(id) {
             Some(worker) => Cancelled::Serving(worker),
             None => Cancelled::Unknown,
         }
     }
 
-    /// Jobs whose deadline has passed.
-    pub fn expire(&mut self, now: Instant) -> Vec<J> {
-        let mut expired = Vec::new();
-        while let Some(slot) = self.queue.first_expired(now)
-            && let Some(waiting) = self.withdraw(slot)
-        {
-            expired.push(waiting.job);
-        }
-        expired
-    }
-
-    /// When `expire` is to be called next.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.queue.next_deadline()
-    }
-
     /// Counts to look at.
     pub fn counts(&self) -> Counts {
         Counts {
             queued: self.queue.len(),
+            resting: self.resting.len(),
             serving: self.servers.serving_count(),
             up: self.servers.up_count(),
             workers: self.servers.worker_count(),
@@ -295,14 +286,20 @@ impl<J> Dispatcher<J> {
         self.paces.get(bucket.0 as usize).copied().unwrap_or_default()
     }
 
-    fn check_retry(&self, ticket: &Ticket, free: bool, in_progress: usize, now: Instant) -> Result<(), Refusal> {
+    fn check_retry(
+        &self,
+        ticket: &Ticket,
+        (free, rests): (bool, bool),
+        in_progress: usize,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         if self.closed {
             Err(Refusal::Closed)
         } else if self.admin == Admin::Disabled {
             Err(Refusal::Disabled)
         } else if ticket.deadline <= now || ticket.answer_by.is_some_and(|answer_by| answer_by <= now) {
             Err(Refusal::QueueTimeout)
-        } else if self.servers.in_use().is_empty() && !self.settings.wait_for_server {
+        } else if !rests && self.servers.in_use().is_empty() && !self.settings.wait_for_server {
             Err(Refusal::NoServer)
         } else if !free && !self.budget.allows(in_progress) {
             Err(Refusal::RetryBudget)
@@ -312,7 +309,7 @@ impl<J> Dispatcher<J> {
     }
 
     fn in_progress(&self) -> usize {
-        self.queue.len() + self.servers.serving_count()
+        self.queue.len() + self.resting.len() + self.servers.serving_count()
     }
 
     /// Whether a server that is to be avoided must be: there is another. (Who asks has found the one in question in use.)
@@ -385,27 +382,44 @@ impl<J> Dispatcher<J> {
         Some((bucket, retry))
     }
 
-    /// Puts a job back that shall be tried again, if it may. `ended`: what [`Self::end`] said of it.
+    /// Puts a job back that shall be tried again, if it may, or lets it rest before. `ended`: what [`Self::end`] said of it. `asking`: the
+    /// server of the worker, if that asks for its next job.
     fn again(
         &mut self,
         verdict: Verdict<J>,
         ended: Option<(BucketId, bool)>,
         in_progress: usize,
-        asking: (ServerId, Link),
+        asking: Option<ServerId>,
         now: Instant,
         handout: &mut Handout<J>,
     ) {
-        let Verdict::Retry { job, mut ticket, free } = verdict else {
+        let Verdict::Retry {
+            job,
+            mut ticket,
+            free,
+            back_off,
+        } = verdict
+        else {
             return;
         };
-        match self.check_retry(&ticket, free, in_progress, now) {
+        let rests = !back_off.is_zero();
+        match self.check_retry(&ticket, (free, rests), in_progress, now) {
             Ok(()) => {
                 // Where it belongs now: its bucket may have been removed while it was served.
                 let (bucket, was_retry) = ended.unwrap_or((ticket.bucket, false));
                 ticket.bucket = self.buckets.resolve(bucket);
                 // What was tried before goes alone.
                 ticket.batchable = false;
-                self.put_back(job, ticket, was_retry || !free, asking, handout, now);
+                let retry = was_retry || !free;
+                if retry {
+                    self.budget.begin();
+                }
+                let waiting = self.waiting(job, ticket, None, retry);
+                if rests {
+                    self.resting.add(waiting, back_off, now);
+                } else {
+                    self.put_back(waiting, asking, handout, now);
+                }
             }
             Err(refusal) => handout.refused.push((refusal, job)),
         }
@@ -445,34 +459,28 @@ impl<J> Dispatcher<J> {
 
     /// Puts a job at the head of its bucket, for [`Self::take`] and [`Self::settle`] to find it there; bound early it has to
     /// find its server now.
-    fn put_back(
+    pub(super) fn put_back(
         &mut self,
-        job: J,
-        ticket: Ticket,
-        retry: bool,
-        (server, link): (ServerId, Link),
+        mut waiting: Waiting<J>,
+        asking: Option<ServerId>,
         handout: &mut Handout<J>,
         now: Instant,
     ) {
-        if retry {
-            self.budget.begin();
-        }
-        let bound = match self.settings.early_binding {
-            true => match self.destination(&ticket, now) {
+        if self.settings.early_binding {
+            waiting.bound = match self.destination(&waiting.ticket, now) {
                 // Rather the worker that asks than to wake another one of its server.
-                Destination::Worker(worker) if link != Link::Up || self.servers.server_of(worker) != Some(server) => {
-                    self.buckets.take(ticket.bucket, false);
-                    self.servers.start(worker, ticket.id, ticket.bucket, retry, now);
-                    handout.assigned.push((worker, job));
+                Destination::Worker(worker) if self.servers.server_of(worker) != asking => {
+                    let Ticket { id, bucket, .. } = waiting.ticket;
+                    self.buckets.take(bucket, false);
+                    self.servers.start(worker, id, bucket, waiting.retry, now);
+                    handout.assigned.push((worker, waiting.job));
                     return;
                 }
-                Destination::Worker(_) => Some(server),
+                Destination::Worker(_) => asking,
                 Destination::Queue(bound) => bound,
                 Destination::Nowhere => None,
-            },
-            false => None,
-        };
-        let waiting = self.waiting(job, ticket, bound, retry);
+            };
+        }
         self.enter(&waiting);
         self.queue.put_back(waiting);
     }
@@ -571,7 +579,7 @@ impl<J> Dispatcher<J> {
             return;
         }
         if self.servers.in_use().is_empty() && !self.settings.wait_for_server {
-            self.refuse_all(Refusal::NoServer, &mut handout.refused);
+            self.refuse_queued(Refusal::NoServer, &mut handout.refused);
             return;
         }
         while let Some(only) = self.servers.idle() {
@@ -639,11 +647,9 @@ impl<J> Dispatcher<J> {
     }
 
     /// Takes a job out of the queue that is over with that.
-    fn withdraw(&mut self, slot: Slot) -> Option<Waiting<J>> {
+    pub(super) fn withdraw(&mut self, slot: Slot) -> Option<Waiting<J>> {
         let waiting = self.queue.remove(slot)?;
-        if waiting.retry {
-            self.budget.end();
-        }
+        self.forgive(&waiting);
         if let Some(server) = waiting.bound {
             self.servers.count_bound(server, false);
         }
@@ -651,7 +657,20 @@ impl<J> Dispatcher<J> {
         Some(waiting)
     }
 
+    /// A job is over: if it counted against the retry budget, it does not any more.
+    pub(super) fn forgive(&mut self, waiting: &Waiting<J>) {
+        if waiting.retry {
+            self.budget.end();
+        }
+    }
+
+    /// Whatever waits or rests is over.
     pub(super) fn refuse_all(&mut self, refusal: Refusal, refused: &mut Vec<(Refusal, J)>) {
+        self.refuse_queued(refusal, refused);
+        self.refuse_resting(refusal, refused);
+    }
+
+    fn refuse_queued(&mut self, refusal: Refusal, refused: &mut Vec<(Refusal, J)>) {
         while let Some(slot) = self.queue.any()
             && let Some(waiting) = self.withdraw(slot)
         {
@@ -671,6 +690,7 @@ impl<J> Dispatcher<J> {
     /// Whether all parts agree with each other.
     pub(super) fn check_parts(&self) {
         self.queue.check();
+        self.resting.check();
         self.servers.check();
         self.buckets.check();
     }

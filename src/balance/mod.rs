@@ -11,6 +11,7 @@ mod heap;
 mod queue;
 mod random;
 mod reconfigure;
+mod resting;
 mod scheduler;
 mod servers;
 #[cfg(test)]
@@ -97,7 +98,7 @@ pub enum Verdict<J> {
     None,
     /// Served, well or not: the job is over.
     Done,
-    /// It shall be tried again, at the head of its bucket, with no queue limit applied.
+    /// It shall be tried again, at the head of its bucket, with no queue limit applied. Its token comes back at once.
     Retry {
         /// The job.
         job: J,
@@ -105,6 +106,9 @@ pub enum Verdict<J> {
         ticket: Ticket,
         /// Nothing of it was sent, so that it costs no budget.
         free: bool,
+        /// How long it rests before: it is in progress then, and has its part of the budget, but holds up nobody. Whether there is a
+        /// server for it is asked afterwards.
+        back_off: Duration,
     },
 }
 
@@ -143,7 +147,7 @@ impl<J> Default for Handout<J> {
 /// Where a job to cancel was.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cancelled<J> {
-    /// In the queue: it is handed back.
+    /// In the queue, or resting: it is handed back.
     Queued(J),
     /// At this worker, who has to be told.
     Serving(WorkerId),
@@ -193,6 +197,8 @@ impl Default for Settings {
 pub struct Counts {
     /// Jobs that wait.
     pub queued: usize,
+    /// Jobs that rest before they are tried again.
+    pub resting: usize,
     /// Jobs being served.
     pub serving: usize,
     /// Workers whose connection is up (idle or serving).

@@ -47,7 +47,8 @@ impl<J> Waiting<J> {
         self.bound.is_none() && self.ticket.avoid.is_none()
     }
 
-    fn gives_up(&self) -> Instant {
+    /// When it is refused if it still waits.
+    pub(super) fn gives_up(&self) -> Instant {
         match self.ticket.answer_by {
             Some(answer_by) => answer_by.min(self.ticket.deadline),
             None => self.ticket.deadline,
@@ -624,7 +625,7 @@ fn is_bound_lane(lane: u32) -> bool {
 
 /// Mixes numbers with one multiplication each. The ids are our own, and keys come hashed with a secret: nobody can choose them to collide.
 #[derive(Debug, Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

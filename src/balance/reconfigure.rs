@@ -105,7 +105,13 @@ impl<J> Dispatcher<J> {
 
     /// Nobody need avoid a server that is gone.
     fn forget(&mut self, server: ServerId) {
-        let Self { queue, buckets, .. } = self;
+        let Self {
+            queue,
+            resting,
+            buckets,
+            ..
+        } = self;
+        resting.forget(server);
         queue.move_all(|waiting| {
             if waiting.ticket.avoid != Some(server) {
                 return false;
@@ -134,10 +140,12 @@ impl<J> Dispatcher<J> {
         let heir = self.buckets.heir(bucket)?;
         let Self {
             queue,
+            resting,
             buckets,
             servers,
             ..
         } = self;
+        resting.move_all(bucket, heir);
         queue.move_all(|waiting| {
             if waiting.ticket.bucket != bucket {
                 return false;

@@ -2,6 +2,7 @@
 
 mod batches;
 mod changes;
+mod rests;
 mod sharing;
 
 use std::collections::VecDeque;
@@ -103,6 +104,7 @@ impl Bench {
                 job: ticket.id,
                 ticket,
                 free: false,
+                back_off: Duration::ZERO,
             },
             link,
         )
@@ -407,6 +409,7 @@ fn a_job_counts_once_however_often_it_is_tried() {
             job: id,
             ticket,
             free: true,
+            back_off: Duration::ZERO,
         };
         assert_eq!(bench.next(worker, free, Link::Up), next(id));
     }
@@ -464,8 +467,8 @@ fn jobs_wait_until_their_deadline_and_no_longer() {
     bench.dispatcher.offer(3, sooner, bench.now);
     bench.offer(4);
     assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(3)));
-    assert_eq!(bench.dispatcher.expire(bench.at(2)), Vec::<u64>::new());
-    assert_eq!(bench.dispatcher.expire(bench.at(3)), vec![3]);
+    assert_eq!(bench.dispatcher.wake(bench.at(2)), Handout::default());
+    assert_eq!(bench.dispatcher.wake(bench.at(3)), refused(Refusal::QueueTimeout, 3));
     assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(5)));
     bench.now = bench.at(6);
     let handout = bench.done(0);
@@ -535,6 +538,7 @@ fn counts_tell_workers_that_are_up() {
         bench.dispatcher.counts(),
         Counts {
             queued: 0,
+            resting: 0,
             serving: 1,
             up: 2,
             workers: 3,

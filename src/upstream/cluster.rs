@@ -156,16 +156,14 @@ impl Cluster {
 
     /// Does what is due now: requests that waited too long, servers that had their grace.
     pub fn tick(&self, now: Instant) {
-        let expired = {
+        let due = {
             let mut dispatcher = self.dispatcher.lock();
             match dispatcher.next_deadline() {
-                Some(deadline) if deadline <= now => dispatcher.expire(now),
-                _ => Vec::new(),
+                Some(deadline) if deadline <= now => dispatcher.wake(now),
+                _ => Handout::default(),
             }
         };
-        for exchange in expired {
-            self.refuse(Refusal::QueueTimeout, exchange);
-        }
+        self.carry_out(due);
         for slot in &self.slots {
             slot.abort_if_due(now);
         }

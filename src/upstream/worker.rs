@@ -380,6 +380,7 @@ impl Worker {
             job: exchange,
             ticket,
             free,
+            back_off: Duration::ZERO,
         }
     }
 

@@ -83,7 +83,7 @@ impl Simulation {
             16..30 => self.act_on_a_worker(random),
             30..34 => self.cancel(random),
             34..38 => self.now += Duration::from_millis(random.below(20) as u64),
-            38 => self.expire(),
+            38 => self.wake(),
             _ if random.one_in(4) && self.model.servers < MOST_SERVERS => self.add_server(random),
             _ if random.one_in(8) => self.set_binding(random.one_in(2)),
             _ if random.one_in(40) => self.close(),
@@ -216,19 +216,10 @@ impl Simulation {
         }
     }
 
-    fn expire(&mut self) {
-        let expected = self
-            .model
-            .take_out(|waiting, now| waiting.ticket.deadline <= now, self.now);
-        let mut expired = self
-            .dispatcher
-            .expire(self.now)
-            .into_iter()
-            .map(|job| job.0)
-            .collect::<Vec<_>>();
-        expired.sort_unstable();
-        assert_eq!(expired, expected);
-        expired.into_iter().for_each(|id| self.end(id));
+    fn wake(&mut self) {
+        let mut expected = self.model.wake(self.now);
+        let handout = self.dispatcher.wake(self.now);
+        self.compare(handout, &mut expected, "waking");
     }
 
     fn add_server(&mut self, random: &mut Random) {
@@ -275,10 +266,16 @@ impl Simulation {
 
     /// What must hold at any time.
     fn check(&self) {
-        let Model { queue, workers, .. } = &self.model;
+        let Model {
+            queue,
+            resting,
+            workers,
+            ..
+        } = &self.model;
         let serving = workers.iter().flat_map(|worker| &worker.serving);
         let mut places = HashSet::new();
-        for id in queue.iter().chain(serving.clone()).map(|waiting| waiting.ticket.id) {
+        let rest = resting.iter().map(|(_, waiting)| waiting);
+        for id in (queue.iter().chain(rest).chain(serving.clone())).map(|waiting| waiting.ticket.id) {
             assert!(places.insert(id), "job {id} is in one place");
             assert!(!self.ended.contains(&id), "job {id} is not over");
         }
@@ -290,16 +287,16 @@ impl Simulation {
         }
         let counts = Counts {
             queued: queue.len(),
+            resting: resting.len(),
             serving: serving.count(),
             up: workers.iter().filter(|worker| worker.link == Link::Up).count(),
             workers: workers.len(),
             capacity: workers.iter().filter(|worker| worker.link != Link::Unreachable).count(),
         };
         assert_eq!(self.dispatcher.counts(), counts);
-        assert_eq!(
-            self.dispatcher.next_deadline(),
-            queue.iter().map(|waiting| waiting.ticket.deadline).min()
-        );
+        let deadlines = queue.iter().map(|waiting| waiting.ticket.deadline);
+        let rests = resting.iter().map(|(end, waiting)| waiting.ticket.deadline.min(*end));
+        assert_eq!(self.dispatcher.next_deadline(), deadlines.chain(rests).min());
         self.dispatcher.check(self.model.live_retries());
     }
 
@@ -312,8 +309,13 @@ impl Simulation {
                 self.check();
             }
         }
-        let Counts { queued, serving, .. } = self.dispatcher.counts();
-        assert_eq!((queued, serving), (0, 0));
+        let Counts {
+            queued,
+            resting,
+            serving,
+            ..
+        } = self.dispatcher.counts();
+        assert_eq!((queued, resting, serving), (0, 0, 0));
         assert_eq!(self.ended.len() as u64, self.offered);
         self.dispatcher.check(0);
     }
@@ -329,6 +331,8 @@ struct Model {
     idle: Vec<usize>,
     /// The first to be served first.
     queue: Vec<Waiting>,
+    /// Until when, and who.
+    resting: Vec<(Instant, Waiting)>,
     /// The server that is next.
     cursor: usize,
 }
@@ -364,6 +368,11 @@ impl Waiting {
             job: Job(ticket.id),
             ticket,
             free: random.one_in(2),
+            back_off: match random.below(6) {
+                0 | 1 => Duration::from_millis(1 + random.below(60) as u64),
+                2 => Duration::MAX,
+                _ => Duration::ZERO,
+            },
         }
     }
 }
@@ -377,6 +386,7 @@ impl Model {
             workers: vec![],
             idle: vec![],
             queue: vec![],
+            resting: vec![],
             cursor: 0,
         }
     }
@@ -515,7 +525,7 @@ impl Model {
     }
 
     fn in_progress(&self) -> usize {
-        self.queue.len() + self.workers.iter().map(|worker| worker.serving.len()).sum::<usize>()
+        self.queue.len() + self.resting.len() + self.workers.iter().map(|worker| worker.serving.len()).sum::<usize>()
     }
 
     fn again(
@@ -531,6 +541,7 @@ impl Model {
             job: Job(id),
             ticket,
             free,
+            back_off,
         } = verdict
         {
             let budget = (self.settings.retry_floor as f64).max(self.settings.retry_share * in_progress as f64);
@@ -538,7 +549,7 @@ impl Model {
                 Some(Refusal::Closed)
             } else if ticket.deadline <= now {
                 Some(Refusal::QueueTimeout)
-            } else if self.reachable_servers() == 0 && !self.settings.wait_for_server {
+            } else if *back_off == Duration::ZERO && self.reachable_servers() == 0 && !self.settings.wait_for_server {
                 Some(Refusal::NoServer)
             } else if !free && self.live_retries() as f64 >= budget {
                 Some(Refusal::RetryBudget)
@@ -559,7 +570,13 @@ impl Model {
                         urgent: true,
                         bound: None,
                     };
-                    self.put_back(waiting, (worker, link), handout);
+                    if *back_off > Duration::ZERO {
+                        let end = now.checked_add(*back_off).unwrap_or(ticket.deadline);
+                        self.resting.push((end, waiting));
+                    } else {
+                        let asking = (link == Link::Up).then(|| self.workers[worker].server);
+                        self.put_back(waiting, asking, handout);
+                    }
                 }
             }
         }
@@ -585,7 +602,7 @@ impl Model {
 
     fn settle(&mut self, now: Instant, handout: &mut Handout<Job>) {
         if self.reachable_servers() == 0 && !self.settings.wait_for_server {
-            let refused = self.take_out(|_, _| true, now);
+            let refused = self.take_out_waiting(|_, _| true, now);
             handout
                 .refused
                 .extend(refused.into_iter().map(|id| (Refusal::NoServer, Job(id))));
@@ -615,11 +632,10 @@ impl Model {
         }
     }
 
-    fn put_back(&mut self, mut waiting: Waiting, (asking, link): (usize, Link), handout: &mut Handout<Job>) {
+    fn put_back(&mut self, mut waiting: Waiting, asking: Option<usize>, handout: &mut Handout<Job>) {
         if self.settings.early_binding {
             let (server, worker) = self.destination(waiting.ticket.avoid);
-            let own = server == Some(self.workers[asking].server) && link == Link::Up;
-            if let Some(worker) = worker.filter(|_| !own) {
+            if let Some(worker) = worker.filter(|_| server != asking) {
                 handout.assigned.push((WorkerId(worker as u32), Job(waiting.ticket.id)));
                 self.serve(worker, waiting);
                 return;
@@ -658,15 +674,31 @@ impl Model {
         }
     }
 
-    /// Takes jobs out of the queue, and says which, by number.
+    fn wake(&mut self, now: Instant) -> Handout<Job> {
+        let late = self.take_out(|waiting, now| waiting.ticket.deadline <= now, now);
+        let mut handout = Handout::default();
+        (handout.refused).extend(late.into_iter().map(|id| (Refusal::QueueTimeout, Job(id))));
+        let mut due: Vec<_> = self.resting.extract_if(.., |(end, _)| *end <= now).collect();
+        due.sort_by_key(|(end, waiting)| (*end, waiting.ticket.id));
+        for (_, waiting) in due.into_iter().rev() {
+            self.put_back(waiting, None, &mut handout);
+        }
+        self.settle(now, &mut handout);
+        handout
+    }
+
+    /// Takes jobs out of the queue, or out of their rest, and says which, by number.
     fn take_out(&mut self, which: impl Fn(&Waiting, Instant) -> bool, now: Instant) -> Vec<u64> {
-        let mut out = self
-            .queue
-            .extract_if(.., |waiting| which(waiting, now))
-            .map(|waiting| waiting.ticket.id)
-            .collect::<Vec<_>>();
+        let mut out = self.take_out_waiting(&which, now);
+        let resting = self.resting.extract_if(.., |(_, waiting)| which(waiting, now));
+        out.extend(resting.map(|(_, waiting)| waiting.ticket.id));
         out.sort_unstable();
         out
+    }
+
+    fn take_out_waiting(&mut self, which: impl Fn(&Waiting, Instant) -> bool, now: Instant) -> Vec<u64> {
+        let out = self.queue.extract_if(.., |waiting| which(waiting, now));
+        out.map(|waiting| waiting.ticket.id).collect()
     }
 
     /// The server whose turn it is, and its idle worker. Bound late there is no server without an idle worker.
@@ -750,6 +782,8 @@ impl Model {
 
     fn live_retries(&self) -> usize {
         let serving = self.workers.iter().flat_map(|worker| &worker.serving);
-        self.queue.iter().chain(serving).filter(|waiting| waiting.retry).count()
+        let resting = self.resting.iter().map(|(_, waiting)| waiting);
+        let alive = self.queue.iter().chain(resting).chain(serving);
+        alive.filter(|waiting| waiting.retry).count()
     }
 }

@@ -2,6 +2,7 @@
 //! from its beginning each time; nothing is kept that can be worked out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Instant;
 
 use crate::balance::*;
 
@@ -44,12 +45,23 @@ pub(super) struct Worker {
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) ticket: Ticket,
-    /// It waits, or is served.
+    /// It waits, or is served, or rests.
     pub(super) queued: bool,
+    /// Until when it rests.
+    pub(super) rests: Option<Instant>,
     /// It waits at the head.
     pub(super) urgent: bool,
     /// It waits there whatever it avoids.
     pub(super) retried: bool,
+}
+
+impl Job {
+    pub(super) fn gives_up(&self) -> Instant {
+        let Ticket {
+            deadline, answer_by, ..
+        } = self.ticket;
+        answer_by.map_or(deadline, |answer_by| answer_by.min(deadline))
+    }
 }
 
 impl Shadow {
@@ -291,8 +303,8 @@ impl Shadow {
         entry.jobs.retain(|job| *job != id);
     }
 
-    /// A job waits again.
-    pub(super) fn put_back(&mut self, id: u64, ticket: Ticket) {
+    /// A job waits again, or does after a rest.
+    pub(super) fn put_back(&mut self, id: u64, ticket: Ticket, rests: Option<Instant>) {
         let job = self.jobs.get_mut(&id).expect("it is there");
         // Its bucket may have been removed meanwhile.
         let bucket = job.ticket.bucket;
@@ -301,7 +313,23 @@ impl Shadow {
             batchable: false,
             ..ticket
         };
-        (job.queued, job.urgent, job.retried) = (true, true, true);
+        (job.queued, job.rests) = (rests.is_none(), rests);
+        (job.urgent, job.retried) = (true, true);
+    }
+
+    /// Rests are over.
+    pub(super) fn wake(&mut self, now: Instant) {
+        let due = |job: &&mut Job| job.rests.is_some_and(|end| end <= now);
+        for job in self.jobs.values_mut().filter(due) {
+            (job.queued, job.rests) = (true, None);
+        }
+    }
+
+    /// When something is due: a rest is over, or somebody has waited too long, resting or not.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let not_served = self.jobs.values().filter(|job| job.queued || job.rests.is_some());
+        let due = not_served.map(|job| job.rests.into_iter().chain([job.gives_up()]).min());
+        due.min().flatten()
     }
 
     /// A job is over.

@@ -123,7 +123,7 @@ impl Simulation {
             14..27 => self.act_on_a_worker(random),
             27 => self.cancel(random),
             28 | 29 => self.now += Duration::from_millis(random.below(20) as u64),
-            30 => self.expire(),
+            30 => self.wake(),
             _ if random.one_in(self.calm) => self.change(random),
             _ => {}
         }
@@ -160,6 +160,7 @@ impl Simulation {
         let job = Job {
             ticket,
             queued: false,
+            rests: None,
             urgent,
             retried: false,
         };
@@ -224,6 +225,11 @@ impl Simulation {
                         job: id,
                         ticket,
                         free: random.one_in(2),
+                        back_off: match random.below(6) {
+                            0 | 1 => Duration::from_millis(1 + random.below(60) as u64),
+                            2 => Duration::MAX,
+                            _ => Duration::ZERO,
+                        },
                     }
                 } else {
                     Verdict::Done
@@ -248,7 +254,9 @@ impl Simulation {
 
     fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: Link, most: usize) {
         let again = match &verdict {
-            Verdict::Retry { job, ticket, .. } => Some((*job, *ticket)),
+            Verdict::Retry {
+                job, ticket, back_off, ..
+            } => Some((*job, *ticket, self.end_of_rest(ticket, *back_off))),
             Verdict::None | Verdict::Done => None,
         };
         let over = match verdict {
@@ -257,7 +265,7 @@ impl Simulation {
         };
         for id in over {
             match again {
-                Some((job, ticket)) if job == id => self.shadow.put_back(id, ticket),
+                Some((job, ticket, rests)) if job == id => self.shadow.put_back(id, ticket, rests),
                 _ => self.shadow.end(id),
             }
         }
@@ -275,6 +283,12 @@ impl Simulation {
         for id in more {
             self.shadow.start_besides(worker, id);
         }
+    }
+
+    /// Until when a job rests that is to be tried again, if it does at all.
+    fn end_of_rest(&self, ticket: &Ticket, back_off: Duration) -> Option<Instant> {
+        let end = || self.now.checked_add(back_off).unwrap_or(ticket.deadline);
+        (!back_off.is_zero()).then(end)
     }
 
     /// What a worker takes besides is no more than its part of what waited: what it took, what still waits, and what was refused.
@@ -296,7 +310,10 @@ impl Simulation {
     fn part(&mut self, worker: u32, id: u64, verdict: Verdict<u64>) {
         self.shadow.stop_one(worker, id);
         match &verdict {
-            Verdict::Retry { ticket, .. } => self.shadow.put_back(id, *ticket),
+            Verdict::Retry { ticket, back_off, .. } => {
+                let rests = self.end_of_rest(ticket, *back_off);
+                self.shadow.put_back(id, *ticket, rests);
+            }
             _ => self.shadow.end(id),
         }
         let handout = self.dispatcher.part(WorkerId(worker), id, verdict, self.now);
@@ -310,11 +327,8 @@ impl Simulation {
         for (refusal, id) in &handout.refused {
             let job = &self.shadow.jobs[id];
             match refusal {
-                Refusal::QueueTimeout => assert!(
-                    job.ticket.deadline <= self.now
-                        || job.ticket.answer_by.is_some_and(|answer_by| answer_by <= self.now)
-                ),
-                Refusal::NoServer => assert!(self.shadow.used().is_empty()),
+                Refusal::QueueTimeout => assert!(job.gives_up() <= self.now),
+                Refusal::NoServer => assert!(self.shadow.used().is_empty() && job.rests.is_none()),
                 Refusal::Closed | Refusal::Disabled | Refusal::RetryBudget => {}
                 _ => panic!("{refusal:?} is said to who comes"),
             }
@@ -363,7 +377,7 @@ impl Simulation {
         match self.dispatcher.cancel(id) {
             Cancelled::Queued(cancelled) => {
                 assert_eq!(cancelled, id);
-                assert!(self.shadow.jobs[&id].queued);
+                assert!(self.shadow.jobs[&id].queued || self.shadow.jobs[&id].rests.is_some());
                 self.shadow.end(id);
             }
             Cancelled::Serving(WorkerId(worker)) => {
@@ -373,19 +387,12 @@ impl Simulation {
         }
     }
 
-    fn expire(&mut self) {
-        for id in self.dispatcher.expire(self.now) {
-            let Ticket {
-                deadline, answer_by, ..
-            } = self.shadow.jobs[&id].ticket;
-            assert!(deadline <= self.now || answer_by.is_some_and(|answer_by| answer_by <= self.now));
-            self.shadow.end(id);
-        }
-        assert!(
-            self.dispatcher
-                .next_deadline()
-                .is_none_or(|deadline| deadline > self.now)
-        );
+    fn wake(&mut self) {
+        self.shadow.wake(self.now);
+        let handout = self.dispatcher.wake(self.now);
+        assert_eq!(handout.next, None);
+        self.carry_out(&handout, None);
+        assert!(self.shadow.next_deadline().is_none_or(|deadline| deadline > self.now));
     }
 
     // === Changes
@@ -600,14 +607,17 @@ impl Simulation {
             "no job is lost"
         );
         let queued = || shadow.jobs.values().filter(|job| job.queued);
+        let resting = shadow.jobs.values().filter(|job| job.rests.is_some()).count();
         let counts = Counts {
             queued: queued().count(),
-            serving: shadow.jobs.len() - queued().count(),
+            resting,
+            serving: shadow.jobs.len() - queued().count() - resting,
             up: shadow.workers.values().filter(|worker| worker.link == Link::Up).count(),
             workers: shadow.workers.len(),
             capacity: shadow.capacity(),
         };
         assert_eq!(dispatcher.counts(), counts);
+        assert_eq!(dispatcher.next_deadline(), shadow.next_deadline());
         shadow.check_staff();
         for id in shadow.servers.keys() {
             let own = shadow.workers.values().filter(|worker| worker.server == *id);
@@ -660,7 +670,8 @@ impl Simulation {
     fn clear(mut self, random: &mut Random) {
         self.apply(Change::Close);
         self.shadow.closed = true;
-        assert_eq!(self.dispatcher.counts().queued, 0);
+        let Counts { queued, resting, .. } = self.dispatcher.counts();
+        assert_eq!((queued, resting), (0, 0));
         // Some go before they are told to, and nobody comes in their place.
         let idle = self.shadow.workers.iter().filter(|(_, worker)| worker.jobs.is_empty());
         for worker in idle.map(|(id, _)| *id).collect::<Vec<_>>() {

@@ -84,6 +84,7 @@ fn one_job_of_a_batch_can_go_elsewhere() {
         job,
         ticket: bench.avoiding(job, 0),
         free: false,
+        back_off: Duration::ZERO,
     };
     // The first, one from the middle; in front of what waits.
     let verdict = retry(&bench, 4);
@@ -106,6 +107,7 @@ fn one_job_of_a_batch_can_go_elsewhere() {
         job: 8,
         ticket: bench.avoiding(8, 1),
         free: true,
+        back_off: Duration::ZERO,
     };
     assert_eq!(bench.part(1, 8, verdict), woken(0, 8));
     assert_eq!(bench.part(9, 1, retry(&bench, 1)), refused(Refusal::Closed, 1));
@@ -137,6 +139,7 @@ fn idle_workers_get_theirs_before_a_batch_is_made() {
         job: 1,
         ticket: bench.avoiding(1, 0),
         free: true,
+        back_off: Duration::ZERO,
     };
     let mut more = VecDeque::new();
     let batch = (8, &mut more);
@@ -191,6 +194,7 @@ fn a_batch_goes_with_its_bucket() {
         job: 3,
         ticket,
         free: true,
+        back_off: Duration::ZERO,
     };
     assert_eq!(bench.part(0, 3, verdict), Handout::default());
     let root = bench.dispatcher.bucket(BucketId(0));

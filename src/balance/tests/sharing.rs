@@ -166,5 +166,5 @@ fn what_cannot_be_answered_in_time_is_refused_at_once() {
     let ticket = by(&bench, 7, 9, 2);
     assert_eq!(bench.dispatcher.offer(7, ticket, bench.now), Offer::Queued);
     // Whoever has waited too long all the same is not served.
-    assert_eq!(bench.dispatcher.expire(bench.at(12)), [7]);
+    assert_eq!(bench.dispatcher.wake(bench.at(12)), refused(Refusal::QueueTimeout, 7));
 }
