@@ -450,7 +450,12 @@ mod tests {
             Just("/".to_owned()),
             path().prop_map(|path| format!("/{}", path.trim_matches('/')))
         ];
-        (host, path, 0..100usize).prop_map(|(host, path, cluster)| Route { host, path, cluster })
+        (host, path, 0..100usize).prop_map(|(host, path, cluster)| Route {
+            host,
+            path,
+            cluster,
+            bucket: None,
+        })
     }
 
     proptest! {
