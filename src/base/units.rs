@@ -140,23 +140,36 @@ pub fn format_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// Reads a part of a whole: `20%` is 0.2.
+/// Most digits behind the point of a percentage.
+const PERCENT_DIGITS: usize = 3;
+
+/// Reads a part of a whole: `20%` is 0.2, `12.5%` is 0.125.
 pub fn parse_percent(text: &str) -> Result<f64, UnitError> {
     if text.is_empty() {
         return Err(UnitError::Empty);
     }
-    let (number, unit, rest) = number_and_unit(text)?;
-    if unit != "%" || !rest.is_empty() {
-        return Err(UnitError::UnknownUnit(format!("{unit}{rest}")));
+    // A point stands where the unit of a whole number does.
+    let (whole, unit, rest) = number_and_unit(text)?;
+    let digits = match (unit, rest.strip_suffix('%')) {
+        ("%", _) if rest.is_empty() => "",
+        (".", Some(digits)) if digits.len() <= PERCENT_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits
+        }
+        _ => return Err(UnitError::UnknownUnit(format!("{unit}{rest}"))),
+    };
+    let whole = u32::try_from(whole).map_err(|_| UnitError::TooLarge)?;
+    // Both are whole numbers, so that it is rounded only once.
+    let (mut parts, mut of) = (f64::from(whole), 100.0);
+    for digit in digits.bytes() {
+        parts = parts * 10.0 + f64::from(digit - b'0');
+        of *= 10.0;
     }
-    u32::try_from(number)
-        .map(|number| f64::from(number) / 100.0)
-        .map_err(|_| UnitError::TooLarge)
+    Ok(parts / of)
 }
 
-/// Writes a part of a whole as [`parse_percent`] reads it, rounded to whole percents.
+/// Writes a part of a whole as [`parse_percent`] reads it, rounded to thousandths of a percent.
 pub fn format_percent(part: f64) -> String {
-    format!("{:.0}%", part * 100.0)
+    format!("{}%", (part * 100_000.0).round() / 1000.0)
 }
 
 #[cfg(test)]
@@ -233,15 +246,26 @@ mod tests {
         assert_eq!(format_percent(0.2), "20%");
         assert_eq!(parse_percent("20"), Err(UnitError::NoUnit));
         assert_eq!(parse_percent("20%%"), Err(UnitError::UnknownUnit("%%".into())));
+        assert_eq!(parse_percent("12.5%"), Ok(0.125));
+        assert_eq!(format_percent(0.125), "12.5%");
+        assert_eq!(parse_percent("0.050%"), Ok(0.0005));
+        for bad in [".%", ".5", ".5%5", ".1234%", ".5.5%", "..5%", "%.5"] {
+            assert_eq!(
+                parse_percent(&format!("12{bad}")),
+                Err(UnitError::UnknownUnit(bad.into())),
+                "{bad}"
+            );
+        }
+        assert_eq!(parse_percent(".5%"), Err(UnitError::NotANumber));
     }
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_again(milliseconds in 0_u64..1 << 50, bytes in any::<u64>(), percent in 0_u32..1000) {
+        fn what_is_printed_is_read_again(milliseconds in 0_u64..1 << 50, bytes in any::<u64>(), percent in 0_u32..1_000_000) {
             let duration = Duration::from_millis(milliseconds);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
             prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
-            let part = f64::from(percent) / 100.0;
+            let part = f64::from(percent) / 100_000.0;
             prop_assert_eq!(parse_percent(&format_percent(part)), Ok(part));
         }
 
