@@ -4,18 +4,17 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::listener::unique_name;
 use super::problem::{Complaint, Place, Spot};
 use super::process::saturate;
 use super::reader::Table;
 use super::value::parse_server;
-use crate::balance::{Admin, Lending, Role, Schedule};
+use super::{buckets, health, scheduler};
+use crate::balance::{Admin, Lending, Role};
 use crate::fault::Fault;
 use crate::plan::{
-    Binding, ClientKey, Cluster, ClusterTimeout, ErrorPage, Health, On5xx, OnClientAbort, OnUnavailable, Server,
-    ServerAddress,
+    Binding, Cluster, ClusterTimeout, ErrorPage, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
 };
 
 /// Largest page of the operator's own: they all stay in memory.
@@ -27,6 +26,10 @@ pub(super) struct ReadCluster {
     pub(super) place: Place,
     /// Its servers' addresses, each with its place.
     pub(super) addresses: Vec<Spot<ServerAddress>>,
+    /// Its buckets' names.
+    pub(super) buckets: Vec<Place>,
+    /// Where it says that servers are kept offline, if it does.
+    pub(super) sticky_offline: Option<Place>,
 }
 
 /// Reads all clusters.
@@ -51,14 +54,19 @@ fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot
     let capacity = table.count("capacity");
     let (servers, addresses) = servers(table, capacity);
     let (queue, retry) = (table.table("queue"), table.table("retry"));
-    let cluster = Cluster {
+    let schedule = scheduler::schedule(table);
+    let health = health::read(table);
+    let mut cluster = Cluster {
         name,
         servers,
-        admin: Admin::Enabled,
-        schedule: Schedule::default(),
+        admin: admin(table),
+        schedule,
         buckets: Vec::new(),
-        lending: Lending::default(),
-        client_key: ClientKey::None,
+        lending: match table.word("lending") {
+            "reserve" => Lending::Reserve,
+            _ => Lending::WorkConserving,
+        },
+        client_key: scheduler::client_key(table, schedule),
         binding: match table.word("binding") {
             "early" => Binding::Early,
             _ => Binding::Late,
@@ -68,10 +76,10 @@ fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot
             .count_if_any("limit")
             .map_or(max_sessions, |spot| saturate(spot.value)),
         queue_timeout: queue.duration("timeout"),
-        deadline_field: None,
+        deadline_field: scheduler::deadline_field(table),
         attempts: u32::try_from(retry.count("attempts")).unwrap_or(u32::MAX),
         retry_budget: retry.percent("budget"),
-        retry_back_off: Duration::ZERO,
+        retry_back_off: retry.duration("back_off"),
         on_5xx: match table.word("on_5xx") {
             "retry" => On5xx::Retry,
             "bad_gateway" => On5xx::BadGateway,
@@ -83,17 +91,39 @@ fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot
         },
         on_client_abort: match table.word("on_client_abort") {
             "ignore" => OnClientAbort::Ignore,
+            "notify" => OnClientAbort::Notify,
             _ => OnClientAbort::Close,
         },
-        health: Health::disabled(),
+        health,
         timeout: timeout(&table.table("timeout")),
         response_head: saturate(table.table("limit").size("head")),
         error_pages: error_pages(table),
     };
+    let buckets = buckets::read(table, &mut cluster);
+    if !buckets.is_empty() && cluster.binding == Binding::Early {
+        let complaint = Complaint::new(
+            "leaves the buckets without guarantees: what becomes free at one server does not help who waits for another",
+        );
+        let hint = "what is assured holds with binding = \"late\" alone";
+        table
+            .problems()
+            .warning(&table.place_of("binding"), complaint.hint(hint));
+    }
+    let sticky = cluster.health.settings.sticky_offline;
     ReadCluster {
-        cluster,
         place: table.place().clone(),
         addresses,
+        buckets,
+        sticky_offline: sticky.then(|| table.place_within("health", "sticky_offline")),
+        cluster,
+    }
+}
+
+fn admin(table: &Table<'_>) -> Admin {
+    match table.word("admin") {
+        "draining" => Admin::Draining,
+        "disabled" => Admin::Disabled,
+        _ => Admin::Enabled,
     }
 }
 
@@ -107,11 +137,20 @@ fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerA
     let mut addresses: Vec<Spot<ServerAddress>> = Vec::new();
     let mut names = HashMap::new();
     for table in &tables {
+        // All of it, so that a wrong address hides nothing else.
+        let named = table.has("name").then(|| unique_name(table, &mut names));
+        let text = table.text("address");
         let capacity = table
             .count_if_any("capacity")
             .map_or(capacity, |spot| saturate(spot.value));
-        let named = table.has("name").then(|| unique_name(table, &mut names));
-        let Some(text) = table.text("address") else { continue };
+        let weight = table.count_if_any("weight").map_or(1, |spot| spot.value);
+        let role = match table.word("role") {
+            "standby" => Role::Standby,
+            "backup" => Role::Backup,
+            _ => Role::Active,
+        };
+        let (admin, protected) = (admin(table), table.flag("protected"));
+        let Some(text) = text else { continue };
         let address = match parse_server(&text.value) {
             Ok(address) => address,
             Err(complaint) => {
@@ -128,20 +167,41 @@ fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerA
         }
         addresses.push(Spot {
             value: address.clone(),
-            place: text.place,
+            place: text.place.clone(),
         });
-        let name = named.unwrap_or_else(|| text.value.clone());
         servers.push(Server {
-            name,
+            name: named.unwrap_or_else(|| text.value.clone()),
             address,
             capacity,
-            weight: 1,
-            role: Role::Active,
-            admin: Admin::Enabled,
-            protected: false,
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            role,
+            admin,
+            protected,
         });
     }
+    check_use(table, &servers);
     (servers, addresses)
+}
+
+/// Warns of a cluster that nobody would serve, or not as usual. What is wrong with a server says nothing of the others.
+fn check_use(table: &Table<'_>, servers: &[Server]) {
+    let place = table.place_of("server");
+    if servers.is_empty() {
+        return;
+    }
+    let mut enabled = servers
+        .iter()
+        .filter(|server| server.admin == Admin::Enabled)
+        .peekable();
+    if enabled.peek().is_none() {
+        let complaint = Complaint::new("none of its servers is enabled");
+        let hint = "nobody serves its requests until one is";
+        table.problems().warning(&place, complaint.hint(hint));
+    } else if enabled.all(|server| server.role != Role::Active) {
+        let complaint = Complaint::new("none of its servers that are enabled is active");
+        let hint = "without one, all requests go to those on standby, else to backups";
+        table.problems().warning(&place, complaint.hint(hint));
+    }
 }
 
 fn timeout(table: &Table<'_>) -> ClusterTimeout {

@@ -4,8 +4,10 @@
 //! tree is walked by the table of keys in `keys`, and what is found is checked against the rest and against the
 //! files that it names. No network is needed, and no port.
 
+mod buckets;
 mod cluster;
 mod flags;
+mod health;
 mod keys;
 mod listener;
 mod problem;
@@ -13,6 +15,7 @@ mod process;
 mod reader;
 pub mod reference;
 mod routes;
+mod scheduler;
 mod tls;
 mod value;
 
@@ -27,8 +30,9 @@ use toml::de::DeTable;
 pub use flags::Overrides;
 pub use problem::{Problem, Severity};
 
-use crate::plan::{Listener, Plan};
-use crate::route::RouteTable;
+use crate::plan::{Listener, Plan, Process};
+use crate::route::{Route, RouteTable};
+use cluster::ReadCluster;
 use problem::{Complaint, Place, Problems};
 use reader::Table;
 
@@ -108,14 +112,9 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
 
     let target = if overrides.servers.is_empty() { root } else { flags };
     let mut clusters = cluster::read_all(target, process.max_sessions);
-    let names: Vec<_> = clusters.iter().map(|read| read.cluster.name.clone()).collect();
-    let routes = routes::read_all(target, &names);
-    check_together(
-        target,
-        &listeners,
-        &clusters,
-        &routes.iter().map(|route| route.cluster).collect::<Vec<_>>(),
-    );
+    let routes = routes::read_all(target, &clusters);
+    check_together(target, &listeners, &clusters, &routes);
+    check_state(target, &process, &clusters);
 
     if overrides.servers.is_empty() {
         for capacity in flags
@@ -137,13 +136,16 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
 }
 
 /// Complains of what only shows when all parts are seen together.
-fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[cluster::ReadCluster], used: &[usize]) {
+fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[ReadCluster], routes: &[Route]) {
     let problems = table.problems();
     for (i, read) in clusters.iter().enumerate() {
         // A route that is wrong says nothing of what it would lead to.
-        if !used.contains(&i) && !problems.fatal() {
+        if problems.fatal() {
+        } else if routes.iter().all(|route| route.cluster != i) {
             let complaint = Complaint::new(format!("no route leads to cluster \"{}\"", read.cluster.name));
             problems.warning(&read.place, complaint);
+        } else {
+            check_buckets(table, i, read, routes);
         }
         for address in &read.addresses {
             let own = listeners
@@ -166,5 +168,33 @@ fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[cluster
     if !listeners.is_empty() && listeners.iter().all(|listener| listener.redirect_https.is_some()) {
         let complaint = Complaint::new("every listener redirects to https: no request is ever handed on");
         problems.warning(table.place(), complaint);
+    }
+}
+
+/// Warns of buckets that no request is ever in.
+fn check_buckets(table: &Table<'_>, cluster: usize, read: &ReadCluster, routes: &[Route]) {
+    let buckets = &read.cluster.buckets;
+    for (i, (bucket, place)) in buckets.iter().zip(&read.buckets).enumerate() {
+        let used = routes
+            .iter()
+            .any(|route| route.cluster == cluster && route.bucket == Some(i));
+        let divided = buckets.iter().any(|other| other.parent == Some(i));
+        if !used && !divided {
+            let complaint = Complaint::new(format!("no route leads to bucket \"{}\"", bucket.name));
+            table
+                .problems()
+                .warning(place, complaint.hint("name it by `bucket` in a [[route]]"));
+        }
+    }
+}
+
+/// Warns of what would be forgotten.
+fn check_state(table: &Table<'_>, process: &Process, clusters: &[ReadCluster]) {
+    let sticky = clusters.iter().filter_map(|read| read.sticky_offline.as_ref());
+    for place in sticky.filter(|_| process.state.is_none()) {
+        let complaint = Complaint::new("is forgotten at a restart: there is no file for it");
+        table
+            .problems()
+            .warning(place, complaint.hint("say where it is kept: process.state"));
     }
 }

@@ -1,11 +1,13 @@
 //! `[process]`, `[buffers]`, `[spool]` and `[log]`.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
-use super::problem::{Complaint, Place};
+use super::problem::{Complaint, Place, Spot};
 use super::reader::{Table, duration_of, expected, text_of};
 use super::reference::Kind;
 use crate::base::units::format_size;
@@ -32,8 +34,8 @@ pub(super) fn read(root: &Table<'_>, flags: &Table<'_>) -> Process {
         batch_scheduling: file.word("scheduling") == "batch",
         drain_timeout: of("drain").duration("drain"),
         summary: summary(of("summary")),
-        resolve: Duration::from_secs(30),
-        state: None,
+        resolve: file.duration("resolve"),
+        state: state(&file),
         buffers: buffers(&root.table("buffers")),
         spool: spool(&root.table("spool")),
         log: log(&root.table("log"), &flags.table("log")),
@@ -114,22 +116,43 @@ fn log(file: &Table<'_>, flag: &Table<'_>) -> Log {
     }
 }
 
-fn access(table: &Table<'_>, format: AccessFormat) -> Option<AccessLog> {
-    let given = table.read("access", |_, value| match text_of(value) {
-        Ok("") => Err(Complaint::new("is empty").hint("write \"off\", \"stdout\" or the path of a file")),
+fn state(table: &Table<'_>) -> Option<PathBuf> {
+    let Some(given) = path_or(table, "state", "write \"off\" or the path of a file") else {
+        return default_state(std::env::var_os("STATE_DIRECTORY").as_deref());
+    };
+    match given.value.as_str() {
+        "off" => None,
+        path => Some(file_to_write(table, path, &given.place)),
+    }
+}
+
+/// The file in the first of the folders that systemd says we have, if it does: an unprivileged service may write nowhere else.
+fn default_state(folders: Option<&OsStr>) -> Option<PathBuf> {
+    let first = folders?.as_bytes().split(|byte| *byte == b':').next()?;
+    (!first.is_empty()).then(|| Path::new(OsStr::from_bytes(first)).join("state.json"))
+}
+
+/// A word or the path of a file.
+fn path_or(table: &Table<'_>, name: &str, hint: &str) -> Option<Spot<String>> {
+    table.read(name, |_, value| match text_of(value) {
+        Ok("") => Err(Complaint::new("is empty").hint(hint)),
         Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(expected("text", value).hint("write \"off\", \"stdout\" or the path of a file")),
-    })?;
+        Err(_) => Err(expected("text", value).hint(hint)),
+    })
+}
+
+fn access(table: &Table<'_>, format: AccessFormat) -> Option<AccessLog> {
+    let given = path_or(table, "access", "write \"off\", \"stdout\" or the path of a file")?;
     let path = match given.value.as_str() {
         "off" => return None,
         "stdout" => None,
-        path => Some(log_file(table, path, &given.place)),
+        path => Some(file_to_write(table, path, &given.place)),
     };
     Some(AccessLog { path, format })
 }
 
-/// A file to append to: it need not be there, but its folder must.
-fn log_file(table: &Table<'_>, path: &str, place: &Place) -> PathBuf {
+/// A file of ours: it need not be there, but its folder must.
+fn file_to_write(table: &Table<'_>, path: &str, place: &Place) -> PathBuf {
     let path = table.problems().resolve(path);
     if path.is_dir() {
         table
@@ -150,4 +173,23 @@ fn log_file(table: &Table<'_>, path: &str, place: &Place) -> PathBuf {
 /// A size in memory; what this machine cannot count, it cannot hold either.
 pub(super) fn saturate(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_is_where_systemd_says() {
+        let state = |folders: Option<&str>| default_state(folders.map(OsStr::new));
+        assert_eq!(
+            state(Some("/var/lib/juggler")),
+            Some("/var/lib/juggler/state.json".into())
+        );
+        assert_eq!(
+            state(Some("/var/lib/a:/var/lib/b")),
+            Some("/var/lib/a/state.json".into())
+        );
+        assert_eq!((state(Some("")), state(None)), (None, None));
+    }
 }

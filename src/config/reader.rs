@@ -36,7 +36,7 @@ impl<'a> Table<'a> {
         Self::open(section("").unwrap_or(&NOTHING), entries, Place::default(), problems)
     }
 
-    /// Opens a table and complains of every key in it that there is not, or not yet.
+    /// Opens a table and complains of every key in it that there is not.
     fn open(
         section: &'static Section,
         entries: Option<&'a DeTable<'a>>,
@@ -49,23 +49,14 @@ impl<'a> Table<'a> {
             place,
             problems,
         };
-        for (name, value) in entries.into_iter().flatten() {
-            match section.key(name.get_ref()) {
-                None => {
-                    let complaint = Complaint::new("unknown key");
-                    let hint = table.where_instead(name.get_ref());
-                    problems.error(
-                        &table.child_place(name.get_ref(), Some(name.span())),
-                        Complaint { hint, ..complaint },
-                    );
-                }
-                Some(Key {
-                    kind: Kind::Later(only),
-                    ..
-                }) => {
-                    table.not_yet(name.get_ref(), value, *only);
-                }
-                Some(_) => (),
+        for (name, _) in entries.into_iter().flatten() {
+            if section.key(name.get_ref()).is_none() {
+                let complaint = Complaint::new("unknown key");
+                let hint = table.where_instead(name.get_ref());
+                problems.error(
+                    &table.child_place(name.get_ref(), Some(name.span())),
+                    Complaint { hint, ..complaint },
+                );
             }
         }
         table
@@ -92,20 +83,6 @@ impl<'a> Table<'a> {
             return Some(format!("known here: {}", known.join(", ")));
         }
         Some(format!("it belongs in {}", elsewhere.join(" or ")))
-    }
-
-    fn not_yet(&self, name: &str, value: &Spanned<DeValue<'_>>, only: Option<&str>) {
-        let place = self.child_place(name, Some(value.span()));
-        let taken = only.and_then(|only| DeValue::parse(only).ok());
-        if taken.is_some_and(|taken| same(taken.get_ref(), value.get_ref())) {
-            return;
-        }
-        let hint = match only {
-            Some(only) => format!("leave it out, or write {only}"),
-            None => "leave it out".to_owned(),
-        };
-        self.problems
-            .error(&place, Complaint::new("is not available in this version").hint(hint));
     }
 
     /// Where to complain.
@@ -149,6 +126,17 @@ impl<'a> Table<'a> {
             self.raw(name)
                 .map_or_else(|| self.place.span.clone(), |value| Some(value.span())),
         )
+    }
+
+    /// The same of a key in the table that a key holds.
+    pub(super) fn place_within(&self, name: &str, inner: &str) -> Place {
+        let place = self.place_of(name);
+        let entries = self.raw(name).and_then(|value| value.get_ref().as_table());
+        let span = entries.and_then(|entries| entries.get(inner)).map(Spanned::span);
+        Place {
+            span: span.or(place.span),
+            path: format!("{}.{inner}", place.path),
+        }
     }
 
     fn child_place(&self, name: &str, span: Option<Range<usize>>) -> Place {
@@ -233,10 +221,33 @@ impl<'a> Table<'a> {
 
     /// A text or a list of them, each with its own place and read by `parse`.
     pub(super) fn texts<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, Complaint>) -> Vec<Spot<T>> {
-        let Some(given) = self.raw(name) else {
-            // For the complaint if it must be there; no list has a default with something in it.
-            let _ = self.read(name, |_, _| Ok(()));
+        self.list(name, |value| text_of(value).and_then(&parse))
+    }
+
+    /// Some of the words that are declared.
+    pub(super) fn words(&self, name: &str) -> Vec<Spot<&'static str>> {
+        let Some(Kind::Words(words)) = self.section.key(name).map(|key| &key.kind) else {
             return Vec::new();
+        };
+        self.list(name, |value| word_of(words, text_of(value)?))
+    }
+
+    /// A value or a list of them, each with its own place and read by `parse`; else the default's.
+    pub(super) fn list<T>(&self, name: &str, parse: impl Fn(&DeValue<'_>) -> Result<T, Complaint>) -> Vec<Spot<T>> {
+        let Some(key) = self.section.key(name) else {
+            return Vec::new();
+        };
+        let Some(given) = self.raw(name) else {
+            // For the complaint if it must be there.
+            let default = self.read(name, |_, value| items(value).map(&parse).collect());
+            return default.map_or_else(Vec::new, |Spot { value, place }| {
+                let spot = |value| Spot {
+                    value,
+                    place: place.clone(),
+                };
+                let values: Vec<T> = value;
+                values.into_iter().map(spot).collect()
+            });
         };
         let place = self.child_place(name, Some(given.span()));
         let items: Vec<(Place, &DeValue<'_>)> = match given.get_ref() {
@@ -256,16 +267,22 @@ impl<'a> Table<'a> {
             other => vec![(place.clone(), other)],
         };
         if items.is_empty()
-            && !self
-                .section
-                .key(name)
-                .is_some_and(|key| matches!(key.default, Default::Is("[]")))
+            && !matches!(
+                key,
+                Key {
+                    default: Default::Is("[]"),
+                    ..
+                } | Key {
+                    kind: Kind::Words(_),
+                    ..
+                }
+            )
         {
             self.problems.error(&place, self.empty(name, "or write what it is for"));
         }
         items
             .into_iter()
-            .filter_map(|(place, item)| match text_of(item).and_then(&parse) {
+            .filter_map(|(place, item)| match parse(item) {
                 Ok(value) => Some(Spot { value, place }),
                 Err(complaint) => {
                     self.problems.error(&place, complaint);
@@ -297,10 +314,14 @@ impl<'a> Table<'a> {
             .map_or(0, |spot| usize::try_from(spot.value).unwrap_or(usize::MAX))
     }
 
+    /// A duration, if there is one.
+    pub(super) fn duration_if_any(&self, name: &str) -> Option<Duration> {
+        self.read(name, duration_of).map(|spot| spot.value)
+    }
+
     /// A duration.
     pub(super) fn duration(&self, name: &str) -> Duration {
-        self.read(name, duration_of)
-            .map_or(Duration::from_secs(1), |spot| spot.value)
+        self.duration_if_any(name).unwrap_or(Duration::from_secs(1))
     }
 
     /// A size in bytes.
@@ -322,15 +343,7 @@ impl<'a> Table<'a> {
 
     /// A part of a whole.
     pub(super) fn percent(&self, name: &str) -> f64 {
-        self.read(name, |kind, value| {
-            let part = parse_percent(unit_text(value, "percentage", "\"20%\"")?)
-                .map_err(|error| bad_unit(&error, "a percentage is a whole number with %: \"20%\""))?;
-            match kind {
-                Kind::Percent(most) => in_range(&part, &0.0, &(f64::from(*most) / 100.0), "0%", format!("{most}%")),
-                _ => Ok(part),
-            }
-        })
-        .map_or(0.0, |spot| spot.value)
+        self.read(name, percent_of).map_or(0.0, |spot| spot.value)
     }
 
     /// One of the words that are declared.
@@ -340,6 +353,12 @@ impl<'a> Table<'a> {
             _ => Err(Complaint::new("is not declared as a word")),
         })
         .map_or("", |spot| spot.value)
+    }
+
+    /// The table that a key may hold, with only defaults: for where a text stands in its place.
+    pub(super) fn defaults(&self, name: &str) -> Self {
+        let child = self.section.child(name).unwrap_or(&NOTHING);
+        Self::open(child, None, self.place_of(name), self.problems)
     }
 
     /// The table that a key holds; one with only defaults if it is not there.
@@ -391,6 +410,15 @@ impl<'a> Table<'a> {
     }
 }
 
+/// The values of a list, or the one value.
+fn items<'v>(value: &'v DeValue<'v>) -> impl Iterator<Item = &'v DeValue<'v>> {
+    let (list, one) = match value {
+        DeValue::Array(list) => (Some(list), None),
+        one => (None, Some(one)),
+    };
+    list.into_iter().flatten().map(Spanned::get_ref).chain(one)
+}
+
 /// The text of a value that must be one.
 pub(super) fn text_of<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Complaint> {
     value.as_str().ok_or_else(|| expected("text", value))
@@ -409,6 +437,19 @@ pub(super) fn duration_of(kind: &Kind, value: &DeValue<'_>) -> Result<Duration, 
             in_range(&duration, least, most, format_duration(*least), format_duration(*most))
         }
         _ => Ok(duration),
+    }
+}
+
+/// A part of a whole within the limits of its key.
+pub(super) fn percent_of(kind: &Kind, value: &DeValue<'_>) -> Result<f64, Complaint> {
+    let part = parse_percent(unit_text(value, "percentage", "\"20%\"")?)
+        .map_err(|error| bad_unit(&error, "a percentage is a number with %: \"20%\", \"12.5%\""))?;
+    match kind {
+        Kind::Percent(least, most) => {
+            let (from, to) = (f64::from(*least) / 100.0, f64::from(*most) / 100.0);
+            in_range(&part, &from, &to, format!("{least}%"), format!("{most}%"))
+        }
+        _ => Ok(part),
     }
 }
 
@@ -474,13 +515,4 @@ fn in_range<T: PartialOrd + Copy>(
 
 fn out_of_range(least: impl Display, most: impl Display) -> Complaint {
     Complaint::new("is out of range").hint(format!("from {least} to {most}"))
-}
-
-/// Whether two plain values are the same.
-fn same(a: &DeValue<'_>, b: &DeValue<'_>) -> bool {
-    match (a, b) {
-        (DeValue::String(a), DeValue::String(b)) => a == b,
-        (DeValue::Integer(a), DeValue::Integer(b)) => a.as_str() == b.as_str() && a.radix() == b.radix(),
-        _ => false,
-    }
 }

@@ -50,18 +50,18 @@ pub(super) enum Kind {
     Duration(Duration, Duration),
     /// Bytes with a unit.
     Size(u64, u64),
-    /// A part of a whole, up to that many percent.
-    Percent(u32),
+    /// A part of a whole, between so many percent.
+    Percent(u32, u32),
     /// One of these.
     Word(&'static [&'static str]),
+    /// A list of these, which may be empty.
+    Words(&'static [&'static str]),
     /// A table that has its own section.
     Table,
     /// A list of tables that have their own section.
     Tables,
     /// Several forms, in these words; a function of its own reads it.
     Forms(&'static str),
-    /// Known, not yet there; this value (as TOML) is all that is taken.
-    Later(Option<&'static str>),
 }
 
 /// What holds where a key is not written.
@@ -94,7 +94,7 @@ impl Section {
 
 /// The section of this path.
 pub(super) fn section(path: &str) -> Option<&'static Section> {
-    SECTIONS.iter().find(|section| section.path == path)
+    SECTIONS.iter().copied().find(|section| section.path == path)
 }
 
 impl Kind {
@@ -109,19 +109,21 @@ impl Kind {
                 format!("duration, {} to {}", format_duration(*least), format_duration(*most))
             }
             Self::Size(least, most) => format!("size, {} to {}", format_size(*least), format_size(*most)),
-            Self::Percent(most) => format!("percent, up to {most}%"),
-            Self::Word(words) => words
-                .iter()
-                .map(|word| format!("\"{word}\""))
-                .collect::<Vec<_>>()
-                .join(" or "),
+            Self::Percent(0, most) => format!("percent, up to {most}%"),
+            Self::Percent(least, most) => format!("percent, {least}% to {most}%"),
+            Self::Word(words) => either(words),
+            Self::Words(words) => format!("list of {}", either(words)),
             Self::Table => "table".to_owned(),
             Self::Tables => "list of tables".to_owned(),
             Self::Forms(forms) => (*forms).to_owned(),
-            Self::Later(Some(only)) => format!("only {only} in this version"),
-            Self::Later(None) => "not available in this version".to_owned(),
         }
     }
+}
+
+/// Words to choose from.
+fn either(words: &[&str]) -> String {
+    let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    words.join(" or ")
 }
 
 impl Default {
@@ -142,10 +144,8 @@ pub fn text() -> String {
         for key in section.keys {
             let _ = write!(out, "\n  {}\n", key.name);
             wrap(&mut out, "      ", key.meaning);
-            let _ = writeln!(out, "      takes:   {}", key.kind.describe());
-            if !matches!(key.kind, Kind::Later(_)) {
-                let _ = writeln!(out, "      default: {}", key.default.describe());
-            }
+            labelled(&mut out, "      takes:   ", &key.kind.describe());
+            labelled(&mut out, "      default: ", key.default.describe());
         }
     }
     out
@@ -159,7 +159,6 @@ pub fn markdown() -> String {
         out.push_str("| key | takes | default | meaning |\n| --- | --- | --- | --- |\n");
         for key in section.keys {
             let default = match key.default {
-                _ if matches!(key.kind, Kind::Later(_)) => String::new(),
                 Default::Is(text) => format!("`{text}`"),
                 Default::Means(text) => text.to_owned(),
                 Default::Required => "must be given".to_owned(),
@@ -169,6 +168,13 @@ pub fn markdown() -> String {
         }
     }
     out
+}
+
+/// Appends `text` behind a label, further lines below its start.
+fn labelled(out: &mut String, label: &str, text: &str) {
+    let start = out.len();
+    wrap(out, &" ".repeat(label.len()), text);
+    out.replace_range(start..start + label.len(), label);
 }
 
 /// Appends `text` in lines of at most 100 characters, each after `indent`.

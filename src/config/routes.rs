@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
+use super::buckets::{MAIN, ROOT, unknown_hint};
+use super::cluster::ReadCluster;
 use super::problem::{Complaint, Place, nearest};
 use super::reader::Table;
 use super::value::{parse_host, parse_path};
 use crate::route::Route;
 
-/// Reads all routes to clusters of these names; without any, everything goes to the only cluster.
-pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
+/// Reads all routes to these clusters; without any, everything goes to the only one.
+pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route> {
     if !root.has("route") {
         if clusters.len() > 1 && !root.meant("route") {
             let complaint = Complaint::new("there is no route, and more than one cluster");
@@ -19,7 +21,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
             host: None,
             path: "/".to_owned(),
             cluster: 0,
-            bucket: None,
+            bucket: clusters.first().and_then(|cluster| named(cluster, MAIN)),
         }];
     }
     let tables = root.tables("route");
@@ -28,6 +30,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
     for table in &tables {
         let problems = table.problems();
         let cluster = cluster(table, clusters);
+        let bucket = bucket(table, cluster.and_then(|cluster| clusters.get(cluster)));
         let path = table.text("path").map_or_else(
             || "/".to_owned(),
             |text| {
@@ -60,7 +63,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
                     host,
                     path: path.clone(),
                     cluster,
-                    bucket: None,
+                    bucket,
                 });
             }
         }
@@ -69,16 +72,40 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[String]) -> Vec<Route> {
 }
 
 /// The place in the list of the cluster that a route names.
-fn cluster(table: &Table<'_>, clusters: &[String]) -> Option<usize> {
+fn cluster(table: &Table<'_>, clusters: &[ReadCluster]) -> Option<usize> {
     let name = table.text("cluster")?;
-    let found = clusters.iter().position(|cluster| *cluster == name.value);
+    let names = || clusters.iter().map(|read| read.cluster.name.as_str());
+    let found = names().position(|cluster| cluster == name.value);
     if found.is_none() {
         let complaint = Complaint::new(format!("there is no cluster \"{}\"", name.value));
-        let hint = nearest(&name.value, clusters.iter().map(String::as_str)).map_or_else(
-            || format!("there is: {}", clusters.join(", ")),
+        let hint = nearest(&name.value, names()).map_or_else(
+            || format!("there is: {}", names().collect::<Vec<_>>().join(", ")),
             |near| format!("did you mean \"{near}\"?"),
         );
         table.problems().error(&name.place, complaint.hint(hint));
     }
     found
+}
+
+/// The place in its cluster's list of the bucket that a route names, or that is for those that name none.
+fn bucket(table: &Table<'_>, cluster: Option<&ReadCluster>) -> Option<usize> {
+    let name = table.text("bucket");
+    let cluster = cluster?;
+    let Some(name) = name else {
+        return named(cluster, MAIN);
+    };
+    let found = named(cluster, &name.value);
+    if found.is_none() && name.value != ROOT {
+        let of = &cluster.cluster.name;
+        let complaint = Complaint::new(format!("cluster \"{of}\" has no bucket \"{}\"", name.value));
+        let names = cluster.cluster.buckets.iter().map(|bucket| bucket.name.as_str());
+        table
+            .problems()
+            .error(&name.place, complaint.hint(unknown_hint(&name.value, names)));
+    }
+    found
+}
+
+fn named(cluster: &ReadCluster, name: &str) -> Option<usize> {
+    cluster.cluster.buckets.iter().position(|bucket| bucket.name == name)
 }

@@ -55,7 +55,7 @@ pub(super) fn parse_server(text: &str) -> Result<ServerAddress, Complaint> {
             });
         }
     }
-    let hint = "write \"127.0.0.1:6901\", \"[::1]:6901\", \"localhost:6901\" or \"unix:/path\"";
+    let hint = "write \"127.0.0.1:6901\", \"[::1]:6901\", \"app.example.org:6901\" or \"unix:/path\"";
     let Some((host, port)) = host_and_port(text) else {
         return Err(Complaint::new(format!("\"{text}\" is no address with a port")).hint(hint));
     };
@@ -71,10 +71,13 @@ pub(super) fn parse_server(text: &str) -> Result<ServerAddress, Complaint> {
         Ok(address) if address.ip().is_unspecified() => Err(Complaint::new(format!("\"{host}\" is no single server"))
             .hint(format!("this machine is \"127.0.0.1:{port}\""))),
         Ok(address) => Ok(ServerAddress::Tcp(address)),
-        Err(_) if is_host_name(host) => Err(Complaint::new(format!(
-            "the name \"{host}\" is not resolved: names are not available in this version"
-        ))
-        .hint("write the server's IP address")),
+        Err(_) if looks_numeric(host) => Err(Complaint::new(format!("\"{host}\" is no IP address")).hint(hint)),
+        Err(_) if is_server_name(host) => Ok(ServerAddress::Name {
+            host: host.to_ascii_lowercase(),
+            port,
+        }),
+        Err(_) if !host.is_ascii() => Err(Complaint::new(format!("\"{host}\" has letters that are not in ASCII"))
+            .hint("write the name as it goes over the line: \"xn--...\"")),
         Err(_) => Err(Complaint::new(format!("\"{text}\" is no address of a server")).hint(hint)),
     }
 }
@@ -168,6 +171,47 @@ fn is_host_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(part)
 }
 
+/// A name to be looked up; a final dot is for names that are not to be completed.
+fn is_server_name(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    is_host_name(name)
+        && name
+            .split('.')
+            .all(|part| !part.starts_with('-') && !part.ends_with('-'))
+}
+
+/// Whether it can only be meant as an IPv4 address: no domain at the top starts with a digit and is a number.
+fn looks_numeric(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    match hex {
+        Some(digits) => !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+/// What a Host field may be: a host, and a port or none.
+pub(super) fn check_host_field(text: &str) -> Result<(), Complaint> {
+    let (host, port) = host_and_port(text).map_or((text, None), |(host, port)| (host, Some(port)));
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let good = match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_host_name(host.strip_suffix('.').unwrap_or(host)),
+    };
+    if good && port.is_none_or(|port| port.parse::<u16>().is_ok()) {
+        Ok(())
+    } else {
+        Err(Complaint::new(format!("\"{text}\" is no host"))
+            .hint("write \"app.example.org\", with \":port\" or without"))
+    }
+}
+
+/// Whether it can be the name of a field or of a cookie (RFC 9110 §5.6.2, RFC 6265 §4.1.1).
+pub(super) fn is_token(text: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token)
+}
+
 /// The path of a route, as the routing table wants it: a final slash does not count.
 pub(super) fn parse_path(text: &str) -> Result<String, Complaint> {
     if !text.starts_with('/') {
@@ -253,8 +297,17 @@ mod tests {
             parse_server("[::1]:80"),
             Ok(ServerAddress::Tcp("[::1]:80".parse().unwrap()))
         );
+        for (text, host) in [
+            ("App.Example.org:80", "app.example.org"),
+            ("app.example.org.:80", "app.example.org."),
+            ("app:80", "app"),
+            ("my_app-1.internal:80", "my_app-1.internal"),
+            ("4.example.0x:80", "4.example.0x"),
+        ] {
+            let host = host.to_owned();
+            assert_eq!(parse_server(text), Ok(ServerAddress::Name { host, port: 80 }), "{text}");
+        }
         for (text, part) in [
-            ("app.example.org:80", "is not resolved"),
             ("http://127.0.0.1:80/", "write \"127.0.0.1:80\""),
             ("https://127.0.0.1", "plain HTTP"),
             ("127.0.0.1", "no address with a port"),
@@ -262,9 +315,53 @@ mod tests {
             ("127.0.0.1:x", "no port"),
             ("0.0.0.0:80", "no single server"),
             ("a b:80", "no address of a server"),
+            (":80", "no address of a server"),
+            ("*:80", "no address of a server"),
+            ("a..b:80", "no address of a server"),
+            ("-a.b:80", "no address of a server"),
+            ("a-.b:80", "no address of a server"),
+            (".:80", "no address of a server"),
+            ("[app]:80", "no address of a server"),
+            ("user@app:80", "no address of a server"),
+            ("app/x:80", "no address of a server"),
+            ("app.example.org", "no address with a port"),
+            ("app.example.org:http", "no port"),
+            ("b\u{fc}cher.example:80", "xn--"),
+            ("256.0.0.1:80", "\"256.0.0.1\" is no IP address"),
+            ("10.0.1:80", "no IP address"),
+            ("8080:80", "no IP address"),
+            ("app.0x1f:80", "no IP address"),
         ] {
             let complaint = parse_server(text).unwrap_err().to_string();
             assert!(complaint.contains(part), "{text}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn hosts_for_a_field() {
+        for good in [
+            "localhost",
+            "a.example.org",
+            "a.example.org.:8080",
+            "10.0.0.1:1",
+            "[::1]",
+            "[::1]:80",
+        ] {
+            assert_eq!(check_host_field(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "a:",
+            "a:x",
+            "a:99999",
+            "::1",
+            "[x]",
+            "a\r\nX: y",
+            "a/b",
+            "u@a",
+        ] {
+            assert!(check_host_field(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The plan: a whole configuration, checked and compiled, never changed afterwards.
 //!
 //! `config` makes it out of a file or of flags; everything else only reads it. Values are domain types, so
-//! that nothing has to be checked twice. Durations are never zero and sizes never negative here.
+//! that nothing has to be checked twice. Durations are never zero (but where that is said) and sizes never negative here.
 
 mod cluster;
 

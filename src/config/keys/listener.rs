@@ -1,0 +1,226 @@
+//! Keys of listeners.
+
+use super::{KIB, MIB, TIB, TIME, key};
+use crate::config::reference::Default::{Is, Means, Required};
+use crate::config::reference::Kind::{Count, Flag, Forms, Size, Table, Tables, Text, Texts, Word};
+use crate::config::reference::Section;
+
+pub(super) static LISTENER: Section = Section {
+    path: "listener",
+    header: "[[listener]]",
+    about: "Where clients come in. There must be one at least.",
+    keys: &[
+        key("name", Text, Required, "Its name in logs, its own among listeners."),
+        key(
+            "bind",
+            Texts,
+            Required,
+            "Addresses: \"0.0.0.0:80\" is all of IPv4, \"[::]:80\" all of IPv6, \"*:80\" both, \
+             \"localhost:8080\" is 127.0.0.1, \"unix:/run/juggler.sock\" a socket file.",
+        ),
+        key(
+            "backlog",
+            Count(1, 1 << 20),
+            Is("4096"),
+            "Connections that the kernel holds until they are accepted.",
+        ),
+        key("tls", Table, Means("plain HTTP"), "Makes it HTTPS."),
+        key(
+            "optional",
+            Flag,
+            Is("false"),
+            "Leave it out, with a warning, while files of its certificates are not there.",
+        ),
+        key(
+            "proxy_protocol",
+            Texts,
+            Is("[]"),
+            "Addresses and networks whose connections must start with a PROXY protocol header (v1 or v2), such as \
+             \"10.0.0.0/8\". Others' connections are taken as they are.",
+        ),
+        key(
+            "redirect_https",
+            Forms("true, false or a port number"),
+            Is("false"),
+            "Answer every request with a redirect to https; true is port 443.",
+        ),
+        key(
+            "sessions_per_address",
+            Count(0, 1_000_000),
+            Is("0"),
+            "Most connections at once from one client address; 0 is no limit.",
+        ),
+        key(
+            "half_close",
+            Word(&["abort", "serve"]),
+            Is("\"abort\""),
+            "A client that shuts only its sending side is taken for gone, or still served.",
+        ),
+        key(
+            "health_path",
+            Text,
+            Means("none"),
+            "Path that answers for the balancer itself: 200, or 503 while it drains.",
+        ),
+        key("timeout", Table, Means("all defaults"), "Limits in time."),
+        key("limit", Table, Means("all defaults"), "Limits in size."),
+        key(
+            "forwarded",
+            Forms("\"off\", \"x-forwarded\", \"rfc7239\" or table"),
+            Is("\"off\""),
+            "Fields that tell servers of the client. A text is short for a table with only that style.",
+        ),
+        key(
+            "via",
+            Forms("false or text"),
+            Is("false"),
+            "Name to add to the Via field, both ways.",
+        ),
+        key(
+            "request_id",
+            Flag,
+            Is("false"),
+            "Add an X-Request-Id field where the client sent none.",
+        ),
+    ],
+};
+
+pub(super) static TLS: Section = Section {
+    path: "listener.tls",
+    header: "[listener.tls]",
+    about: "Makes a listener HTTPS.",
+    keys: &[
+        key(
+            "certificates",
+            Tables,
+            Required,
+            "Certificates with their keys. The name that a client asks for chooses; the first one serves unknown \
+             names.",
+        ),
+        key(
+            "min_version",
+            Word(&["1.2", "1.3"]),
+            Is("\"1.2\""),
+            "Oldest version of TLS to accept.",
+        ),
+    ],
+};
+
+pub(super) static CERTIFICATES: Section = Section {
+    path: "listener.tls.certificates",
+    header: "[[listener.tls.certificates]]",
+    about: "One certificate. Relative paths start at the folder of the configuration file.",
+    keys: &[
+        key(
+            "chain",
+            Text,
+            Required,
+            "PEM file: the certificate, then those that vouch for it.",
+        ),
+        key(
+            "key",
+            Text,
+            Required,
+            "PEM file: its private key (PKCS#8, PKCS#1 or SEC1), not encrypted.",
+        ),
+    ],
+};
+
+pub(super) static TIMEOUT: Section = Section {
+    path: "listener.timeout",
+    header: "[listener.timeout]",
+    about: "How long a listener's clients may take.",
+    keys: &[
+        key(
+            "handshake",
+            TIME,
+            Is("\"10s\""),
+            "PROXY protocol header and TLS handshake.",
+        ),
+        key(
+            "header",
+            TIME,
+            Is("\"10s\""),
+            "A whole request head, from its first byte.",
+        ),
+        key(
+            "body",
+            TIME,
+            Is("\"60s\""),
+            "A whole request body, from its first byte.",
+        ),
+        key(
+            "idle",
+            TIME,
+            Is("\"60s\""),
+            "Between the end of a response and the next request.",
+        ),
+        key(
+            "write",
+            TIME,
+            Is("\"30s\""),
+            "To take none of a response, or less of it than `limit.min_rate` asks for.",
+        ),
+    ],
+};
+
+pub(super) static LIMIT: Section = Section {
+    path: "listener.limit",
+    header: "[listener.limit]",
+    about: "How much a listener's clients may send, and leave lying.",
+    keys: &[
+        key(
+            "head",
+            Size(KIB, MIB),
+            Is("\"32KiB\""),
+            "Request line and fields; the same for trailers.",
+        ),
+        key("fields", Count(1, 10_000), Is("100"), "Number of fields."),
+        key("target", Size(64, MIB), Is("\"8KiB\""), "Request target."),
+        key("body", Size(0, 1024 * TIB), Is("\"1GiB\""), "Request body."),
+        key(
+            "body_memory",
+            Size(0, TIB),
+            Is("\"2MiB\""),
+            "Of one request body, how much is kept in memory before it goes to the spool.",
+        ),
+        key(
+            "response_memory",
+            Size(0, TIB),
+            Is("\"256KiB\""),
+            "Of one response, how much a slow client may leave in memory before it goes to the spool.",
+        ),
+        key(
+            "min_rate",
+            Size(0, 1 << 30),
+            Is("\"100B\""),
+            "Clients that read slower than this per second, measured over `timeout.write`, are cut; \"0B\" is never.",
+        ),
+    ],
+};
+
+pub(super) static FORWARDED: Section = Section {
+    path: "listener.forwarded",
+    header: "[listener.forwarded]",
+    about: "What servers are told of the client.",
+    keys: &[
+        key(
+            "style",
+            Word(&["off", "x-forwarded", "rfc7239"]),
+            Required,
+            "No fields; X-Forwarded-For, -Proto and -Host; or Forwarded.",
+        ),
+        key(
+            "mode",
+            Word(&["append", "replace"]),
+            Is("\"append\""),
+            "What happens to such fields of a trusted client. Those of others are always replaced.",
+        ),
+        key(
+            "trusted",
+            Texts,
+            Is("[]"),
+            "Addresses and networks of clients whose own such fields are believed.",
+        ),
+    ],
+};

@@ -1,0 +1,115 @@
+//! Which server is next, and whose a request is.
+
+use toml::de::DeValue;
+
+use super::keys::SCHEDULERS;
+use super::problem::{Complaint, nearest};
+use super::reader::{Table, expected, text_of, word_of};
+use super::value::is_token;
+use crate::balance::Schedule;
+use crate::plan::ClientKey;
+
+/// Reads `cluster.scheduler`, a text or a table.
+pub(super) fn schedule(cluster: &Table<'_>) -> Schedule {
+    // A table is read by keys of its own, a text is its type and nothing else.
+    let word = cluster.read("scheduler", |_, value| match value {
+        DeValue::Table(_) => Ok(None),
+        DeValue::String(_) => word_of(SCHEDULERS, text_of(value)?).map(Some),
+        _ => Err(expected("text or a table", value)),
+    });
+    if let Some(word) = word.and_then(|spot| spot.value) {
+        return of(word, balance(&cluster.defaults("scheduler")));
+    }
+    let table = cluster.table("scheduler");
+    let word = table.word("type");
+    let schedule = of(word, balance(&table));
+    // What a type that is wrong was meant to be is not known.
+    if !word.is_empty() && !is_hashing(schedule) && table.has("balance") {
+        let complaint = Complaint::new("means nothing with this type");
+        table.problems().error(
+            &table.place_of("balance"),
+            complaint.hint("only \"rendezvous\" and \"jump\" go by it; leave it out"),
+        );
+    }
+    schedule
+}
+
+fn balance(table: &Table<'_>) -> u32 {
+    let percent = table.percent("balance") * 100.0;
+    if percent.fract() != 0.0 {
+        let complaint = Complaint::new("must be whole percents");
+        table.problems().error(
+            &table.place_of("balance"),
+            complaint.hint(format!("write \"{percent:.0}%\"")),
+        );
+    }
+    percent.round() as u32
+}
+
+fn of(word: &str, balance: u32) -> Schedule {
+    match word {
+        "chance" => Schedule::Chance,
+        "least_load" => Schedule::LeastLoad,
+        "random" => Schedule::Random,
+        "two_choices" => Schedule::TwoChoices,
+        "peak_ewma" => Schedule::PeakEwma,
+        "rendezvous" => Schedule::Rendezvous { balance },
+        "jump" => Schedule::Jump { balance },
+        _ => Schedule::RoundRobin,
+    }
+}
+
+/// Whether it goes by whose a request is.
+fn is_hashing(schedule: Schedule) -> bool {
+    matches!(schedule, Schedule::Rendezvous { .. } | Schedule::Jump { .. })
+}
+
+/// Reads `cluster.client_key`.
+pub(super) fn client_key(cluster: &Table<'_>, schedule: Schedule) -> ClientKey {
+    let key = cluster.read("client_key", |_, value| parse_key(text_of(value)?));
+    let Some(key) = key else { return ClientKey::Address };
+    if key.value == ClientKey::None && is_hashing(schedule) {
+        let complaint = Complaint::new("is nobody's, and the scheduler goes by whose a request is");
+        cluster.problems().warning(
+            &key.place,
+            complaint.hint("write \"address\", \"field:NAME\" or \"cookie:NAME\""),
+        );
+    }
+    key.value
+}
+
+fn parse_key(text: &str) -> Result<ClientKey, Complaint> {
+    let name = |name: &str, what: &str| {
+        if is_token(name) {
+            Ok(name.to_owned())
+        } else {
+            Err(Complaint::new(format!("\"{name}\" is no name of a {what}")))
+        }
+    };
+    match text.split_once(':') {
+        None if text == "address" => Ok(ClientKey::Address),
+        None if text == "none" => Ok(ClientKey::None),
+        Some(("field", rest)) => Ok(ClientKey::Field(name(rest, "request field")?.to_ascii_lowercase())),
+        // Names of cookies differ by the case of letters (RFC 6265 §5.4).
+        Some(("cookie", rest)) => Ok(ClientKey::Cookie(name(rest, "cookie")?)),
+        _ => {
+            let known = ["address", "none", "field", "cookie"];
+            let hint = match nearest(text.split(':').next().unwrap_or(text), known.into_iter()) {
+                Some(near @ ("field" | "cookie")) => format!("did you mean \"{near}:NAME\"?"),
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "write \"address\", \"none\", \"field:NAME\" or \"cookie:NAME\"".to_owned(),
+            };
+            Err(Complaint::new(format!("\"{text}\" is not one of its values")).hint(hint))
+        }
+    }
+}
+
+/// Reads `cluster.deadline_field`.
+pub(super) fn deadline_field(cluster: &Table<'_>) -> Option<String> {
+    let name = cluster.text("deadline_field")?;
+    if !is_token(&name.value) {
+        let complaint = Complaint::new(format!("\"{}\" is no name of a request field", name.value));
+        cluster.problems().error(&name.place, complaint);
+    }
+    Some(name.value.to_ascii_lowercase())
+}
