@@ -63,7 +63,7 @@ struct Settings {
     /// Private key for --https, PEM
     #[arg(long, value_name = "FILE", requires = "https")]
     key: Option<String>,
-    /// Give requests to the server at ADDR (127.0.0.1:6901, unix:/path); in place of the file's clusters and routes
+    /// Give requests to the server at ADDR (127.0.0.1:6901, app.example.org:80, unix:/path); in place of the file's clusters and routes
     #[arg(long, short, value_name = "ADDR")]
     server: Vec<String>,
     /// Connections to each server, which is most requests at once there
