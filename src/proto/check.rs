@@ -6,6 +6,7 @@ use std::fmt::Debug;
 
 use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Version};
 
+use super::deadline::parse_deadline;
 use super::h1::{
     ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, ResponseRewrite,
     parse_request, parse_response, write_chunk_size, write_last_chunk, write_request, write_response,
@@ -183,6 +184,26 @@ pub fn proxy_header(data: &[u8]) {
             verdict => assert_eq!(verdict, whole, "after {end} bytes"),
         }
     }
+}
+
+/// Deadlines: another reader, with wider numbers, understands the same.
+pub fn deadline(data: &[u8]) {
+    let text = std::str::from_utf8(data).unwrap_or_default();
+    let (number, nanoseconds) = match text.char_indices().next_back() {
+        Some((at, 'H')) => (&text[..at], 3_600_000_000_000),
+        Some((at, 'M')) => (&text[..at], 60_000_000_000),
+        Some((at, 'S')) => (&text[..at], 1_000_000_000),
+        Some((at, 'm')) => (&text[..at], 1_000_000),
+        Some((at, 'u')) => (&text[..at], 1000),
+        Some((at, 'n')) => (&text[..at], 1),
+        _ => (text, 1_000_000),
+    };
+    // Std takes a plus sign.
+    let expected = match number.parse::<u128>() {
+        Ok(value) if number.len() <= 8 && !number.starts_with('+') => Some(value * nanoseconds),
+        _ => None,
+    };
+    assert_eq!(parse_deadline(data).map(|time| time.as_nanos()), expected, "{text:?}");
 }
 
 fn scan(data: &[u8], limits: &HeadLimits, new: fn() -> HeadScanner) -> Result<Option<usize>, Malformed> {
@@ -402,6 +423,11 @@ mod tests {
         replay("proxy_header", proxy_header);
     }
 
+    #[test]
+    fn deadline_corpus() {
+        replay("deadline", deadline);
+    }
+
     /// Bytes that are nearly what they should be: pieces of the grammar in any order, now and then a byte of any kind.
     fn nearly(pieces: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
@@ -451,6 +477,20 @@ mod tests {
             request_head(&data);
             response_head(&data);
             chunked(&data);
+            deadline(&data);
+        }
+
+        #[test]
+        fn near_deadlines(
+            number in any::<u64>(),
+            digits in 0..11_usize,
+            unit in select(&["", "H", "M", "S", "m", "u", "n"][..]),
+            wrong in select(&["", "", "", "+", "-", " ", "s", "0", "\u{e4}"][..]),
+        ) {
+            let number = format!("{number:020}");
+            let digits = &number[20 - digits..];
+            deadline(format!("{digits}{unit}{wrong}").as_bytes());
+            deadline(format!("{wrong}{digits}{unit}").as_bytes());
         }
 
         #[test]

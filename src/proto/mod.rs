@@ -2,5 +2,6 @@
 
 #[doc(hidden)]
 pub mod check;
+pub mod deadline;
 pub mod h1;
 pub mod proxy_header;
