@@ -1,0 +1,270 @@
+//! Whose a request is, as a number: for turns and shares of the queue, and for consistent hashing. Nothing is allocated for it.
+//!
+//! The hash is fixed, with no secret of this process, because consistent hashing needs that: another balancer, or this one after a
+//! restart, must send a client to the same server. So somebody who chooses values can make keys collide. Values with one key share
+//! their turns: who does that to itself gets less, and who would do it to another has to know the other's value, and could send just
+//! that. But different keys can be chosen as well to fall together in a hash table, so a table of keys needs a secret of its own.
+
+use std::net::IpAddr;
+
+use crate::http::RequestHead;
+use crate::plan::ClientKey;
+
+/// The key of a request whose head was parsed from `bytes`, from a client at `peer` (after a PROXY header; `None` on Unix sockets).
+///
+/// A field or cookie that is missing or empty says nothing of the client: then the address counts. Of several of the same
+/// name the first one counts.
+pub fn client_key(key: &ClientKey, peer: Option<IpAddr>, bytes: &[u8], head: &RequestHead) -> Option<u64> {
+    let said = match key {
+        ClientKey::None => return None,
+        ClientKey::Address => None,
+        ClientKey::Field(name) => values(name, bytes, head).next(),
+        ClientKey::Cookie(name) => values("cookie", bytes, head).find_map(|pairs| cookie(name.as_bytes(), pairs)),
+    };
+    match said {
+        Some(value) if !value.is_empty() => Some(hash(value)),
+        _ => peer.map(address_key),
+    }
+}
+
+/// The values of the field lines of this name, in any case of letters.
+fn values<'a>(name: &str, bytes: &'a [u8], head: &'a RequestHead) -> impl Iterator<Item = &'a [u8]> {
+    head.fields
+        .iter()
+        .filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
+        .map(|field| field.value.of(bytes))
+}
+
+/// The value of the cookie of exactly this name among `a=b; c=d` (RFC 6265 §4.2.1), quotes kept: they are part of it.
+fn cookie<'a>(name: &[u8], pairs: &'a [u8]) -> Option<&'a [u8]> {
+    pairs.split(|byte| *byte == b';').find_map(|pair| {
+        let equals = memchr::memchr(b'=', pair)?;
+        (pair[..equals].trim_ascii() == name).then(|| pair[equals + 1..].trim_ascii())
+    })
+}
+
+/// Of IPv6 the first 64 bits: the rest is the client's to choose, and is chosen anew all the time (RFC 8981).
+fn address_key(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => mix(u64::from(address.to_bits())),
+        IpAddr::V6(address) => mix((address.to_bits() >> 64) as u64),
+    }
+}
+
+/// Multiplies eight bytes at a time and folds the product, much as wyhash does; the length tells apart what zeros fill up.
+fn hash(value: &[u8]) -> u64 {
+    const FACTOR: u64 = 0xa076_1d64_78bd_642f;
+    let (words, rest) = value.as_chunks();
+    // Of a longer value the last eight bytes, though they overlap: reading fewer costs more.
+    let last = match value.last_chunk() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => rest.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte)),
+    };
+    let words = words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]);
+    mix(words.fold(mix(value.len() as u64), |hash, word| {
+        // Turned, so that the order of words counts.
+        let product = u128::from(hash.rotate_left(23) ^ word) * u128::from(FACTOR);
+        (product >> 64) as u64 ^ product as u64
+    }))
+}
+
+/// SplitMix64's last step: every bit of the number changes half of the result's, and no two numbers have the same.
+fn mix(number: u64) -> u64 {
+    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use crate::proto::h1::{HeadLimits, parse_request};
+
+    use super::*;
+
+    fn field(name: &str) -> ClientKey {
+        ClientKey::Field(name.to_owned())
+    }
+
+    fn session() -> ClientKey {
+        ClientKey::Cookie("session".to_owned())
+    }
+
+    fn key_of(key: &ClientKey, peer: Option<&str>, fields: &str) -> Option<u64> {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let limits = HeadLimits {
+            head: 8192,
+            fields: 100,
+            target: 8192,
+        };
+        let mut head = RequestHead::default();
+        parse_request(text.as_bytes(), &limits, &mut head).unwrap();
+        client_key(
+            key,
+            peer.map(|address| address.parse().unwrap()),
+            text.as_bytes(),
+            &head,
+        )
+    }
+
+    fn of_address(address: &str) -> Option<u64> {
+        let found = key_of(&ClientKey::Address, Some(address), "");
+        assert!(found.is_some());
+        found
+    }
+
+    #[test]
+    fn nobody_has_no_key() {
+        let fields = "X-User: anna\r\nCookie: session=1\r\n";
+        assert_eq!(key_of(&ClientKey::None, Some("192.0.2.1"), fields), None);
+        assert_eq!(key_of(&ClientKey::Address, None, fields), None);
+        assert_eq!(key_of(&field("x-other"), None, fields), None);
+        assert_eq!(key_of(&ClientKey::Cookie("other".to_owned()), None, fields), None);
+    }
+
+    #[test]
+    fn addresses() {
+        assert_ne!(of_address("192.0.2.1"), of_address("192.0.2.2"));
+        assert_eq!(of_address("192.0.2.1"), of_address("::ffff:192.0.2.1"));
+        assert_eq!(of_address("2001:db8:1:2::1"), of_address("2001:db8:1:2:ffff::9"));
+        assert_ne!(of_address("2001:db8:1:2::1"), of_address("2001:db8:1:3::1"));
+        let fields = "X-User: anna\r\n";
+        assert_eq!(
+            key_of(&ClientKey::Address, Some("192.0.2.1"), fields),
+            of_address("192.0.2.1")
+        );
+    }
+
+    #[test]
+    fn fields() {
+        let key = field("x-user");
+        let anna = key_of(&key, None, "X-User: anna\r\n");
+        assert!(anna.is_some());
+        for same in [
+            "x-USER:anna \r\n",
+            "X-Users: eve\r\nX-User: anna\r\nX-User: eve\r\n",
+            "Connection: x-user\r\nX-User: anna\r\n",
+        ] {
+            assert_eq!(key_of(&key, Some("192.0.2.1"), same), anna, "{same}");
+        }
+        assert_ne!(key_of(&key, None, "X-User: Anna\r\n"), anna);
+        for nothing in ["", "X-User:\r\n", "X-User: \r\nX-User: anna\r\n", "X-Use: anna\r\n"] {
+            assert_eq!(
+                key_of(&key, Some("192.0.2.1"), nothing),
+                of_address("192.0.2.1"),
+                "{nothing}"
+            );
+        }
+        // Fields that have a meaning of their own are fields too.
+        assert_eq!(key_of(&field("host"), None, ""), key_of(&key, None, "X-User: a\r\n"));
+    }
+
+    #[test]
+    fn cookies() {
+        let one = key_of(&session(), None, "Cookie: session=1\r\n");
+        assert!(one.is_some());
+        for same in [
+            "cookie: a=b; session=1; c=d\r\n",
+            "Cookie: a=b;session=1\r\n",
+            "Cookie: \tsession = 1 ; session=2\r\n",
+            "Cookie: a=session; bsession=2; sessions=3; Session=4; session=1\r\n",
+            "Cookie: session; session=1\r\n",
+            "Cookie: a=b\r\nCookie: session=1\r\nCookie: session=2\r\n",
+        ] {
+            assert_eq!(key_of(&session(), Some("192.0.2.1"), same), one, "{same}");
+        }
+        for other in [
+            "Cookie: session=\"1\"\r\n",
+            "Cookie: session=1=\r\n",
+            "Cookie: session=1, session=1\r\n",
+        ] {
+            let found = key_of(&session(), Some("192.0.2.1"), other);
+            assert!(found != one && found != of_address("192.0.2.1"), "{other}");
+        }
+        for nothing in [
+            "",
+            "Cookie:\r\n",
+            "Cookie: a=b\r\n",
+            "Cookie: session\r\n",
+            "Cookie: session=\r\n",
+            "Cookie: =1;;=;\r\n",
+            "X-Cookie: session=1\r\n",
+        ] {
+            assert_eq!(
+                key_of(&session(), Some("192.0.2.1"), nothing),
+                of_address("192.0.2.1"),
+                "{nothing}"
+            );
+        }
+        // Case counts, and so does every byte.
+        assert_eq!(
+            key_of(
+                &ClientKey::Cookie("Session".to_owned()),
+                None,
+                "Cookie: session=1; Session=\"1\"\r\n"
+            ),
+            Some(hash(b"\"1\""))
+        );
+    }
+
+    /// Who changes the hash sends every client to another server, once, and has two balancers disagree until both are new.
+    #[test]
+    fn the_hash_is_fixed() {
+        assert_eq!(of_address("192.0.2.1"), Some(0x95e7_f1e4_1fea_861c));
+        assert_eq!(of_address("2001:db8:1:2::1"), Some(0xdfb5_e65e_6f73_742d));
+        assert_eq!(hash(b"a"), 0xf466_eedd_e83c_fdff);
+        assert_eq!(hash(b"0123456789abcdef-long"), 0x4b91_189d_f49f_4ca5);
+    }
+
+    /// Values that are much alike, in 64 buckets by any six bits: none is far from its share.
+    #[test]
+    fn keys_are_spread() {
+        const COUNT: usize = 64 * 1000;
+        type Key = fn(usize) -> u64;
+        let sets: [(_, Key); 4] = [
+            ("IPv4", |n| {
+                address_key(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n as u32).into())
+            }),
+            ("IPv6", |n| {
+                address_key(std::net::Ipv6Addr::from_bits((0x2001_0db8_0000_0000 + n as u128) << 64).into())
+            }),
+            ("short", |n| hash(n.to_string().as_bytes())),
+            ("long", |n| {
+                hash(format!("user={n:08}; and a tail that is always the same").as_bytes())
+            }),
+        ];
+        for (name, key) in sets {
+            let keys: Vec<_> = (0..COUNT).map(key).collect();
+            assert_eq!(keys.iter().collect::<HashSet<_>>().len(), COUNT, "{name}");
+            for shift in [0, 5, 29, 32, 58] {
+                let mut buckets = [0_u32; 64];
+                for key in &keys {
+                    buckets[(key >> shift & 63) as usize] += 1;
+                }
+                // Six standard deviations.
+                let range = 810..=1190;
+                assert!(
+                    buckets.iter().all(|count| range.contains(count)),
+                    "{name}, {shift}: {buckets:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_and_its_place_counts() {
+        let mut seen = HashSet::new();
+        for length in 0..40 {
+            // Zeros of each length, and with one bit set.
+            assert!(seen.insert(hash(&vec![0; length])));
+            for bit in 0..length * 8 {
+                let mut value = vec![0; length];
+                value[bit / 8] |= 1 << (bit % 8);
+                assert!(seen.insert(hash(&value)), "bit {bit} of {length} bytes");
+            }
+        }
+        assert_ne!(hash(b"01234567abcdefgh"), hash(b"abcdefgh01234567"));
+    }
+}
