@@ -1,4 +1,5 @@
-//! What can be seen from outside: counters and the access log.
+//! What can be seen from outside: counters, the access log, and what outlives a restart.
 
 pub mod access;
 pub mod counters;
+pub mod held;

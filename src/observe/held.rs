@@ -1,0 +1,360 @@
+//! The state file: servers that are kept offline until somebody releases them, so that a restart does not.
+//!
+//! Two write it: the balancer what it holds, `juggler release` what is released, which the balancer takes over when it is told to
+//! (SIGHUP) and then leaves out. There is no lock: each reads just before it writes, and takes over what is the other's.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// What is written; another one is not understood.
+const VERSION: u32 = 1;
+
+/// All that the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldFile {
+    /// Servers that are kept offline.
+    pub held: Vec<HeldServer>,
+    /// Those that the balancer is to use again, once it looks.
+    pub released: Vec<Released>,
+}
+
+/// A server that is kept offline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldServer {
+    /// Its cluster's name.
+    pub cluster: String,
+    /// Its name.
+    pub server: String,
+    /// Where it listens, as it is told.
+    pub address: String,
+    /// What took it out, in words.
+    pub cause: String,
+    /// When it was taken out. The file has it to the second.
+    #[serde(with = "rfc3339")]
+    pub since: SystemTime,
+}
+
+/// A server that somebody has released.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Released {
+    /// Its cluster's name.
+    pub cluster: String,
+    /// Its name.
+    pub server: String,
+    /// Who it was.
+    pub by: String,
+    /// When. The file has it to the second.
+    #[serde(with = "rfc3339")]
+    pub at: SystemTime,
+}
+
+impl HeldFile {
+    /// Moves a server, named as `CLUSTER/SERVER`, from those held to those released, and answers what was held; `None` if it is
+    /// not among them.
+    pub fn release(&mut self, name: &str, by: &str, at: SystemTime) -> Option<HeldServer> {
+        let place = self.held.iter().position(|held| held.name() == name)?;
+        let held = self.held.remove(place);
+        let is_same = |released: &Released| (&released.cluster, &released.server) == (&held.cluster, &held.server);
+        self.released.retain(|released| !is_same(released));
+        self.released.push(Released {
+            cluster: held.cluster.clone(),
+            server: held.server.clone(),
+            by: by.to_owned(),
+            at,
+        });
+        Some(held)
+    }
+}
+
+impl HeldServer {
+    /// `CLUSTER/SERVER`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.cluster, self.server)
+    }
+}
+
+/// Which version a file is of, whatever else it says.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Reads the file; one that is not there says nothing.
+///
+/// Of one that is damaged, or of another version, the error tells the reason. It is kept as `FILE.damaged` (in place of an older such
+/// one), so that nobody overwrites it: the next call finds none.
+pub fn load(path: &Path) -> io::Result<HeldFile> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HeldFile::default()),
+        Err(error) => return Err(of_file(path, "cannot be read", &error)),
+    };
+    parse(&text).map_err(|reason| {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".damaged");
+        let aside = PathBuf::from(aside);
+        let kept = match fs::rename(path, &aside) {
+            Ok(()) => format!("it is kept as {}", aside.display()),
+            Err(error) => format!("it cannot be kept as {}: {error}", aside.display()),
+        };
+        let message = format!("{} is damaged: {reason}; {kept}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
+}
+
+fn parse(text: &[u8]) -> Result<HeldFile, String> {
+    let versioned: Versioned = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if versioned.version != VERSION {
+        return Err(format!(
+            "it is of version {}, and only {VERSION} is known here",
+            versioned.version
+        ));
+    }
+    serde_json::from_value(versioned.rest.into()).map_err(|error| error.to_string())
+}
+
+/// Writes the file, as a whole or not at all, and so that it is there after a power failure. Makes its folder if it is not there.
+pub fn store(path: &Path, file: &HeldFile) -> io::Result<()> {
+    write(path, file).map_err(|error| of_file(path, "cannot be written", &error))
+}
+
+fn write(path: &Path, file: &HeldFile) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Versioned<'a> {
+        version: u32,
+        #[serde(flatten)]
+        rest: &'a HeldFile,
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    let content = Versioned {
+        version: VERSION,
+        rest: file,
+    };
+    serde_json::to_writer_pretty(&mut temporary, &content)?;
+    temporary.write_all(b"\n")?;
+    // Root may release what a balancer with another user has to read; there is no secret in it.
+    temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    File::open(folder)?.sync_all()
+}
+
+fn of_file(path: &Path, what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{} {what}: {error}", path.display()))
+}
+
+/// Times as RFC 3339, in UTC and to the second.
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use jiff::Timestamp;
+    use serde::de::{Deserialize, Deserializer, Error as _};
+    use serde::ser::{Error as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
+        let time = Timestamp::try_from(*time)
+            .and_then(|time| Timestamp::from_second(time.as_second()))
+            .map_err(S::Error::custom)?;
+        out.collect_str(&time)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(input: D) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(input)?;
+        text.parse::<Timestamp>()
+            .map(SystemTime::from)
+            .map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn held(cluster: &str, server: &str) -> HeldServer {
+        HeldServer {
+            cluster: cluster.to_owned(),
+            server: server.to_owned(),
+            address: "127.0.0.1:6901".to_owned(),
+            cause: "2 probes failed, the last: no answer in time".to_owned(),
+            since: at(1_700_000_000),
+        }
+    }
+
+    /// Names of all that lies in a folder.
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_stored_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/held.json");
+        assert_eq!(load(&path).unwrap(), HeldFile::default());
+        let mut file = HeldFile {
+            held: vec![held("shop", "one"), held("shop", "unix:/run/\"odd\" \u{e4}\n")],
+            released: vec![Released {
+                cluster: "shop".to_owned(),
+                server: "two".to_owned(),
+                by: "anna".to_owned(),
+                at: at(1_700_000_060),
+            }],
+        };
+        store(&path, &file).unwrap();
+        assert_eq!(load(&path).unwrap(), file);
+        let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o644);
+        // In place of what was there, and nothing is left lying about.
+        file.held.clear();
+        store(&path, &file).unwrap();
+        assert_eq!(load(&path).unwrap(), file);
+        assert_eq!(names(path.parent().unwrap()), ["held.json"]);
+    }
+
+    #[test]
+    fn people_can_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("held.json");
+        let mut one = held("shop", "one");
+        one.since += Duration::from_millis(999);
+        let file = HeldFile {
+            held: vec![one],
+            released: Vec::new(),
+        };
+        store(&path, &file).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            r#"{
+  "version": 1,
+  "held": [
+    {
+      "cluster": "shop",
+      "server": "one",
+      "address": "127.0.0.1:6901",
+      "cause": "2 probes failed, the last: no answer in time",
+      "since": "2023-11-14T22:13:20Z"
+    }
+  ],
+  "released": []
+}
+"#
+        );
+        assert_eq!(load(&path).unwrap().held[0].since, at(1_700_000_000));
+    }
+
+    #[test]
+    fn what_is_damaged_is_kept_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("held.json");
+        let one = r#"{"cluster":"a","server":"b","address":"c","cause":"d","since":"2023-11-14T22:13:20Z"}"#;
+        for (text, reason) in [
+            (String::new(), "EOF"),
+            ("{\"version\": 1, \"held\": [".to_owned(), "EOF"),
+            ("{}".to_owned(), "version"),
+            ("[]".to_owned(), "invalid type"),
+            ("\u{0}\u{0}\u{0}".to_owned(), "expected value"),
+            (r#"{"version": 2, "servers": {}}"#.to_owned(), "version 2"),
+            (r#"{"version": 1, "held": []}"#.to_owned(), "released"),
+            (
+                r#"{"version": 1, "held": [], "released": [], "more": 1}"#.to_owned(),
+                "more",
+            ),
+            (
+                format!(
+                    r#"{{"version": 1, "held": [{}], "released": []}}"#,
+                    one.replace("2023", "x")
+                ),
+                "year",
+            ),
+        ] {
+            fs::write(&path, &text).unwrap();
+            let error = load(&path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text}");
+            let said = error.to_string();
+            assert!(
+                said.contains(&path.display().to_string()) && said.contains(reason),
+                "{said}"
+            );
+            assert!(said.contains("held.json.damaged"), "{said}");
+            assert_eq!(names(folder.path()), ["held.json.damaged"], "{text}");
+            assert_eq!(
+                fs::read_to_string(folder.path().join("held.json.damaged")).unwrap(),
+                text
+            );
+            assert_eq!(load(&path).unwrap(), HeldFile::default());
+        }
+        // The same entry with a time is good.
+        fs::write(&path, format!(r#"{{"version": 1, "held": [{one}], "released": []}}"#)).unwrap();
+        assert_eq!(load(&path).unwrap().held.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder is no file: not damaged, and left alone.
+        let error = load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("cannot be read") && folder.path().exists(), "{error}");
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let error = store(&file.join("held.json"), &HeldFile::default())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("file/held.json cannot be written"), "{error}");
+        let error = store(folder.path(), &HeldFile::default()).unwrap_err().to_string();
+        assert!(error.contains("cannot be written"), "{error}");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_release_moves_a_server() {
+        let mut file = HeldFile {
+            held: vec![held("shop", "one"), held("shop", "unix:/a/b"), held("other", "one")],
+            released: Vec::new(),
+        };
+        for name in ["one", "shop", "shop/", "shop/on", "shop/two", "shop/one/", ""] {
+            assert_eq!(file.release(name, "anna", at(1)), None, "{name}");
+        }
+        assert_eq!(file.release("shop/one", "anna", at(1)), Some(held("shop", "one")));
+        assert_eq!(file.held, [held("shop", "unix:/a/b"), held("other", "one")]);
+        assert_eq!(file.release("shop/one", "anna", at(1)), None);
+        assert_eq!(
+            file.release("shop/unix:/a/b", "anna", at(2)),
+            Some(held("shop", "unix:/a/b"))
+        );
+        // Held anew before the balancer has looked, and released anew: the last one counts.
+        file.held.push(held("shop", "one"));
+        assert!(file.release("shop/one", "bert", at(3)).is_some());
+        let released: Vec<_> = file
+            .released
+            .iter()
+            .map(|released| (released.server.as_str(), released.by.as_str(), released.at))
+            .collect();
+        assert_eq!(released, [("unix:/a/b", "anna", at(2)), ("one", "bert", at(3))]);
+        assert_eq!(file.held, [held("other", "one")]);
+    }
+}
