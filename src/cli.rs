@@ -1,6 +1,7 @@
-//! The command line: what can be said there, and the commands that only look and print.
+//! The command line: what can be said there, and the commands that do not run the balancer.
 
 mod certificate;
+mod release;
 mod routes;
 
 use std::io::Write as _;
@@ -98,6 +99,10 @@ enum Command {
     Check(Settings),
     /// Check the configuration and print which request goes where
     Routes(Settings),
+    /// Print which servers are kept offline until somebody releases them
+    Held(Settings),
+    /// Let a server that is kept offline be used again
+    Release(release::Options),
     /// About configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -139,6 +144,14 @@ pub(crate) fn start(cli: Cli) -> Task {
             }
             Err(_) => ExitCode::from(PROBLEM),
         }),
+        Some(Command::Held(settings)) => Task::Done(match settings.plan() {
+            Ok(plan) => tell(release::list(&plan)),
+            Err(_) => ExitCode::from(PROBLEM),
+        }),
+        Some(Command::Release(options)) => Task::Done(match options.settings.plan() {
+            Ok(plan) => tell(release::run(&plan, &options)),
+            Err(_) => ExitCode::from(PROBLEM),
+        }),
         Some(Command::Config(ConfigCommand::Reference { markdown })) => {
             print(&if markdown {
                 config::reference::markdown()
@@ -147,16 +160,21 @@ pub(crate) fn start(cli: Cli) -> Task {
             });
             Task::Done(ExitCode::SUCCESS)
         }
-        Some(Command::Certificate(options)) => Task::Done(match certificate::make(&options) {
-            Ok(said) => {
-                print(&said);
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                complain(&error);
-                ExitCode::from(PROBLEM)
-            }
-        }),
+        Some(Command::Certificate(options)) => Task::Done(tell(certificate::make(&options))),
+    }
+}
+
+/// Prints what was done, or what is in the way of it.
+fn tell(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(said) => {
+            print(&said);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(PROBLEM)
+        }
     }
 }
 
@@ -376,10 +394,13 @@ mod tests {
 
     #[test]
     fn commands_take_the_same_settings() {
-        for command in ["check", "routes"] {
-            let cli = Cli::try_parse_from(["juggler", command, "--config", "x.toml", "--listen", "*:1"]).unwrap();
-            let (Some(Command::Check(settings)) | Some(Command::Routes(settings))) = cli.command else {
-                panic!()
+        for command in [&["check"][..], &["routes"], &["held"], &["release", "shop/one"]] {
+            let settings = ["--config", "x.toml", "--listen", "*:1"];
+            let cli = Cli::try_parse_from([&["juggler"], command, &settings].concat()).unwrap();
+            let settings = match cli.command {
+                Some(Command::Check(settings) | Command::Routes(settings) | Command::Held(settings)) => settings,
+                Some(Command::Release(options)) => options.settings,
+                other => panic!("{other:?}"),
             };
             assert_eq!(settings.config, Some("x.toml".into()));
             assert_eq!(settings.listen, ["*:1"]);

@@ -127,6 +127,25 @@ fn routes_prints_the_table() {
 }
 
 #[test]
+fn held_and_release_need_a_state_file() {
+    let settings = ["--listen", "127.0.0.1:0", "--server", "127.0.0.1:1"];
+    for command in [
+        &["held"][..],
+        &["release", "flags/one"],
+        &["release", "flags/one", "--by=anna"],
+    ] {
+        let (code, out, err) = run(&[command, &settings].concat());
+        assert_eq!((code, out.as_str()), (1, ""), "{command:?}");
+        assert!(
+            err.contains("process.state") && err.contains("hint:"),
+            "{command:?}: {err}"
+        );
+    }
+    let (code, _, err) = run(&["held", "--config", "/nowhere.toml"]);
+    assert!(code == 1 && err.contains("/nowhere.toml"), "{err}");
+}
+
+#[test]
 fn the_reference_has_every_key() {
     let (code, text, err) = run(&["config", "reference"]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -311,6 +330,7 @@ fn what_is_wrong_on_the_command_line_is_said() {
         (&["--https", "127.0.0.1:0", "--server", "127.0.0.1:1"], "--certificate"),
         (&["check", "--config"], "--config"),
         (&["nonsense"], "nonsense"),
+        (&["release"], "CLUSTER/SERVER"),
     ] {
         let (code, out, err) = run(arguments);
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
