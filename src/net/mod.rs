@@ -3,6 +3,7 @@
 pub mod bell;
 pub mod connect;
 pub mod listen;
+pub mod resolve;
 pub mod stream;
 pub mod tls;
 
