@@ -32,8 +32,8 @@ pub(super) struct ReadCluster {
     pub(super) sticky_offline: Option<Place>,
 }
 
-/// Reads all clusters.
-pub(super) fn read_all(root: &Table<'_>, max_sessions: usize) -> Vec<ReadCluster> {
+/// Reads all clusters; `capacity` goes before what they say of their servers.
+pub(super) fn read_all(root: &Table<'_>, max_sessions: usize, capacity: Option<usize>) -> Vec<ReadCluster> {
     let tables = root.tables("cluster");
     if !root.meant("cluster") {
         let complaint = Complaint::new("there is no cluster");
@@ -45,14 +45,21 @@ pub(super) fn read_all(root: &Table<'_>, max_sessions: usize) -> Vec<ReadCluster
     let mut names = HashMap::new();
     tables
         .iter()
-        .map(|table| read(table, max_sessions, &mut names))
+        .map(|table| read(table, max_sessions, capacity, &mut names))
         .collect()
 }
 
-fn read(table: &Table<'_>, max_sessions: usize, names: &mut HashMap<String, Spot<String>>) -> ReadCluster {
+fn read(
+    table: &Table<'_>,
+    max_sessions: usize,
+    capacity: Option<usize>,
+    names: &mut HashMap<String, Spot<String>>,
+) -> ReadCluster {
     let name = unique_name(table, names);
-    let capacity = table.count("capacity");
-    let (servers, addresses) = servers(table, capacity);
+    let (mut servers, addresses) = servers(table, table.count("capacity"));
+    if let Some(capacity) = capacity {
+        servers.iter_mut().for_each(|server| server.capacity = capacity);
+    }
     let (queue, retry) = (table.table("queue"), table.table("retry"));
     let schedule = scheduler::schedule(table);
     let health = health::read(table);
@@ -134,6 +141,7 @@ fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerA
         table.problems().error(table.place(), complaint);
     }
     let mut servers = Vec::new();
+    let mut uses = Vec::new();
     let mut addresses: Vec<Spot<ServerAddress>> = Vec::new();
     let mut names = HashMap::new();
     for table in &tables {
@@ -150,6 +158,7 @@ fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerA
             _ => Role::Active,
         };
         let (admin, protected) = (admin(table), table.flag("protected"));
+        uses.push((admin, role));
         let Some(text) = text else { continue };
         let address = match parse_server(&text.value) {
             Ok(address) => address,
@@ -179,25 +188,22 @@ fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerA
             protected,
         });
     }
-    check_use(table, &servers);
+    check_use(table, &uses);
     (servers, addresses)
 }
 
-/// Warns of a cluster that nobody would serve, or not as usual. What is wrong with a server says nothing of the others.
-fn check_use(table: &Table<'_>, servers: &[Server]) {
+/// Warns of a cluster that nobody would serve, or not as usual.
+fn check_use(table: &Table<'_>, servers: &[(Admin, Role)]) {
     let place = table.place_of("server");
     if servers.is_empty() {
         return;
     }
-    let mut enabled = servers
-        .iter()
-        .filter(|server| server.admin == Admin::Enabled)
-        .peekable();
+    let mut enabled = servers.iter().filter(|(admin, _)| *admin == Admin::Enabled).peekable();
     if enabled.peek().is_none() {
         let complaint = Complaint::new("none of its servers is enabled");
         let hint = "nobody serves its requests until one is";
         table.problems().warning(&place, complaint.hint(hint));
-    } else if enabled.all(|server| server.role != Role::Active) {
+    } else if enabled.all(|(_, role)| *role != Role::Active) {
         let complaint = Complaint::new("none of its servers that are enabled is active");
         let hint = "without one, all requests go to those on standby, else to backups";
         table.problems().warning(&place, complaint.hint(hint));

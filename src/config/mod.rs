@@ -111,22 +111,17 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
     );
 
     let target = if overrides.servers.is_empty() { root } else { flags };
-    let mut clusters = cluster::read_all(target, process.max_sessions);
+    // The flag is for all servers of the file.
+    let capacity = flags
+        .tables("cluster")
+        .iter()
+        .find_map(|table| table.count_if_any("capacity"));
+    let capacity = capacity.map(|spot| process::saturate(spot.value));
+    let clusters = cluster::read_all(target, process.max_sessions, capacity);
     let routes = routes::read_all(target, &clusters);
     check_together(target, &listeners, &clusters, &routes);
     check_state(target, &process, &clusters);
 
-    if overrides.servers.is_empty() {
-        for capacity in flags
-            .tables("cluster")
-            .iter()
-            .filter_map(|table| table.count_if_any("capacity"))
-        {
-            for server in clusters.iter_mut().flat_map(|read| &mut read.cluster.servers) {
-                server.capacity = process::saturate(capacity.value);
-            }
-        }
-    }
     Plan {
         process,
         listeners: listeners.into_iter().map(Arc::new).collect(),

@@ -36,7 +36,8 @@ pub(super) fn schedule(cluster: &Table<'_>) -> Schedule {
 
 fn balance(table: &Table<'_>) -> u32 {
     let percent = table.percent("balance") * 100.0;
-    if percent.fract() != 0.0 {
+    // A part of 1.1 is not 110 % to the last bit.
+    if (percent - percent.round()).abs() > 1e-6 {
         let complaint = Complaint::new("must be whole percents");
         table.problems().error(
             &table.place_of("balance"),

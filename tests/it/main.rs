@@ -25,6 +25,7 @@ mod requests_refused;
 mod responses;
 mod retry;
 mod settings;
+mod settings_scheduling;
 mod slow_clients;
 mod start;
 mod storms;

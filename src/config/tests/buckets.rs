@@ -223,6 +223,20 @@ fn mistakes_of_buckets() {
     }
 }
 
+/// What is said goes by the capacity that holds.
+#[test]
+fn a_capacity_from_a_flag_is_what_is_divided() {
+    let text = with("{ name = \"a\", assured = 11 }", &["a"]);
+    let warnings = |capacity| {
+        let overrides = Overrides {
+            capacity,
+            ..Overrides::default()
+        };
+        compile(None, &text, &overrides).unwrap().1.len()
+    };
+    assert_eq!((warnings(None), warnings(Some(11))), (1, 0));
+}
+
 #[test]
 fn guarantees_need_late_binding() {
     let text = |binding: &str| {

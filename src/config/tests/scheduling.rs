@@ -42,6 +42,10 @@ fn schedulers() {
         assert_eq!(said(&text), "");
         assert_eq!(plan(&text).clusters[0].schedule, expected, "{text}");
     }
+    for balance in 100..=1000 {
+        let scheduler = format!("scheduler = {{ type = \"jump\", balance = \"{balance}%\" }}");
+        assert_eq!(cluster(&scheduler, SERVER).schedule, Schedule::Jump { balance });
+    }
 }
 
 #[test]
@@ -147,8 +151,8 @@ fn mistakes_of_scheduling() {
             "4:40: cluster[0].scheduler.balance: is out of range\n  hint: from 100% to 1000%\n",
         ),
         (
-            "scheduler = { type = \"jump\", balance = \"110.5%\" }",
-            "4:40: cluster[0].scheduler.balance: must be whole percents\n  hint: write \"110%\"\n",
+            "scheduler = { type = \"jump\", balance = \"110.6%\" }",
+            "4:40: cluster[0].scheduler.balance: must be whole percents\n  hint: write \"111%\"\n",
         ),
         (
             "scheduler = \"jump\"\nclient_key = \"none\"",
