@@ -270,6 +270,37 @@ fn mistakes_of_health() {
     }
 }
 
+#[test]
+fn a_field_cannot_say_how_the_request_is_sent() {
+    let said_of = |field: &str| {
+        let field = toml::Value::from(field).to_string();
+        said(&with(&format!("{{ path = \"/\", fields = [{field}] }}")))
+    };
+    for name in [
+        "Connection",
+        "connection",
+        "Content-Length",
+        "Expect",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "transfer-encoding",
+        "Upgrade",
+    ] {
+        let said = said_of(&format!("{name}: x"));
+        assert!(
+            said.contains(&format!("\"{name}\" says how a message is sent")),
+            "{name}: {said}"
+        );
+    }
+    for control in ["\r", "\n", "\0", "\t", "\u{7f}", "\u{85}"] {
+        let said = said_of(&format!("X: a{control}b"));
+        assert!(said.contains("has control characters"), "{control:?}: {said}");
+    }
+    assert_eq!(said_of("X: \u{e4} (b); c=\"d\""), "");
+}
+
 proptest::proptest! {
     /// Whatever is accepted is one request and nothing else.
     #[test]
