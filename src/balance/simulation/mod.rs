@@ -1,6 +1,7 @@
 //! Random work, faults and changes on a virtual clock. A failing seed is printed; `JUGGLER_SEED=…` runs that one alone.
 
 mod exact;
+mod model;
 mod shadow;
 mod whole;
 
