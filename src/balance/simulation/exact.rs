@@ -133,6 +133,7 @@ impl Simulation {
             }
             // It has nothing of the kind.
             None if random.one_in(12) => self.part(worker, random),
+            None if random.one_in(6) => self.borrow(random),
             None if random.one_in(3) => self.retire(worker),
             // Even if it is idle already.
             None => self.next(worker, Verdict::None, link, most),
@@ -200,6 +201,13 @@ impl Simulation {
             expected,
             "retirement of worker {worker}"
         );
+    }
+
+    fn borrow(&mut self, random: &mut Random) {
+        let server = random.below(self.model.servers + 1);
+        let expected = self.model.borrow(server).map(|worker| WorkerId(worker as u32));
+        let borrowed = self.dispatcher.borrow(ServerId(server as u32));
+        assert_eq!(borrowed, expected, "borrowed from server {server}");
     }
 
     fn cancel(&mut self, random: &mut Random) {

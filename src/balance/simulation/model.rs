@@ -348,6 +348,13 @@ impl Model {
         true
     }
 
+    /// The one that has been idle longest.
+    pub(super) fn borrow(&mut self, server: usize) -> Option<usize> {
+        let own = |idle: &usize| self.workers[*idle].server == server;
+        let place = self.idle.iter().position(own)?;
+        Some(self.idle.remove(place))
+    }
+
     pub(super) fn cancel(&mut self, id: u64) -> Cancelled<Job> {
         if !self
             .take_out(|waiting, _| waiting.ticket.id == id, Instant::now())

@@ -19,6 +19,8 @@ pub(super) struct Shadow {
     /// Parent of each bucket, and what was asked for it.
     pub(super) buckets: BTreeMap<u32, Option<u32>>,
     pub(super) ended: HashSet<u64>,
+    /// How often somebody has become idle.
+    pub(super) rested: u64,
     /// Shares as the dispatcher tells them (`bucket::shares` has its own tests).
     pub(super) shares: BTreeMap<u32, (usize, usize)>,
     /// (bucket, client that waits, client that was served): how often since the one that waits was served or came.
@@ -39,6 +41,8 @@ pub(super) struct Worker {
     pub(super) link: Link,
     pub(super) leaving: bool,
     pub(super) idle: bool,
+    /// The how many-th time that somebody became idle it was.
+    pub(super) idle_since: u64,
     pub(super) jobs: Vec<u64>,
 }
 
@@ -126,6 +130,23 @@ impl Shadow {
             .iter()
             .filter(|(_, worker)| worker.idle && free(worker.server));
         idle.map(|(id, _)| *id).collect()
+    }
+
+    /// A worker waits for a job, or has done so already.
+    pub(super) fn rest(&mut self, worker: u32) {
+        let entry = self.workers.get_mut(&worker).expect("it is there");
+        if !entry.idle && !entry.leaving {
+            self.rested += 1;
+            (entry.idle, entry.idle_since) = (true, self.rested);
+        }
+    }
+
+    /// Of a server's workers the one that has been idle longest, whether the server is in use or not. It is not idle any more.
+    pub(super) fn borrow(&mut self, server: u32) -> Option<u32> {
+        let idle = (self.workers.iter_mut()).filter(|(_, worker)| worker.server == server && worker.idle);
+        let (id, worker) = idle.min_by_key(|(_, worker)| worker.idle_since)?;
+        worker.idle = false;
+        Some(*id)
     }
 
     // === Buckets
@@ -355,6 +376,7 @@ impl Shadow {
                 link: Link::Connecting,
                 leaving: false,
                 idle: false,
+                idle_since: 0,
                 jobs: Vec::new(),
             };
             assert!(self.workers.insert(*worker, new).is_none(), "its place was free");

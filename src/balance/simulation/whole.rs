@@ -118,12 +118,13 @@ impl Simulation {
     }
 
     fn step(&mut self, random: &mut Random) {
-        match random.below(32) {
+        match random.below(33) {
             0..14 => self.offer(random),
             14..27 => self.act_on_a_worker(random),
             27 => self.cancel(random),
-            28 | 29 => self.now += Duration::from_millis(random.below(20) as u64),
-            30 => self.wake(),
+            28 => self.borrow(random),
+            29 | 30 => self.now += Duration::from_millis(random.below(20) as u64),
+            31 => self.wake(),
             _ if random.one_in(self.calm) => self.change(random),
             _ => {}
         }
@@ -342,9 +343,8 @@ impl Simulation {
                 admitted.push(self.shadow.jobs[&id].ticket.bucket.0);
                 self.shadow.start(worker, id, true);
             } else if asks {
-                let entry = self.shadow.workers.get_mut(&worker).expect("it is there");
                 // Unless a job is assigned to it in the same breath.
-                entry.idle = !entry.leaving;
+                self.shadow.rest(worker);
             }
         }
         for (WorkerId(worker), id) in &handout.assigned {
@@ -370,6 +370,14 @@ impl Simulation {
             (id.0, (counts.assured, counts.ceiling))
         });
         self.shadow.shares = shares.collect();
+    }
+
+    /// Somebody looks at a server, in use or not; the worker comes back like any other that has no job.
+    fn borrow(&mut self, random: &mut Random) {
+        let server = random.below(MOST_SERVERS + 1) as u32;
+        let expected = self.shadow.borrow(server).map(WorkerId);
+        let borrowed = self.dispatcher.borrow(ServerId(server));
+        assert_eq!(borrowed, expected, "borrowed from server {server}");
     }
 
     fn cancel(&mut self, random: &mut Random) {
