@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use juggler::app::Source;
 use juggler::config::{self, Overrides, Problem, Severity};
 use juggler::plan::Plan;
 
@@ -121,10 +122,10 @@ enum ConfigCommand {
 }
 
 /// What is left to do.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "a source has no form")]
 pub(crate) enum Task {
     /// Run this.
-    Run(Box<Plan>),
+    Run(Box<Plan>, Source),
     /// Nothing; end with this status.
     Done(ExitCode),
 }
@@ -133,7 +134,10 @@ pub(crate) enum Task {
 pub(crate) fn start(cli: Cli) -> Task {
     match cli.command {
         None => match cli.settings.plan() {
-            Ok(plan) => Task::Run(Box::new(plan)),
+            Ok(plan) => {
+                let settings = cli.settings;
+                Task::Run(Box::new(plan), Box::new(move || settings.load_as(true)))
+            }
             Err(problems) => Task::Done(ExitCode::from(status(&problems))),
         },
         Some(Command::Check(settings)) => Task::Done(check(&settings)),
@@ -204,7 +208,12 @@ fn check(settings: &Settings) -> ExitCode {
 impl Settings {
     /// Reads and checks.
     fn load(&self) -> config::Outcome {
-        let overrides = self.overrides();
+        self.load_as(false)
+    }
+
+    /// The same, by who runs already.
+    fn load_as(&self, is_reload: bool) -> config::Outcome {
+        let overrides = self.overrides(is_reload);
         match &self.config {
             Some(file) => config::load(file, &overrides),
             None if overrides.stand_alone() => config::from_flags(&overrides),
@@ -236,7 +245,7 @@ impl Settings {
         }
     }
 
-    fn overrides(&self) -> Overrides {
+    fn overrides(&self, is_reload: bool) -> Overrides {
         Overrides {
             listen: self.listen.clone(),
             https: self.https.clone(),
@@ -251,6 +260,7 @@ impl Settings {
             summary: self.summary.clone(),
             access_log: self.access_log.clone(),
             log_level: self.log_level.clone(),
+            is_reload,
         }
     }
 }

@@ -83,8 +83,14 @@ faults! {
     ConnectFailed 503 "SC" "no connection to a server could be made";
     /// No server can be reached.
     NoServer 503 "SC" "no server can be reached";
+    /// The cluster is drained or disabled.
+    Disabled 503 "PR" "the cluster is switched off";
     /// The queue is full.
     QueueFull 503 "PQ" "too many requests are waiting";
+    /// The client has its part of the queue.
+    ClientQueueFull 503 "PQ" "too many requests of this client are waiting";
+    /// By what waits before it, the request would not be answered within its client's deadline.
+    Hopeless 503 "PQ" "the request's deadline cannot be met";
     /// More requests at once than allowed.
     TooManyRequests 503 "PR" "too many requests at once";
     /// Neither buffer nor spool had room.
@@ -93,6 +99,8 @@ faults! {
     Draining 503 "PR" "the balancer is shutting down";
     /// The request waited too long.
     QueueTimeout 504 "sQ" "the request waited too long for a server";
+    /// The time that its client gave it was over.
+    DeadlinePassed 504 "sQ" "the request's deadline has passed";
     /// The server did not take the request in time.
     SendTimeout 504 "sD" "the server did not take the request in time";
     /// The server did not answer in time.

@@ -8,7 +8,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     match cli::start(cli::Cli::parse()) {
-        cli::Task::Run(plan) => juggler::app::run(*plan),
+        cli::Task::Run(plan, source) => juggler::app::run(*plan, source),
         cli::Task::Done(status) => status,
     }
 }

@@ -11,8 +11,12 @@ pub enum Kind {
     Courier,
     /// Writes the access log.
     Log,
+    /// Decides when servers are probed.
+    Prober,
     /// Looks after deadlines of queues and aborted exchanges.
     Reaper,
+    /// Looks up the name of a server.
+    Resolver,
     /// Accepts and reads one client.
     Session,
     /// Looks after what is due every second.
@@ -24,7 +28,7 @@ pub enum Kind {
 /// Untouched stack costs no memory; a TLS handshake without optimisation needs more than 64 KiB.
 const STACK: usize = 256 * 1024;
 
-static ALIVE: [AtomicUsize; 6] = [const { AtomicUsize::new(0) }; 6];
+static ALIVE: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
 
 impl Kind {
     /// Name for logs, and for the thread where no better one is known.
@@ -32,7 +36,9 @@ impl Kind {
         match self {
             Self::Courier => "courier",
             Self::Log => "log",
+            Self::Prober => "prober",
             Self::Reaper => "reaper",
+            Self::Resolver => "resolver",
             Self::Session => "session",
             Self::Tick => "tick",
             Self::Worker => "worker",

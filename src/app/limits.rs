@@ -39,8 +39,9 @@ struct Bound {
 }
 
 impl Limits {
-    /// Raises the file limit as far as allowed, and finds how much of what the plan asks for is possible. Says so if it is less.
-    pub(super) fn find(plan: &Plan) -> Self {
+    /// Raises the file limit as far as allowed, and finds how much of what the plan asks for is possible. Says so if it is less, and other
+    /// than it was `before`.
+    pub(super) fn find(plan: &Plan, before: Option<Self>) -> Self {
         let workers: u64 = plan
             .clusters
             .iter()
@@ -89,21 +90,25 @@ impl Limits {
             ),
         ];
         let mut sessions = wanted;
+        let mut told = Vec::new();
         for bound in bounds {
             if bound.most < sessions {
                 sessions = bound.most.max(1);
-                log::warn!(
+                told.push(format!(
                     "max_sessions is lowered from {wanted} to {sessions} by {}: {}",
-                    bound.name,
-                    bound.advice
-                );
+                    bound.name, bound.advice
+                ));
             }
         }
         let sessions = usize::try_from(sessions.max(1)).unwrap_or(usize::MAX);
-        Self {
+        let found = Self {
             sessions,
             couriers: couriers_for(sessions as u64) as usize,
+        };
+        if before != Some(found) {
+            told.iter().for_each(|line| log::warn!("{line}"));
         }
+        found
     }
 }
 

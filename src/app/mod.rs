@@ -3,11 +3,14 @@
 mod limits;
 mod logging;
 mod privileges;
+mod reload;
+mod retired;
 mod summary;
 mod systemd;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +25,19 @@ use crate::fault::Fault;
 use crate::net::listen::{self, Acceptor};
 use crate::net::tls;
 use crate::observe::access::AccessLog;
-use crate::pipeline::Pipeline;
+use crate::observe::held;
+use crate::pipeline::{Pipeline, Table};
 use crate::plan::{BindAddress, Listener, Plan};
 use crate::session::{Door, Front};
 use crate::threads::{self, Kind};
-use crate::upstream::{Cluster, Reaper};
+use crate::upstream::{Cluster, Clusters, Prober, Reaper};
+use arc_swap::ArcSwap;
+
+pub use reload::Source;
 
 use limits::Limits;
+use reload::Tables;
+use retired::Retired;
 use summary::Summary;
 
 /// The first attempts to connect are waited for so long, so that the first clients find workers.
@@ -41,11 +50,11 @@ const LAST_CALL: Duration = Duration::from_millis(1000);
 /// How often a stop looks whether it is through.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
 
-/// Runs until a signal ends it.
-pub fn run(plan: Plan) -> ExitCode {
+/// Runs until a signal ends it. Each SIGHUP takes a new plan from the source.
+pub fn run(plan: Plan, source: Source) -> ExitCode {
     logging::start(plan.process.log.level);
-    match start(plan) {
-        Ok(running) => running.until_stopped(),
+    match start(plan, source) {
+        Ok((running, signals)) => running.until_stopped(signals),
         Err(problem) => {
             log::error!("{problem}");
             if !log::log_enabled!(log::Level::Error) {
@@ -59,17 +68,26 @@ pub fn run(plan: Plan) -> ExitCode {
 
 /// Everything that runs.
 struct Running {
-    plan: Arc<Plan>,
+    plan: Arc<ArcSwap<Plan>>,
+    source: Source,
     hub: Arc<Hub>,
-    clusters: Vec<Arc<Cluster>>,
+    /// All that run, those that are leaving too.
+    clusters: Arc<Clusters>,
+    /// Those of the plan, in its order, with their numbers.
+    current: Vec<(usize, Arc<Cluster>)>,
+    retired: Arc<Retired>,
+    tables: Tables,
+    pipeline: Arc<Pipeline>,
+    state: Option<PathBuf>,
+    limits: Limits,
     front: Arc<Front>,
     reaper: Reaper,
-    signals: Signals,
+    prober: Prober,
     /// A second SIGTERM or SIGINT then ends the process at once.
     stopping: Arc<AtomicBool>,
 }
 
-fn start(plan: Plan) -> Result<Running, String> {
+fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let plan = Arc::new(plan);
     let inherited = listen::inherited();
@@ -81,7 +99,7 @@ fn start(plan: Plan) -> Result<Running, String> {
     }
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(told("signals"))?;
 
-    let limits = Limits::find(&plan);
+    let limits = Limits::find(&plan, None);
     let doors = doors(&plan, inherited)?;
     let access = match &plan.process.log.access {
         Some(settings) => Some(AccessLog::open(settings).map_err(told("the access log cannot be opened"))?),
@@ -96,50 +114,64 @@ fn start(plan: Plan) -> Result<Running, String> {
         max_requests: plan.process.max_requests,
         max_couriers: limits.couriers,
         batch_scheduling: plan.process.batch_scheduling,
+        resolve: plan.process.resolve,
     };
     let hub = Hub::new(settings, buffers, spool, access);
     let now = Instant::now();
-    let clusters = plan
-        .clusters
+    let clusters = Arc::new(Clusters::default());
+    let mut current = Vec::new();
+    for cluster in &plan.clusters {
+        let cluster = Cluster::start(cluster, &hub, now);
+        current.push((clusters.add(Arc::clone(&cluster)), cluster));
+    }
+    let state = plan.process.state.clone();
+    hold_back(state.as_ref(), &current);
+    let reaper = Reaper::start(Arc::clone(&clusters)).map_err(told("the reaper cannot be started"))?;
+    let prober = Prober::start(Arc::clone(&clusters), state.clone()).map_err(told("the prober cannot be started"))?;
+    current
         .iter()
-        .map(|cluster| Cluster::start(cluster, &hub, now))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(told("a worker cannot be started"))?;
-    clusters
-        .iter()
-        .for_each(|cluster| cluster.wait_tried(now + FIRST_CONNECTS));
-    let reaper = Reaper::start(clusters.clone()).map_err(told("the reaper cannot be started"))?;
-    let service: Arc<dyn Service> = Arc::new(Pipeline::new(Arc::clone(&plan), clusters.clone()));
+        .for_each(|(_, cluster)| cluster.wait_tried(now + FIRST_CONNECTS));
+    let table = Table::new(Arc::clone(&plan), &current);
+    let pipeline = Arc::new(Pipeline::new(Arc::clone(&clusters), table));
+    let service: Arc<dyn Service> = Arc::clone(&pipeline) as Arc<dyn Service>;
     let front = Front::new(&hub, service, doors, limits.sessions, plan.process.min_idle);
     front.open().map_err(told("a session cannot be started"))?;
-    for door in front.doors() {
+    for door in front.doors().iter() {
         log::info!(
             "listening on {} (listener {})",
             door.acceptor().local_name(),
             door.listener().name
         );
     }
-    let ticking = (
-        Arc::clone(&front),
-        Arc::clone(&hub),
-        clusters.clone(),
-        plan.process.summary,
-    );
-    threads::spawn(Kind::Tick, "tick".to_owned(), move || {
-        tick(&ticking.0, &ticking.1, &ticking.2, ticking.3);
-    })
-    .map_err(told("the tick cannot be started"))?;
+    let plan = Arc::new(ArcSwap::new(plan));
+    let retired = Arc::new(Retired::default());
+    let ticking = Ticking {
+        plan: Arc::clone(&plan),
+        front: Arc::clone(&front),
+        hub: Arc::clone(&hub),
+        clusters: Arc::clone(&clusters),
+        retired: Arc::clone(&retired),
+    };
+    threads::spawn(Kind::Tick, "tick".to_owned(), move || ticking.run()).map_err(told("the tick cannot be started"))?;
     log::info!("ready");
     systemd::notify("READY=1");
-    Ok(Running {
+    let running = Running {
         plan,
+        source,
         hub,
         clusters,
+        current,
+        retired,
+        tables: Tables::new(),
+        pipeline,
+        state,
+        limits,
         front,
         reaper,
-        signals,
+        prober,
         stopping,
-    })
+    };
+    Ok((running, signals))
 }
 
 /// That large bodies cannot be taken is better told now than to the first client with one.
@@ -174,16 +206,17 @@ fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<Vec<Arc<Door>>, St
             let handed_over = inherited.iter().position(|acceptor| acceptor.serves(address));
             let acceptor = match handed_over {
                 Some(index) => inherited.swap_remove(index),
-                None => match Acceptor::bind(address, listener.backlog) {
+                None => match bind(listener, address) {
                     Ok(acceptor) => acceptor,
-                    Err(error) if is_dispensable(address, listener, &error) => {
+                    Err((error, _)) if is_dispensable(address, listener, &error) => {
                         log::info!("listener {}: no IPv6 here", listener.name);
                         continue;
                     }
-                    Err(error) => return Err(format!("listener {}: {}", listener.name, explain_bind(address, &error))),
+                    Err((_, problem)) => return Err(problem),
                 },
             };
-            doors.push(Arc::new(Door::new(acceptor, Arc::clone(listener), tls.clone())));
+            let (listener, tls) = (Arc::clone(listener), tls.clone());
+            doors.push(Arc::new(Door::new(acceptor, address.clone(), listener, tls)));
         }
     }
     for acceptor in inherited {
@@ -193,6 +226,28 @@ fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<Vec<Arc<Door>>, St
         );
     }
     Ok(doors)
+}
+
+fn bind(listener: &Listener, address: &BindAddress) -> Result<Acceptor, (io::Error, String)> {
+    Acceptor::bind(address, listener.backlog).map_err(|error| {
+        let problem = format!("listener {}: {}", listener.name, explain_bind(address, &error));
+        (error, problem)
+    })
+}
+
+/// Keeps servers out of use that were so before a restart.
+fn hold_back(state: Option<&PathBuf>, clusters: &[(usize, Arc<Cluster>)]) {
+    let Some(path) = state else { return };
+    match held::load(path) {
+        Ok(file) => {
+            for server in &file.held {
+                if let Some((_, cluster)) = clusters.iter().find(|(_, cluster)| cluster.name() == server.cluster) {
+                    cluster.hold(server);
+                }
+            }
+        }
+        Err(error) => log::error!("{error}"),
+    }
 }
 
 /// Whether `*:80` can do without this address: the half for IPv6, where the system has none.
@@ -223,17 +278,28 @@ fn explain_bind(address: &BindAddress, error: &io::Error) -> String {
 }
 
 /// What is due every second.
-fn tick(front: &Arc<Front>, hub: &Arc<Hub>, clusters: &[Arc<Cluster>], every: Option<Duration>) {
-    let mut summary = Summary::new(Instant::now());
-    loop {
-        std::thread::sleep(Duration::from_secs(1));
-        let now = Instant::now();
-        front.make_room();
-        hub.clients.end_lingering(now, hub);
-        #[cfg(feature = "deadlock_detection")]
-        report_deadlocks();
-        if let Some(every) = every {
-            summary.write_if_due(now, every, hub, clusters);
+struct Ticking {
+    plan: Arc<ArcSwap<Plan>>,
+    front: Arc<Front>,
+    hub: Arc<Hub>,
+    clusters: Arc<Clusters>,
+    retired: Arc<Retired>,
+}
+
+impl Ticking {
+    fn run(self) {
+        let mut summary = Summary::new(Instant::now());
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = Instant::now();
+            self.front.make_room();
+            self.hub.clients.end_lingering(now, &self.hub);
+            self.retired.look(&self.clusters);
+            #[cfg(feature = "deadlock_detection")]
+            report_deadlocks();
+            if let Some(every) = self.plan.load().process.summary {
+                summary.write_if_due(now, every, &self.hub, &self.clusters.all());
+            }
         }
     }
 }
@@ -254,11 +320,10 @@ fn report_deadlocks() {
 }
 
 impl Running {
-    fn until_stopped(mut self) -> ExitCode {
-        let mut signals = self.signals.forever();
-        while let Some(SIGHUP) = signals.next() {
+    fn until_stopped(mut self, mut signals: Signals) -> ExitCode {
+        while let Some(SIGHUP) = signals.forever().next() {
             systemd::notify("RELOADING=1");
-            reopen(&self.plan, &self.front, &self.hub);
+            self.reload();
             systemd::notify("READY=1");
         }
         drop(signals);
@@ -270,12 +335,12 @@ impl Running {
     /// Finishes what is there, takes nothing new.
     fn drain(self) {
         let began = Instant::now();
-        let until = began + self.plan.process.drain_timeout;
+        let until = began + self.plan.load().process.drain_timeout;
         self.hub.drain();
         log::info!("stopping: {} clients are connected", self.hub.clients.count());
         systemd::notify("STOPPING=1");
         self.front.close();
-        let last_call = LAST_CALL.min(self.plan.process.drain_timeout / 2);
+        let last_call = LAST_CALL.min(self.plan.load().process.drain_timeout / 2);
         let mut finished = false;
         while !finished && Instant::now() < until {
             // Who became idle later has its own last call: its response may have gone out before it could say that it was the last.
@@ -294,39 +359,20 @@ impl Running {
                 self.hub.clients.count()
             );
         }
-        self.clusters.iter().for_each(|cluster| cluster.close());
+        let clusters = self.clusters.all();
+        clusters.iter().for_each(|cluster| cluster.close());
         if !finished {
-            self.clusters.iter().for_each(|cluster| cluster.abort());
+            clusters.iter().for_each(|cluster| cluster.abort());
         }
         let patience = Instant::now() + Duration::from_millis(500);
-        self.clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
+        clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
         self.reaper.stop();
+        self.prober.stop();
         self.hub.clients.abandon(Fault::Draining);
         if let Some(access) = &self.hub.access {
             access.close(Duration::from_secs(1));
         }
-        summary::write_totals(&self.hub);
+        summary::write_totals(&self.hub, &clusters);
         log::info!("stopped after {:.1} s", began.elapsed().as_secs_f64());
-    }
-}
-
-/// SIGHUP: certificates and log files are opened anew. What cannot be keeps the old one.
-fn reopen(plan: &Plan, front: &Front, hub: &Hub) {
-    if let Some(access) = &hub.access {
-        access.reopen();
-    }
-    for listener in &plan.listeners {
-        let Some(settings) = &listener.tls else { continue };
-        match tls::server_config(settings) {
-            Ok(config) => {
-                let of_listener = front
-                    .doors()
-                    .iter()
-                    .filter(|door| door.listener().name == listener.name);
-                of_listener.for_each(|door| door.set_tls(Arc::clone(&config)));
-                log::info!("listener {}: certificates reloaded", listener.name);
-            }
-            Err(error) => log::error!("listener {}: the old certificates stay: {error}", listener.name),
-        }
     }
 }

@@ -32,6 +32,9 @@ impl Summary {
         if passed + Duration::from_millis(500) < every {
             return;
         }
+        for cluster in clusters {
+            write_buckets(cluster);
+        }
         let (requests, bytes) = (hub.counters.requests.get(), hub.counters.bytes_out.get());
         let per_second = |count: u64| count as f64 / passed.as_secs_f64();
         let (mut queued, mut serving, mut up, mut workers) = (0, 0, 0, 0);
@@ -60,8 +63,33 @@ impl Summary {
     }
 }
 
+/// The shares of a cluster that has some, and whether its guarantees hold.
+fn write_buckets(cluster: &Cluster) {
+    let buckets = cluster.buckets();
+    if buckets.len() < 2 {
+        return;
+    }
+    for (name, counts) in buckets {
+        log::info!(
+            "cluster {}, bucket {name}: {} served of {} assured, at most {}; {} queued; who is under the share waits for at most {} slots \
+             (longest wait so far {}), {} violations",
+            cluster.name(),
+            counts.held,
+            counts.assured,
+            counts.ceiling,
+            counts.queued,
+            counts.bound,
+            counts.longest_wait,
+            counts.violations,
+        );
+    }
+}
+
 /// What there was in all, and each fault that came, at the end.
-pub(super) fn write_totals(hub: &Hub) {
+pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Cluster>]) {
+    for cluster in clusters {
+        write_buckets(cluster);
+    }
     let counters = &hub.counters;
     let mut line = format!(
         "in all: {} clients ({} refused), {} requests, {} retries, {} panics, {} failed accepts, {} log lines dropped",

@@ -98,7 +98,7 @@ impl NewServer {
 }
 
 /// What is to be different about a server; what is `None` stays.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerChange {
     /// Its share beside others, at least 1.
     pub weight: Option<u32>,

@@ -203,6 +203,11 @@ impl<J> Dispatcher<J> {
         }
     }
 
+    /// The worker that serves this job.
+    pub fn serving(&self, id: u64) -> Option<WorkerId> {
+        self.servers.serving(id)
+    }
+
     /// Counts to look at.
     pub fn counts(&self) -> Counts {
         Counts {
@@ -223,6 +228,11 @@ impl<J> Dispatcher<J> {
     /// All buckets.
     pub fn buckets(&self) -> impl Iterator<Item = BucketId> + '_ {
         self.buckets.ids()
+    }
+
+    /// The server that is added next.
+    pub fn next_server(&self) -> ServerId {
+        self.servers.next_server()
     }
 
     /// Counts of a server.

@@ -34,6 +34,8 @@ pub struct Overrides {
     pub access_log: Option<String>,
     /// Replaces `log.level`.
     pub log_level: Option<String>,
+    /// The program runs by an older plan, and may have dropped the rights that reading a private key takes: that is no error then.
+    pub is_reload: bool,
 }
 
 /// Which flag is meant by a part of a key of the text from [`Overrides::as_toml`].

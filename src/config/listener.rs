@@ -196,6 +196,13 @@ fn check_files(table: &Table<'_>, optional: bool, certificate: &Certificate) -> 
     for (part, complaint) in findings.errors {
         problems.error(&place(part), complaint);
     }
+    for (part, complaint) in findings.forbidden {
+        if problems.is_reload() {
+            problems.warning(&place(part), complaint);
+        } else {
+            problems.error(&place(part), complaint);
+        }
+    }
     for (part, complaint) in findings.warnings {
         problems.warning(&place(part), complaint);
     }

@@ -61,13 +61,13 @@ pub fn from_flags(overrides: &Overrides) -> Outcome {
 
 /// Checks a text (of a file, if it is from one) together with flags, and makes the plan.
 pub fn compile(file: Option<&Path>, text: &str, overrides: &Overrides) -> Outcome {
-    let problems = Problems::new(file, text);
+    let problems = Problems::new(file, text).of_reload(overrides.is_reload);
     let Some(tree) = parse(text, &problems) else {
         return Err(problems.into_sorted());
     };
     // What flags say takes the same way as the file: written as a text, and read.
     let flag_text = overrides.as_toml();
-    let flag_problems = Problems::new(None, &flag_text);
+    let flag_problems = Problems::new(None, &flag_text).of_reload(overrides.is_reload);
     let flag_tree = parse(&flag_text, &flag_problems);
 
     let plan = {

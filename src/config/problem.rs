@@ -115,6 +115,8 @@ pub(super) struct Spot<T> {
 pub(super) struct Problems<'a> {
     file: Option<&'a Path>,
     text: &'a str,
+    /// What was read before need not be readable any more.
+    is_reload: bool,
     found: RefCell<Vec<(usize, Problem)>>,
 }
 
@@ -124,8 +126,19 @@ impl<'a> Problems<'a> {
         Self {
             file,
             text,
+            is_reload: false,
             found: RefCell::new(Vec::new()),
         }
+    }
+
+    /// The same, for a program that runs already.
+    pub(super) fn of_reload(self, is_reload: bool) -> Self {
+        Self { is_reload, ..self }
+    }
+
+    /// Whether what was read before need not be readable any more.
+    pub(super) fn is_reload(&self) -> bool {
+        self.is_reload
     }
 
     /// A path as it is meant in the file: relative ones start at the file's folder.

@@ -621,6 +621,7 @@ fn problems_of_flags_are_told_by_their_names() {
         access_log: Some("/no/such".into()),
         log_level: Some("x".into()),
         user: Some("no such".into()),
+        is_reload: false,
     };
     let said = shown(&from_flags(&overrides).unwrap_err());
     for (_, flag) in flags::FLAGS {

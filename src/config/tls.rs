@@ -24,6 +24,8 @@ pub(super) enum Part {
 pub(super) struct Findings {
     /// Not there at all.
     pub(super) missing: Vec<Part>,
+    /// There, and we have no right to read it.
+    pub(super) forbidden: Vec<(Part, Complaint)>,
     /// There, and of no use.
     pub(super) errors: Vec<(Part, Complaint)>,
     /// Of use, but.
@@ -60,10 +62,12 @@ impl Findings {
                 None
             }
             Err(error) => {
-                self.errors.push((
-                    part,
-                    Complaint::new(format!("{} cannot be read: {error}", path.display())),
-                ));
+                let complaint = Complaint::new(format!("{} cannot be read: {error}", path.display()));
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    self.forbidden.push((part, complaint));
+                } else {
+                    self.errors.push((part, complaint));
+                }
                 None
             }
         }

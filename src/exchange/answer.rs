@@ -14,6 +14,8 @@ pub struct Answer {
     pub status: u16,
     /// Why, if it is about a failure.
     pub fault: Option<Fault>,
+    /// `Retry-After` of a 503, in seconds.
+    pub retry_after: u32,
     /// `Location`, where there is one.
     pub location: Option<Vec<u8>>,
     text: Cow<'static, str>,
@@ -25,6 +27,7 @@ impl Answer {
         Self {
             status: fault.status(),
             fault: Some(fault),
+            retry_after: 1,
             location: None,
             text: Cow::Borrowed(fault.text()),
         }
@@ -36,6 +39,7 @@ impl Answer {
         Self {
             status,
             fault: None,
+            retry_after: 1,
             location: None,
             text: Cow::Borrowed(text),
         }
@@ -46,6 +50,7 @@ impl Answer {
         Self {
             status: 308,
             fault: None,
+            retry_after: 1,
             location: Some(location),
             text: Cow::Borrowed("this is served over https"),
         }
@@ -88,7 +93,7 @@ impl Answer {
             field(b"Location: ", location);
         }
         if self.status == 503 {
-            field(b"Retry-After: ", b"1");
+            field(b"Retry-After: ", self.retry_after.to_string().as_bytes());
         }
         match persistence {
             Persistence::Close => field(b"Connection: ", b"close"),

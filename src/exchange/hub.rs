@@ -31,6 +31,8 @@ pub struct Hub {
     /// All clients.
     pub clients: Registry,
     settings: HubSettings,
+    max_requests: AtomicUsize,
+    resolve_ms: AtomicU64,
     draining: AtomicBool,
     in_progress: AtomicUsize,
     ids: AtomicU64,
@@ -49,6 +51,8 @@ pub struct HubSettings {
     pub max_couriers: usize,
     /// Threads run as `SCHED_BATCH`.
     pub batch_scheduling: bool,
+    /// How often names of servers are resolved again.
+    pub resolve: Duration,
 }
 
 impl Hub {
@@ -66,6 +70,8 @@ impl Hub {
             access,
             couriers: Couriers::new(settings.max_couriers),
             clients: Registry::default(),
+            max_requests: AtomicUsize::new(settings.max_requests),
+            resolve_ms: AtomicU64::new(milliseconds(settings.resolve)),
             settings,
             draining: AtomicBool::new(false),
             in_progress: AtomicUsize::new(0),
@@ -79,7 +85,18 @@ impl Hub {
     pub fn permit(self: &Arc<Self>) -> Option<Permit> {
         let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
         let permit = Permit(Arc::clone(self));
-        (before < self.settings.max_requests).then_some(permit)
+        (before < self.max_requests.load(Ordering::Relaxed)).then_some(permit)
+    }
+
+    /// From now on there may be so many requests at once, and names are resolved so often.
+    pub fn adjust(&self, max_requests: usize, resolve: Duration) {
+        self.max_requests.store(max_requests, Ordering::Relaxed);
+        self.resolve_ms.store(milliseconds(resolve), Ordering::Relaxed);
+    }
+
+    /// How often names of servers are resolved again.
+    pub fn resolve_interval(&self) -> Duration {
+        Duration::from_millis(self.resolve_ms.load(Ordering::Relaxed))
     }
 
     /// A place for a request that has given its own back too early, whether one is free or not.
@@ -111,7 +128,7 @@ impl Hub {
     /// Milliseconds since the start, never 0.
     pub fn uptime_ms(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.started) + Duration::from_millis(1);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        milliseconds(since)
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -128,6 +145,10 @@ impl Hub {
             spare.push(state);
         }
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A place among the requests at once, given back when dropped.

@@ -9,6 +9,7 @@ mod outbox;
 mod registry;
 mod spool;
 
+use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub use hub::{Hub, HubSettings, Permit};
 pub use registry::Registry;
 pub use spool::{Body, Piece, Spool};
 
+use crate::balance::BucketId;
 use crate::fault::Fault;
 use crate::http::{Method, RequestHead, Version};
 use crate::observe::access::{Captured, Record};
@@ -42,16 +44,22 @@ pub struct Exchange {
 pub struct State {
     /// Its number, of no other exchange of this process.
     pub id: u64,
-    /// Place of its cluster in the plan, once it is routed.
-    pub cluster: Option<usize>,
+    /// Where it goes, once it is routed.
+    pub destination: Destination,
+    /// Keeps there what its destination names, while its body is read.
+    pub hold: Option<Hold>,
     /// What of the request still matters once its head is written.
     pub request: RequestFacts,
     /// The head for the server, written anew.
     pub head: Vec<u8>,
     /// The body, whole.
     pub body: Body,
-    /// Attempts so far.
+    /// Attempts so far that a server may have seen.
     pub attempts: u32,
+    /// Attempts so far, those too of which nothing was sent.
+    pub tries: u32,
+    /// Why the attempt before the last one failed.
+    pub why: Option<Fault>,
     /// One of these was a batch that broke before its turn: that is no reason to give it up earlier than others.
     pub unlucky: bool,
     /// Moments of its life.
@@ -71,6 +79,24 @@ pub struct State {
     /// Its place among the requests at once.
     pub permit: Option<Permit>,
 }
+
+/// Where an exchange goes, and as what, by its head.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Destination {
+    /// Number of the cluster, of no other cluster of this process.
+    pub cluster: usize,
+    /// Its bucket there.
+    pub bucket: BucketId,
+    /// How long it may wait there.
+    pub patience: Duration,
+    /// Whose it is.
+    pub key: Option<u64>,
+    /// How much time its client gives the whole exchange.
+    pub time: Option<Duration>,
+}
+
+/// Keeps what an admission has promised.
+pub type Hold = Arc<dyn Any + Send + Sync>;
 
 /// What of a request still matters once its head is written anew.
 #[derive(Clone, Copy, Debug, Default)]
@@ -185,6 +211,8 @@ impl Exchange {
             first_byte: since(self.times.taken, self.times.first_byte),
             total: self.times.began.elapsed(),
             retries: self.attempts.saturating_sub(1),
+            attempt: self.tries,
+            why: self.why.map_or("", Fault::text),
             flags: fault.map_or("--", Fault::flags),
             reason: fault.map_or("", Fault::text),
         }
@@ -209,11 +237,14 @@ impl State {
     fn new(now: Instant) -> Self {
         Self {
             id: 0,
-            cluster: None,
+            destination: Destination::default(),
+            hold: None,
             request: RequestFacts::default(),
             head: Vec::new(),
             body: Body::default(),
             attempts: 0,
+            tries: 0,
+            why: None,
             unlucky: false,
             times: Times::starting(now),
             server: None,
@@ -240,12 +271,14 @@ impl State {
 
     /// Forgets everything but the room that was made.
     fn clear(&mut self) {
-        self.cluster = None;
+        self.hold = None;
         self.request = RequestFacts::default();
         self.head.clear();
         self.head.shrink_to(KEPT_HEAD);
         self.body = Body::default();
         self.attempts = 0;
+        self.tries = 0;
+        self.why = None;
         self.unlucky = false;
         self.server = None;
         self.cluster_name = None;
@@ -267,6 +300,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// The client of this exchange has left before a response began.
     fn cancel(&self, cluster: usize, id: u64);
+
+    /// Keeps there what admissions until now have named, for a request that is not submitted at once.
+    fn hold(&self) -> Hold;
 }
 
 /// What becomes of a request, by its head.
@@ -274,6 +310,6 @@ pub trait Service: Send + Sync + 'static {
 pub enum Admission {
     /// It is answered here.
     Answer(Answer),
-    /// It goes to this cluster.
-    Cluster(usize),
+    /// It goes there.
+    Cluster(Destination),
 }

@@ -55,8 +55,12 @@ pub struct Record<'a> {
     pub first_byte: Option<Duration>,
     /// From the request's first byte to the response's last byte delivered.
     pub total: Duration,
-    /// Attempts beyond the first.
+    /// Attempts beyond the first that a server may have seen.
     pub retries: u32,
+    /// All attempts, those too of which nothing was sent.
+    pub attempt: u32,
+    /// Why the one before the last failed; empty if there was none.
+    pub why: &'a str,
     /// Two letters in the manner of HAProxy; `--` is a good end.
     pub flags: &'a str,
     /// The reason in words, empty after a good end.
@@ -221,11 +225,11 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
             None => out.push(b'-'),
         }
     }
-    writeln!(
-        out,
-        " retries={} end={} \"{}\"",
-        record.retries, record.flags, record.reason
-    )
+    write!(out, " retries={}", record.retries)?;
+    if !record.why.is_empty() {
+        write!(out, " attempt={} why=\"{}\"", record.attempt, record.why)?;
+    }
+    writeln!(out, " end={} \"{}\"", record.flags, record.reason)
 }
 
 fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
@@ -243,6 +247,8 @@ fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
         "cluster": record.cluster,
         "server": record.server,
         "retries": record.retries,
+        "attempt": record.attempt,
+        "why": (!record.why.is_empty()).then_some(record.why),
         "end": record.flags,
         "reason": record.reason,
     });
@@ -296,6 +302,8 @@ mod tests {
             first_byte: None,
             total: Duration::from_millis(12),
             retries: 2,
+            attempt: 3,
+            why: "what was before",
             flags: "SH",
             reason: "why",
         }
@@ -312,7 +320,7 @@ mod tests {
         assert!(
             line.ends_with(
                 "\"GET /\\x22\\x0A\\x1B[2J HTTP/1.1\" 502 120 \"-\" \"a\\x5Cb\" web app/app-1 \
-                 queue=1.500ms connect=- first_byte=- total=12.000ms retries=2 end=SH \"why\"\n"
+                 queue=1.500ms connect=- first_byte=- total=12.000ms retries=2 attempt=3 why=\"what was before\" end=SH \"why\"\n"
             ),
             "{line}"
         );

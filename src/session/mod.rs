@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Condvar, Mutex};
 use rustls::ServerConfig;
 
 use crate::exchange::{Hub, Service};
 use crate::net::Stream;
 use crate::net::listen::Acceptor;
-use crate::plan::Listener;
+use crate::plan::{BindAddress, Listener};
 use crate::threads::{self, Kind};
 
 /// After an `accept()` that failed (no descriptors, mostly) its thread waits so long.
@@ -33,20 +33,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Door {
     acceptor: Acceptor,
-    listener: Arc<Listener>,
+    /// The address as it was asked for.
+    address: BindAddress,
+    listener: ArcSwap<Listener>,
     tls: ArcSwapOption<ServerConfig>,
     /// Threads in `accept()`.
     waiting: AtomicUsize,
+    /// It is shut, and the others may be open.
+    closed: AtomicBool,
 }
 
 impl Door {
     /// A door that is not open yet.
-    pub fn new(acceptor: Acceptor, listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>) -> Self {
+    pub fn new(
+        acceptor: Acceptor,
+        address: BindAddress,
+        listener: Arc<Listener>,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
         Self {
             acceptor,
-            listener,
+            address,
+            listener: ArcSwap::new(listener),
             tls: ArcSwapOption::new(tls),
             waiting: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -55,14 +66,25 @@ impl Door {
         &self.acceptor
     }
 
-    /// Its settings.
-    pub fn listener(&self) -> &Listener {
-        &self.listener
+    /// The address as it was asked for.
+    pub fn address(&self) -> &BindAddress {
+        &self.address
     }
 
-    /// TLS settings for those who come from now on.
-    pub fn set_tls(&self, config: Arc<ServerConfig>) {
-        self.tls.store(Some(config));
+    /// Its settings.
+    pub fn listener(&self) -> Arc<Listener> {
+        self.listener.load_full()
+    }
+
+    /// TLS settings that it has.
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.load_full()
+    }
+
+    /// Settings for those who come from now on.
+    pub fn set(&self, listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>) {
+        self.listener.store(listener);
+        self.tls.store(tls);
     }
 }
 
@@ -70,12 +92,12 @@ impl Door {
 pub struct Front {
     hub: Arc<Hub>,
     service: Arc<dyn Service>,
-    doors: Vec<Arc<Door>>,
-    max_sessions: usize,
+    doors: ArcSwap<Vec<Arc<Door>>>,
+    max_sessions: AtomicUsize,
     min_idle: usize,
     threads: AtomicUsize,
     closed: AtomicBool,
-    by_address: Mutex<HashMap<(usize, IpAddr), usize>>,
+    by_address: Mutex<HashMap<(String, IpAddr), usize>>,
     all_gone: Condvar,
     gone: Mutex<()>,
 }
@@ -92,9 +114,9 @@ impl Front {
         Arc::new(Self {
             hub: Arc::clone(hub),
             service,
-            max_sessions: max_sessions.max(doors.len()),
+            max_sessions: AtomicUsize::new(max_sessions.max(doors.len())),
             min_idle: min_idle.max(1),
-            doors,
+            doors: ArcSwap::from_pointee(doors),
             threads: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             by_address: Mutex::new(HashMap::new()),
@@ -105,29 +127,63 @@ impl Front {
 
     /// Opens all doors.
     pub fn open(self: &Arc<Self>) -> io::Result<()> {
-        for door in &self.doors {
-            self.spawn(door)?;
-            for _ in 1..self.min_idle {
-                let _fewer_will_do = self.spawn(door);
-            }
+        for door in self.doors.load().iter() {
+            self.open_one(door)?;
+        }
+        Ok(())
+    }
+
+    fn open_one(self: &Arc<Self>, door: &Arc<Door>) -> io::Result<()> {
+        self.spawn(door)?;
+        for _ in 1..self.min_idle {
+            let _fewer_will_do = self.spawn(door);
         }
         Ok(())
     }
 
     /// The doors.
-    pub fn doors(&self) -> &[Arc<Door>] {
-        &self.doors
+    pub fn doors(&self) -> Arc<Vec<Arc<Door>>> {
+        self.doors.load_full()
+    }
+
+    /// Has these doors from now on, and at most so many sessions: opens those that are new and shuts those that are missing. Who came in
+    /// there stays.
+    pub fn set_doors(self: &Arc<Self>, doors: Vec<Arc<Door>>, max_sessions: usize) {
+        self.max_sessions
+            .store(max_sessions.max(doors.len()), Ordering::Relaxed);
+        let old = self.doors.swap(Arc::new(doors));
+        let new = self.doors.load_full();
+        for door in new
+            .iter()
+            .filter(|door| !old.iter().any(|other| Arc::ptr_eq(door, other)))
+        {
+            if let Err(error) = self.open_one(door) {
+                // Tried again every second.
+                log::error!("{}: a session cannot be started: {error}", door.acceptor.local_name());
+            }
+        }
+        for door in old
+            .iter()
+            .filter(|door| !new.iter().any(|other| Arc::ptr_eq(door, other)))
+        {
+            door.closed.store(true, Ordering::Release);
+            self.shut(door);
+        }
     }
 
     /// Shuts the doors: serves what is in their backlogs still, then accepts no more.
     pub fn close(self: &Arc<Self>) {
         self.closed.store(true, Ordering::Release);
-        for door in &self.doors {
-            if !door.acceptor.is_inherited() {
-                self.empty_backlog(door);
-            }
-            door.acceptor.close();
+        for door in self.doors.load().iter() {
+            self.shut(door);
         }
+    }
+
+    fn shut(self: &Arc<Self>, door: &Arc<Door>) {
+        if !door.acceptor.is_inherited() {
+            self.empty_backlog(door);
+        }
+        door.acceptor.close();
     }
 
     /// Waits until no session is left, at most this long. `false` if some are.
@@ -144,7 +200,7 @@ impl Front {
     /// To be called every second: where nobody can accept because all threads have a client, the client that has been idle
     /// longest makes room.
     pub fn make_room(self: &Arc<Self>) {
-        for door in &self.doors {
+        for door in self.doors.load().iter() {
             if door.waiting.load(Ordering::Relaxed) == 0 && !self.is_closed() && self.spawn(door).is_err() {
                 self.hub.clients.evict_idle();
             }
@@ -153,6 +209,10 @@ impl Front {
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    fn is_shut(&self, door: &Door) -> bool {
+        self.is_closed() || door.closed.load(Ordering::Acquire)
     }
 
     /// What the kernel has accepted for us is a promise: shutting the socket down would reset it.
@@ -180,7 +240,7 @@ impl Front {
 
     /// Starts one more thread for this door.
     fn spawn(self: &Arc<Self>, door: &Arc<Door>) -> io::Result<()> {
-        if self.threads.fetch_add(1, Ordering::AcqRel) >= self.max_sessions {
+        if self.threads.fetch_add(1, Ordering::AcqRel) >= self.max_sessions.load(Ordering::Relaxed) {
             self.leave();
             return Err(io::Error::other("max_sessions is reached"));
         }
@@ -211,7 +271,7 @@ impl Front {
             match door.acceptor.accept() {
                 Ok((stream, peer)) => {
                     let waiting = door.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
-                    if waiting < self.min_idle && !self.is_closed() && self.spawn(&door).is_err() && waiting == 0 {
+                    if waiting < self.min_idle && !self.is_shut(&door) && self.spawn(&door).is_err() && waiting == 0 {
                         self.hub.clients.evict_idle();
                     }
                     self.serve_fenced(&door, stream, peer);
@@ -220,12 +280,13 @@ impl Front {
                         break;
                     }
                     // A freed place goes to where nobody waits.
-                    if let Some(empty) = self.doors.iter().find(|door| door.waiting.load(Ordering::Relaxed) == 0) {
+                    let doors = self.doors.load();
+                    if let Some(empty) = doors.iter().find(|door| door.waiting.load(Ordering::Relaxed) == 0) {
                         door = Arc::clone(empty);
                     }
                     door.waiting.fetch_add(1, Ordering::AcqRel);
                 }
-                Err(_) if self.is_closed() => {
+                Err(_) if self.is_shut(&door) => {
                     door.waiting.fetch_sub(1, Ordering::AcqRel);
                     break;
                 }
@@ -262,11 +323,12 @@ impl Front {
 
     fn serve(self: &Arc<Self>, door: &Door, stream: Stream, peer: Option<SocketAddr>) {
         let began = Instant::now();
-        let Some(greeting) = greet::greet(&door.listener, &stream, peer, began) else {
+        let listener = door.listener();
+        let Some(greeting) = greet::greet(&listener, &stream, peer, began) else {
             self.hub.counters.sessions_refused.add(1);
             return;
         };
-        let Some(_place) = self.place(&door.listener, greeting.peer) else {
+        let Some(_place) = self.place(&listener, greeting.peer) else {
             self.hub.counters.sessions_refused.add(1);
             stream.reset_on_close();
             return;
@@ -274,9 +336,9 @@ impl Front {
         let tls = match door.tls.load_full().map(rustls::ServerConnection::new) {
             None => None,
             Some(Ok(connection)) => Some(Box::new(connection)),
-            Some(Err(error)) => return log::error!("{}: TLS: {error}", door.listener.name),
+            Some(Err(error)) => return log::error!("{}: TLS: {error}", listener.name),
         };
-        serve::serve(&self.hub, &*self.service, &door.listener, stream, greeting, tls, began);
+        serve::serve(&self.hub, &*self.service, &listener, stream, greeting, tls, began);
     }
 
     /// Room for one more session of this address.
@@ -287,9 +349,9 @@ impl Front {
                 key: None,
             });
         };
-        let key = (Arc::as_ptr(listener) as usize, address);
+        let key = (listener.name.clone(), address);
         let mut by_address = self.by_address.lock();
-        let sessions = by_address.entry(key).or_insert(0);
+        let sessions = by_address.entry(key.clone()).or_insert(0);
         if *sessions >= listener.sessions_per_address {
             return None;
         }
@@ -305,12 +367,12 @@ impl Front {
 /// One session's place among those of its address, given back when dropped.
 struct Place {
     front: Arc<Front>,
-    key: Option<(usize, IpAddr)>,
+    key: Option<(String, IpAddr)>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
+        let Some(key) = self.key.take() else { return };
         let mut by_address = self.front.by_address.lock();
         if let Some(sessions) = by_address.get_mut(&key) {
             *sessions -= 1;

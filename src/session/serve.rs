@@ -158,8 +158,8 @@ impl Session<'_> {
         let body_is_coming = body_bytes.is_empty();
 
         // Everything that the head alone decides comes before the body is asked for.
-        let cluster = match self.service.admit(self.client, head_bytes, &self.head) {
-            Admission::Cluster(cluster) => cluster,
+        exchange.destination = match self.service.admit(self.client, head_bytes, &self.head) {
+            Admission::Cluster(destination) => destination,
             Admission::Answer(answer) => return self.answer(exchange, &answer, has_body, length),
         };
         if let BodyFraming::Length(length) = self.head.framing
@@ -171,12 +171,15 @@ impl Session<'_> {
         if exchange.permit.is_none() {
             return self.answer(exchange, &Answer::fault(Fault::TooManyRequests), has_body, length);
         }
-        let exchange = self.take_turn(exchange)?;
-        self.cluster = cluster;
         if has_body {
-            self.with_body(exchange, cluster, length, body_is_coming)
+            exchange.hold = Some(self.service.hold());
+        }
+        let exchange = self.take_turn(exchange)?;
+        self.cluster = exchange.destination.cluster;
+        if has_body {
+            self.with_body(exchange, length, body_is_coming)
         } else {
-            self.submit(exchange, cluster, Some(length));
+            self.submit(exchange, Some(length));
             Ok(())
         }
     }
@@ -279,6 +282,10 @@ impl Session<'_> {
                 }
                 Opened::NotYet => {}
             }
+            // It may take long.
+            if exchange.hold.is_none() {
+                exchange.hold = Some(self.service.hold());
+            }
             if !self.client.wait_turn(TURN_TICK)
                 && !self.ended
                 && self.client.stream().has_ended()
@@ -293,13 +300,7 @@ impl Session<'_> {
         }
     }
 
-    fn with_body(
-        &mut self,
-        mut exchange: Exchange,
-        cluster: usize,
-        length: usize,
-        is_coming: bool,
-    ) -> Result<(), Over> {
+    fn with_body(&mut self, mut exchange: Exchange, length: usize, is_coming: bool) -> Result<(), Over> {
         if self.head.expect_continue && is_coming {
             self.client.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
@@ -309,7 +310,7 @@ impl Session<'_> {
         let read = self.read_body(&mut exchange);
         match read {
             Ok(()) => {
-                self.submit(exchange, cluster, None);
+                self.submit(exchange, None);
                 self.copy.clear();
                 self.copy.shrink_to(KEPT_HEAD);
                 Ok(())
@@ -387,7 +388,7 @@ impl Session<'_> {
     }
 
     /// Writes the head anew and gives the request on. `in_input` is the head's length if it is still there.
-    fn submit(&mut self, mut exchange: Exchange, cluster: usize, in_input: Option<usize>) {
+    fn submit(&mut self, mut exchange: Exchange, in_input: Option<usize>) {
         let head_bytes = match in_input {
             Some(length) => &self.input.data()[..length],
             None => &self.copy,
@@ -416,7 +417,6 @@ impl Session<'_> {
             append: &self.lines,
         };
         write_request(&mut exchange.head, head_bytes, &self.head, &rewrite);
-        exchange.cluster = Some(cluster);
         if let Some(length) = in_input {
             self.input.consume(length);
         }

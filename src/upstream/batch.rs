@@ -44,6 +44,11 @@ impl Batching {
         }
     }
 
+    /// It may take so many from now on.
+    pub(super) fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// How many it may take now.
     pub(super) fn most(&mut self, now: Instant) -> usize {
         match self.paused_until {

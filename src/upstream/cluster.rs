@@ -1,87 +1,55 @@
 //! A cluster as it runs: the lock round its dispatcher, its workers' slots, and what the dispatcher's decisions lead to.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex};
 
 use crate::balance::{
-    BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, NewServer, Offer, Refusal, ServerId, Settings,
-    Ticket, Verdict, WorkerId,
+    BucketCounts, BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, Offer, Refusal, ServerId, Ticket,
+    Verdict, WorkerId,
 };
 use crate::base::date::DateCache;
 use crate::exchange::{Answer, Exchange, Hub};
 use crate::fault::Fault;
-use crate::plan::{self, Binding, OnClientAbort, OnUnavailable};
+use crate::plan::{self, OnClientAbort};
 use crate::proto::h1::Persistence;
-use crate::threads::{self, Kind};
 
+use super::control::Control;
 use super::slot::Slot;
-use super::worker::Worker;
 
-/// So many retries at once are allowed whatever the load.
-const RETRY_FLOOR: usize = 10;
+/// A client that is refused is told to come again after so long at most, in seconds.
+const RETRY_AFTER: u64 = 300;
 
 /// A cluster as it runs.
 #[derive(Debug)]
 pub struct Cluster {
-    plan: Arc<plan::Cluster>,
-    name: Arc<str>,
-    hub: Arc<Hub>,
-    dispatcher: Mutex<Dispatcher<Exchange>>,
-    slots: Vec<Slot>,
-    servers: Vec<Arc<str>>,
-    first_tries: Mutex<usize>,
-    tried: Condvar,
-    alive: AtomicUsize,
+    pub(super) name: Arc<str>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) plan: ArcSwap<plan::Cluster>,
+    pub(super) dispatcher: Mutex<Dispatcher<Exchange>>,
+    /// By the workers' numbers.
+    pub(super) slots: ArcSwap<Vec<Option<Arc<Slot>>>>,
+    /// Its servers and buckets by name. Held while something is changed; taken before the dispatcher's lock.
+    pub(super) control: Mutex<Control>,
+    pub(super) first_tries: Mutex<usize>,
+    pub(super) tried: Condvar,
+    pub(super) alive: AtomicUsize,
+    pub(super) is_closed: AtomicBool,
+    /// Who is held back has changed since this was last asked.
+    pub(super) holds_changed: AtomicBool,
+    /// Who looks after deadlines.
+    pub(super) reaper: OnceLock<Thread>,
 }
 
 impl Cluster {
-    /// A cluster with all its workers. They begin to connect at once.
-    pub fn start(plan: &Arc<plan::Cluster>, hub: &Arc<Hub>, now: Instant) -> std::io::Result<Arc<Self>> {
-        let mut dispatcher = Dispatcher::new(Settings {
-            early_binding: plan.binding == Binding::Early,
-            queue_limit: plan.queue_limit,
-            wait_for_server: plan.on_unavailable == OnUnavailable::Queue,
-            retry_floor: RETRY_FLOOR,
-            retry_share: plan.retry_budget,
-            ..Settings::default()
-        });
-        let mut started = Vec::new();
-        for server in &plan.servers {
-            let added = Change::AddServer(NewServer::with_capacity(server.capacity));
-            // A server that is new can always be added.
-            if let Ok(outcome) = dispatcher.apply(added, now) {
-                started.extend(outcome.started);
-            }
-        }
-        let workers = started.len();
-        let cluster = Arc::new(Self {
-            plan: Arc::clone(plan),
-            name: Arc::from(plan.name.as_str()),
-            hub: Arc::clone(hub),
-            dispatcher: Mutex::new(dispatcher),
-            slots: (0..workers).map(|_| Slot::new()).collect::<std::io::Result<_>>()?,
-            servers: plan
-                .servers
-                .iter()
-                .map(|server| Arc::from(server.name.as_str()))
-                .collect(),
-            first_tries: Mutex::new(workers),
-            tried: Condvar::new(),
-            alive: AtomicUsize::new(workers),
-        });
-        let mut numbers = vec![0; plan.servers.len()];
-        for (server, id) in started {
-            let number = &mut numbers[server.0 as usize];
-            let name = format!("w-{}-{number}", plan.servers[server.0 as usize].name);
-            *number += 1;
-            let worker = Worker::new(&cluster, id, server);
-            threads::spawn(Kind::Worker, name, move || worker.run())?;
-        }
-        Ok(cluster)
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A whole request.
@@ -92,15 +60,8 @@ impl Cluster {
         if self.hub.access.is_some() {
             exchange.cluster_name = Some(Arc::clone(&self.name));
         }
-        let ticket = Ticket {
-            id: exchange.id,
-            bucket: BucketId::default(),
-            key: None,
-            deadline: now + self.plan.queue_timeout,
-            answer_by: None,
-            avoid: None,
-            batchable: self.plan.pipeline > 1 && exchange.is_batchable(),
-        };
+        let mut ticket = ticket(&exchange, None);
+        ticket.batchable = self.plan.load().pipeline > 1 && exchange.is_batchable();
         let offer = self.dispatcher.lock().offer(exchange, ticket, now);
         match offer {
             Offer::Assigned(worker, exchange) => self.give(worker, exchange),
@@ -111,8 +72,14 @@ impl Cluster {
 
     /// The client of this exchange has left.
     pub fn cancel(&self, id: u64) {
+        let plan = self.plan.load();
         let mut dispatcher = self.dispatcher.lock();
-        match dispatcher.cancel(id) {
+        let found = match plan.on_client_abort {
+            // What was asked for is done, whoever waits for it.
+            OnClientAbort::Ignore => dispatcher.serving(id).map_or(Cancelled::Unknown, Cancelled::Serving),
+            OnClientAbort::Close | OnClientAbort::Notify => dispatcher.cancel(id),
+        };
+        match found {
             Cancelled::Queued(mut exchange) => {
                 drop(dispatcher);
                 exchange.fault = Some(Fault::ClientGoneQueue);
@@ -120,13 +87,14 @@ impl Cluster {
                 client.drop_exchange(exchange);
             }
             Cancelled::Serving(worker) => {
-                let grace = match self.plan.on_client_abort {
-                    OnClientAbort::Close | OnClientAbort::Notify => Some(self.plan.timeout.abort),
-                    OnClientAbort::Ignore => None,
-                };
                 // Still under the lock: the worker can have come to no other exchange then, whose own cancel would be lost.
-                if let Some(slot) = self.slots.get(worker.0 as usize) {
-                    slot.cancel(id, grace, Instant::now());
+                if let Some(slot) = self.slot(worker) {
+                    let grace = match plan.on_client_abort {
+                        OnClientAbort::Close | OnClientAbort::Notify => Some(plan.timeout.abort),
+                        OnClientAbort::Ignore => None,
+                    };
+                    let notify = plan.on_client_abort == OnClientAbort::Notify;
+                    slot.cancel(id, (grace, notify), Instant::now());
                 }
             }
             Cancelled::Unknown => {}
@@ -134,9 +102,15 @@ impl Cluster {
     }
 
     /// Answers an exchange with the reason why it failed.
-    pub fn respond(&self, mut exchange: Exchange, fault: Fault) {
+    pub fn respond(&self, exchange: Exchange, fault: Fault) {
+        self.respond_later(exchange, fault, 1);
+    }
+
+    /// The same; a 503 says after how many seconds to come again.
+    fn respond_later(&self, mut exchange: Exchange, fault: Fault, retry_after: u32) {
         let client = Arc::clone(&exchange.client);
-        let answer = Answer::fault(fault);
+        let mut answer = Answer::fault(fault);
+        answer.retry_after = retry_after;
         let close = !exchange.request.keep_alive || client.must_close();
         let persistence = Persistence::of(close, exchange.request.version);
         exchange.status = answer.status;
@@ -146,7 +120,7 @@ impl Cluster {
         let mut date = DateCache::default();
         answer.render(
             &mut bytes,
-            &self.plan.error_pages,
+            &self.plan.load().error_pages,
             head_only,
             persistence,
             date.at(SystemTime::now()),
@@ -154,27 +128,33 @@ impl Cluster {
         client.finish(&[&bytes], close, exchange);
     }
 
-    /// Does what is due now: requests that waited too long, servers that had their grace.
-    pub fn tick(&self, now: Instant) {
-        let due = {
+    /// Does what is due now: requests that waited too long, retries whose time has come, servers that had their grace.
+    pub fn tick(self: &Arc<Self>, now: Instant) {
+        let handout = {
             let mut dispatcher = self.dispatcher.lock();
             match dispatcher.next_deadline() {
-                Some(deadline) if deadline <= now => dispatcher.wake(now),
-                _ => Handout::default(),
+                Some(deadline) if deadline <= now => Some(dispatcher.wake(now)),
+                _ => None,
             }
         };
-        self.carry_out(due);
-        for slot in &self.slots {
+        if let Some(handout) = handout {
+            let _nobody_asked = self.carry_out(handout);
+        }
+        for slot in self.slots.load().iter().flatten() {
             slot.abort_if_due(now);
         }
+        self.start_again(now);
     }
 
-    /// How often [`Self::tick`] has to be called so that nothing is much too late.
-    pub fn tick_period(&self) -> Duration {
-        self.plan.queue_timeout.min(self.plan.timeout.abort) / 4
+    /// When [`Self::tick`] has to be called next, so that nothing is much too late.
+    pub fn next_tick(&self, now: Instant) -> Instant {
+        let plan = self.plan.load();
+        let regular = now + plan.queue_timeout.min(plan.timeout.abort) / 4;
+        let deadline = self.dispatcher.lock().next_deadline();
+        deadline.map_or(regular, |deadline| deadline.min(regular))
     }
 
-    /// Waits until every worker has tried to connect once, at most until then.
+    /// Waits until every worker has tried to connect once and every server that is probed before it is used was, at most until then.
     pub fn wait_tried(&self, until: Instant) {
         let mut left = self.first_tries.lock();
         while *left > 0 {
@@ -182,22 +162,32 @@ impl Cluster {
                 return;
             }
         }
+        drop(left);
+        while self.has_unknown_servers() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Refuses what waits, and ends the workers once they have served what they have.
-    pub fn close(&self) {
+    pub fn close(self: &Arc<Self>) {
+        self.is_closed.store(true, Ordering::Release);
+        // With the lock: whoever starts workers has seen this, or has started them.
+        let control = self.control.lock();
         let closed = self.dispatcher.lock().apply(Change::Close, Instant::now());
         if let Ok(outcome) = closed {
             self.carry_out(outcome.handout);
         }
-        for slot in &self.slots {
+        for slot in self.slots.load().iter().flatten() {
             slot.stop();
+        }
+        for server in control.servers() {
+            server.remove();
         }
     }
 
     /// After [`Self::close`]: breaks off what is being served all the same.
     pub fn abort(&self) {
-        self.slots.iter().for_each(Slot::abort);
+        self.slots.load().iter().flatten().for_each(|slot| slot.abort());
     }
 
     /// Waits until no worker is left, at most until then.
@@ -207,34 +197,43 @@ impl Cluster {
         }
     }
 
+    /// Whether it is closed and no worker is left.
+    pub fn is_gone(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire) && self.alive.load(Ordering::Acquire) == 0
+    }
+
     /// Counts to look at.
     pub fn counts(&self) -> Counts {
         self.dispatcher.lock().counts()
     }
 
+    /// Counts of its buckets, by name, the root first.
+    pub fn buckets(&self) -> Vec<(String, BucketCounts)> {
+        let control = self.control.lock();
+        let dispatcher = self.dispatcher.lock();
+        let root = ("root".to_owned(), dispatcher.bucket(BucketId::default()));
+        let others = control.buckets.iter();
+        std::iter::once(root)
+            .chain(others.map(|bucket| (bucket.plan.name.clone(), dispatcher.bucket(bucket.id))))
+            .collect()
+    }
+
     /// Its settings.
-    pub fn plan(&self) -> &plan::Cluster {
-        &self.plan
+    pub fn plan(&self) -> Guard<Arc<plan::Cluster>> {
+        self.plan.load()
     }
 
     // === For its workers
 
-    pub(super) fn hub(&self) -> &Arc<Hub> {
-        &self.hub
-    }
-
-    pub(super) fn slot(&self, worker: WorkerId) -> &Slot {
-        &self.slots[worker.0 as usize]
-    }
-
-    pub(super) fn server(&self, server: ServerId) -> (&plan::Server, &Arc<str>) {
-        (&self.plan.servers[server.0 as usize], &self.servers[server.0 as usize])
+    pub(super) fn slot(&self, worker: WorkerId) -> Option<Arc<Slot>> {
+        self.slots.load().get(worker.0 as usize).cloned().flatten()
     }
 
     /// A worker has ended its job or its connection has changed; answers its next job.
     pub(super) fn next(&self, worker: WorkerId, verdict: Verdict<Exchange>, link: Link) -> Option<Exchange> {
+        let rests = rests(&verdict);
         let handout = self.dispatcher.lock().next(worker, verdict, link, Instant::now());
-        self.carry_out(handout)
+        self.follow_up(handout, rests)
     }
 
     /// The same, and up to `most` at once: `more` gets those behind the first.
@@ -245,44 +244,43 @@ impl Cluster {
         link: Link,
         batch: (usize, &mut VecDeque<Exchange>),
     ) -> Option<Exchange> {
-        let now = Instant::now();
+        let (now, rests) = (Instant::now(), rests(&verdict));
         let handout = self.dispatcher.lock().next_batch(worker, verdict, link, batch, now);
-        self.carry_out(handout)
+        self.follow_up(handout, rests)
     }
 
     /// One of several exchanges that a worker has is over or goes back; it keeps the others.
     pub(super) fn part(&self, worker: WorkerId, id: u64, verdict: Verdict<Exchange>) {
+        let rests = rests(&verdict);
         let handout = self.dispatcher.lock().part(worker, id, verdict, Instant::now());
-        let _it_did_not_ask = self.carry_out(handout);
+        let _it_did_not_ask = self.follow_up(handout, rests);
+    }
+
+    fn follow_up(&self, handout: Handout<Exchange>, rests: bool) -> Option<Exchange> {
+        if rests {
+            self.alarm();
+        }
+        self.carry_out(handout)
     }
 
     pub(super) fn retire(&self, worker: WorkerId) -> bool {
         self.dispatcher.lock().retire(worker)
     }
 
-    pub(super) fn ticket(&self, exchange: &Exchange, avoid: ServerId) -> Ticket {
-        let offered = exchange.times.offered.unwrap_or(exchange.times.began);
-        Ticket {
-            id: exchange.id,
-            bucket: BucketId::default(),
-            key: None,
-            deadline: offered + self.plan.queue_timeout,
-            answer_by: None,
-            avoid: Some(avoid),
-            batchable: false,
+    /// Something is due before whoever looks after that expects it.
+    pub(super) fn alarm(&self) {
+        if let Some(reaper) = self.reaper.get() {
+            reaper.unpark();
         }
     }
 
     pub(super) fn note_first_try(&self) {
-        *self.first_tries.lock() -= 1;
+        let mut left = self.first_tries.lock();
+        *left = left.saturating_sub(1);
         self.tried.notify_all();
     }
 
-    pub(super) fn note_worker_gone(&self) {
-        self.alive.fetch_sub(1, Ordering::Release);
-    }
-
-    fn carry_out(&self, handout: Handout<Exchange>) -> Option<Exchange> {
+    pub(super) fn carry_out(&self, handout: Handout<Exchange>) -> Option<Exchange> {
         for (worker, exchange) in handout.assigned {
             self.give(worker, exchange);
         }
@@ -293,19 +291,67 @@ impl Cluster {
     }
 
     fn give(&self, worker: WorkerId, exchange: Exchange) {
-        self.slots[worker.0 as usize].put(exchange);
+        match self.slots.load().get(worker.0 as usize) {
+            Some(Some(slot)) => slot.put(exchange),
+            // A worker that has a job is not let go.
+            _ => self.respond(exchange, Fault::Internal),
+        }
     }
 
     fn refuse(&self, refusal: Refusal, exchange: Exchange) {
         let fault = match refusal {
-            Refusal::QueueFull | Refusal::ClientQueueFull => Fault::QueueFull,
+            Refusal::QueueFull => Fault::QueueFull,
+            Refusal::ClientQueueFull => Fault::ClientQueueFull,
+            Refusal::Hopeless => Fault::Hopeless,
             // What made a retry necessary says more than that its time is up.
-            Refusal::QueueTimeout => exchange.fault.unwrap_or(Fault::QueueTimeout),
+            Refusal::QueueTimeout => exchange.fault.unwrap_or_else(|| late(&exchange)),
             Refusal::NoServer => exchange.fault.unwrap_or(Fault::NoServer),
             Refusal::RetryBudget => exchange.fault.unwrap_or(Fault::NoServer),
-            Refusal::Hopeless => Fault::QueueTimeout,
-            Refusal::Closed | Refusal::Disabled => Fault::Draining,
+            Refusal::Closed => Fault::Draining,
+            Refusal::Disabled => Fault::Disabled,
         };
-        self.respond(exchange, fault);
+        let retry_after = match refusal {
+            Refusal::QueueFull | Refusal::ClientQueueFull | Refusal::Hopeless => {
+                let wait = self.dispatcher.lock().expected_wait(exchange.destination.bucket);
+                u32::try_from(wait.as_millis().div_ceil(1000).clamp(1, RETRY_AFTER.into())).unwrap_or(1)
+            }
+            _ => 1,
+        };
+        self.respond_later(exchange, fault, retry_after);
+    }
+}
+
+/// Whether its job is to be tried again later.
+fn rests(verdict: &Verdict<Exchange>) -> bool {
+    matches!(verdict, Verdict::Retry { back_off, .. } if !back_off.is_zero())
+}
+
+/// What the dispatcher sees of an exchange.
+pub(super) fn ticket(exchange: &Exchange, avoid: Option<ServerId>) -> Ticket {
+    let destination = &exchange.destination;
+    let offered = exchange.times.offered.unwrap_or(exchange.times.began);
+    Ticket {
+        id: exchange.id,
+        bucket: destination.bucket,
+        key: destination.key,
+        deadline: offered + destination.patience,
+        answer_by: answer_by(exchange),
+        avoid,
+        batchable: false,
+    }
+}
+
+fn answer_by(exchange: &Exchange) -> Option<Instant> {
+    exchange
+        .destination
+        .time
+        .and_then(|time| exchange.times.began.checked_add(time))
+}
+
+/// What it waited for in vain: the queue's time limit, or its client's.
+fn late(exchange: &Exchange) -> Fault {
+    match answer_by(exchange) {
+        Some(answer_by) if answer_by <= Instant::now() => Fault::DeadlinePassed,
+        _ => Fault::QueueTimeout,
     }
 }

@@ -8,7 +8,7 @@ use crate::exchange::{Exchange, Piece};
 use crate::fault::Fault;
 use crate::net::Stream;
 use crate::net::stream::{Peek, is_timeout};
-use crate::plan::ClusterTimeout;
+use crate::plan::{ClusterTimeout, ServerAddress};
 use crate::proto::h1::{write_chunk_size, write_last_chunk};
 
 /// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
@@ -21,6 +21,8 @@ const SMALL: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: Arc<Stream>,
+    /// Where it leads.
+    pub(super) address: ServerAddress,
     input: Box<[u8]>,
     start: usize,
     end: usize,
@@ -104,11 +106,17 @@ pub(super) enum SendError {
 
 impl Connection {
     /// `head` is how large a response head may be.
-    pub(super) fn new(stream: Stream, timeout: &ClusterTimeout, head: usize) -> io::Result<Self> {
+    pub(super) fn new(
+        stream: Stream,
+        address: ServerAddress,
+        timeout: &ClusterTimeout,
+        head: usize,
+    ) -> io::Result<Self> {
         let tick = timeout.first_byte.min(timeout.read);
         stream.set_read_timeout(tick)?;
         Ok(Self {
             stream: Arc::new(stream),
+            address,
             input: vec![0; ROOM.max(head)].into_boxed_slice(),
             start: 0,
             end: 0,
@@ -120,6 +128,19 @@ impl Connection {
             tick,
             usual_tick: tick,
         })
+    }
+
+    /// Goes by other settings from now on.
+    pub(super) fn adapt(&mut self, timeout: &ClusterTimeout, head: usize) {
+        self.usual_tick = timeout.first_byte.min(timeout.read);
+        if self.tick != self.usual_tick {
+            self.set_tick(self.usual_tick);
+        }
+        if self.input.len() < head {
+            let mut larger = vec![0; head].into_boxed_slice();
+            larger[..self.input.len()].copy_from_slice(&self.input);
+            self.input = larger;
+        }
     }
 
     /// Whether the idle connection can go on: no end, and no byte that nobody asked for.
@@ -173,6 +194,13 @@ impl Connection {
         let sent = self.stream.write_now(heads).unwrap_or(0);
         self.is_dirty = sent < heads.len();
         sent
+    }
+
+    /// Sends a small request. `false` if it did not go out whole.
+    pub(super) fn send_small(&mut self, request: &[u8]) -> bool {
+        let sent = self.stream.write_now(request).unwrap_or(0);
+        self.is_dirty = sent < request.len();
+        !self.is_dirty
     }
 
     /// Sends a request from where `upload` is on: head, body, trailers. `room` is for what has to be read from the spool.

@@ -1,12 +1,21 @@
-//! The back: clusters, their workers, and who watches deadlines. Nothing but a worker ever connects to a server.
+//! The back: clusters, their workers, and who watches deadlines and health. Nothing but a worker ever connects to a server.
 
 mod batch;
 mod cluster;
+mod clusters;
 mod connection;
+mod control;
+mod probe;
+mod prober;
 mod reaper;
 mod relay;
+mod resolver;
+mod server;
 mod slot;
+mod watch;
 mod worker;
 
 pub use cluster::Cluster;
+pub use clusters::Clusters;
+pub use prober::Prober;
 pub use reaper::Reaper;

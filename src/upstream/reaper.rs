@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::threads::{self, Kind};
 
-use super::Cluster;
+use super::Clusters;
 
 /// Looks more rarely or more often than this are of no use.
-const PERIOD: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+const PERIOD: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
 
 /// The thread.
 #[derive(Debug)]
@@ -21,20 +21,21 @@ pub struct Reaper {
 
 impl Reaper {
     /// Starts it.
-    pub fn start(clusters: Vec<Arc<Cluster>>) -> std::io::Result<Self> {
-        let shortest = clusters
-            .iter()
-            .map(|cluster| cluster.tick_period())
-            .min()
-            .unwrap_or(PERIOD.1);
-        let period = shortest.clamp(PERIOD.0, PERIOD.1);
+    pub fn start(clusters: Arc<Clusters>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = threads::spawn(Kind::Reaper, "reaper".to_owned(), move || {
+            let me = std::thread::current();
             while !stopped.load(Ordering::Relaxed) {
-                std::thread::park_timeout(period);
                 let now = Instant::now();
-                clusters.iter().for_each(|cluster| cluster.tick(now));
+                let mut next = now + PERIOD.1;
+                for cluster in clusters.all() {
+                    let _known_already = cluster.reaper.set(me.clone());
+                    cluster.tick(now);
+                    next = next.min(cluster.next_tick(now));
+                }
+                let left = next.saturating_duration_since(Instant::now());
+                std::thread::park_timeout(left.max(PERIOD.0));
             }
         })?;
         Ok(Self { stop, thread })

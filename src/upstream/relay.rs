@@ -14,7 +14,7 @@ use crate::proto::h1::{
 };
 
 use super::connection::Connection;
-use super::worker::{LIMITS_OF_TRAILERS, Worker};
+use super::worker::{LIMITS_OF_TRAILERS, Worker, class_of};
 
 /// So much may be unsent while a fast client is given another try, before a courier takes over.
 const UNSENT: u64 = 256 * 1024;
@@ -121,6 +121,13 @@ impl Coming {
                 }
             }
         }
+    }
+
+    /// Takes what it can of `data` and appends what of the body is in there. Answers how much that was, and whether it was the last.
+    pub(super) fn collect(&mut self, data: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Malformed> {
+        let step = self.step(data, Going::Plain, body)?;
+        body.extend_from_slice(data.get(step.direct).unwrap_or_default());
+        Ok((step.used, step.finished))
     }
 
     /// Takes what it can of `data` and throws it away. Answers how much that was, and whether it was the last.
@@ -288,6 +295,9 @@ impl Worker {
                 exchange.fault = Some(Fault::ClientGoneData);
                 client.cut(true, exchange);
                 return Rest::Lost;
+            }
+            if let Some(class) = class_of(fault) {
+                self.evidence = Some(Err(class));
             }
             log::info!("{}: {}", self.name(), fault.text());
             if exchange.bytes == 0 {

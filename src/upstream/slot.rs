@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::exchange::Exchange;
+use crate::health::ProbeId;
 use crate::net::Stream;
 use crate::net::bell::Bell;
 
@@ -29,6 +30,8 @@ pub(super) struct Slot {
 #[derive(Debug, Default)]
 struct State {
     job: Option<(Exchange, Upload)>,
+    /// The worker is to look how its server is.
+    probe: Option<ProbeId>,
     /// The connection over which the worker waits.
     idle: Option<Idle>,
     /// The exchange being served; of several sent together the one whose turn it is.
@@ -37,12 +40,19 @@ struct State {
     between: bool,
     /// Exchanges whose clients have left, each with the grace that its server has. They may not have been begun yet, or their turn may
     /// not have come.
-    cancelled: Vec<(u64, Option<Duration>)>,
+    cancelled: Vec<(u64, Grace)>,
     /// When the connection is to be broken, if the exchange that is served now is still served then.
     abort: Option<Abort>,
+    /// Several were sent together: others depend on the connection.
+    is_shared: bool,
+    /// The server was told that a client has left.
+    is_notified: bool,
     connection: Option<Arc<Stream>>,
     stopped: bool,
 }
+
+/// How long a server may go on for a client that has left (`None`: to the end), and whether it is told.
+pub(super) type Grace = (Option<Duration>, bool);
 
 /// A grace that runs.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +79,7 @@ impl State {
     fn serve(&mut self, id: u64, connection: &Arc<Stream>) {
         self.serving = Some(id);
         self.between = false;
+        self.is_notified = false;
         if !self
             .connection
             .as_ref()
@@ -84,6 +95,7 @@ impl State {
 pub(super) enum Woken {
     /// So much of its request is sent.
     Job(Exchange, Upload),
+    Probe(ProbeId),
     Nothing,
     Stop,
 }
@@ -123,7 +135,7 @@ impl Slot {
     /// Waits for a job, at most this long, or until something happens to the connection.
     pub(super) fn wait(&self, connection: Option<&Connection>, patience: Duration) -> Woken {
         let mut state = self.state.lock();
-        if state.job.is_none() && !state.stopped {
+        if state.job.is_none() && state.probe.is_none() && !state.stopped {
             state.idle = connection.map(Connection::idle);
             drop(state);
             self.bell
@@ -131,11 +143,23 @@ impl Slot {
             state = self.state.lock();
             state.idle = None;
         }
-        match state.job.take() {
-            Some((job, upload)) => Woken::Job(job, upload),
-            None if state.stopped => Woken::Stop,
-            None => Woken::Nothing,
+        match (state.job.take(), state.probe.take()) {
+            (Some((job, upload)), _) => Woken::Job(job, upload),
+            (None, Some(probe)) => Woken::Probe(probe),
+            (None, None) if state.stopped => Woken::Stop,
+            (None, None) => Woken::Nothing,
         }
+    }
+
+    /// Has the worker, which was borrowed for that, look how its server is.
+    pub(super) fn put_probe(&self, probe: ProbeId) {
+        self.state.lock().probe = Some(probe);
+        self.bell.ring();
+    }
+
+    /// Has a worker that waits look after its connection.
+    pub(super) fn wake(&self) {
+        self.bell.ring();
     }
 
     /// The worker serves this exchange now, over this connection. `false` if its client has left already.
@@ -153,8 +177,9 @@ impl Slot {
     pub(super) fn turn(&self, id: u64, connection: &Arc<Stream>) {
         let mut state = self.state.lock();
         state.serve(id, connection);
+        state.is_shared = true;
         if let Some(place) = state.cancelled(id) {
-            state.abort = self.abort_after(state.cancelled[place].1, Instant::now());
+            state.abort = self.abort_after(state.cancelled[place].1.0, Instant::now());
         }
     }
 
@@ -169,12 +194,18 @@ impl Slot {
         }
         let found = state.cancelled(id);
         if was_last {
+            state.is_shared = false;
             // With those that were told too late.
             state.cancelled.clear();
         } else if let Some(place) = found {
             state.cancelled.swap_remove(place);
         }
         found.is_some()
+    }
+
+    /// Whether the server of the exchange that was served last was told that its client had left: the connection is of no use any more.
+    pub(super) fn is_notified(&self) -> bool {
+        self.state.lock().is_notified
     }
 
     /// Whether somebody's client has left whom the worker has.
@@ -189,14 +220,21 @@ impl Slot {
 
     /// The client of this exchange has left. If its server says nothing for the time of the grace, and the worker is not through with
     /// it, the connection is broken.
-    pub(super) fn cancel(&self, id: u64, grace: Option<Duration>, now: Instant) {
+    pub(super) fn cancel(&self, id: u64, grace: Grace, now: Instant) {
         let mut state = self.state.lock();
         if state.cancelled(id).is_none() {
             state.cancelled.push((id, grace));
         }
         // Another one's turn is not to end because of it.
         if state.serving == Some(id) {
-            state.abort = self.abort_after(grace, now);
+            state.abort = self.abort_after(grace.0, now);
+            if grace.1
+                && !state.is_shared
+                && let Some(connection) = &state.connection
+            {
+                connection.shutdown(Shutdown::Write);
+                state.is_notified = true;
+            }
         }
     }
 
@@ -273,14 +311,14 @@ mod tests {
         let now = Instant::now();
         let much_later = now + 1000 * GRACE;
         slot.turn(1, &connection);
-        slot.cancel(2, Some(GRACE), now);
-        slot.cancel(3, None, now);
+        slot.cancel(2, (Some(GRACE), false), now);
+        slot.cancel(3, (None, false), now);
         assert!(slot.is_cancelled(2) && slot.is_cancelled(3) && !slot.is_cancelled(1));
         slot.abort_if_due(much_later);
         assert_eq!(server.peek_now(), Peek::Nothing);
         assert!(!slot.end(1, false));
         // Told too late, it hides nobody else's.
-        slot.cancel(1, Some(GRACE), now);
+        slot.cancel(1, (Some(GRACE), false), now);
         slot.abort_if_due(much_later);
         // The grace of who may stay to the end never is over.
         slot.turn(3, &connection);
@@ -312,7 +350,7 @@ mod tests {
     #[test]
     fn who_left_before_it_was_begun_is_not_begun() {
         let (slot, (connection, _server)) = (Slot::new().unwrap(), pair());
-        slot.cancel(1, Some(GRACE), Instant::now());
+        slot.cancel(1, (Some(GRACE), false), Instant::now());
         assert!(!slot.begin(1, &connection));
         assert!(slot.begin(2, &connection) && !slot.end(2, true));
     }

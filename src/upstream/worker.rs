@@ -7,21 +7,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::balance::{Link, ServerId, Verdict, WorkerId};
+use crate::balance::{Link, Verdict, WorkerId};
 use crate::base::date::DateCache;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
+use crate::health::FaultClass;
 use crate::http::{Method, ResponseFraming, ResponseHead, Version};
 use crate::net::connect::connect;
-use crate::plan::{ClusterTimeout, On5xx, OnClientAbort};
+use crate::plan::{self, ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
     HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
 };
 
 use super::Cluster;
 use super::batch::Batching;
+use super::cluster::ticket;
 use super::connection::{Connection, SendError, Upload};
 use super::relay::{Coming, Rest, end_alone};
+use super::server::Server;
 use super::slot::{Slot, Woken};
 
 /// An idle worker looks at its connection so often.
@@ -29,6 +32,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// After a failed attempt to connect, the next comes after so long; then twice that, up to the most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A retry waits for so long at most.
+const MOST_BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Room for what of a request's body lies in the spool.
 const ROOM: usize = 64 * 1024;
@@ -53,12 +59,15 @@ pub(super) const LIMITS_OF_TRAILERS: HeadLimits = HeadLimits {
 pub(super) struct Worker {
     cluster: Arc<Cluster>,
     id: WorkerId,
-    server: ServerId,
-    server_name: Arc<str>,
-    limits: HeadLimits,
+    pub(super) server: Arc<Server>,
+    slot: Arc<Slot>,
+    /// Settings, and what the server's version was when they were looked at.
+    pub(super) plan: Arc<plan::Cluster>,
+    version: u64,
+    pub(super) limits: HeadLimits,
     pub(super) timeout: ClusterTimeout,
     pub(super) on_client_abort: OnClientAbort,
-    scanner: HeadScanner,
+    pub(super) scanner: HeadScanner,
     pub(super) head: ResponseHead,
     /// What is written for the client next.
     pub(super) out: Vec<u8>,
@@ -67,6 +76,8 @@ pub(super) struct Worker {
     /// Exchanges that it has besides the one that it serves: sent together with it, or to be sent one by one.
     pub(super) behind: VecDeque<Exchange>,
     pub(super) batching: Batching,
+    /// What the last attempt shows of the server, if anything.
+    pub(super) evidence: Option<Result<(), FaultClass>>,
 }
 
 /// How an attempt ended.
@@ -82,6 +93,7 @@ pub(super) struct Failure {
     pub(super) fault: Fault,
     again: Again,
     rest: Rest,
+    is_stale: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,23 +111,59 @@ impl Failure {
             fault,
             again,
             rest: Rest::Lost,
+            is_stale: false,
         }
+    }
+
+    /// The server closed a connection that had been used before, and sent nothing back.
+    fn stale() -> Self {
+        Self {
+            is_stale: true,
+            ..Self::new(Fault::ResponseMissing, Again::IfIdempotent)
+        }
+    }
+
+    /// What it shows of the server.
+    fn evidence(&self) -> Option<Result<(), FaultClass>> {
+        let class = match self.fault {
+            Fault::SendFailed | Fault::ResponseMissing if self.is_stale || self.again == Again::Always => return None,
+            Fault::ServerError => FaultClass::Status,
+            fault => class_of(fault)?,
+        };
+        Some(Err(class))
+    }
+}
+
+/// What a fault shows of the server, if it is about the server.
+pub(super) fn class_of(fault: Fault) -> Option<FaultClass> {
+    match fault {
+        Fault::ConnectFailed => Some(FaultClass::Connect),
+        Fault::SendFailed | Fault::ResponseMissing | Fault::ResponseCut => Some(FaultClass::Broken),
+        Fault::SendTimeout | Fault::ResponseTimeout | Fault::ReadTimeout => Some(FaultClass::Timeout),
+        Fault::ResponseMalformed | Fault::ResponseTooLarge | Fault::UnaskedUpgrade => Some(FaultClass::Protocol),
+        _ => None,
+    }
+}
+
+fn limits(plan: &plan::Cluster) -> HeadLimits {
+    HeadLimits {
+        head: plan.response_head,
+        fields: FIELDS,
+        target: usize::MAX,
     }
 }
 
 impl Worker {
-    pub(super) fn new(cluster: &Arc<Cluster>, id: WorkerId, server: ServerId) -> Self {
-        let plan = cluster.plan();
+    pub(super) fn new(cluster: &Arc<Cluster>, id: WorkerId, server: &Arc<Server>, slot: Arc<Slot>) -> Self {
+        let version = server.version();
+        let plan = Arc::clone(&cluster.plan());
         Self {
             cluster: Arc::clone(cluster),
             id,
-            server,
-            server_name: Arc::clone(cluster.server(server).1),
-            limits: HeadLimits {
-                head: plan.response_head,
-                fields: FIELDS,
-                target: usize::MAX,
-            },
+            server: Arc::clone(server),
+            slot,
+            version,
+            limits: limits(&plan),
             timeout: plan.timeout,
             on_client_abort: plan.on_client_abort,
             scanner: HeadScanner::for_response(),
@@ -125,12 +173,14 @@ impl Worker {
             date: DateCache::default(),
             behind: VecDeque::new(),
             batching: Batching::new(plan.pipeline),
+            evidence: None,
+            plan,
         }
     }
 
     /// Its life.
     pub(super) fn run(mut self) {
-        if self.cluster.hub().batch_scheduling() {
+        if self.cluster.hub.batch_scheduling() {
             let _not_a_must = crate::sys::schedule_as_batch();
         }
         let mut back_off = BACK_OFF.0;
@@ -140,6 +190,7 @@ impl Worker {
             let connected = self.connect(job.as_mut());
             match connected {
                 Ok(mut connection) => {
+                    self.server.note_connected(true);
                     if back_off > BACK_OFF.0 {
                         log::info!("{}: connected again", self.name());
                     }
@@ -152,6 +203,7 @@ impl Worker {
                     }
                     job = self.serve_all(&mut connection, job);
                     self.slot().forget_connection();
+                    self.server.note_connected(false);
                 }
                 Err(error) => {
                     if back_off == BACK_OFF.0 {
@@ -162,6 +214,9 @@ impl Worker {
                         self.again(exchange, Fault::ConnectFailed, true)
                     });
                     self.cluster.next(self.id, verdict, Link::Unreachable);
+                    if self.server.is_monitored() {
+                        self.cluster.exchanged(&self.server, Err(FaultClass::Connect));
+                    }
                     if std::mem::take(&mut is_first_try) {
                         self.cluster.note_first_try();
                     }
@@ -171,27 +226,38 @@ impl Worker {
                 }
             }
         }
-        self.cluster.note_worker_gone();
+        self.cluster.worker_ended(self.id, self.server.id);
     }
 
-    /// `server/worker`, for messages.
-    pub(super) fn name(&self) -> String {
-        format!("{}/{}", self.cluster.plan().name, self.server_name)
+    /// `cluster/server`, for messages.
+    pub(super) fn name(&self) -> &str {
+        &self.server.full_name
     }
 
-    pub(super) fn cluster(&self) -> &Cluster {
+    pub(super) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
 
     pub(super) fn slot(&self) -> &Slot {
-        self.cluster.slot(self.id)
+        &self.slot
     }
 
     /// Connects; a job that waits for that is told how long it took.
-    fn connect(&self, waiting: Option<&mut Exchange>) -> io::Result<Connection> {
+    pub(super) fn connect(&self, waiting: Option<&mut Exchange>) -> io::Result<Connection> {
         let began = Instant::now();
-        let stream = connect(&self.cluster.server(self.server).0.address, self.timeout.connect)?;
-        let connection = Connection::new(stream, &self.timeout, self.limits.head)?;
+        let mut outcome = Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "its name does not lead to an address",
+        ));
+        for address in self.server.addresses(self.timeout.connect) {
+            outcome = connect(&address, self.timeout.connect).map(|stream| (stream, address));
+            if let Ok((_, address)) = &outcome {
+                self.server.prefer(address);
+                break;
+            }
+        }
+        let (stream, address) = outcome?;
+        let connection = Connection::new(stream, address, &self.timeout, self.limits.head)?;
         if let Some(exchange) = waiting {
             *exchange.times.connect.get_or_insert_default() += began.elapsed();
         }
@@ -220,6 +286,7 @@ impl Worker {
                     (exchange, upload)
                 }
             };
+            self.look_at_settings(connection);
             let id = exchange.id;
             let now = if upload.has_begun {
                 exchange.times.waiting_since
@@ -239,7 +306,8 @@ impl Worker {
             if is_batch {
                 self.note_batch(is_clean);
             }
-            let is_good = is_clean && !self.slot().is_stopped();
+            self.tell_evidence();
+            let is_good = is_clean && !self.slot().is_stopped() && self.is_at_home(connection);
             if !is_good {
                 self.slot().forget_connection();
             }
@@ -260,17 +328,59 @@ impl Worker {
     }
 
     /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the end.
-    fn wait(&self, connection: &Connection) -> Option<(Exchange, Upload)> {
+    fn wait(&mut self, connection: &mut Connection) -> Option<(Exchange, Upload)> {
         loop {
-            match self.slot().wait(Some(connection), LOOK) {
+            let is_lost = match self.slot().wait(Some(connection), LOOK) {
                 Woken::Job(exchange, upload) => return Some((exchange, upload)),
-                Woken::Stop => return None,
-                // If a job was assigned just now it is in the slot, and is served over a new connection.
-                Woken::Nothing if !connection.is_quiet() && self.cluster.retire(self.id) => {
-                    return None;
+                Woken::Probe(probe) => {
+                    let is_good = self.probe(connection, probe);
+                    let link = if is_good { Link::Up } else { Link::Connecting };
+                    if let Some(exchange) = self.cluster.next(self.id, Verdict::None, link) {
+                        return Some((exchange, Upload::default()));
+                    }
+                    !is_good
                 }
-                Woken::Nothing => {}
+                Woken::Stop => {
+                    // A job that was assigned just now is on its way.
+                    std::thread::yield_now();
+                    true
+                }
+                Woken::Nothing => !connection.is_quiet() || !self.is_at_home(connection),
+            };
+            // If a job was assigned just now it is in the slot, and is served over a new connection.
+            if is_lost && self.cluster.retire(self.id) {
+                return None;
             }
+        }
+    }
+
+    /// What has changed since the last look is heeded from now on.
+    fn look_at_settings(&mut self, connection: &mut Connection) {
+        let version = self.server.version();
+        if version == self.version {
+            return;
+        }
+        self.version = version;
+        let plan = Arc::clone(&self.cluster.plan());
+        self.limits = limits(&plan);
+        self.timeout = plan.timeout;
+        self.on_client_abort = plan.on_client_abort;
+        self.batching.set_most(plan.pipeline);
+        connection.adapt(&plan.timeout, plan.response_head);
+        self.plan = plan;
+    }
+
+    /// Whether the connection leads to where the server is now.
+    fn is_at_home(&self, connection: &Connection) -> bool {
+        self.version == self.server.version() || self.server.is_at(&connection.address)
+    }
+
+    /// Health checks learn what the last exchange shows of the server.
+    fn tell_evidence(&mut self) {
+        if let Some(result) = self.evidence.take()
+            && self.server.is_monitored()
+        {
+            self.cluster.exchanged(&self.server, result);
         }
     }
 
@@ -286,7 +396,8 @@ impl Worker {
         // Who left while another worker had it, connecting or giving up, was looked for there.
         let is_second_try = exchange.fault.is_some();
         let has_left = !upload.has_begun
-            && (!self.slot().begin(id, &connection.stream) || is_second_try && exchange.client.gone().is_some());
+            && (!self.slot().begin(id, &connection.stream)
+                || is_second_try && self.on_client_abort != OnClientAbort::Ignore && exchange.client.gone().is_some());
         if has_left {
             self.slot().end(id, self.behind.is_empty());
             let client = Arc::clone(&exchange.client);
@@ -301,14 +412,15 @@ impl Worker {
 
     /// Notes an attempt in the exchange.
     pub(super) fn begin_attempt(&self, exchange: &mut Exchange, now: Instant) {
-        exchange.fault = None;
+        exchange.why = exchange.fault.take().or(exchange.why);
+        exchange.tries += 1;
         exchange.times.taken = Some(now);
         exchange.times.first_byte = None;
         let waiting_since = exchange.times.waiting_since;
         exchange.times.queued += now.saturating_duration_since(waiting_since);
         exchange.attempts += 1;
-        if self.cluster.hub().access.is_some() {
-            exchange.server = Some(Arc::clone(&self.server_name));
+        if self.cluster.hub.access.is_some() {
+            exchange.server = Some(Arc::clone(&self.server.name));
         }
     }
 
@@ -321,10 +433,16 @@ impl Worker {
     ) -> (Verdict<Exchange>, Rest) {
         let has_left = self.slot().end(id, self.behind.is_empty());
         let failure = match attempt {
+            Ok(Attempt::Over(_)) if has_left && self.slot().is_notified() => return (Verdict::Done, Rest::Lost),
             Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
-            Ok(Attempt::Failed(failure)) => failure,
+            Ok(Attempt::Failed(failure)) => {
+                if !has_left {
+                    self.evidence = failure.evidence();
+                }
+                failure
+            }
             Err(_) => {
-                self.cluster.hub().counters.panics.add(1);
+                self.cluster.hub.counters.panics.add(1);
                 Failure::new(Fault::Internal, Again::Never)
             }
         };
@@ -355,9 +473,14 @@ impl Worker {
             exchange.attempts -= 1;
         }
         let may_be_repeated =
-            exchange.request.method.is_idempotent() && exchange.attempts_that_count() < self.cluster.plan().attempts;
+            exchange.request.method.is_idempotent() && exchange.attempts_that_count() < self.plan.attempts;
         if unsent || failure.again == Again::IfIdempotent && may_be_repeated {
-            log::debug!("{}: trying again: {}", self.name(), failure.fault.text());
+            log::debug!(
+                "{}: attempt={} why=\"{}\"",
+                self.name(),
+                exchange.tries + 1,
+                failure.fault.text()
+            );
             return self.again(exchange, failure.fault, unsent);
         }
         log::info!("{}: {}", self.name(), failure.fault.text());
@@ -375,12 +498,17 @@ impl Worker {
     pub(super) fn again(&self, mut exchange: Exchange, fault: Fault, free: bool) -> Verdict<Exchange> {
         exchange.fault = Some(fault);
         exchange.times.waiting_since = Instant::now();
-        let ticket = self.cluster.ticket(&exchange, self.server);
+        let ticket = ticket(&exchange, Some(self.server.id));
+        // The first retry goes at once: it mostly goes elsewhere, and to find a connection closed is no failure of anybody's.
+        let back_off = match exchange.tries {
+            0 | 1 => Duration::ZERO,
+            tries => (self.plan.retry_back_off * 2_u32.pow((tries - 2).min(10))).min(MOST_BACK_OFF),
+        };
         Verdict::Retry {
             job: exchange,
             ticket,
             free,
-            back_off: Duration::ZERO,
+            back_off,
         }
     }
 
@@ -436,6 +564,10 @@ impl Worker {
         if let Some(failure) = self.server_error(connection, exchange, length) {
             return Attempt::Failed(failure);
         }
+        self.evidence = Some(match self.head.status {
+            500.. => Err(FaultClass::Status),
+            _ => Ok(()),
+        });
         connection.idle_limit = self
             .head
             .keep_alive_timeout
@@ -486,7 +618,7 @@ impl Worker {
                 101 => return Err(never(Fault::UnaskedUpgrade)),
                 // The server gave up waiting for a request at the moment when one came.
                 408 if connection.is_used && *interims == 0 => {
-                    return Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent));
+                    return Err(Failure::stale());
                 }
                 200.. => return Ok(Some(length)),
                 status => {
@@ -525,6 +657,8 @@ impl Worker {
         // The time for the head is a total: a drip does not reset it.
         let patience = if began { self.timeout.read.min(left) } else { left };
         match connection.fill(patience) {
+            // The server gave up the idle connection at the moment when it was used: that says nothing of how it is.
+            Ok(0) | Err(Fault::ResponseCut) if connection.is_used && !began => Err(Failure::stale()),
             Ok(0) | Err(Fault::ResponseCut) => Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent)),
             Ok(_) => {
                 if exchange.times.first_byte.is_none() {
@@ -541,7 +675,7 @@ impl Worker {
         if self.head.status < 500 {
             return None;
         }
-        let plan = self.cluster.plan();
+        let plan = &self.plan;
         let again = match plan.on_5xx {
             On5xx::Pass => return None,
             On5xx::BadGateway => Again::Never,
@@ -566,6 +700,7 @@ impl Worker {
             fault: Fault::ServerError,
             again,
             rest,
+            is_stale: false,
         })
     }
 }

@@ -20,6 +20,7 @@ mod life;
 mod pipelining;
 mod real_clients;
 mod real_servers;
+mod reload;
 mod requests_accepted;
 mod requests_refused;
 mod responses;

@@ -5,6 +5,12 @@ use crate::balance::scheduler::{Load, View, scheduler};
 use crate::balance::{Admin, Health, Link, NewServer, Role, Schedule, ServerChange, ServerId, WorkerId};
 
 impl Servers {
+    /// The place of the server that is added next.
+    pub(in crate::balance) fn next_server(&self) -> ServerId {
+        let free = self.servers.iter().position(|server| !server.exists);
+        ServerId(free.unwrap_or(self.servers.len()) as u32)
+    }
+
     /// Adds a server. Its workers are started by [`Self::staff`].
     pub(in crate::balance) fn add(&mut self, new: NewServer) -> ServerId {
         let server = Server {
@@ -30,18 +36,16 @@ impl Servers {
             weight: effective_weight(new.weight, WARM),
             ..Load::default()
         };
-        match self.servers.iter().position(|server| !server.exists) {
-            Some(place) => {
-                self.servers[place] = server;
-                self.loads[place] = load;
-                ServerId(place as u32)
-            }
-            None => {
-                self.servers.push(server);
-                self.loads.push(load);
-                ServerId((self.servers.len() - 1) as u32)
-            }
+        let id = self.next_server();
+        let place = id.0 as usize;
+        if place < self.servers.len() {
+            self.servers[place] = server;
+            self.loads[place] = load;
+        } else {
+            self.servers.push(server);
+            self.loads.push(load);
         }
+        id
     }
 
     pub(in crate::balance) fn exists(&self, server: ServerId) -> bool {

@@ -304,6 +304,20 @@ impl Juggler {
             .unwrap_or_else(|| panic!("it never logged {text:?}"))
     }
 
+    /// Waits for a log line with that text behind the first so many lines.
+    #[track_caller]
+    pub(crate) fn wait_for_log_behind(&self, lines: usize, text: &str) {
+        let found = self
+            .lines
+            .wait(lines, PATIENCE, |line| line.contains(text).then_some(()));
+        assert!(found.is_some(), "it never logged {text:?} behind line {lines}");
+    }
+
+    /// How many lines it has logged so far.
+    pub(crate) fn log_length(&self) -> usize {
+        self.lines.count()
+    }
+
     /// Waits for a line on standard output with that text, and gives it.
     #[track_caller]
     pub(crate) fn wait_for_output(&self, text: &str) -> String {

@@ -43,6 +43,11 @@ impl Lines {
         lines
     }
 
+    /// How many so far.
+    pub(crate) fn count(&self) -> usize {
+        self.0.0.lock().unwrap().lines.len()
+    }
+
     /// All so far.
     pub(crate) fn all(&self) -> Vec<String> {
         self.0.0.lock().unwrap().lines.clone()

@@ -1,0 +1,259 @@
+//! SIGHUP: the configuration is read anew. It is built and checked whole first; any problem keeps the old one. Then it is put into effect:
+//! listeners, sessions and healthy connections to servers stay.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use rustls::ServerConfig;
+
+use crate::config::{self, Severity};
+use crate::net::tls;
+use crate::observe::held;
+use crate::pipeline::Table;
+use crate::plan::{Listener, Plan};
+use crate::session::Door;
+use crate::upstream::Cluster;
+
+use super::limits::Limits;
+use super::{FIRST_CONNECTS, Running, bind, is_dispensable};
+
+/// Where the configuration comes from, each time anew.
+pub type Source = Box<dyn Fn() -> config::Outcome + Send>;
+
+impl Running {
+    /// Reads everything anew. What cannot be done leaves all as it was.
+    pub(super) fn reload(&mut self) {
+        if let Some(access) = &self.hub.access {
+            access.reopen();
+        }
+        match self.try_reload() {
+            Ok(()) => log::info!("reloaded"),
+            Err(problems) => {
+                for problem in &problems {
+                    log::error!("reload: {problem}");
+                }
+                log::error!("reload: nothing is changed: {} found", count(problems.len()));
+            }
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<(), Vec<String>> {
+        let told = |problems: Vec<config::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (plan, warnings) = (self.source)().map_err(told)?;
+        for warning in warnings.iter().filter(|problem| problem.severity != Severity::Error) {
+            log::warn!("reload: {warning}");
+        }
+        let objections = self.objections(&plan);
+        if !objections.is_empty() {
+            return Err(objections);
+        }
+        let doors = self.doors_for(&plan)?;
+
+        // Nothing can fail from here on.
+        let now = Instant::now();
+        self.warn_of_the_rest(&plan);
+        self.limits = Limits::find(&plan, Some(self.limits));
+        let plan = Arc::new(plan);
+        self.set_clusters(&plan, now);
+        let doors = doors
+            .into_iter()
+            .map(|(door, listener, tls)| {
+                // Those that could not be read are the old ones.
+                let is_kept = |old: &Arc<ServerConfig>| tls.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
+                if tls.is_some() && !door.tls().as_ref().is_some_and(is_kept) {
+                    log::info!("listener {}: certificates reloaded", listener.name);
+                }
+                door.set(listener, tls);
+                door
+            })
+            .collect();
+        self.front.set_doors(doors, self.limits.sessions);
+        self.hub.adjust(plan.process.max_requests, plan.process.resolve);
+        self.release();
+        self.plan.store(plan);
+        Ok(())
+    }
+
+    /// Why what runs cannot become that.
+    fn objections(&self, plan: &Plan) -> Vec<String> {
+        let mut objections = Vec::new();
+        for (_, cluster) in &self.current {
+            match plan.clusters.iter().find(|other| other.name == cluster.name()) {
+                Some(other) => objections.extend(cluster.objections(other)),
+                None => objections.extend(cluster.objections_to_removal()),
+            }
+        }
+        objections
+    }
+
+    /// The doors that there shall be, each with its settings: those that are there, and new ones, bound but shut as yet.
+    #[allow(clippy::type_complexity, reason = "it is used once")]
+    fn doors_for(
+        &self,
+        plan: &Plan,
+    ) -> Result<Vec<(Arc<Door>, Arc<Listener>, Option<Arc<ServerConfig>>)>, Vec<String>> {
+        let old = self.front.doors();
+        let mut problems = Vec::new();
+        let mut doors: Vec<(Arc<Door>, Arc<Listener>, Option<Arc<ServerConfig>>)> = Vec::new();
+        for listener in &plan.listeners {
+            let tls = match listener.tls.as_ref().map(tls::server_config).transpose() {
+                Ok(tls) => tls,
+                // Root can read what the user that it became cannot.
+                Err(error) => match self.certificates_of(listener) {
+                    Some(old) => {
+                        log::error!("listener {}: the old certificates stay: {error}", listener.name);
+                        Some(old)
+                    }
+                    None => {
+                        problems.push(format!("listener {}: {error}", listener.name));
+                        continue;
+                    }
+                },
+            };
+            for address in &listener.bind {
+                let is_free = |door: &&Arc<Door>| !doors.iter().any(|(other, ..)| Arc::ptr_eq(door, other));
+                let same_name = |door: &&Arc<Door>| door.listener().name == listener.name;
+                let asks = |door: &&Arc<Door>| door.address() == address;
+                let serves = |door: &&Arc<Door>| door.acceptor().serves(address);
+                // One socket that was handed over may be for both families.
+                if doors
+                    .iter()
+                    .any(|(door, of, _)| of.name == listener.name && door.acceptor().serves(address))
+                {
+                    continue;
+                }
+                let known = old
+                    .iter()
+                    .find(|door| is_free(door) && same_name(door) && asks(door))
+                    .or_else(|| old.iter().find(|door| is_free(door) && serves(door)));
+                let door = match known {
+                    Some(door) => Arc::clone(door),
+                    None => match bind(listener, address) {
+                        Ok(acceptor) => {
+                            let (listener, tls) = (Arc::clone(listener), tls.clone());
+                            Arc::new(Door::new(acceptor, address.clone(), listener, tls))
+                        }
+                        Err((error, _)) if is_dispensable(address, listener, &error) => continue,
+                        Err((_, problem)) => {
+                            problems.push(problem);
+                            continue;
+                        }
+                    },
+                };
+                doors.push((door, Arc::clone(listener), tls.clone()));
+            }
+        }
+        if problems.is_empty() { Ok(doors) } else { Err(problems) }
+    }
+
+    /// What a listener uses that has the same certificates in its settings.
+    fn certificates_of(&self, listener: &Listener) -> Option<Arc<ServerConfig>> {
+        let wanted = listener.tls.as_ref()?;
+        let doors = self.front.doors();
+        let known = doors.iter().find(|door| {
+            let running = door.listener();
+            running.name == listener.name
+                && running
+                    .tls
+                    .as_ref()
+                    .is_some_and(|tls| tls.certificates == wanted.certificates && tls.only_tls13 == wanted.only_tls13)
+        });
+        known?.tls()
+    }
+
+    /// Brings the clusters to what the plan says, and then the requests to them.
+    fn set_clusters(&mut self, plan: &Arc<Plan>, now: Instant) {
+        let mut running: Vec<(usize, Arc<Cluster>)> = Vec::new();
+        let mut new = Vec::new();
+        for wanted in &plan.clusters {
+            let known = self.current.iter().find(|(_, cluster)| cluster.name() == wanted.name);
+            running.push(match known {
+                Some((number, cluster)) => {
+                    cluster.reload(wanted, now);
+                    (*number, Arc::clone(cluster))
+                }
+                None => {
+                    let cluster = Cluster::start(wanted, &self.hub, now);
+                    new.push(Arc::clone(&cluster));
+                    (self.clusters.add(Arc::clone(&cluster)), cluster)
+                }
+            });
+        }
+        // Before anybody is sent there.
+        for cluster in new {
+            cluster.wait_tried(now + FIRST_CONNECTS);
+        }
+        let old = self.pipeline.set_table(Table::new(Arc::clone(plan), &running));
+        self.tables.retain(|table| table.strong_count() > 0);
+        self.tables.push(Arc::downgrade(&old));
+        drop(old);
+        for (number, cluster) in &self.current {
+            if !running.iter().any(|(other, _)| other == number) {
+                self.retired.add(*number, cluster, &self.tables);
+            }
+        }
+        for (_, cluster) in &running {
+            cluster.settle_reload(now + FIRST_CONNECTS);
+        }
+        self.current = running;
+    }
+
+    /// Servers that somebody has released in the state file are in use again.
+    fn release(&self) {
+        let Some(path) = &self.state else { return };
+        match held::load(path) {
+            Ok(file) => {
+                for released in &file.released {
+                    let cluster = self.current.iter().find(|(_, it)| it.name() == released.cluster);
+                    let is_done = cluster.is_some_and(|(_, cluster)| cluster.release(&released.server, &released.by));
+                    if !is_done {
+                        log::info!(
+                            "{}/{} was released by {}, and is not kept out of use",
+                            released.cluster,
+                            released.server,
+                            released.by
+                        );
+                    }
+                }
+            }
+            Err(error) => log::error!("{error}"),
+        }
+    }
+
+    /// What is only looked at when the program starts.
+    fn warn_of_the_rest(&self, plan: &Plan) {
+        let (old, new) = (&self.plan.load().process, &plan.process);
+        let access = |plan: &crate::plan::Process| plan.log.access.as_ref().map(|it| (it.path.clone(), it.format));
+        let state = |plan: &crate::plan::Process| -> Option<PathBuf> { plan.state.clone() };
+        let differences = [
+            ("process.user", old.user != new.user || old.group != new.group),
+            ("process.idle_threads", old.min_idle != new.min_idle),
+            ("process.scheduling", old.batch_scheduling != new.batch_scheduling),
+            ("process.state", state(old) != state(new)),
+            (
+                "buffers",
+                old.buffers.region != new.buffers.region || old.buffers.size != new.buffers.size,
+            ),
+            (
+                "spool",
+                old.spool.folder != new.spool.folder || old.spool.limit != new.spool.limit,
+            ),
+            ("log.level", old.log.level != new.log.level),
+            ("log.access, log.format", access(old) != access(new)),
+        ];
+        for (name, _) in differences.iter().filter(|(_, is_different)| *is_different) {
+            log::warn!("reload: {name} takes effect at the next start");
+        }
+    }
+}
+
+fn count(problems: usize) -> String {
+    match problems {
+        1 => "1 problem".to_owned(),
+        more => format!("{more} problems"),
+    }
+}
+
+/// Tables that may still be used by requests that are being read.
+pub(super) type Tables = Vec<Weak<Table>>;

@@ -1,0 +1,197 @@
+//! A server as it runs: where it is, how it is, and who is connected to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
+
+use crate::balance::ServerId;
+use crate::health::{self, FaultClass, Held, Mode, Monitor, ProbeId, Seen};
+use crate::net::resolve;
+use crate::plan::{self, ServerAddress};
+
+/// A server as it runs.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) id: ServerId,
+    /// Its name in the cluster.
+    pub(super) name: Arc<str>,
+    /// `cluster/server`, for messages.
+    pub(super) full_name: String,
+    plan: ArcSwap<plan::Server>,
+    /// Where its name leads; the first one is in use.
+    addresses: Mutex<Addresses>,
+    resolved: Condvar,
+    /// Grows when its workers have something to look at: settings, or the address.
+    version: AtomicU64,
+    monitor: Mutex<Monitor>,
+    /// Health checking has anything to do with it.
+    is_monitored: AtomicBool,
+    /// Workers that are connected.
+    connected: AtomicUsize,
+    /// It is not in the plan any more.
+    is_removed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Addresses {
+    found: Vec<SocketAddr>,
+    /// The name was looked up, whatever came of it.
+    is_tried: bool,
+}
+
+impl Server {
+    pub(super) fn new(
+        id: ServerId,
+        cluster: &str,
+        plan: &plan::Server,
+        health: health::Settings,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            name: Arc::from(plan.name.as_str()),
+            full_name: format!("{cluster}/{}", plan.name),
+            plan: ArcSwap::from_pointee(plan.clone()),
+            addresses: Mutex::default(),
+            resolved: Condvar::new(),
+            version: AtomicU64::new(0),
+            monitor: Mutex::new(Monitor::new(health, seed, now)),
+            is_monitored: AtomicBool::new(health.mode != Mode::Disabled),
+            connected: AtomicUsize::new(0),
+            is_removed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn plan(&self) -> Arc<plan::Server> {
+        self.plan.load_full()
+    }
+
+    pub(super) fn set_plan(&self, plan: &plan::Server) {
+        self.plan.store(Arc::new(plan.clone()));
+    }
+
+    /// Grows when its workers have something to look at.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn touch(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self) {
+        self.is_removed.store(true, Ordering::Relaxed);
+        // Whoever waits for its address need not.
+        self.addresses.lock().is_tried = true;
+        self.resolved.notify_all();
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_connected(&self, is_connected: bool) {
+        if is_connected {
+            self.connected.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.connected.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Its workers that are connected.
+    pub(super) fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    // === Where it is
+
+    /// Addresses to try, in this order. Of a name that was never looked up the first answer is waited for, at most this long.
+    pub(super) fn addresses(&self, patience: Duration) -> Vec<ServerAddress> {
+        let plan = self.plan.load();
+        if !matches!(plan.address, ServerAddress::Name { .. }) {
+            return vec![plan.address.clone()];
+        }
+        let until = Instant::now() + patience;
+        let mut addresses = self.addresses.lock();
+        while !addresses.is_tried {
+            if self.resolved.wait_until(&mut addresses, until).timed_out() {
+                break;
+            }
+        }
+        addresses.found.iter().copied().map(ServerAddress::Tcp).collect()
+    }
+
+    /// A connection to this address is in use from now on.
+    pub(super) fn prefer(&self, address: &ServerAddress) {
+        let ServerAddress::Tcp(address) = address else { return };
+        let found = &mut self.addresses.lock().found;
+        if let Some(place) = found.iter().position(|other| other == address) {
+            found[..=place].rotate_right(1);
+        }
+    }
+
+    /// Whether connections to this address are still wanted.
+    pub(super) fn is_at(&self, address: &ServerAddress) -> bool {
+        let plan = self.plan.load();
+        match (&plan.address, address) {
+            (ServerAddress::Name { .. }, ServerAddress::Tcp(address)) => self.addresses.lock().found.contains(address),
+            (planned, address) => planned == address,
+        }
+    }
+
+    /// What its name leads to now. Answers the addresses if that is news.
+    pub(super) fn resolved(&self, found: Option<Vec<SocketAddr>>) -> Option<Vec<SocketAddr>> {
+        let mut addresses = self.addresses.lock();
+        let is_first = !std::mem::replace(&mut addresses.is_tried, true);
+        if is_first {
+            self.resolved.notify_all();
+        }
+        let renewed = resolve::renew(&addresses.found, found?)?;
+        addresses.found.clone_from(&renewed);
+        drop(addresses);
+        self.touch();
+        Some(renewed)
+    }
+
+    // === How it is
+
+    pub(super) fn monitor(&self) -> parking_lot::MutexGuard<'_, Monitor> {
+        self.monitor.lock()
+    }
+
+    pub(super) fn is_monitored(&self) -> bool {
+        self.is_monitored.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_health(&self, settings: health::Settings, now: Instant) -> Option<health::Change> {
+        self.is_monitored
+            .store(settings.mode != Mode::Disabled, Ordering::Relaxed);
+        self.monitor.lock().set(settings, now)
+    }
+
+    pub(super) fn exchanged(&self, result: Result<(), FaultClass>, now: Instant) -> Option<health::Change> {
+        self.monitor.lock().exchanged(result, now)
+    }
+
+    pub(super) fn probed(&self, id: ProbeId, result: Result<(), FaultClass>, now: Instant) -> Option<health::Change> {
+        self.monitor.lock().probed(id, result, now)
+    }
+
+    pub(super) fn seen(&self, now: Instant) -> Seen {
+        let monitor = self.monitor.lock();
+        Seen {
+            usable: monitor.is_usable(),
+            may_return: monitor.held().is_none() && monitor.was_online(),
+            fallen_for: monitor.fallen_for(now),
+        }
+    }
+
+    pub(super) fn held(&self) -> Option<Held> {
+        self.monitor.lock().held().cloned()
+    }
+}

@@ -1,0 +1,241 @@
+//! How servers are: what probes and traffic show is put into effect here, and told.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::balance::{Admin, Change};
+use crate::health::{self, FaultClass, Held, ProbeId, State};
+use crate::observe::held::HeldServer;
+
+use super::Cluster;
+use super::control::{Control, health_change, is_watched};
+use super::server::Server;
+
+/// A server that starts slowly becomes warmer in so many steps.
+const STEPS: u32 = 50;
+
+/// Steps are not shorter than this.
+const SHORTEST_STEP: Duration = Duration::from_millis(20);
+
+impl Cluster {
+    /// How an exchange with a server went, or the attempt to connect to it.
+    pub(super) fn exchanged(self: &Arc<Self>, server: &Arc<Server>, result: Result<(), FaultClass>) {
+        if let Some(change) = server.exchanged(result, Instant::now()) {
+            self.health_changed(server, &change);
+        }
+    }
+
+    /// How a probe went; `what` says what was wrong with it.
+    pub(super) fn probed(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        id: ProbeId,
+        result: Result<(), (FaultClass, String)>,
+    ) {
+        if let Err((_, what)) = &result {
+            // While it is offline that is no news.
+            let level = match server.monitor().state() {
+                State::Offline => log::Level::Debug,
+                State::Online | State::Unknown => log::Level::Info,
+            };
+            log::log!(level, "health: {}: a probe failed: {what}", server.full_name);
+        }
+        if let Some(change) = server.probed(id, result.map_err(|(class, _)| class), Instant::now()) {
+            self.health_changed(server, &change);
+        }
+    }
+
+    fn health_changed(self: &Arc<Self>, server: &Arc<Server>, change: &health::Change) {
+        self.tell(server, change);
+        let mut control = self.control.lock();
+        self.settle_health(&mut control, Instant::now());
+    }
+
+    /// The event, in the log.
+    pub(super) fn tell(&self, server: &Server, change: &health::Change) {
+        let state = match change.to {
+            State::Unknown => "unknown",
+            State::Online => "online",
+            State::Offline => "offline",
+        };
+        let level = match change.to {
+            State::Offline => log::Level::Warn,
+            State::Online | State::Unknown => log::Level::Info,
+        };
+        log::log!(level, "health: {} is {state}: {}", server.full_name, change.cause);
+        if let Some(held) = server.held().filter(|_| change.to == State::Online) {
+            log::warn!(
+                "health: {} is kept out of use (sticky_offline) until somebody releases it; it had gone offline: {}",
+                server.full_name,
+                held.cause
+            );
+        }
+        if self.plan().health.settings.sticky_offline {
+            self.holds_changed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Puts into use what is well, and, if that is too little, what fell last.
+    pub(super) fn settle_health(self: &Arc<Self>, control: &mut Control, now: Instant) {
+        let panic = self.plan().health.panic;
+        let seen = control
+            .servers()
+            .map(|server| {
+                let counts = !server.is_removed() && server.plan().admin == Admin::Enabled;
+                counts.then(|| server.seen(now))
+            })
+            .collect::<Vec<_>>();
+        let used = panic.decide(&seen);
+        let panics = used
+            .iter()
+            .zip(&seen)
+            .any(|(used, seen)| *used && seen.is_some_and(|seen| !seen.usable));
+        if panics != control.panics {
+            control.panics = panics;
+            if panics {
+                log::warn!(
+                    "health: {}: too few servers are well: those that fell last stay in use (health.panic)",
+                    self.name
+                );
+            } else {
+                log::info!("health: {}: enough servers are well again", self.name);
+            }
+        }
+        let mut changes = Vec::new();
+        for ((entry, used), seen) in control.entries().iter_mut().zip(used).zip(seen) {
+            // Who does not count for now keeps what is known of it.
+            let used = seen.map_or(entry.used, |_| used);
+            let warmth = entry.server.monitor().warmth(now);
+            if entry.server.is_removed() || entry.used == used && entry.warmth == warmth {
+                continue;
+            }
+            (entry.used, entry.warmth) = (used, warmth);
+            changes.push((entry.server.id, health_change(used, warmth)));
+        }
+        for (server, change) in changes {
+            self.apply(control, Change::SetServer(server, change), now);
+        }
+    }
+
+    /// Starts the probes that are due. Answers when to look again.
+    pub(super) fn look_after_health(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let servers = {
+            let control = self.control.lock();
+            let watched = control.servers().filter(|server| is_watched(server)).cloned();
+            watched.collect::<Vec<_>>()
+        };
+        let mut next: Option<Instant> = None;
+        let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        let slow_start = self.plan().health.settings.slow_start;
+        let mut is_warming = false;
+        for server in &servers {
+            let (due, change) = server.monitor().poll(now);
+            if let Some(change) = change {
+                self.health_changed(server, &change);
+            }
+            if let Some(id) = due {
+                self.begin_probe(server, id, now);
+            }
+            let monitor = server.monitor();
+            if let Some(at) = monitor.next_event() {
+                sooner(at);
+            }
+            is_warming |= monitor.state() == State::Online && monitor.warmth(now) < 1000;
+        }
+        // The last step of all has to be made too.
+        let mut control = self.control.lock();
+        if is_warming || control.entries().iter().any(|entry| entry.used && entry.warmth < 1000) {
+            self.settle_health(&mut control, now);
+            sooner(now + (slow_start / STEPS).max(SHORTEST_STEP));
+        }
+        next
+    }
+
+    fn begin_probe(self: &Arc<Self>, server: &Arc<Server>, id: ProbeId, now: Instant) {
+        let borrowed = self.dispatcher.lock().borrow(server.id);
+        match borrowed.and_then(|worker| self.slot(worker)) {
+            Some(slot) => slot.put_probe(id),
+            None if server.connected() == 0 => {
+                self.probed(
+                    server,
+                    id,
+                    Err((FaultClass::Connect, "no connection can be made".to_owned())),
+                );
+            }
+            // All are at work: what they do shows how it is.
+            None => server.monitor().skipped(id, now),
+        }
+    }
+
+    /// Whether servers wait for their first probe.
+    pub(super) fn has_unknown_servers(&self) -> bool {
+        let control = self.control.lock();
+        control
+            .servers()
+            .any(|server| is_watched(server) && server.monitor().state() == State::Unknown)
+    }
+
+    // === Who is kept out of use
+
+    /// Servers that are kept out of use until somebody releases them.
+    pub fn held(&self) -> Vec<HeldServer> {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let control = self.control.lock();
+        let in_plan = control.servers().filter(|server| !server.is_removed());
+        in_plan
+            .filter_map(|server| {
+                let Held { cause, since } = server.held()?;
+                Some(HeldServer {
+                    cluster: self.name.to_string(),
+                    server: server.name.to_string(),
+                    address: server.plan().address.to_string(),
+                    cause: cause.to_string(),
+                    since: wall.checked_sub(now.saturating_duration_since(since)).unwrap_or(wall),
+                })
+            })
+            .collect()
+    }
+
+    /// Whether that has changed since this was last asked.
+    pub(super) fn take_holds_changed(&self) -> bool {
+        self.holds_changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Keeps a server out of use that was so before a restart.
+    pub fn hold(self: &Arc<Self>, held: &HeldServer) {
+        if !self.plan().health.settings.sticky_offline {
+            return;
+        }
+        let mut control = self.control.lock();
+        let Some(server) = control.named(&held.server).cloned() else {
+            return;
+        };
+        if server.plan().address.to_string() != held.address {
+            return;
+        }
+        let (now, ago) = (Instant::now(), held.since.elapsed().unwrap_or_default());
+        server.monitor().hold(Held {
+            cause: health::Cause::Remembered(held.cause.clone()),
+            since: now.checked_sub(ago).unwrap_or(now),
+        });
+        log::warn!(
+            "health: {} is kept out of use (sticky_offline), as it was before: {}",
+            server.full_name,
+            held.cause
+        );
+        self.settle_health(&mut control, now);
+    }
+
+    /// Somebody has decided that a server may be used again. `false` if it was not kept out of use.
+    pub fn release(self: &Arc<Self>, server: &str, who: &str) -> bool {
+        let Some(server) = self.control.lock().named(server).cloned() else {
+            return false;
+        };
+        let released = server.monitor().release(who, Instant::now());
+        released.is_some_and(|change| {
+            self.health_changed(&server, &change);
+            true
+        })
+    }
+}
