@@ -297,7 +297,8 @@ impl Cluster {
                 return;
             }
             let is_ready = |server: &Arc<Server>| {
-                server.is_removed() || server.connected() > 0 && !(is_watched(server) && is_unknown(server))
+                let is_off = server.is_removed() || server.plan().admin == Admin::Disabled;
+                is_off || server.connected() > 0 && !(is_watched(server) && is_unknown(server))
             };
             if control.servers().all(is_ready) || Instant::now() >= until || self.is_closed.load(Ordering::Acquire) {
                 break;
