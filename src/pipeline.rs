@@ -38,6 +38,7 @@ struct Entry {
     buckets: Vec<(BucketId, Duration)>,
     client_key: ClientKey,
     deadline_field: Option<String>,
+    pipelines: bool,
 }
 
 impl Table {
@@ -52,6 +53,7 @@ impl Table {
                 buckets: ids.into_iter().zip(patience).collect(),
                 client_key: cluster.client_key.clone(),
                 deadline_field: cluster.deadline_field.clone(),
+                pipelines: cluster.pipeline > 1,
             }
         };
         let entries = plan.clusters.iter().zip(running).map(entry).collect();
@@ -82,6 +84,7 @@ impl Table {
             patience,
             key: client_key(&entry.client_key, peer.map(|peer| peer.ip()), buffer, head),
             time,
+            pipelines: entry.pipelines,
         })
     }
 }

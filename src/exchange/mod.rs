@@ -93,6 +93,8 @@ pub struct Destination {
     pub key: Option<u64>,
     /// How much time its client gives the whole exchange.
     pub time: Option<Duration>,
+    /// Requests may be sent there several at once.
+    pub pipelines: bool,
 }
 
 /// Keeps what an admission has promised.

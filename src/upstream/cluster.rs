@@ -61,7 +61,7 @@ impl Cluster {
             exchange.cluster_name = Some(Arc::clone(&self.name));
         }
         let mut ticket = ticket(&exchange, None);
-        ticket.batchable = self.plan.load().pipeline > 1 && exchange.is_batchable();
+        ticket.batchable = exchange.destination.pipelines && exchange.is_batchable();
         let offer = self.dispatcher.lock().offer(exchange, ticket, now);
         match offer {
             Offer::Assigned(worker, exchange) => self.give(worker, exchange),

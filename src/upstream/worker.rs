@@ -306,7 +306,6 @@ impl Worker {
             if is_batch {
                 self.note_batch(is_clean);
             }
-            self.tell_evidence();
             let is_good = is_clean && !self.slot().is_stopped() && self.is_at_home(connection);
             if !is_good {
                 self.slot().forget_connection();
@@ -432,6 +431,17 @@ impl Worker {
         held: Option<Exchange>,
     ) -> (Verdict<Exchange>, Rest) {
         let has_left = self.slot().end(id, self.behind.is_empty());
+        let concluded = self.conclude_attempt(attempt, held, has_left);
+        self.tell_evidence();
+        concluded
+    }
+
+    fn conclude_attempt(
+        &mut self,
+        attempt: std::thread::Result<Attempt>,
+        held: Option<Exchange>,
+        has_left: bool,
+    ) -> (Verdict<Exchange>, Rest) {
         let failure = match attempt {
             Ok(Attempt::Over(_)) if has_left && self.slot().is_notified() => return (Verdict::Done, Rest::Lost),
             Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
