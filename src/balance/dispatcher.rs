@@ -55,7 +55,7 @@ impl<J> Dispatcher<J> {
             settings,
             admin: Admin::Enabled,
             closed: false,
-            queue: Queue::new(),
+            queue: Queue::new(settings.seed),
             resting: Resting::new(),
             servers: Servers::new(settings.schedule, settings.early_binding, settings.seed),
             buckets: Tree::new(settings.lending, !settings.early_binding),

@@ -173,7 +173,7 @@ pub struct Settings {
     pub schedule: Schedule,
     /// What becomes of idle shares.
     pub lending: Lending,
-    /// Where the random numbers begin.
+    /// Where the random numbers begin; in earnest, something that nobody outside knows.
     pub seed: u64,
 }
 

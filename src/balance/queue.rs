@@ -14,7 +14,7 @@
 mod check;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::time::Instant;
 
 use super::heap::IndexedHeap;
@@ -76,7 +76,7 @@ pub(super) struct Queue<J> {
     free_line: u32,
     buckets: Vec<Bucket>,
     /// Lines of clients with a key, while something waits in them.
-    clients: HashMap<Client, u32, BuildHasherDefault<IdHasher>>,
+    clients: HashMap<Client, u32, Secret>,
     /// Every queued job's deadline: they are not in order, since a retry keeps its old one.
     deadlines: IndexedHeap<Instant>,
     ids: HashMap<u64, u32, BuildHasherDefault<IdHasher>>,
@@ -152,14 +152,15 @@ struct Round {
 }
 
 impl<J> Queue<J> {
-    pub(super) fn new() -> Self {
+    /// `secret`: what clients do not know.
+    pub(super) fn new(secret: u64) -> Self {
         Self {
             entries: Vec::new(),
             free: NONE,
             lines: Vec::new(),
             free_line: NONE,
             buckets: Vec::new(),
-            clients: HashMap::default(),
+            clients: HashMap::with_hasher(Secret(secret)),
             deadlines: IndexedHeap::new(),
             ids: HashMap::default(),
             before: -1,
@@ -623,7 +624,19 @@ fn is_bound_lane(lane: u32) -> bool {
     lane != ANY && lane.is_multiple_of(2)
 }
 
-/// Mixes numbers with one multiplication each. The ids are our own, and keys come hashed with a secret: nobody can choose them to collide.
+/// For keys that clients may have chosen: mixed with a number that they do not know, so that they cannot be chosen to collide.
+#[derive(Clone, Copy, Debug)]
+struct Secret(u64);
+
+impl BuildHasher for Secret {
+    type Hasher = IdHasher;
+
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher(self.0)
+    }
+}
+
+/// Mixes numbers with one multiplication each. Where it begins at 0 it is for our own ids only.
 #[derive(Debug, Default)]
 pub(super) struct IdHasher(u64);
 
