@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use juggler::balance::{
-    Bucket, BucketId, Cancelled, Change, Dispatcher, Link, NewServer, Offer, ServerId, Settings, Share, Ticket,
-    Verdict, WorkerId,
+    Bucket, BucketId, Cancelled, Change, Dispatcher, Link, NewServer, Offer, Schedule, ServerId, Settings, Share,
+    Ticket, Verdict, WorkerId,
 };
 
 /// Workers of each server.
@@ -24,6 +24,16 @@ const DEPTHS: [usize; 3] = [0, 10, 10_000];
 const SERVERS: [u32; 2] = [1, 100];
 /// The root alone, or so many below it, all with the same share; jobs go to each in its turn.
 const BUCKETS: [u32; 2] = [1, 50];
+const SCHEDULES: [(&str, Schedule); 8] = [
+    ("round_robin", Schedule::RoundRobin),
+    ("chance", Schedule::Chance),
+    ("least_load", Schedule::LeastLoad),
+    ("random", Schedule::Random),
+    ("two_choices", Schedule::TwoChoices),
+    ("peak_ewma", Schedule::PeakEwma),
+    ("rendezvous", Schedule::Rendezvous { balance: 125 }),
+    ("jump", Schedule::Jump { balance: 125 }),
+];
 
 /// What a cluster looks like when the measurement begins.
 #[derive(Clone, Copy)]
@@ -32,6 +42,7 @@ struct Shape {
     servers: u32,
     buckets: u32,
     depth: usize,
+    schedule: Schedule,
 }
 
 impl fmt::Display for Shape {
@@ -57,8 +68,23 @@ fn shapes(early_binding: bool, servers: &[u32]) -> impl Iterator<Item = Shape> {
                 servers,
                 buckets,
                 depth: *depth,
+                schedule: Schedule::RoundRobin,
             })
         })
+}
+
+/// A large cluster of each scheduler.
+fn large(early_binding: bool, depth: usize) -> impl Iterator<Item = (String, Shape)> {
+    SCHEDULES.iter().map(move |(name, schedule)| {
+        let shape = Shape {
+            early_binding,
+            servers: 100,
+            buckets: 50,
+            depth,
+            schedule: *schedule,
+        };
+        (format!("{name}_{shape}"), shape)
+    })
 }
 
 /// A cluster, and who is to act next.
@@ -80,6 +106,7 @@ impl Cluster {
             wait_for_server: true,
             retry_floor: 100,
             retry_share: 0.2,
+            schedule: shape.schedule,
             ..Settings::default()
         });
         for _ in 0..shape.servers {
@@ -197,6 +224,37 @@ fn offer_next_queued(criterion: &mut Criterion) {
     }
 }
 
+/// The same with each scheduler: a job comes and is served at once by one of 100 servers, or waits in one of 50 buckets.
+fn schedulers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scheduler_idle");
+    for (name, shape) in [false, true].into_iter().flat_map(|early| large(early, 0)) {
+        let mut cluster = Cluster::idle(shape);
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| match cluster.offer(None) {
+                Offer::Assigned(worker, job) => {
+                    black_box(job);
+                    assert_eq!(cluster.next(worker, Verdict::Done), None);
+                }
+                _ => unreachable!("a worker is idle"),
+            });
+        });
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("scheduler_queued");
+    // Bound early, what waits depends on how evenly a scheduler spreads it: that says nothing of its cost.
+    for (name, shape) in large(false, 1000) {
+        let mut cluster = Cluster::queued(shape);
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| {
+                assert_eq!(cluster.offer(None), Offer::Queued);
+                let worker = cluster.next_worker();
+                assert!(cluster.next(worker, Verdict::Done).is_some());
+            });
+        });
+        assert_eq!(cluster.dispatcher.counts().queued, shape.depth);
+    }
+}
+
 /// A job comes; one fails at a server, which takes another; the failed one is taken at another server (with several buckets: the one
 /// whose turn it is). In the beginning half of what waits avoids the first server; with one bucket that stays so.
 fn retry(criterion: &mut Criterion) {
@@ -286,6 +344,6 @@ fn expire(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = offer_next_idle, offer_next_queued, retry, cancel_queued, cancel_serving, expire
+    targets = offer_next_idle, offer_next_queued, schedulers, retry, cancel_queued, cancel_serving, expire
 }
 criterion_main!(benches);
