@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::base::buffers::BufferPool;
@@ -97,7 +97,7 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping)).map_err(told("signals"))?;
     }
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(told("signals"))?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(told("signals"))?;
 
     let limits = Limits::find(&plan, None);
     let doors = doors(&plan, inherited)?;
@@ -321,10 +321,16 @@ fn report_deadlocks() {
 
 impl Running {
     fn until_stopped(mut self, mut signals: Signals) -> ExitCode {
-        while let Some(SIGHUP) = signals.forever().next() {
-            systemd::notify("RELOADING=1");
-            self.reload();
-            systemd::notify("READY=1");
+        loop {
+            match signals.forever().next() {
+                Some(SIGHUP) => {
+                    systemd::notify("RELOADING=1");
+                    self.reload();
+                    systemd::notify("READY=1");
+                }
+                Some(SIGUSR1) => summary::write_state(&self.clusters.all()),
+                _ => break,
+            }
         }
         drop(signals);
         self.stopping.store(true, Ordering::SeqCst);

@@ -63,6 +63,14 @@ impl Summary {
     }
 }
 
+/// Everything about each cluster, its servers and its buckets: what SIGUSR1 asks for.
+pub(super) fn write_state(clusters: &[Arc<Cluster>]) {
+    for cluster in clusters {
+        cluster.describe_servers().iter().for_each(|line| log::info!("{line}"));
+        write_buckets(cluster);
+    }
+}
+
 /// The shares of a cluster that has some, and whether its guarantees hold.
 fn write_buckets(cluster: &Cluster) {
     let buckets = cluster.buckets();

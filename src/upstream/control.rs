@@ -70,6 +70,10 @@ impl Control {
         self.entries.iter().map(|entry| &entry.server)
     }
 
+    pub(super) fn entries_to_see(&self) -> &[Entry] {
+        &self.entries
+    }
+
     pub(super) fn entries(&mut self) -> &mut [Entry] {
         &mut self.entries
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::balance::{Admin, Change};
+use crate::balance::{Admin, Change, Role};
 use crate::health::{self, FaultClass, Held, ProbeId, State};
 use crate::observe::held::HeldServer;
 
 use super::Cluster;
-use super::control::{Control, health_change, is_watched};
+use super::control::{Control, Entry, health_change, is_watched};
 use super::server::Server;
 
 /// A server that starts slowly becomes warmer in so many steps.
@@ -176,6 +176,56 @@ impl Cluster {
             .any(|server| is_watched(server) && server.monitor().state() == State::Unknown)
     }
 
+    /// Its servers, one line each: what they are for, how they are, and what they have to do.
+    pub fn describe_servers(&self) -> Vec<String> {
+        let (plan, now) = (self.plan(), Instant::now());
+        let control = self.control.lock();
+        let describe = |entry: &Entry| {
+            let server = &entry.server;
+            let settings = server.plan();
+            let counts = self.dispatcher.lock().server(server.id)?;
+            let role = if server.is_removed() {
+                "terminating"
+            } else {
+                word(settings.role)
+            };
+            let health = if server.is_monitored() {
+                describe_health(server, now)
+            } else {
+                "not checked".to_owned()
+            };
+            let use_ = match (counts.in_use, entry.warmth) {
+                (false, _) => "not in use".to_owned(),
+                (true, 1000) => "in use".to_owned(),
+                (true, warmth) => format!("in use, {} % warm", warmth / 10),
+            };
+            Some(format!(
+                "server {} ({}): {role}, {}, {use_}; {} served, {} bound; {} of {} connected; {health}",
+                server.full_name,
+                settings.address,
+                admin_word(settings.admin),
+                counts.serving,
+                counts.bound,
+                server.connected(),
+                counts.workers,
+            ))
+        };
+        let summary = {
+            let counts = self.dispatcher.lock().counts();
+            format!(
+                "cluster {}: {}, {} slots; {} served, {} queued, {} resting",
+                self.name,
+                admin_word(plan.admin),
+                counts.capacity,
+                counts.serving,
+                counts.queued,
+                counts.resting
+            )
+        };
+        let servers = control.entries_to_see().iter().filter_map(describe);
+        std::iter::once(summary).chain(servers).collect()
+    }
+
     // === Who is kept out of use
 
     /// Servers that are kept out of use until somebody releases them.
@@ -237,5 +287,44 @@ impl Cluster {
             self.health_changed(&server, &change);
             true
         })
+    }
+}
+
+fn describe_health(server: &Server, now: Instant) -> String {
+    let monitor = server.monitor();
+    let state = match monitor.state() {
+        State::Unknown => "not probed yet",
+        State::Online => "online",
+        State::Offline => "offline",
+    };
+    let held = if monitor.held().is_some() {
+        ", held back (sticky_offline)"
+    } else {
+        ""
+    };
+    match monitor.last_change() {
+        Some(change) => format!(
+            "{state} for {} s{held}: {}",
+            now.saturating_duration_since(change.at).as_secs(),
+            change.cause
+        ),
+        None => format!("{state}{held}"),
+    }
+}
+
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Active => "active",
+        Role::Standby => "standby",
+        Role::Backup => "backup",
+        Role::Terminating => "terminating",
+    }
+}
+
+fn admin_word(admin: Admin) -> &'static str {
+    match admin {
+        Admin::Enabled => "enabled",
+        Admin::Draining => "draining",
+        Admin::Disabled => "disabled",
     }
 }

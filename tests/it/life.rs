@@ -402,3 +402,18 @@ fn a_stop_without_clients_takes_no_time() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     eventually_eq("connections", 0, || server.stat("connections_now"));
 }
+
+#[test]
+fn sigusr1_tells_how_everything_is() {
+    let server = TestServer::start();
+    let juggler = Config::new([server.address(), "127.0.0.1:1"])
+        .cluster("bucket = [{ name = \"vip\", assured = \"20%\" }, { name = \"main\" }]")
+        .start();
+    server.wait_for_stat("connections_now", 5);
+    juggler.signal(Signal::SIGUSR1);
+    juggler.wait_for_log("cluster main: enabled, 5 slots; 0 served, 0 queued, 0 resting");
+    juggler.wait_for_log("active, enabled, in use; 0 served, 0 bound; 5 of 5 connected; not checked");
+    juggler
+        .wait_for_log("server main/s1 (127.0.0.1:1): active, enabled, not in use; 0 served, 0 bound; 0 of 5 connected");
+    juggler.wait_for_log("cluster main, bucket vip: 0 served of 1 assured, at most 5; 0 queued;");
+}
