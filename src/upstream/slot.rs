@@ -143,12 +143,19 @@ impl Slot {
             state = self.state.lock();
             state.idle = None;
         }
-        match (state.job.take(), state.probe.take()) {
-            (Some((job, upload)), _) => Woken::Job(job, upload),
-            (None, Some(probe)) => Woken::Probe(probe),
-            (None, None) if state.stopped => Woken::Stop,
-            (None, None) => Woken::Nothing,
+        if let Some((job, upload)) = state.job.take() {
+            return Woken::Job(job, upload);
         }
+        match state.probe.take() {
+            Some(probe) => Woken::Probe(probe),
+            None if state.stopped => Woken::Stop,
+            None => Woken::Nothing,
+        }
+    }
+
+    /// The probe that its worker did not come to, if there is one.
+    pub(super) fn take_probe(&self) -> Option<ProbeId> {
+        self.state.lock().probe.take()
     }
 
     /// Has the worker, which was borrowed for that, look how its server is.

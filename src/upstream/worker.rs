@@ -227,6 +227,9 @@ impl Worker {
             }
         }
         self.cluster.worker_ended(self.id, self.server.id);
+        if let Some(probe) = self.slot.take_probe() {
+            self.server.monitor().skipped(probe, Instant::now());
+        }
     }
 
     /// `cluster/server`, for messages.
