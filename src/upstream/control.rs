@@ -499,6 +499,13 @@ impl Cluster {
         }
     }
 
+    /// The workers of a server.
+    pub(super) fn workers_of(&self, server: &Server) -> Vec<WorkerId> {
+        let control = self.control.lock();
+        let entry = control.entries.iter().find(|entry| entry.server.id == server.id);
+        entry.map_or_else(Vec::new, |entry| entry.numbers.iter().copied().flatten().collect())
+    }
+
     /// Tries again to start workers that could not be started.
     pub(super) fn start_again(self: &Arc<Self>, _now: Instant) {
         let Some(mut control) = self.control.try_lock() else {

@@ -31,7 +31,7 @@ impl Cluster {
                 }
                 if let Some(addresses) = own.resolved(found.ok()) {
                     log::info!("{}: {host} is {addresses:?}", own.full_name);
-                    cluster.wake_workers();
+                    cluster.wake_workers(&own);
                 }
                 let next = Instant::now() + cluster.hub.resolve_interval();
                 while Instant::now() < next && !own.is_removed() {
@@ -45,8 +45,12 @@ impl Cluster {
         }
     }
 
-    /// Idle workers look after their connections now.
-    fn wake_workers(&self) {
-        self.slots.load().iter().flatten().for_each(|slot| slot.wake());
+    /// The workers of a server that wait look after their connections now, or try again to connect.
+    pub(super) fn wake_workers(&self, server: &Server) {
+        for worker in self.workers_of(server) {
+            if let Some(slot) = self.slot(worker) {
+                slot.wake();
+            }
+        }
     }
 }

@@ -184,6 +184,8 @@ impl Worker {
             let _not_a_must = crate::sys::schedule_as_batch();
         }
         let mut back_off = BACK_OFF.0;
+        // Not all at the same moment: so one of them finds out sooner that the server is back, and tells the others.
+        let most_back_off = BACK_OFF.1 * (50 + self.id.0 * 37 % 50) / 100;
         let mut is_first_try = true;
         let mut job = None;
         while job.is_some() || !self.slot().is_stopped() {
@@ -191,13 +193,14 @@ impl Worker {
             match connected {
                 Ok(mut connection) => {
                     self.server.note_connected(true);
-                    if back_off > BACK_OFF.0 {
-                        log::info!("{}: connected again", self.name());
-                    }
-                    back_off = BACK_OFF.0;
                     if job.is_none() {
                         job = self.cluster.next(self.id, Verdict::None, Link::Up);
                     }
+                    if back_off > BACK_OFF.0 {
+                        log::info!("{}: connected again", self.name());
+                        self.cluster.wake_workers(&self.server);
+                    }
+                    back_off = BACK_OFF.0;
                     if std::mem::take(&mut is_first_try) {
                         self.cluster.note_first_try();
                     }
@@ -220,9 +223,9 @@ impl Worker {
                     if std::mem::take(&mut is_first_try) {
                         self.cluster.note_first_try();
                     }
-                    // The dispatcher gives nothing to who is unreachable: only a stop ends this wait early.
+                    // The dispatcher gives nothing to who is unreachable: only a stop, or somebody who is connected again, ends this wait.
                     let _stopped = self.slot().wait(None, back_off);
-                    back_off = (back_off * 2).min(BACK_OFF.1);
+                    back_off = (back_off * 2).min(most_back_off);
                 }
             }
         }

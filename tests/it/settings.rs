@@ -581,7 +581,9 @@ fn the_queue_has_an_end() {
         let gate = Gate::new();
         let origin = gated(&gate);
         let juggler = Config::new([origin.address()])
-            .cluster(&format!("capacity = 2\nqueue = {{ limit = {limit} }}"))
+            .cluster(&format!(
+                "capacity = 2\nclient_key = \"none\"\nqueue = {{ limit = {limit} }}"
+            ))
             .start();
         let served = all_at_once(&juggler, 2);
         gate.wait_for(2);
