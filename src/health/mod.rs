@@ -323,6 +323,13 @@ impl Monitor {
         }
     }
 
+    /// A probe could not be begun yet. Nothing is counted, and it is due again then.
+    pub fn postponed(&mut self, id: ProbeId, until: Instant) {
+        if self.probing.take_if(|(probing, _)| *probing == id).is_some() {
+            self.next_probe = until;
+        }
+    }
+
     /// How an exchange with the server went. Those that end while it is offline were begun before: they change nothing.
     pub fn exchanged(&mut self, result: Result<(), FaultClass>, now: Instant) -> Option<Change> {
         self.last_used = now;

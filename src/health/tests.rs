@@ -174,6 +174,23 @@ fn a_probe_that_nobody_had_time_for_counts_for_nothing() {
 }
 
 #[test]
+fn a_probe_that_cannot_be_begun_yet_is_due_again_soon_and_counts_nothing() {
+    let mut bench = Bench::new(settings(Mode::Paranoid));
+    for _ in 0..3 {
+        let (probe, changed) = bench.monitor.poll(bench.now);
+        let soon = bench.now + SECOND / 10;
+        bench.monitor.postponed(probe.unwrap(), soon);
+        assert_eq!((changed, bench.monitor.state()), (None, State::Unknown));
+        assert_eq!(bench.monitor.next_event(), Some(soon));
+        assert_eq!(bench.monitor.poll(bench.now), (None, None));
+        bench.pass(SECOND / 10);
+        // Nobody is concerned any more.
+        bench.monitor.postponed(probe.unwrap(), bench.now + SECOND);
+    }
+    assert_eq!(bench.probe(Ok(())).1.unwrap().cause, Cause::ProbesSucceeded(1));
+}
+
+#[test]
 fn counts_are_of_probes_alike_since_the_last_change() {
     let mut bench = Bench::new(settings(Mode::Paranoid));
     assert_eq!(bench.monitor.counts(), Counts::default());

@@ -32,6 +32,8 @@ pub(super) struct Server {
     is_monitored: AtomicBool,
     /// Workers that are connected.
     connected: AtomicUsize,
+    /// The last attempt to connect that has ended was in vain.
+    is_unreachable: AtomicBool,
     /// It is not in the plan any more.
     is_removed: AtomicBool,
 }
@@ -63,6 +65,7 @@ impl Server {
             monitor: Mutex::new(Monitor::new(health, seed, now)),
             is_monitored: AtomicBool::new(health.mode != Mode::Disabled),
             connected: AtomicUsize::new(0),
+            is_unreachable: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
         }
     }
@@ -98,6 +101,7 @@ impl Server {
     pub(super) fn note_connected(&self, is_connected: bool) {
         if is_connected {
             self.connected.fetch_add(1, Ordering::Relaxed);
+            self.is_unreachable.store(false, Ordering::Relaxed);
         } else {
             self.connected.fetch_sub(1, Ordering::Relaxed);
         }
@@ -106,6 +110,16 @@ impl Server {
     /// Its workers that are connected.
     pub(super) fn connected(&self) -> usize {
         self.connected.load(Ordering::Relaxed)
+    }
+
+    /// An attempt to connect was in vain.
+    pub(super) fn note_unreachable(&self) {
+        self.is_unreachable.store(true, Ordering::Relaxed);
+    }
+
+    /// Nobody is connected, and whoever tried last could not be. Before the first attempt has ended that is not known.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.connected() == 0 && self.is_unreachable.load(Ordering::Relaxed)
     }
 
     // === Where it is

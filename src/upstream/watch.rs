@@ -18,6 +18,9 @@ const STEPS: u32 = 50;
 /// Steps are not shorter than this.
 const SHORTEST_STEP: Duration = Duration::from_millis(20);
 
+/// A probe that no worker can make yet is tried again so soon.
+const AGAIN: Duration = Duration::from_millis(10);
+
 impl Cluster {
     /// How an exchange with a server went, or the attempt to connect to it.
     pub(super) fn exchanged(self: &Arc<Self>, server: &Arc<Server>, result: Result<(), FaultClass>) {
@@ -156,13 +159,15 @@ impl Cluster {
         let borrowed = self.dispatcher.lock().borrow(server.id);
         match borrowed.and_then(|worker| self.slot(worker)) {
             Some(slot) => slot.put_probe(id),
-            None if server.connected() == 0 => {
+            None if server.is_unreachable() => {
                 self.probed(
                     server,
                     id,
                     Err((FaultClass::Connect, "no connection can be made".to_owned())),
                 );
             }
+            // It is new, or has closed all its connections: they are being made.
+            None if server.connected() == 0 => server.monitor().postponed(id, now + AGAIN),
             // All are at work: what they do shows how it is.
             None => server.monitor().skipped(id, now),
         }

@@ -212,6 +212,7 @@ impl Worker {
                     if back_off == BACK_OFF.0 {
                         log::warn!("{}: cannot connect: {error}", self.name());
                     }
+                    self.server.note_unreachable();
                     self.give_back_behind();
                     let verdict = job.take().map_or(Verdict::None, |exchange| {
                         self.again(exchange, Fault::ConnectFailed, true)
