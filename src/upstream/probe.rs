@@ -1,6 +1,7 @@
 //! A probe: what a worker does to find out how its server is. It is made over the worker's own connection (over a new one if only that
 //! is asked for); nothing else ever connects to a server.
 
+use std::net::Shutdown;
 use std::time::Instant;
 
 use crate::fault::Fault;
@@ -25,12 +26,9 @@ impl Worker {
         let plan = std::sync::Arc::clone(&self.cluster().plan());
         let until = Instant::now() + plan.health.settings.timeout;
         let (result, is_good) = match &plan.health.probe {
-            Probe::Tcp => match self.connect(None) {
-                Ok(new) => {
-                    *connection = new;
-                    (Ok(()), true)
-                }
-                Err(error) => (Err((FaultClass::Connect, error.to_string())), false),
+            Probe::Tcp => match self.connect_anew(connection) {
+                Ok(()) => (Ok(()), true),
+                Err(wrong) => (Err(wrong), false),
             },
             Probe::Http(probe) => match self.ask(connection, probe, until) {
                 Ok(is_whole) => (Ok(()), is_whole),
@@ -38,18 +36,32 @@ impl Worker {
                 Err(wrong) => (Err(wrong), false),
             },
         };
+        if !is_good {
+            // What may still come over it is the answer to nobody's request.
+            connection.stream.shutdown(Shutdown::Both);
+        }
         self.cluster().probed(&self.server, id, result);
         is_good
+    }
+
+    /// Another connection takes this one's place: never is there one more than the server's capacity.
+    fn connect_anew(&self, connection: &mut Connection) -> Result<(), Wrong> {
+        self.slot().forget_connection();
+        connection.stream.shutdown(Shutdown::Both);
+        match self.connect(None) {
+            Ok(new) => {
+                *connection = new;
+                Ok(())
+            }
+            Err(error) => Err((FaultClass::Connect, error.to_string())),
+        }
     }
 
     /// Sends the request and reads the response. Answers whether the connection is at its end then.
     fn ask(&mut self, connection: &mut Connection, probe: &HttpProbe, until: Instant) -> Result<bool, Wrong> {
         if !connection.is_quiet() {
             // It was closed while idle, which says nothing.
-            match self.connect(None) {
-                Ok(new) => *connection = new,
-                Err(error) => return Err((FaultClass::Connect, error.to_string())),
-            }
+            self.connect_anew(connection)?;
         }
         if !connection.send_small(&probe.head) {
             return Err(wrong(Fault::SendFailed));

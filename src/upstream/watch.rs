@@ -173,12 +173,14 @@ impl Cluster {
         }
     }
 
-    /// Whether servers wait for their first probe.
+    /// Whether servers wait for their first probe, or for being used after it.
     pub(super) fn has_unknown_servers(&self) -> bool {
-        let control = self.control.lock();
-        control
-            .servers()
-            .any(|server| is_watched(server) && server.monitor().state() == State::Unknown)
+        let mut control = self.control.lock();
+        control.entries().iter().any(|entry| {
+            let monitor = entry.server.monitor();
+            let is_unsettled = monitor.state() == State::Unknown || monitor.is_usable() && !entry.used;
+            is_unsettled && is_watched(&entry.server)
+        })
     }
 
     /// Its servers, one line each: what they are for, how they are, and what they have to do.
