@@ -44,6 +44,8 @@ pub struct Cluster {
     pub(super) holds_changed: AtomicBool,
     /// Who looks after deadlines.
     pub(super) reaper: OnceLock<Thread>,
+    /// Who decides when servers are probed.
+    pub(super) prober: OnceLock<Thread>,
 }
 
 impl Cluster {

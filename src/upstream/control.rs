@@ -120,6 +120,7 @@ impl Cluster {
             is_closed: AtomicBool::new(false),
             holds_changed: AtomicBool::new(false),
             reaper: OnceLock::new(),
+            prober: OnceLock::new(),
         });
         let mut control = cluster.control.lock();
         cluster.apply(&mut control, Change::SetAdmin(plan.admin), now);
@@ -206,8 +207,9 @@ impl Cluster {
         }
         self.settle_health(&mut control, now);
         drop(control);
-        // Time limits may have become shorter.
+        // Time limits may have become shorter, and intervals.
         self.alarm();
+        self.hurry_prober();
     }
 
     /// The buckets' numbers, in the order of the plan that it has.

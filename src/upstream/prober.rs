@@ -27,10 +27,12 @@ impl Prober {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = threads::spawn(Kind::Prober, "prober".to_owned(), move || {
+            let me = std::thread::current();
             while !stopped.load(Ordering::Relaxed) {
                 let now = Instant::now();
                 let mut next = now + PERIOD.1;
                 for cluster in clusters.all() {
+                    let _known_already = cluster.prober.set(me.clone());
                     if let Some(due) = cluster.look_after_health(now) {
                         next = next.min(due);
                     }

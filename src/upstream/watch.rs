@@ -24,8 +24,19 @@ const AGAIN: Duration = Duration::from_millis(10);
 impl Cluster {
     /// How an exchange with a server went, or the attempt to connect to it.
     pub(super) fn exchanged(self: &Arc<Self>, server: &Arc<Server>, result: Result<(), FaultClass>) {
+        let has_failed = result.is_err();
         if let Some(change) = server.exchanged(result, Instant::now()) {
             self.health_changed(server, &change);
+        }
+        if has_failed {
+            self.hurry_prober();
+        }
+    }
+
+    /// The next probe may be due earlier than whoever makes it due expects.
+    pub(super) fn hurry_prober(&self) {
+        if let Some(prober) = self.prober.get() {
+            prober.unpark();
         }
     }
 
@@ -47,6 +58,7 @@ impl Cluster {
         if let Some(change) = server.probed(id, result.map_err(|(class, _)| class), Instant::now()) {
             self.health_changed(server, &change);
         }
+        self.hurry_prober();
     }
 
     fn health_changed(self: &Arc<Self>, server: &Arc<Server>, change: &health::Change) {
