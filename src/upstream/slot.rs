@@ -169,10 +169,13 @@ impl Slot {
         self.bell.ring();
     }
 
-    /// The worker serves this exchange now, over this connection. `false` if its client has left already.
+    /// The worker serves this exchange now, over this connection. `false` if its client has left already, unless it is served to the
+    /// end all the same.
     pub(super) fn begin(&self, id: u64, connection: &Arc<Stream>) -> bool {
         let mut state = self.state.lock();
-        if let Some(place) = state.cancelled(id) {
+        if let Some(place) = state.cancelled(id)
+            && state.cancelled[place].1.0.is_some()
+        {
             state.cancelled.swap_remove(place);
             return false;
         }
@@ -360,5 +363,10 @@ mod tests {
         slot.cancel(1, (Some(GRACE), false), Instant::now());
         assert!(!slot.begin(1, &connection));
         assert!(slot.begin(2, &connection) && !slot.end(2, true));
+        // But for whoever shall be served in any case.
+        slot.cancel(3, (None, false), Instant::now());
+        assert!(slot.begin(3, &connection));
+        slot.abort_if_due(Instant::now() + 1000 * GRACE);
+        assert!(slot.end(3, true));
     }
 }
