@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// After a failed attempt to connect, the next comes after so long; then twice that, up to the most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// A retry waits for so long at most.
+/// Waiting between retries does not grow beyond this.
 const MOST_BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Room for what of a request's body lies in the spool.
@@ -64,6 +64,8 @@ pub(super) struct Worker {
     /// Settings, and what the server's version was when they were looked at.
     pub(super) plan: Arc<plan::Cluster>,
     version: u64,
+    /// What the server's version was when the connection was found to lead there.
+    at_home: u64,
     pub(super) limits: HeadLimits,
     pub(super) timeout: ClusterTimeout,
     pub(super) on_client_abort: OnClientAbort,
@@ -145,6 +147,15 @@ pub(super) fn class_of(fault: Fault) -> Option<FaultClass> {
     }
 }
 
+/// How long a request waits for its next attempt after so many, if `least` is what it waits for the third.
+fn back_off(tries: u32, least: Duration) -> Duration {
+    match tries {
+        // The first retry goes at once: it mostly goes elsewhere, and to find a connection closed is no failure of anybody's.
+        0 | 1 => Duration::ZERO,
+        tries => (least * 2_u32.pow((tries - 2).min(10))).min(MOST_BACK_OFF.max(least)),
+    }
+}
+
 fn limits(plan: &plan::Cluster) -> HeadLimits {
     HeadLimits {
         head: plan.response_head,
@@ -163,6 +174,7 @@ impl Worker {
             server: Arc::clone(server),
             slot,
             version,
+            at_home: version,
             limits: limits(&plan),
             timeout: plan.timeout,
             on_client_abort: plan.on_client_abort,
@@ -377,8 +389,13 @@ impl Worker {
     }
 
     /// Whether the connection leads to where the server is now.
-    fn is_at_home(&self, connection: &Connection) -> bool {
-        self.version == self.server.version() || self.server.is_at(&connection.address)
+    fn is_at_home(&mut self, connection: &Connection) -> bool {
+        // Not by the settings' version: a request that came just then has looked at these, and not at the address.
+        let version = self.server.version();
+        if self.at_home != version && self.server.is_at(&connection.address) {
+            self.at_home = version;
+        }
+        self.at_home == version
     }
 
     /// Health checks learn what the last exchange shows of the server.
@@ -471,7 +488,9 @@ impl Worker {
     fn after(&self, failure: Failure, held: Option<Exchange>, has_left: bool) -> Verdict<Exchange> {
         let Some(mut exchange) = held else { return Verdict::Done };
         let client = Arc::clone(&exchange.client);
-        if has_left {
+        // What was not sent is still to be done if clients that leave are ignored.
+        let is_to_be_done = self.on_client_abort == OnClientAbort::Ignore && failure.again == Again::Always;
+        if has_left && !is_to_be_done {
             end_alone(&mut Some(exchange), &client, Fault::ClientGoneHead);
             return Verdict::Done;
         }
@@ -516,11 +535,7 @@ impl Worker {
         exchange.fault = Some(fault);
         exchange.times.waiting_since = Instant::now();
         let ticket = ticket(&exchange, Some(self.server.id));
-        // The first retry goes at once: it mostly goes elsewhere, and to find a connection closed is no failure of anybody's.
-        let back_off = match exchange.tries {
-            0 | 1 => Duration::ZERO,
-            tries => (self.plan.retry_back_off * 2_u32.pow((tries - 2).min(10))).min(MOST_BACK_OFF),
-        };
+        let back_off = back_off(exchange.tries, self.plan.retry_back_off);
         Verdict::Retry {
             job: exchange,
             ticket,
@@ -719,5 +734,23 @@ impl Worker {
             rest,
             is_stale: false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_wait_twice_as_long_each_time_up_to_a_second_or_what_was_asked_for() {
+        let waits = |least| {
+            let least = Duration::from_millis(least);
+            [0, 1, 2, 3, 4, 100].map(|tries| back_off(tries, least).as_millis())
+        };
+        assert_eq!(waits(0), [0; 6]);
+        assert_eq!(waits(20), [0, 0, 20, 40, 80, 1000]);
+        assert_eq!(waits(600), [0, 0, 600, 1000, 1000, 1000]);
+        assert_eq!(waits(5000), [0, 0, 5000, 5000, 5000, 5000]);
+        assert_eq!(waits(60_000), [0, 0, 60_000, 60_000, 60_000, 60_000]);
     }
 }
