@@ -255,12 +255,14 @@ impl Cluster {
         in_plan
             .filter_map(|server| {
                 let Held { cause, since } = server.held()?;
+                let since = wall.checked_sub(now.saturating_duration_since(since)).unwrap_or(wall);
                 Some(HeldServer {
                     cluster: self.name.to_string(),
                     server: server.name.to_string(),
                     address: server.plan().address.to_string(),
                     cause: cause.to_string(),
-                    since: wall.checked_sub(now.saturating_duration_since(since)).unwrap_or(wall),
+                    // The file cuts it to the second: what came from there shall not become earlier each time.
+                    since: since + Duration::from_millis(500),
                 })
             })
             .collect()
