@@ -1,21 +1,10 @@
 //! SIGHUP: everything is read anew, and nothing is lost by that.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use nix::sys::signal::Signal;
-
-use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, TestServer, eventually};
-
-/// Writes another configuration and has it read; waits for the answer.
-fn reload(juggler: &Juggler, text: &str, answer: &str) {
-    let before = juggler.log_length();
-    fs::write(juggler.folder().join("juggler.toml"), text).unwrap();
-    juggler.signal(Signal::SIGHUP);
-    juggler.wait_for_log_behind(before, answer);
-}
+use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, TestServer, eventually, reload};
 
 #[test]
 fn a_thousand_reloads_under_load_fail_no_request() {

@@ -10,9 +10,11 @@
 mod client;
 mod gate;
 mod juggler;
+pub(crate) mod station;
 mod message;
 mod origin;
 mod process;
+mod reload;
 mod test_server;
 mod tls;
 
@@ -25,6 +27,7 @@ pub(crate) use juggler::{Config, Juggler, PROGRAM, Start};
 pub(crate) use message::{Framing, Request, Response};
 pub(crate) use origin::{Origin, OriginConn};
 pub(crate) use process::Lines;
+pub(crate) use reload::reload;
 pub(crate) use test_server::TestServer;
 pub(crate) use tls::Authority;
 

@@ -1,0 +1,351 @@
+//! Load, and a server that measures what comes of it.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::{Client, Gate, Origin};
+
+/// A server that takes a fixed time for each request, answers with its name, and counts what it does at once.
+///
+/// What asks for `/held...` waits at a gate instead. A request ends *before* its response is sent: after that the next one may
+/// come in faster than it can be subtracted.
+pub(crate) struct Station {
+    name: &'static str,
+    origin: Origin,
+    gate: Gate,
+    desk: Arc<Desk>,
+}
+
+struct Desk {
+    /// In microseconds.
+    service: AtomicU32,
+    state: Mutex<State>,
+}
+
+struct State {
+    since: Instant,
+    total: Row,
+    by_path: BTreeMap<String, Row>,
+}
+
+/// What was done of one path, or of all.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// At once, now.
+    pub(crate) now: usize,
+    /// At once, at most.
+    pub(crate) most: usize,
+    /// Ended.
+    pub(crate) served: usize,
+    /// At once, on average, by the time.
+    pub(crate) mean: f64,
+    changed: Instant,
+    busy: f64,
+}
+
+impl Row {
+    fn new(at: Instant) -> Self {
+        Self {
+            now: 0,
+            most: 0,
+            served: 0,
+            mean: 0.0,
+            changed: at,
+            busy: 0.0,
+        }
+    }
+
+    fn pass(&mut self, at: Instant) {
+        self.busy += self.now as f64 * (at - self.changed).as_secs_f64();
+        self.changed = at;
+    }
+
+    fn begin(&mut self) {
+        self.pass(Instant::now());
+        self.now += 1;
+        self.most = self.most.max(self.now);
+    }
+
+    fn end(&mut self) {
+        self.pass(Instant::now());
+        self.now -= 1;
+        self.served += 1;
+    }
+
+    fn forget(&mut self, at: Instant) {
+        *self = Self {
+            now: self.now,
+            most: self.now,
+            ..Self::new(at)
+        };
+    }
+
+    fn look(&self, since: Instant) -> Self {
+        let mut row = self.clone();
+        let now = Instant::now();
+        row.pass(now);
+        row.mean = row.busy / (now - since).as_secs_f64().max(1e-9);
+        row
+    }
+}
+
+impl Station {
+    /// Starts one that takes so long.
+    pub(crate) fn start(name: &'static str, service: Duration) -> Self {
+        let now = Instant::now();
+        let desk = Arc::new(Desk {
+            service: AtomicU32::new(service.as_micros().try_into().unwrap()),
+            state: Mutex::new(State {
+                since: now,
+                total: Row::new(now),
+                by_path: BTreeMap::new(),
+            }),
+        });
+        let gate = Gate::new();
+        let (serving, held) = (Arc::clone(&desk), gate.clone());
+        let origin = Origin::start(move |conn, _| {
+            while let Some(request) = conn.request() {
+                serving.note(&request.target, Row::begin);
+                if request.target.starts_with("/held") {
+                    held.wait();
+                } else {
+                    thread::sleep(Duration::from_micros(serving.service.load(Ordering::Relaxed).into()));
+                }
+                serving.note(&request.target, Row::end);
+                conn.answer(200, name);
+            }
+        });
+        Self {
+            name,
+            origin,
+            gate,
+            desk,
+        }
+    }
+
+    /// Some of them, named `s0`, `s1`, `s2` and so on, that answer at once.
+    pub(crate) fn quick<const N: usize>() -> [Self; N] {
+        let names = ["s0", "s1", "s2", "s3"];
+        std::array::from_fn(|index| Self::start(names[index], Duration::ZERO))
+    }
+
+    /// It takes so long from now on.
+    pub(crate) fn set_service(&self, service: Duration) {
+        let service = service.as_micros().try_into().unwrap();
+        self.desk.service.store(service, Ordering::Relaxed);
+    }
+
+    /// Where those wait that ask for `/held...`.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The server below.
+    pub(crate) fn origin(&mut self) -> &mut Origin {
+        &mut self.origin
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.origin.address()
+    }
+
+    /// Waits until so many connections are open.
+    #[track_caller]
+    pub(crate) fn wait_for_connections(&self, count: usize) {
+        self.origin.wait_for_connections(count);
+    }
+
+    /// The targets of whole requests so far, in order.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.origin
+            .requests()
+            .into_iter()
+            .map(|request| request.target)
+            .collect()
+    }
+
+    /// Counts anew; what is being done counts as begun now.
+    pub(crate) fn begin(&self) {
+        self.origin.forget();
+        let now = Instant::now();
+        let mut state = self.desk.state.lock().unwrap();
+        state.since = now;
+        state.total.forget(now);
+        state.by_path.values_mut().for_each(|row| row.forget(now));
+    }
+
+    /// What was done of all paths since it counts.
+    pub(crate) fn total(&self) -> Row {
+        let state = self.desk.state.lock().unwrap();
+        state.total.look(state.since)
+    }
+
+    /// What was done of this path since it counts.
+    pub(crate) fn of(&self, path: &str) -> Row {
+        let state = self.desk.state.lock().unwrap();
+        let row = state.by_path.get(path).cloned();
+        row.unwrap_or_else(|| Row::new(state.since)).look(state.since)
+    }
+}
+
+impl Desk {
+    fn note(&self, target: &str, what: fn(&mut Row)) {
+        let mut state = self.state.lock().unwrap();
+        what(&mut state.total);
+        match state.by_path.get_mut(target) {
+            Some(row) => what(row),
+            None => what(
+                state
+                    .by_path
+                    .entry(target.to_owned())
+                    .or_insert_with(|| Row::new(Instant::now())),
+            ),
+        }
+    }
+}
+
+/// A GET of this path, with these field lines (each with its CRLF).
+pub(crate) fn get(path: &str, fields: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n")
+}
+
+/// How long to measure; `JUGGLER_TEST_STRETCH` multiplies it, for figures to be written down.
+pub(crate) fn span(milliseconds: u64) -> Duration {
+    let stretch = std::env::var("JUGGLER_TEST_STRETCH")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_millis(milliseconds * stretch.unwrap_or(1))
+}
+
+/// What came of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    /// When it was sent.
+    pub(crate) sent: Instant,
+    /// Until its response was whole.
+    pub(crate) took: Duration,
+    pub(crate) status: u16,
+    /// The response's body.
+    pub(crate) text: String,
+}
+
+/// What came of many.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Replies(pub(crate) Vec<Reply>);
+
+impl Replies {
+    /// Those with this status.
+    pub(crate) fn with(&self, status: u16) -> Self {
+        Self(self.0.iter().filter(|reply| reply.status == status).cloned().collect())
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// So great a part of them took this long or less.
+    pub(crate) fn quantile(&self, part: f64) -> Duration {
+        let mut times: Vec<_> = self.0.iter().map(|reply| reply.took).collect();
+        times.sort_unstable();
+        let place = (times.len() as f64 * part) as usize;
+        times
+            .get(place.min(times.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// All of them were answered well.
+    #[track_caller]
+    pub(crate) fn expect_good(&self) {
+        let bad = self.0.iter().find(|reply| reply.status != 200);
+        assert!(bad.is_none(), "{bad:?}, and {} in all", self.len());
+        assert!(self.len() > 0, "there were none");
+    }
+}
+
+/// Clients that each send a request, read its response, and send the next at once.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<Vec<Reply>>>,
+}
+
+impl Load {
+    /// So many clients begin to send this request; `{n}` in it is the client's number.
+    pub(crate) fn start(address: impl Display, clients: usize, request: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let start = |number: usize| {
+            let request = request.replace("{n}", &number.to_string());
+            let (stop, address) = (Arc::clone(&stop), address.to_string());
+            thread::spawn(move || {
+                let mut client = Client::connect(address);
+                let mut replies = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    replies.push(ask(&mut client, &request));
+                }
+                replies
+            })
+        };
+        let clients = (0..clients).map(start).collect();
+        Self { stop, clients }
+    }
+
+    /// Each ends what it has; what came of all.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Replies {
+        self.stop.store(true, Ordering::Relaxed);
+        let clients = std::mem::take(&mut self.clients);
+        Replies(clients.into_iter().flat_map(|client| client.join().unwrap()).collect())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sends this request so many times a second for so long, evenly, whatever comes of those before, as long as one of the clients
+/// is free.
+#[track_caller]
+pub(crate) fn offer(address: impl Display, clients: usize, rate: f64, long: Duration, request: &str) -> Replies {
+    let (began, turns) = (Instant::now(), Arc::new(AtomicU32::new(0)));
+    let start = |_| {
+        let (turns, address, request) = (Arc::clone(&turns), address.to_string(), request.to_owned());
+        thread::spawn(move || {
+            let mut client = Client::connect(address);
+            let mut replies = Vec::new();
+            loop {
+                let at = Duration::from_secs_f64(f64::from(turns.fetch_add(1, Ordering::Relaxed)) / rate);
+                if at >= long {
+                    return replies;
+                }
+                thread::sleep((began + at).saturating_duration_since(Instant::now()));
+                replies.push(ask(&mut client, &request));
+            }
+        })
+    };
+    let clients: Vec<_> = (0..clients).map(start).collect();
+    Replies(clients.into_iter().flat_map(|client| client.join().unwrap()).collect())
+}
+
+fn ask(client: &mut Client, request: &str) -> Reply {
+    let sent = Instant::now();
+    let response = client.exchange(request);
+    Reply {
+        sent,
+        took: sent.elapsed(),
+        status: response.status,
+        text: response.text(),
+    }
+}
