@@ -59,6 +59,16 @@ pub struct Ticket {
     pub batchable: bool,
 }
 
+impl Ticket {
+    /// When it is refused if it still waits.
+    pub fn gives_up(&self) -> Instant {
+        match self.answer_by {
+            Some(answer_by) => answer_by.min(self.deadline),
+            None => self.deadline,
+        }
+    }
+}
+
 /// What became of an offered job.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Offer<J> {

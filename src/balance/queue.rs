@@ -49,10 +49,7 @@ impl<J> Waiting<J> {
 
     /// When it is refused if it still waits.
     pub(super) fn gives_up(&self) -> Instant {
-        match self.ticket.answer_by {
-            Some(answer_by) => answer_by.min(self.ticket.deadline),
-            None => self.ticket.deadline,
-        }
+        self.ticket.gives_up()
     }
 }
 

@@ -25,6 +25,9 @@ use super::slot::Slot;
 /// A client that is refused is told to come again after so long at most, in seconds.
 const RETRY_AFTER: u64 = 300;
 
+/// It is looked at least so often whether something is due.
+pub(super) const LONGEST_PERIOD: Duration = Duration::from_secs(1);
+
 /// A cluster as it runs.
 #[derive(Debug)]
 pub struct Cluster {
@@ -64,10 +67,22 @@ impl Cluster {
         }
         let mut ticket = ticket(&exchange, None);
         ticket.batchable = exchange.destination.pipelines && exchange.is_batchable();
-        let offer = self.dispatcher.lock().offer(exchange, ticket, now);
+        // What is due later is found in time by whoever looks.
+        let is_soon = ticket.gives_up() < now + LONGEST_PERIOD;
+        let (offer, is_first) = {
+            let mut dispatcher = self.dispatcher.lock();
+            let offer = dispatcher.offer(exchange, ticket, now);
+            let is_queued = matches!(offer, Offer::Queued);
+            let is_first = is_queued && is_soon && dispatcher.next_deadline() == Some(ticket.gives_up());
+            (offer, is_first)
+        };
         match offer {
             Offer::Assigned(worker, exchange) => self.give(worker, exchange),
-            Offer::Queued => {}
+            Offer::Queued => {
+                if is_first {
+                    self.alarm();
+                }
+            }
             Offer::Refused(refusal, exchange) => self.refuse(refusal, exchange),
         }
     }
@@ -150,10 +165,15 @@ impl Cluster {
 
     /// When [`Self::tick`] has to be called next, so that nothing is much too late.
     pub fn next_tick(&self, now: Instant) -> Instant {
-        let plan = self.plan.load();
-        let regular = now + plan.queue_timeout.min(plan.timeout.abort) / 4;
+        let regular = now + self.period();
         let deadline = self.dispatcher.lock().next_deadline();
         deadline.map_or(regular, |deadline| deadline.min(regular))
+    }
+
+    /// How often [`Self::tick`] is called at least.
+    fn period(&self) -> Duration {
+        let plan = self.plan.load();
+        (plan.queue_timeout.min(plan.timeout.abort) / 4).min(LONGEST_PERIOD)
     }
 
     /// Waits until every worker has tried to connect once and every server that is probed before it is used was, at most until then.
@@ -304,8 +324,8 @@ impl Cluster {
         let fault = match refusal {
             Refusal::QueueFull => Fault::QueueFull,
             Refusal::ClientQueueFull => Fault::ClientQueueFull,
-            Refusal::Hopeless => Fault::Hopeless,
             // What made a retry necessary says more than that its time is up.
+            Refusal::Hopeless => exchange.fault.unwrap_or(Fault::Hopeless),
             Refusal::QueueTimeout => exchange.fault.unwrap_or_else(|| late(&exchange)),
             Refusal::NoServer => exchange.fault.unwrap_or(Fault::NoServer),
             Refusal::RetryBudget => exchange.fault.unwrap_or(Fault::NoServer),

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use crate::threads::{self, Kind};
 
 use super::Clusters;
+use super::cluster::LONGEST_PERIOD;
 
 /// Looks more rarely or more often than this are of no use.
-const PERIOD: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
+const PERIOD: (Duration, Duration) = (Duration::from_millis(2), LONGEST_PERIOD);
 
 /// The thread.
 #[derive(Debug)]

@@ -249,6 +249,12 @@ impl Replies {
         Self(self.0.iter().filter(|reply| reply.status == status).cloned().collect())
     }
 
+    /// Those that were answered after this moment and no later than that.
+    pub(crate) fn ended_between(&self, from: Instant, to: Instant) -> Self {
+        let ended = |reply: &&Reply| (from..to).contains(&(reply.sent + reply.took));
+        Self(self.0.iter().filter(ended).cloned().collect())
+    }
+
     /// How many.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -290,7 +296,7 @@ impl Load {
             thread::spawn(move || {
                 let mut client = Client::connect(address);
                 let mut replies = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && replies.last().is_none_or(|reply: &Reply| reply.status > 0) {
                     replies.push(ask(&mut client, &request));
                 }
                 replies
@@ -327,7 +333,7 @@ pub(crate) fn offer(address: impl Display, clients: usize, rate: f64, long: Dura
             let mut replies = Vec::new();
             loop {
                 let at = Duration::from_secs_f64(f64::from(turns.fetch_add(1, Ordering::Relaxed)) / rate);
-                if at >= long {
+                if at >= long || replies.last().is_some_and(|reply: &Reply| reply.status == 0) {
                     return replies;
                 }
                 thread::sleep((began + at).saturating_duration_since(Instant::now()));
@@ -339,13 +345,18 @@ pub(crate) fn offer(address: impl Display, clients: usize, rate: f64, long: Dura
     Replies(clients.into_iter().flat_map(|client| client.join().unwrap()).collect())
 }
 
+/// Sends a request and reads its response; none is status 0, and then the connection is of no use any more.
 fn ask(client: &mut Client, request: &str) -> Reply {
     let sent = Instant::now();
-    let response = client.exchange(request);
+    let response = client.try_send(request).and_then(|()| client.try_read_response(false));
+    let (status, text) = match response {
+        Ok(response) => (response.status, response.text()),
+        Err(problem) => (0, problem.to_string()),
+    };
     Reply {
         sent,
         took: sent.elapsed(),
-        status: response.status,
-        text: response.text(),
+        status,
+        text,
     }
 }
