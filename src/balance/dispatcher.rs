@@ -261,14 +261,17 @@ impl<J> Dispatcher<J> {
 
     fn refuses_to_queue(&self, ticket: &Ticket, bound: Option<ServerId>, now: Instant) -> Option<Refusal> {
         let queued = self.buckets.queued(ticket.bucket);
-        let limit = self.buckets.queue_limit(ticket.bucket);
-        if self.queue.len() >= self.settings.queue_limit || queued >= limit {
+        let mut left = self.buckets.queue_limit(ticket.bucket).saturating_sub(queued);
+        // Who is owed a token waits however much others have to: there are never more of those than tokens.
+        if !self.buckets.would_claim(ticket.bucket) {
+            left = left.min(self.settings.queue_limit.saturating_sub(self.queue.len()));
+        }
+        if left == 0 {
             return Some(Refusal::QueueFull);
         }
         let mut before = queued;
         if let Some(key) = ticket.key {
             // A client may have one more than it leaves: one alone of two places both, of more than two never all.
-            let left = (limit - queued).min(self.settings.queue_limit - self.queue.len());
             let own = self.queue.of_client(ticket.bucket, key, bound);
             if own > left {
                 return Some(Refusal::ClientQueueFull);

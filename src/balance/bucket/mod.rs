@@ -395,6 +395,11 @@ impl Tree {
         self.first_claim().is_some()
     }
 
+    /// Whether one more job of this bucket would be owed a token.
+    pub(super) fn would_claim(&self, bucket: BucketId) -> bool {
+        self.grown && self.claiming && self.is_entitled(bucket.0)
+    }
+
     /// The first in the line who is below all ceilings.
     fn first_claim(&self) -> Option<u32> {
         let first = self.line.first()?;

@@ -78,6 +78,26 @@ fn a_bucket_has_a_limit_of_its_own() {
 }
 
 #[test]
+fn who_is_owed_a_token_waits_in_a_queue_that_others_have_filled() {
+    let mut bench = Bench::new(LATE, &[4]);
+    let bucket = bench.bucket(0.5, 100);
+    let limit = LATE.queue_limit as u64;
+    for id in 0..4 + limit {
+        bench.offer(id);
+    }
+    assert_eq!(bench.offer(100), Offer::Refused(Refusal::QueueFull, 100));
+    // Two of four are its own; what is more has to find a place as all others do.
+    assert_eq!(bench.offer_to(bucket, 101), Offer::Queued);
+    assert_eq!(bench.offer_to(bucket, 102), Offer::Queued);
+    assert_eq!(bench.offer_to(bucket, 103), Offer::Refused(Refusal::QueueFull, 103));
+    assert_eq!((bench.done(0), bench.done(1)), (next(101), next(102)));
+    assert_eq!(bench.offer_to(bucket, 104), Offer::Refused(Refusal::QueueFull, 104));
+    // Its own limit holds all the same.
+    let small = bench.bucket(0.25, 0);
+    assert_eq!(bench.offer_to(small, 105), Offer::Refused(Refusal::QueueFull, 105));
+}
+
+#[test]
 fn clients_take_turns() {
     let mut bench = Bench::new(
         Settings {
