@@ -280,7 +280,7 @@ impl<J> Dispatcher<J> {
             let clients = self.queue.clients(ticket.bucket, bound) + usize::from(own == 0);
             before = before.min((own + 1) * clients);
         }
-        let service = self.pace(ticket.bucket).service();
+        let service = self.pace(ticket.bucket).mostly();
         match ticket.answer_by {
             Some(answer_by) => {
                 let needed = self.expected_wait_behind(ticket.bucket, before).saturating_add(service);
@@ -543,8 +543,8 @@ impl<J> Dispatcher<J> {
         while left > 0
             && let Some(slot) = self.queue.first_for(bucket, taker)
         {
-            if self.queue.has_expired(slot, now) {
-                refused.extend(self.withdraw(slot).map(|waiting| (Refusal::QueueTimeout, waiting.job)));
+            if let Some(refusal) = self.is_late(slot, now) {
+                refused.extend(self.withdraw(slot).map(|waiting| (refusal, waiting.job)));
                 continue;
             }
             if !self.queue.get(slot).is_some_and(|waiting| waiting.ticket.batchable) {
@@ -579,11 +579,21 @@ impl<J> Dispatcher<J> {
             } = self;
             let bucket = buckets.next(servers.free(), |bucket| queue.first_for(bucket, taker).is_some())?;
             let slot = queue.first_for(bucket, taker)?;
-            if !queue.has_expired(slot, now) {
+            let Some(refusal) = self.is_late(slot, now) else {
                 return Some(slot);
-            }
-            refused.extend(self.withdraw(slot).map(|waiting| (Refusal::QueueTimeout, waiting.job)));
+            };
+            refused.extend(self.withdraw(slot).map(|waiting| (refusal, waiting.job)));
         }
+    }
+
+    /// Why it is too late to serve a job that waits, if it is: a server would work for nobody, and all behind it be late as well.
+    fn is_late(&self, slot: Slot, now: Instant) -> Option<Refusal> {
+        if self.queue.has_expired(slot, now) {
+            return Some(Refusal::QueueTimeout);
+        }
+        let Ticket { bucket, answer_by, .. } = self.queue.get(slot)?.ticket;
+        let left = answer_by?.saturating_duration_since(now);
+        (self.pace(bucket).mostly() > left).then_some(Refusal::Hopeless)
     }
 
     /// Brings together what a change has set free: idle workers and jobs.

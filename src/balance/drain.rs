@@ -10,6 +10,8 @@ const PARTS: i64 = 8;
 pub(super) struct Pace {
     /// Moving average, in nanoseconds; 0 as long as nothing is known.
     service: i64,
+    /// Moving average of how far off that was.
+    deviation: i64,
 }
 
 impl Pace {
@@ -20,13 +22,21 @@ impl Pace {
         if self.service == 0 {
             self.service = took;
         } else {
-            self.service += (took - self.service) / PARTS;
+            let off = took - self.service;
+            self.service += off / PARTS;
+            self.deviation += (off.abs() - self.deviation) / PARTS;
         }
     }
 
     /// How long a job takes.
     pub(super) fn service(&self) -> Duration {
         Duration::from_nanos(self.service.unsigned_abs())
+    }
+
+    /// How long most jobs take. (Whoever has just this long left is one of a queue in which all are about to be late: with the average,
+    /// half of them would be.)
+    pub(super) fn mostly(&self) -> Duration {
+        Duration::from_nanos((self.service + 2 * self.deviation).unsigned_abs())
     }
 
     /// How long a job waits with so many before it, served by so many slots.

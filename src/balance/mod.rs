@@ -51,7 +51,7 @@ pub struct Ticket {
     pub key: Option<u64>,
     /// When it gives up waiting. Stays the same over all attempts.
     pub deadline: Instant,
-    /// When its client wants the whole answer. Who cannot have it by then is refused at once; nobody waits longer.
+    /// When its client wants the whole answer. Who cannot have it by then is refused, at once if that is known; nobody waits longer.
     pub answer_by: Option<Instant>,
     /// A server not to send it to while there is another (the last attempt failed there).
     pub avoid: Option<ServerId>,
@@ -89,7 +89,8 @@ pub enum Refusal {
     QueueTimeout,
     /// Its client already has its part of the queue.
     ClientQueueFull,
-    /// By what waits before it and how long others take, it would not be answered in time.
+    /// By what waits before it and how long others take, it would not be answered in time. Said to who comes, and when it would
+    /// be its turn.
     Hopeless,
     /// No server can be reached, and the cluster does not wait for one.
     NoServer,

@@ -329,6 +329,7 @@ impl Simulation {
             let job = &self.shadow.jobs[id];
             match refusal {
                 Refusal::QueueTimeout => assert!(job.gives_up() <= self.now),
+                Refusal::Hopeless => assert!(job.ticket.answer_by.is_some() && job.rests.is_none()),
                 Refusal::NoServer => assert!(self.shadow.used().is_empty() && job.rests.is_none()),
                 Refusal::Closed | Refusal::Disabled | Refusal::RetryBudget => {}
                 _ => panic!("{refusal:?} is said to who comes"),

@@ -168,7 +168,7 @@ fn what_cannot_be_answered_in_time_is_refused_at_once() {
     };
     // Nothing is known yet: it is let in.
     bench.offer(1);
-    let ticket = by(&bench, 2, 3, 1);
+    let ticket = by(&bench, 2, 5, 1);
     assert_eq!(bench.dispatcher.offer(2, ticket, bench.now), Offer::Queued);
     // A job takes two seconds.
     bench.now = bench.at(2);
@@ -187,4 +187,24 @@ fn what_cannot_be_answered_in_time_is_refused_at_once() {
     assert_eq!(bench.dispatcher.offer(7, ticket, bench.now), Offer::Queued);
     // Whoever has waited too long all the same is not served.
     assert_eq!(bench.dispatcher.wake(bench.at(12)), refused(Refusal::QueueTimeout, 7));
+}
+
+#[test]
+fn who_cannot_be_answered_in_time_any_more_is_not_served() {
+    let mut bench = Bench::new(LATE, &[1]);
+    bench.offer(1);
+    bench.now = bench.at(2);
+    bench.done(0);
+    bench.offer(2);
+    for (id, seconds) in [(3, 7), (4, 12)] {
+        let ticket = Ticket {
+            answer_by: Some(bench.at(seconds)),
+            ..bench.ticket(id)
+        };
+        assert_eq!(bench.dispatcher.offer(id, ticket, bench.now), Offer::Queued);
+    }
+    // It took twice as long as the one before: a server would work for nobody.
+    bench.now = bench.at(6);
+    let handout = bench.done(0);
+    assert_eq!((handout.next, handout.refused), (Some(4), vec![(Refusal::Hopeless, 3)]));
 }
