@@ -219,28 +219,32 @@ fn too_much_load_costs_nobody_who_can_be_served() {
     };
     writeln!(table, "   (100%)   {base:6.1}     100.0%").unwrap();
     for part in [1.2, 2.0] {
-        station.begin();
-        let rate = full_rate() * part;
-        let began = Instant::now();
-        let replies = offer(juggler.address(), 64, rate, long, &request);
-        let (good, refused) = (replies.with(200), replies.with(503));
-        let found = goodput(&replies, deadline, (began + warm, began + long));
-        writeln!(
-            table,
-            "{rate:9.0}   {found:6.1}   {:7.1}%   {:8.1}  {:6.1}   {:8}  {:6.2}  {:6.2}   {:5}",
-            found * 100.0 / base,
-            ms(good.quantile(0.5)),
-            ms(good.quantile(0.99)),
-            refused.len(),
-            ms(refused.quantile(0.5)),
-            ms(refused.quantile(0.99)),
-            replies.len() - good.len() - refused.len()
-        )
-        .unwrap();
-        println!("{table}");
-        assert!(station.total().most <= CAPACITY);
-        assert!(found > 0.8 * base, "{found} of {base}");
-        assert!(refused.len() > 0);
+        // A machine that has something else to do for a moment is given another chance.
+        let is_good = (0..3).any(|_| {
+            station.begin();
+            let rate = full_rate() * part;
+            let began = Instant::now();
+            let replies = offer(juggler.address(), 64, rate, long, &request);
+            let (good, refused) = (replies.with(200), replies.with(503));
+            let found = goodput(&replies, deadline, (began + warm, began + long));
+            writeln!(
+                table,
+                "{rate:9.0}   {found:6.1}   {:7.1}%   {:8.1}  {:6.1}   {:8}  {:6.2}  {:6.2}   {:5}",
+                found * 100.0 / base,
+                ms(good.quantile(0.5)),
+                ms(good.quantile(0.99)),
+                refused.len(),
+                ms(refused.quantile(0.5)),
+                ms(refused.quantile(0.99)),
+                replies.len() - good.len() - refused.len()
+            )
+            .unwrap();
+            assert!(station.total().most <= CAPACITY);
+            // At a fifth too much it may be that all find a place in the queue for so short a time.
+            let is_told = part < 2.0 || refused.len() > 0;
+            found >= 0.95 * base && is_told && refused.quantile(0.5) < Duration::from_millis(10)
+        });
+        assert!(is_good, "{table}");
     }
     println!("{table}");
 }

@@ -251,7 +251,8 @@ fn no_key_takes_more_of_a_server_than_the_bound() {
             );
         }
         let found = at_work(&stations);
-        assert_eq!(found.iter().max(), Some(&9.min(8)), "{scheduler}: {found:?}");
+        // As many as it has connections: the bound would be nine.
+        assert_eq!(found.iter().max(), Some(&8), "{scheduler}: {found:?}");
         let_go(clients, &stations);
         drop(juggler);
         stations.iter().for_each(|station| station.wait_for_connections(0));
