@@ -203,8 +203,6 @@ impl Monitor {
         };
         if settings.mode != Mode::Paranoid {
             monitor.become_state(State::Online, Cause::Trusted, now);
-            // It is not new to itself: what is trusted from the start is warm.
-            monitor.online_since = now.checked_sub(settings.slow_start).unwrap_or(now);
         }
         monitor
     }
@@ -434,6 +432,10 @@ impl Monitor {
         self.window.clear();
         (self.counts.successes, self.counts.failures) = (0, 0);
         match to {
+            // What the first look has shown to work was at work before: nobody knows of a reason to spare it.
+            State::Online if from == State::Unknown => {
+                self.online_since = now.checked_sub(self.settings.slow_start).unwrap_or(now);
+            }
             State::Online => self.online_since = now,
             State::Offline => {
                 // Who falls while it is held has been out since before.

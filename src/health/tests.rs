@@ -366,6 +366,17 @@ fn it_starts_slowly_after_having_been_offline() {
     assert_eq!(bench.monitor.warmth(bench.now), 500);
     bench.pass(5 * SECOND);
     assert_eq!(bench.monitor.warmth(bench.now), 1000);
+
+    // Not when the first look finds it at work: all servers would be spared together when the balancer starts.
+    let mut bench = Bench::new(Settings {
+        mode: Mode::Paranoid,
+        ..slow
+    });
+    bench.probe(Ok(()));
+    assert_eq!(bench.monitor.warmth(bench.now), 1000);
+    bench.take_offline();
+    bench.probe(Ok(()));
+    assert_eq!(bench.monitor.warmth(bench.now), 1);
 }
 
 fn sticky(mode: Mode) -> Settings {

@@ -18,6 +18,12 @@ const STEPS: u32 = 50;
 /// Steps are not shorter than this.
 const SHORTEST_STEP: Duration = Duration::from_millis(20);
 
+/// The step that a server has reached which is so warm, in thousandths: each of them is a change for the dispatcher.
+fn step(warmth: u16) -> u16 {
+    let size = (1000 / STEPS) as u16;
+    (warmth / size * size).max(1)
+}
+
 /// A probe that no worker can make yet is tried again so soon.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -121,7 +127,7 @@ impl Cluster {
         for ((entry, used), seen) in control.entries().iter_mut().zip(used).zip(seen) {
             // Who does not count for now keeps what is known of it.
             let used = seen.map_or(entry.used, |_| used);
-            let warmth = entry.server.monitor().warmth(now);
+            let warmth = step(entry.server.monitor().warmth(now));
             if entry.server.is_removed() || entry.used == used && entry.warmth == warmth {
                 continue;
             }
