@@ -42,16 +42,19 @@ fn file(plan: &Plan) -> Result<&Path, String> {
 }
 
 fn release(path: &Path, name: &str, by: &str, now: SystemTime) -> Result<String, String> {
-    let mut file = held::load(path).map_err(|error| error.to_string())?;
-    let Some(server) = file.release(name, by, now) else {
-        let names: Vec<_> = file.held.iter().map(held::HeldServer::name).collect();
+    let change = |file: &mut held::HeldFile| {
+        let names = file.held.iter().map(held::HeldServer::name);
+        let names = names.collect::<Vec<_>>();
+        file.release(name, by, now).ok_or(names)
+    };
+    let released = held::update(path, change).map_err(|error| error.to_string())?;
+    let server = released.map_err(|names| {
         let hint = match names.is_empty() {
             true => "no server is".to_owned(),
             false => format!("held are: {}", names.join(", ")),
         };
-        return Err(format!("{name} is not held\n  hint: {hint}"));
-    };
-    held::store(path, &file).map_err(|error| error.to_string())?;
+        format!("{name} is not held\n  hint: {hint}")
+    })?;
     Ok(format!(
         "released {name} by {by}; it was out since {}: {}\n  \
          tell the running balancer: systemctl reload juggler, or kill -HUP PID\n",

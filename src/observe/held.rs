@@ -1,18 +1,27 @@
 //! The state file: servers that are kept offline until somebody releases them, so that a restart does not.
 //!
 //! Two write it: the balancer what it holds, `juggler release` what is released, which the balancer takes over when it is told to
-//! (SIGHUP) and then leaves out. There is no lock: each reads just before it writes, and takes over what is the other's.
+//! (SIGHUP) and then leaves out. Each reads just before it writes and takes over what is the other's, with the file's folder locked
+//! (flock) meanwhile, so that neither overwrites what the other has just written.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 /// What is written; another one is not understood.
 const VERSION: u32 = 1;
+
+/// Whoever else writes is through after so long.
+const MOST_LOCKED: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether they are.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// All that the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +132,46 @@ fn parse(text: &[u8]) -> Result<HeldFile, String> {
     serde_json::from_value(versioned.rest.into()).map_err(|error| error.to_string())
 }
 
+/// Changes what the file says, if that makes a difference. Nobody else who does this comes in between.
+///
+/// The errors are those of [`load`] and [`store`], and that somebody keeps the folder locked for longer than a second.
+pub fn update<T>(path: &Path, change: impl FnOnce(&mut HeldFile) -> T) -> io::Result<T> {
+    let _until_the_end = lock(path).map_err(|error| of_file(path, "cannot be locked", &error))?;
+    let before = load(path)?;
+    let mut file = before.clone();
+    let result = change(&mut file);
+    if file != before {
+        store(path, &file)?;
+    }
+    Ok(result)
+}
+
+/// The file itself is replaced with each change, so its folder is what can be locked. One that is not there, or that cannot be opened, is not
+/// locked: then there is nothing to be lost, or writing is going to fail.
+fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
+    let Ok(mut folder) = File::open(folder(path)) else {
+        return Ok(None);
+    };
+    let until = Instant::now() + MOST_LOCKED;
+    loop {
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((same, Errno::EAGAIN)) if Instant::now() < until => {
+                folder = same;
+                std::thread::sleep(LOOK);
+            }
+            Err((_, error)) => return Err(error.into()),
+        }
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// Writes the file, as a whole or not at all, and so that it is there after a power failure. Makes its folder if it is not there.
 pub fn store(path: &Path, file: &HeldFile) -> io::Result<()> {
     write(path, file).map_err(|error| of_file(path, "cannot be written", &error))
@@ -135,10 +184,7 @@ fn write(path: &Path, file: &HeldFile) -> io::Result<()> {
         #[serde(flatten)]
         rest: &'a HeldFile,
     }
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder(path);
     fs::create_dir_all(folder)?;
     let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
     let content = Versioned {
@@ -183,8 +229,6 @@ mod rfc3339 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {
@@ -209,6 +253,38 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn changes_made_at_the_same_time_are_all_there_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("held.json");
+        let names: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+        std::thread::scope(|scope| {
+            for names in names.chunks(10) {
+                let path = &path;
+                scope.spawn(move || {
+                    for name in names {
+                        update(path, |file| file.held.push(held("shop", name))).unwrap();
+                    }
+                });
+            }
+        });
+        let mut found: Vec<_> = load(&path).unwrap().held.into_iter().map(|held| held.server).collect();
+        found.sort_by_key(|name| name.parse::<u32>().unwrap());
+        assert_eq!(found, names);
+    }
+
+    #[test]
+    fn a_change_that_makes_no_difference_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none/held.json");
+        assert!(update(&path, |file| file.held.is_empty()).unwrap());
+        assert!(!path.parent().unwrap().exists());
+        update(&path, |file| file.held.push(held("shop", "one"))).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        update(&path, |file| file.held = vec![held("shop", "one")]).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -60,21 +60,26 @@ fn save(clusters: &Clusters, path: Option<&PathBuf>) {
         changed |= cluster.take_holds_changed();
     }
     let Some(path) = path.filter(|_| changed) else { return };
-    // Whom somebody has released meanwhile is still held until the next SIGHUP.
-    let mut released = match held::load(path) {
-        Ok(file) => file.released,
-        Err(error) => {
-            log::error!("{error}");
-            Vec::new()
-        }
-    };
     let all = clusters.all();
-    let mut held = all.iter().flat_map(|cluster| cluster.held()).collect::<Vec<_>>();
+    let held = all.iter().flat_map(|cluster| cluster.held()).collect::<Vec<_>>();
     let is_same =
         |held: &HeldServer, released: &Released| (&held.cluster, &held.server) == (&released.cluster, &released.server);
-    released.retain(|released| held.iter().any(|held| is_same(held, released)));
-    held.retain(|held| !released.iter().any(|released| is_same(held, released)));
-    if let Err(error) = held::store(path, &HeldFile { held, released }) {
-        log::error!("servers kept offline are not remembered: {error}");
+    let change = |file: &mut HeldFile| {
+        // Whom somebody has released meanwhile is still held until the next SIGHUP.
+        file.released
+            .retain(|released| held.iter().any(|held| is_same(held, released)));
+        file.held.clone_from(&held);
+        file.held
+            .retain(|held| !file.released.iter().any(|released| is_same(held, released)));
+    };
+    // One that is damaged is out of the way then, and written anew.
+    for _ in 0..2 {
+        match held::update(path, change) {
+            Ok(()) => return,
+            Err(error) => log::error!("servers kept offline are not remembered: {error}"),
+        }
+        if path.exists() {
+            return;
+        }
     }
 }

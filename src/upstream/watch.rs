@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::balance::{Admin, Change, Role};
 use crate::health::{self, FaultClass, Held, ProbeId, State};
@@ -261,14 +261,16 @@ impl Cluster {
         in_plan
             .filter_map(|server| {
                 let Held { cause, since } = server.held()?;
-                let since = wall.checked_sub(now.saturating_duration_since(since)).unwrap_or(wall);
+                // As the file has it, and not earlier each time that it comes from there.
+                let ago = now.saturating_duration_since(since);
+                let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(ago);
+                let since = UNIX_EPOCH + Duration::from_secs((since + Duration::from_millis(500)).as_secs());
                 Some(HeldServer {
                     cluster: self.name.to_string(),
                     server: server.name.to_string(),
                     address: server.plan().address.to_string(),
                     cause: cause.to_string(),
-                    // The file cuts it to the second: what came from there shall not become earlier each time.
-                    since: since + Duration::from_millis(500),
+                    since,
                 })
             })
             .collect()
