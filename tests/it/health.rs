@@ -1,91 +1,11 @@
-//! How servers are looked after: probes, what the traffic shows, and what follows from both.
+//! How servers are probed: when, over which connections, what is asked and what is taken for an answer.
 
-use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
-use crate::support::{
-    Client, Config, Gate, Juggler, Load, Origin, OriginConn, PATIENCE, Start, TestServer, eventually, eventually_eq,
-};
-
-/// What probes ask for in these tests.
-const PROBE: &str = "/up";
-
-/// A server that answers probes with a status that the test sets, and everything else with its name.
-struct Patient {
-    origin: Origin,
-    status: Arc<AtomicU16>,
-}
-
-impl Patient {
-    fn named(name: &'static str) -> Self {
-        let status = Arc::new(AtomicU16::new(200));
-        let is = Arc::clone(&status);
-        let origin = Origin::start(move |conn, _| {
-            while let Some(request) = conn.request() {
-                match request.target == PROBE {
-                    true => conn.answer(is.load(Ordering::SeqCst), "how it is"),
-                    false => conn.answer(200, name),
-                }
-            }
-        });
-        Self { origin, status }
-    }
-
-    fn set(&self, status: u16) {
-        self.status.store(status, Ordering::SeqCst);
-    }
-
-    fn probes(&self) -> usize {
-        probes(&self.origin)
-    }
-
-    fn served(&self) -> usize {
-        self.origin.requests().len() - self.probes()
-    }
-}
-
-fn probes(origin: &Origin) -> usize {
-    let requests = origin.requests();
-    requests.iter().filter(|request| request.target == PROBE).count()
-}
-
-#[track_caller]
-fn wait_for_probes(origin: &Origin, count: usize) {
-    eventually(PATIENCE, &format!("{count} probes"), || probes(origin) >= count);
-}
-
-/// Writes another configuration and has it read.
-fn reload(juggler: &Juggler, text: &str) {
-    let before = juggler.log_length();
-    fs::write(juggler.folder().join("juggler.toml"), text).unwrap();
-    juggler.signal(Signal::SIGHUP);
-    juggler.wait_for_log_behind(before, "reloaded");
-}
-
-/// The lines that tell of a change of this server's state, without what stands before.
-fn changes(juggler: &Juggler, server: &str) -> Vec<String> {
-    let start = format!("health: {server} is ");
-    let log = juggler.log();
-    let found = log
-        .iter()
-        .filter_map(|line| line.split_once(&start))
-        .map(|(_, rest)| rest.to_owned());
-    found.filter(|rest| !rest.starts_with("kept")).collect()
-}
-
-/// Waits until this server's state has changed so often.
-#[track_caller]
-fn wait_for_changes(juggler: &Juggler, server: &str, count: usize) {
-    eventually(PATIENCE, &format!("{count} changes of {server}"), || {
-        changes(juggler, server).len() >= count
-    });
-}
-
-// === Probes
+use crate::support::patient::{PROBE, Patient, changes, probes, reload, wait_for_changes, wait_for_probes};
+use crate::support::{Client, Config, Gate, Load, Origin, OriginConn, PATIENCE, TestServer, eventually};
 
 #[test]
 fn who_is_there_is_used_from_the_start() {
@@ -443,17 +363,46 @@ fn a_probe_that_hangs_holds_up_nobody_and_its_worker_comes_back() {
     probe.open();
     juggler.wait_for_log("main/s0 is online: 2 probes succeeded");
     origin.wait_for_connections(2);
-    let clients: Vec<_> = (0..4)
-        .map(|_| {
-            let mut client = Client::connect(juggler.address());
-            client.send("GET /busy HTTP/1.1\r\nHost: x\r\n\r\n");
-            client
-        })
-        .collect();
-    // Both of its workers are at work.
-    busy.wait_for(2);
+    // Both of its workers work again; the other server answers what comes to it.
+    let mut clients = Vec::new();
+    eventually(PATIENCE, "both at work", || {
+        let mut client = Client::connect(juggler.address());
+        client.send("GET /busy HTTP/1.1\r\nHost: x\r\n\r\n");
+        clients.push(client);
+        busy.came() >= 2
+    });
     busy.open();
     for mut client in clients {
         client.read_response().expect(200);
     }
+}
+
+#[test]
+fn who_is_at_work_with_all_connections_is_not_looked_at() {
+    let (measure, rest) = measure("10ms");
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            if request.target == "/long" {
+                held.wait();
+            }
+            conn.answer(200, "");
+        }
+    });
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 1\nhealth = { path = \"/up\", interval = \"10ms\", timeout = \"20ms\", fall = 1, panic = \"0%\" }")
+        .rest(&rest)
+        .start();
+    let mut client = Client::connect(juggler.address());
+    client.send("GET /long HTTP/1.1\r\nHost: x\r\n\r\n");
+    gate.wait_for(1);
+    origin.forget();
+    measure.forget();
+    wait_for_probes(&measure, 20);
+    assert_eq!(origin.requests().len(), 0);
+    gate.open();
+    client.read_response().expect(200);
+    wait_for_probes(&origin, 3);
+    assert_eq!(changes(&juggler, "main/s0"), ["online: 1 probe succeeded"]);
 }

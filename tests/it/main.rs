@@ -16,6 +16,8 @@ mod buffers;
 mod command_line;
 mod forwarding;
 mod harness;
+mod health;
+mod health_states;
 mod layers;
 mod life;
 mod overload;

@@ -10,11 +10,13 @@
 mod client;
 mod gate;
 mod juggler;
-pub(crate) mod station;
+mod load;
 mod message;
 mod origin;
+pub(crate) mod patient;
 mod process;
 mod reload;
+pub(crate) mod station;
 mod test_server;
 mod tls;
 
@@ -24,6 +26,7 @@ pub(crate) mod check;
 pub(crate) use client::Client;
 pub(crate) use gate::Gate;
 pub(crate) use juggler::{Config, Juggler, PROGRAM, Start};
+pub(crate) use load::{Answered, Load};
 pub(crate) use message::{Framing, Request, Response};
 pub(crate) use origin::{Origin, OriginConn};
 pub(crate) use process::Lines;
