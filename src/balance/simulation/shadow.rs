@@ -194,7 +194,9 @@ impl Shadow {
         if below_root().any(|bucket| self.held(*bucket) >= self.shares[bucket].1) {
             return false;
         }
+        // With the root alone there is nobody for whom anything could be reserved.
         !self.reserve
+            || self.buckets.len() == 1
             || below_root().any(|bucket| self.weight(*bucket) < self.shares[bucket].0)
             || self.free() > self.weight(0) - self.held(0)
     }
