@@ -262,8 +262,8 @@ impl<J> Dispatcher<J> {
     fn refuses_to_queue(&self, ticket: &Ticket, bound: Option<ServerId>, now: Instant) -> Option<Refusal> {
         let queued = self.buckets.queued(ticket.bucket);
         let mut left = self.buckets.queue_limit(ticket.bucket).saturating_sub(queued);
-        // Who is owed a token waits however much others have to: there are never more of those than tokens.
-        if !self.buckets.would_claim(ticket.bucket) {
+        // However much others ask for: there are never more of those than tokens.
+        if !self.buckets.has_place(ticket.bucket) {
             left = left.min(self.settings.queue_limit.saturating_sub(self.queue.len()));
         }
         if left == 0 {

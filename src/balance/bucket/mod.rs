@@ -395,9 +395,11 @@ impl Tree {
         self.first_claim().is_some()
     }
 
-    /// Whether one more job of this bucket would be owed a token.
-    pub(super) fn would_claim(&self, bucket: BucketId) -> bool {
-        self.grown && self.claiming && self.is_entitled(bucket.0)
+    /// Whether one more job of this bucket may wait though the queue of all is full: it would be owed a token, or it comes while as many
+    /// as are its own are served still, and will be.
+    pub(super) fn has_place(&self, bucket: BucketId) -> bool {
+        let node = &self.nodes[bucket.0 as usize];
+        self.grown && (node.queued < node.own_share || self.claiming && self.is_entitled(bucket.0))
     }
 
     /// The first in the line who is below all ceilings.
