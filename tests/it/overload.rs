@@ -108,6 +108,7 @@ fn who_cannot_be_answered_in_time_is_told_at_once() {
     let juggler = start(&station, 1, "deadline_field = \"grpc-timeout\"", "");
     teach(&juggler, "/", 2);
     // Nobody is before it, and it may be quicker than others.
+    juggler.wait_for_log_behind(juggler.log_length(), " 0 served, 0 queued");
     ask(&juggler, "/quick", "grpc-timeout: 100m\r\n").expect(200);
     let mut busy = hold(&juggler, &station);
     let began = Instant::now();

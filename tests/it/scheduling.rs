@@ -328,7 +328,7 @@ fn beside_a_slow_one(binding: &str) -> BTreeMap<&'static str, Measured> {
         );
         stations.iter().for_each(Station::begin);
         let load = Load::start(juggler.address(), 8, &get("/", "X-Client: {n}\r\n"));
-        thread::sleep(span(400));
+        thread::sleep(span(250));
         let replies = load.end();
         replies.expect_good();
         let slow = replies.0.iter().filter(|reply| reply.text == "s1").count();
@@ -356,7 +356,7 @@ fn a_slow_server_gets_little_bound_late() {
     let rows = beside_a_slow_one("late");
     for (scheduler, row) in &rows {
         assert!(row.part_of_slow < 0.25, "{scheduler}: {}", row.part_of_slow);
-        assert!(row.replies.len() > 100, "{scheduler}: {}", row.replies.len());
+        assert!(row.replies.len() > 50, "{scheduler}: {}", row.replies.len());
     }
 }
 
@@ -382,19 +382,20 @@ fn standby_servers_help_out_and_backups_stand_in() {
     let [a, b, c] = &stations;
     let text = text(
         &[(a, ""), (b, "role = \"standby\""), (c, "role = \"backup\"")],
-        "capacity = 1",
+        "capacity = 3",
     );
-    let juggler = start(&text, &stations, 1);
+    let juggler = start(&text, &stations, 3);
+    // With more connections than one: a worker that has just answered may not be back when its client asks again.
     assert_eq!(tally(&juggler, 20)["s0"], 20);
-    let (clients, found) = hold(&juggler, &stations, 2);
-    assert_eq!(found, [1, 1, 0]);
-    // A third waits for one of them, although the backup has nothing to do.
-    let mut third = Client::connect(juggler.address());
-    third.send(get("/", ""));
-    third.expect_silence(Duration::from_millis(100));
-    assert_eq!(at_work(&stations), [1, 1, 0]);
+    let (clients, found) = hold(&juggler, &stations, 6);
+    assert_eq!(found, [3, 3, 0]);
+    // One more waits for one of them, although the backup has nothing to do.
+    let mut more = Client::connect(juggler.address());
+    more.send(get("/", ""));
+    more.expect_silence(Duration::from_millis(100));
+    assert_eq!(at_work(&stations), [3, 3, 0]);
     let_go(clients, &stations);
-    third.read_response().expect(200);
+    more.read_response().expect(200);
     let comes_from = |name: &str| {
         eventually(PATIENCE, name, || tally(&juggler, 1).contains_key(name));
         let found = tally(&juggler, 20);

@@ -384,19 +384,26 @@ impl Wire {
         let got = match self {
             Self::Tcp(stream) => {
                 stream.set_read_timeout(left)?;
-                stream.read(&mut bytes)?
+                stream.read(&mut bytes)
             }
             Self::Unix(stream) => {
                 stream.set_read_timeout(left)?;
-                stream.read(&mut bytes)?
+                stream.read(&mut bytes)
             }
             Self::Tls(stream) => {
                 stream.sock.stream.set_read_timeout(left)?;
-                stream.read(&mut bytes)?
+                stream.read(&mut bytes)
             }
         };
-        buffer.extend_from_slice(&bytes[..got]);
-        Ok(got)
+        match got {
+            Ok(got) => {
+                buffer.extend_from_slice(&bytes[..got]);
+                Ok(got)
+            }
+            // With a timeout that is what a process gets that was stopped for a moment.
+            Err(problem) if problem.kind() == io::ErrorKind::Interrupted => self.read(buffer, end),
+            Err(problem) => Err(problem),
+        }
     }
 }
 
