@@ -12,6 +12,7 @@ mod gate;
 mod juggler;
 mod load;
 mod message;
+pub(crate) mod names;
 mod origin;
 pub(crate) mod patient;
 mod process;
