@@ -322,3 +322,108 @@ fn who_leaves_in_the_middle_of_his_request_leaves_nothing_behind() {
     eventually(PATIENCE, "files closed", || juggler.open_files() <= files);
     assert_eq!(origin.requests().len(), 0);
 }
+
+/// A server that tells when it sees our end while it works, and answers then if it shall.
+fn watching(seen: &Gate, other: &Gate, answers: bool) -> Origin {
+    let (seen, other) = (seen.clone(), other.clone());
+    Origin::start(move |conn, number| {
+        while let Some(request) = conn.request() {
+            if number == 0 && request.target == "/left" {
+                assert!(conn.request().is_none(), "our end");
+                seen.wait();
+                if answers {
+                    conn.answer(200, "nobody reads this");
+                    return;
+                }
+                // It says nothing for good; whoever comes next has another connection.
+                other.wait();
+                return;
+            }
+            conn.answer(200, "answer");
+        }
+    })
+}
+
+#[test]
+fn a_server_that_is_notified_sees_the_end_at_once_and_the_connection_is_given_up() {
+    for how in ALL {
+        let seen = Gate::new();
+        let origin = watching(&seen, &Gate::new(), true);
+        let (juggler, authority) = before(&origin, "on_client_abort = \"notify\"\ntimeout = { abort = \"1m\" }");
+        let mut client = connect(&juggler, &authority, how);
+        client.send(get("/left"));
+        origin.wait_for_requests(1);
+        leave(client, how);
+        // Long before its grace is over.
+        seen.wait_for(1);
+        let mut next = Client::connect(juggler.address_of("main"));
+        next.send(get("/next"));
+        next.expect_silence(Duration::from_millis(20));
+        seen.open();
+        assert_eq!(next.read_response().expect(200).text(), "answer");
+        ended(&juggler, "/left", 499, "CH");
+        assert_eq!(origin.connections_ever(), 2, "{how:?}");
+        origin.assert_no_failures();
+    }
+}
+
+#[test]
+fn a_server_that_was_notified_and_goes_on_loses_the_connection_after_the_grace() {
+    let (seen, end) = (Gate::new(), Gate::new());
+    seen.open();
+    let origin = watching(&seen, &end, false);
+    let (juggler, authority) = before(&origin, "on_client_abort = \"notify\"\ntimeout = { abort = \"100ms\" }");
+    let mut client = connect(&juggler, &authority, How::Fin);
+    client.send(get("/left"));
+    origin.wait_for_requests(1);
+    leave(client, How::Fin);
+    Client::connect(juggler.address_of("main")).get("/next").expect(200);
+    ended(&juggler, "/left", 499, "CH");
+    assert_eq!(origin.connections_ever(), 2);
+    end.open();
+    origin.wait_for_connections(1);
+    origin.assert_no_failures();
+}
+
+#[test]
+fn what_is_queued_is_done_for_nobody_if_clients_that_leave_are_ignored_and_only_then() {
+    for (setting, is_done) in [("close", false), ("notify", false), ("ignore", true)] {
+        let gate = Gate::new();
+        let origin = held_by(&gate);
+        let (juggler, authority) = before(&origin, &format!("on_client_abort = \"{setting}\""));
+        let mut first = Client::connect(juggler.address_of("main"));
+        first.send(get("/first"));
+        gate.wait_for(1);
+        for how in ALL {
+            let mut client = connect(&juggler, &authority, how);
+            client.send(format!(
+                "POST /{how:?} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
+            ));
+            // It is in the queue, or will be there before its client is missed.
+            client.expect_silence(Duration::from_millis(20));
+            leave(client, how);
+            if !is_done {
+                juggler.wait_for_output(&format!("POST /{how:?} "));
+            }
+        }
+        gate.open();
+        first.read_response().expect(200);
+        if is_done {
+            origin.wait_for_requests(4);
+        }
+        for how in ALL {
+            let line = juggler.wait_for_output(&format!("POST /{how:?} "));
+            let flags = if is_done { "CH" } else { "CQ" };
+            assert!(
+                line.contains("\" 499 ") && line.contains(&format!("end={flags}")),
+                "{line}"
+            );
+        }
+        first.exchange(get("/last")).expect(200);
+        let mut seen: Vec<_> = origin.requests().into_iter().map(|it| (it.target, it.body)).collect();
+        seen.retain(|(target, _)| target != "/first" && target != "/last");
+        let expected = ALL.map(|how| (format!("/{how:?}"), b"body".to_vec()));
+        assert_eq!(seen, if is_done { expected.to_vec() } else { Vec::new() }, "{setting}");
+        assert_eq!(origin.connections_ever(), 1, "{setting}");
+    }
+}

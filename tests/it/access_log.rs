@@ -476,3 +476,20 @@ fn what_a_client_says_cannot_forge_a_line() {
         assert_eq!(object["client"], "127.0.0.1");
     }
 }
+
+#[test]
+fn a_second_attempt_is_told_with_what_was_wrong_with_the_first() {
+    let origin = Origin::start(|conn, number| {
+        while conn.request().is_some() {
+            if number == 0 {
+                return;
+            }
+            conn.answer(200, "again");
+        }
+    });
+    let mut juggler = Config::new([origin.address()]).top(ON).cluster("capacity = 1").start();
+    Client::connect(juggler.address()).get("/").expect(200);
+    let log = lines(&mut juggler, 1);
+    let told = " retries=1 attempt=2 why=\"the server closed the connection without a response\" end=-- \"\"";
+    assert!(log[0].ends_with(told), "{}", log[0]);
+}

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
@@ -433,4 +433,65 @@ fn who_leaves_while_a_server_is_connected_to_is_not_served_by_another() {
     }
     let seen: Vec<_> = good.requests().into_iter().map(|request| request.target).collect();
     assert!(!seen.contains(&left), "nobody is there for it: {seen:?}");
+}
+
+#[test]
+fn every_further_retry_waits_twice_as_long() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    let origin = Origin::start(move |conn, _| {
+        if conn.request().is_some() {
+            seen.lock().unwrap().push(Instant::now());
+        }
+    });
+    let juggler = before([&origin], "retry = { attempts = 4, back_off = \"150ms\" }");
+    Client::connect(juggler.address()).get("/tired").expect(502);
+    let times = times.lock().unwrap();
+    let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps.len(), 3);
+    let least = Duration::from_millis(150);
+    assert!(gaps[1] >= least && gaps[2] >= 2 * least, "{gaps:?}");
+    let line = logged(&juggler, "/tired");
+    assert_eq!((&line["retries"], &line["attempt"]), (&3.into(), &4.into()), "{line}");
+    assert_eq!(line["why"], "the server closed the connection without a response");
+}
+
+#[test]
+fn who_rests_before_a_retry_counts_for_the_budget() {
+    const FAILING: usize = 12;
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |conn, _| {
+        if conn.request().is_some() {
+            held.wait();
+        }
+    });
+    let mut juggler = Config::new([origin.address()])
+        .top("[process]\ndrain = \"100ms\"")
+        .cluster(&format!(
+            "capacity = {FAILING}\nretry = {{ budget = \"0%\", back_off = \"1m\" }}"
+        ))
+        .start();
+    origin.wait_for_connections(FAILING);
+    let mut clients: Vec<_> = (0..FAILING)
+        .map(|_| {
+            let mut client = Client::connect(juggler.address());
+            client.send(request("GET", "/", b""));
+            client
+        })
+        .collect();
+    gate.wait_for(FAILING);
+    gate.open();
+    // Ten are tried again, fail again, and rest; two are given up.
+    origin.wait_for_requests(FAILING + 10);
+    // So is whoever fails now, with what its server did.
+    let given_up = Client::connect(juggler.address()).get("/late").expect(502);
+    assert!(given_up.text().contains("without a response"), "{}", given_up.text());
+    assert_eq!(origin.requests().len(), FAILING + 10 + 1);
+    // The time of a stop is up before they are rested.
+    juggler.signal(nix::sys::signal::Signal::SIGTERM);
+    let mut statuses: Vec<_> = clients.iter_mut().map(|client| client.read_response().status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [vec![502; 2], vec![503; 10]].concat());
+    assert_eq!(juggler.wait(PATIENCE), Some(0));
 }
