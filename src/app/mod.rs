@@ -81,6 +81,9 @@ struct Running {
     state: Option<PathBuf>,
     limits: Limits,
     front: Arc<Front>,
+    /// Sockets of the service manager that no listener asks for now. It holds them too, so they cannot be bound anew.
+    unused: Vec<Acceptor>,
+    parked: Vec<Arc<Door>>,
     reaper: Reaper,
     prober: Prober,
     /// A second SIGTERM or SIGINT then ends the process at once.
@@ -100,7 +103,7 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(told("signals"))?;
 
     let limits = Limits::find(&plan, None);
-    let doors = doors(&plan, inherited)?;
+    let (doors, unused) = doors(&plan, inherited)?;
     let access = match &plan.process.log.access {
         Some(settings) => Some(AccessLog::open(settings).map_err(told("the access log cannot be opened"))?),
         None => None,
@@ -167,6 +170,8 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
         state,
         limits,
         front,
+        unused,
+        parked: Vec::new(),
         reaper,
         prober,
         stopping,
@@ -188,7 +193,8 @@ fn check_spool(plan: &Plan) {
 }
 
 /// Binds everything, or takes over what the service manager has bound.
-fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<Vec<Arc<Door>>, String> {
+/// Those that no listener asks for are kept: the next configuration may.
+fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<(Vec<Arc<Door>>, Vec<Acceptor>), String> {
     let mut doors = Vec::new();
     for listener in &plan.listeners {
         let tls = match &listener.tls {
@@ -219,13 +225,13 @@ fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<Vec<Arc<Door>>, St
             doors.push(Arc::new(Door::new(acceptor, address.clone(), listener, tls)));
         }
     }
-    for acceptor in inherited {
+    for acceptor in &inherited {
         log::warn!(
             "the service manager handed over {}, which no listener asks for",
             acceptor.local_name()
         );
     }
-    Ok(doors)
+    Ok((doors, inherited))
 }
 
 fn bind(listener: &Listener, address: &BindAddress) -> Result<Acceptor, (io::Error, String)> {
@@ -366,6 +372,8 @@ impl Running {
             );
         }
         let clusters = self.clusters.all();
+        // What happens from here on is no server's fault, and not to be remembered.
+        self.prober.stop();
         clusters.iter().for_each(|cluster| cluster.close());
         if !finished {
             clusters.iter().for_each(|cluster| cluster.abort());
@@ -373,7 +381,6 @@ impl Running {
         let patience = Instant::now() + Duration::from_millis(500);
         clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
         self.reaper.stop();
-        self.prober.stop();
         self.hub.clients.abandon(Fault::Draining);
         if let Some(access) = &self.hub.access {
             access.close(Duration::from_secs(1));

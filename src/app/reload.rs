@@ -21,6 +21,9 @@ use super::{FIRST_CONNECTS, Running, bind, is_dispensable};
 /// Where the configuration comes from, each time anew.
 pub type Source = Box<dyn Fn() -> config::Outcome + Send>;
 
+/// A door, and what it is to be like.
+type Opening = (Arc<Door>, Arc<Listener>, Option<Arc<ServerConfig>>);
+
 impl Running {
     /// Reads everything anew. What cannot be done leaves all as it was.
     pub(super) fn reload(&mut self) {
@@ -48,7 +51,14 @@ impl Running {
         if !objections.is_empty() {
             return Err(objections);
         }
-        let doors = self.doors_for(&plan)?;
+        let mut doors = Vec::new();
+        if let Err(problems) = self.doors_for(&plan, &mut doors) {
+            // What was handed over is kept for another try.
+            let new = doors.into_iter().map(|(door, ..)| door).filter(|door| !self.has(door));
+            let handed_over = new.filter(|door| door.acceptor().is_inherited()).collect::<Vec<_>>();
+            self.parked.extend(handed_over);
+            return Err(problems);
+        }
 
         // Nothing can fail from here on.
         let now = Instant::now();
@@ -58,7 +68,7 @@ impl Running {
         self.set_clusters(&plan, now);
         let doors = doors
             .into_iter()
-            .map(|(door, listener, tls)| {
+            .map(|(door, listener, tls): Opening| {
                 // Those that could not be read are the old ones.
                 let is_kept = |old: &Arc<ServerConfig>| tls.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
                 if tls.is_some() && !door.tls().as_ref().is_some_and(is_kept) {
@@ -67,8 +77,8 @@ impl Running {
                 door.set(listener, tls);
                 door
             })
-            .collect();
-        self.front.set_doors(doors, self.limits.sessions);
+            .collect::<Vec<_>>();
+        self.set_doors(doors);
         self.hub.adjust(plan.process.max_requests, plan.process.resolve);
         self.release();
         self.plan.store(plan);
@@ -88,14 +98,9 @@ impl Running {
     }
 
     /// The doors that there shall be, each with its settings: those that are there, and new ones, bound but shut as yet.
-    #[allow(clippy::type_complexity, reason = "it is used once")]
-    fn doors_for(
-        &self,
-        plan: &Plan,
-    ) -> Result<Vec<(Arc<Door>, Arc<Listener>, Option<Arc<ServerConfig>>)>, Vec<String>> {
+    fn doors_for(&mut self, plan: &Plan, doors: &mut Vec<Opening>) -> Result<(), Vec<String>> {
         let old = self.front.doors();
         let mut problems = Vec::new();
-        let mut doors: Vec<(Arc<Door>, Arc<Listener>, Option<Arc<ServerConfig>>)> = Vec::new();
         for listener in &plan.listeners {
             let tls = match listener.tls.as_ref().map(tls::server_config).transpose() {
                 Ok(tls) => tls,
@@ -126,10 +131,20 @@ impl Running {
                 let known = old
                     .iter()
                     .find(|door| is_free(door) && same_name(door) && asks(door))
-                    .or_else(|| old.iter().find(|door| is_free(door) && serves(door)));
+                    .or_else(|| {
+                        old.iter()
+                            .chain(&self.parked)
+                            .find(|door| is_free(door) && serves(door))
+                    })
+                    .cloned();
+                let unused = self.unused.iter().position(|acceptor| acceptor.serves(address));
+                let mut acceptor = || match unused {
+                    Some(place) => Ok(self.unused.swap_remove(place)),
+                    None => bind(listener, address),
+                };
                 let door = match known {
-                    Some(door) => Arc::clone(door),
-                    None => match bind(listener, address) {
+                    Some(door) => door,
+                    None => match acceptor() {
                         Ok(acceptor) => {
                             let (listener, tls) = (Arc::clone(listener), tls.clone());
                             Arc::new(Door::new(acceptor, address.clone(), listener, tls))
@@ -144,7 +159,26 @@ impl Running {
                 doors.push((door, Arc::clone(listener), tls.clone()));
             }
         }
-        if problems.is_empty() { Ok(doors) } else { Err(problems) }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    fn has(&self, door: &Arc<Door>) -> bool {
+        let known = |other: &Arc<Door>| Arc::ptr_eq(door, other);
+        self.front.doors().iter().any(known) || self.parked.iter().any(known)
+    }
+
+    /// Opens and shuts doors until there are these. Sockets that were handed over stay ours.
+    fn set_doors(&mut self, doors: Vec<Arc<Door>>) {
+        let is_among = |door: &Arc<Door>| doors.iter().any(|other| Arc::ptr_eq(door, other));
+        let old = self.front.doors();
+        let gone = old
+            .iter()
+            .filter(|door| !is_among(door) && door.acceptor().is_inherited());
+        let gone = gone.cloned().collect::<Vec<_>>();
+        self.parked.retain(|door| !is_among(door));
+        self.parked.extend(gone);
+        doors.iter().for_each(|door| door.unlock());
+        self.front.set_doors(doors, self.limits.sessions);
     }
 
     /// What a listener uses that has the same certificates in its settings.
@@ -206,7 +240,10 @@ impl Running {
             Ok(file) => {
                 for released in &file.released {
                     let cluster = self.current.iter().find(|(_, it)| it.name() == released.cluster);
-                    let is_done = cluster.is_some_and(|(_, cluster)| cluster.release(&released.server, &released.by));
+                    let is_done = cluster.is_some_and(|(_, cluster)| {
+                        let is_held = cluster.held().iter().any(|held| released.is_of(held));
+                        is_held && cluster.release(&released.server, &released.by)
+                    });
                     if !is_done {
                         log::info!(
                             "{}/{} was released by {}, and is not kept out of use",
@@ -219,6 +256,8 @@ impl Running {
             }
             Err(error) => log::error!("{error}"),
         }
+        // What is settled is not to be read again.
+        self.current.iter().for_each(|(_, cluster)| cluster.remember());
     }
 
     /// What is only looked at when the program starts.

@@ -295,6 +295,13 @@ impl<J> Dispatcher<J> {
         self.pace(bucket).wait(before, counts.assured.max(counts.held))
     }
 
+    /// What is known of the bucket that had this number before is not known of this one.
+    pub(super) fn forget_pace(&mut self, bucket: BucketId) {
+        if let Some(pace) = self.paces.get_mut(bucket.0 as usize) {
+            *pace = Pace::default();
+        }
+    }
+
     fn pace(&self, bucket: BucketId) -> Pace {
         self.paces.get(bucket.0 as usize).copied().unwrap_or_default()
     }

@@ -35,7 +35,8 @@ pub struct ServerId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u32);
 
-/// A bucket of the cluster; the first is the root, whose jobs are those of no other bucket. An unknown one stands for the root.
+/// A bucket of the cluster; the first is the root, whose jobs are those of no other bucket. An unknown one stands for the root. The number of
+/// one that was removed is given to another one only when many more have been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BucketId(pub u32);
 

@@ -40,7 +40,11 @@ impl<J> Dispatcher<J> {
                 );
                 self.staff(server, &mut outcome);
             }
-            Change::AddBucket(parent, bucket) => outcome.bucket = Some(self.buckets.add(parent, bucket)?),
+            Change::AddBucket(parent, bucket) => {
+                let bucket = self.buckets.add(parent, bucket)?;
+                self.forget_pace(bucket);
+                outcome.bucket = Some(bucket);
+            }
             Change::SetBucket(id, bucket) => self.buckets.set(id, bucket)?,
             Change::RemoveBucket(bucket) => self.remove_bucket(bucket)?,
             Change::SetSchedule(schedule) => {

@@ -33,11 +33,16 @@ pub(super) fn list(plan: &Plan) -> Result<String, String> {
     table(file(plan)?)
 }
 
+/// Where systemd's StateDirectory leads: it tells the service alone.
+const OF_THE_UNIT: &str = "/var/lib/juggler/state.json";
+
 fn file(plan: &Plan) -> Result<&Path, String> {
-    plan.process.state.as_deref().ok_or_else(|| {
-        "no server is held over a restart: the configuration has no `process.state`\n  \
-         hint: name a file there: state = \"/var/lib/juggler/held.json\""
-            .to_owned()
+    let of_the_unit = || Some(Path::new(OF_THE_UNIT)).filter(|path| path.exists());
+    plan.process.state.as_deref().or_else(of_the_unit).ok_or_else(|| {
+        format!(
+            "the configuration names no `process.state`, and there is no {OF_THE_UNIT}\n  \
+             hint: name the balancer's file: state = \"{OF_THE_UNIT}\""
+        )
     })
 }
 

@@ -19,7 +19,8 @@ impl Panic {
     /// somebody, say), which is neither used nor counted.
     ///
     /// If fewer than the threshold asks for are usable, those that were taken out last come back until there are enough: `fallen_for`
-    /// is how long a server has been out, in any unit, and they are those that may have fallen for no fault of theirs.
+    /// is how long a server has been out, in any unit, and they are those that may have fallen for no fault of theirs. Those that somebody is to
+    /// look at first (sticky offline) come last.
     pub fn decide(self, servers: &[Option<Seen>]) -> Vec<bool> {
         let counted = servers.iter().flatten().count();
         let least = ((self.threshold.clamp(0.0, 1.0) * counted as f64).ceil() as usize).min(counted);
@@ -37,11 +38,11 @@ impl Panic {
             .filter_map(|(index, server)| {
                 server
                     .filter(|seen| !seen.usable && seen.may_return)
-                    .map(|seen| (seen.fallen_for, index))
+                    .map(|seen| (seen.held, seen.fallen_for, index))
             })
             .collect::<Vec<_>>();
         fallen.sort_unstable();
-        for (_, index) in fallen {
+        for (.., index) in fallen {
             if missing == 0 {
                 break;
             }
@@ -57,8 +58,10 @@ impl Panic {
 pub struct Seen {
     /// See [`super::Monitor::is_usable`].
     pub usable: bool,
-    /// It may be used all the same if there are too few: not one that is held back, or that has never been seen to work.
+    /// It may be used all the same if there are too few: not one that has never been seen to work.
     pub may_return: bool,
+    /// It is held back until somebody releases it.
+    pub held: bool,
     /// How long it has been out.
     pub fallen_for: std::time::Duration,
 }

@@ -398,6 +398,20 @@ impl Monitor {
         }
     }
 
+    /// Nobody has looked at it for a while, and nobody will until somebody switches it on again: where nothing is trusted, nothing is known
+    /// any more. The first probe is due at once.
+    pub fn forget(&mut self, now: Instant) {
+        self.probing = None;
+        self.next_probe = now;
+        self.streaks = [0; CLASSES];
+        self.window.clear();
+        (self.counts.successes, self.counts.failures) = (0, 0);
+        if self.settings.mode == Mode::Paranoid {
+            self.state = State::Unknown;
+            self.last = None;
+        }
+    }
+
     fn let_go(&mut self, cause: Cause, now: Instant) -> Option<Change> {
         self.held.take()?;
         let change = Change {

@@ -571,11 +571,29 @@ fn probes_are_spread() {
 }
 
 #[test]
+fn who_was_switched_off_has_to_show_again_that_it_works() {
+    for (mode, expected) in [(Mode::Paranoid, State::Unknown), (Mode::Lazy, State::Online)] {
+        let mut bench = Bench::new(settings(mode));
+        if mode == Mode::Paranoid {
+            bench.probe(Ok(()));
+        }
+        assert_eq!(bench.monitor.state(), State::Online);
+        bench.pass(SECOND * 1000);
+        bench.monitor.forget(bench.now);
+        assert_eq!(bench.monitor.state(), expected);
+        if mode == Mode::Paranoid {
+            assert_eq!(bench.probe(Err(FaultClass::Timeout)).1.unwrap().to, State::Offline);
+        }
+    }
+}
+
+#[test]
 fn the_last_servers_are_never_taken() {
     let seen = |usable, seconds| {
         Some(Seen {
             usable,
             may_return: true,
+            held: false,
             fallen_for: Duration::from_secs(seconds),
         })
     };
@@ -587,14 +605,17 @@ fn the_last_servers_are_never_taken() {
     assert_eq!(panic.decide(&bad), [false, true, false, true]);
     let worse = [seen(false, 7), None, seen(false, 9), seen(false, 5)];
     assert_eq!(panic.decide(&worse), [true, false, false, true]);
-    let held = [
+    let but = |may_return, held| {
         Some(Seen {
-            may_return: false,
+            may_return,
+            held,
             ..seen(false, 1).expect("one")
-        }),
-        seen(false, 9),
-    ];
-    assert_eq!(panic.decide(&held), [false, true]);
+        })
+    };
+    // Not who was never seen to work; who is held only if nobody else is left.
+    assert_eq!(panic.decide(&[but(false, false), seen(false, 9)]), [false, true]);
+    assert_eq!(panic.decide(&[but(true, true), seen(false, 9)]), [false, true]);
+    assert_eq!(panic.decide(&[but(true, true)]), [true]);
     assert_eq!(Panic { threshold: 0.0 }.decide(&bad), [false, true, false, false]);
 }
 

@@ -83,7 +83,29 @@ impl HeldFile {
     }
 }
 
+impl Released {
+    /// Whether it is this hold that was ended: a server that has fallen again since then is held for something new.
+    pub fn is_of(&self, held: &HeldServer) -> bool {
+        // Both are known to the second only.
+        let is_later = self.at + Duration::from_secs(1) >= held.since;
+        (&self.cluster, &self.server) == (&held.cluster, &held.server) && is_later
+    }
+}
+
 impl HeldServer {
+    /// Whether it is the same hold, as far as the file tells.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let parts = |held: &Self| {
+            (
+                held.cluster.clone(),
+                held.server.clone(),
+                held.address.clone(),
+                held.cause.clone(),
+            )
+        };
+        parts(self) == parts(other)
+    }
+
     /// `CLUSTER/SERVER`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.cluster, self.server)

@@ -26,6 +26,9 @@ use crate::net::listen::Acceptor;
 use crate::plan::{BindAddress, Listener};
 use crate::threads::{self, Kind};
 
+/// How often it is looked whether there is a place again.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// After an `accept()` that failed (no descriptors, mostly) its thread waits so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,6 +77,11 @@ impl Door {
     /// Its settings.
     pub fn listener(&self) -> Arc<Listener> {
         self.listener.load_full()
+    }
+
+    /// It may be opened again.
+    pub fn unlock(&self) {
+        self.closed.store(false, Ordering::Release);
     }
 
     /// TLS settings that it has.
@@ -222,7 +230,18 @@ impl Front {
             return;
         }
         let until = Instant::now() + Duration::from_secs(1);
-        while let Ok((stream, peer)) = door.acceptor.accept() {
+        loop {
+            // Not beyond what the system bears, also if that means that some have to come again.
+            if self.threads.load(Ordering::Acquire) >= self.max_sessions.load(Ordering::Relaxed) {
+                if Instant::now() > until {
+                    break;
+                }
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            let Ok((stream, peer)) = door.acceptor.accept() else {
+                break;
+            };
             let (front, own_door) = (Arc::clone(self), Arc::clone(door));
             self.threads.fetch_add(1, Ordering::AcqRel);
             let spawned = threads::spawn(Kind::Session, "session".to_owned(), move || {
@@ -276,7 +295,7 @@ impl Front {
                     }
                     self.serve_fenced(&door, stream, peer);
                     // What waits at an inherited socket now is its next owner's.
-                    if self.is_closed() {
+                    if self.is_shut(&door) {
                         break;
                     }
                     // A freed place goes to where nobody waits.

@@ -129,7 +129,7 @@ impl Worker {
             let Some(exchange) = self.behind.pop_front() else {
                 return;
             };
-            if self.slot().is_cancelled(exchange.id) {
+            if self.slot().is_called_off(exchange.id) {
                 let client = Arc::clone(&exchange.client);
                 end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
             } else {

@@ -37,6 +37,8 @@ pub(super) struct Control {
     pub(super) buckets: Vec<RunningBucket>,
     /// Workers for which no thread could be started.
     unstarted: Vec<(ServerId, WorkerId)>,
+    /// That was told.
+    is_short_of_workers: bool,
     /// Makes the seeds of health monitors differ.
     seed: u64,
     /// Fewer servers than the panic threshold asks for are well.
@@ -274,12 +276,20 @@ impl Cluster {
             stay.push(known.id);
             let old = known.plan();
             known.set_plan(server);
+            let mut health = None;
+            if old.admin == Admin::Disabled && server.admin != Admin::Disabled {
+                known.monitor().forget(now);
+                let used = known.seen(now).usable;
+                health = Some(health_of(used));
+                control.entry(known.id).into_iter().for_each(|entry| entry.used = used);
+            }
             let change = ServerChange {
                 weight: Some(server.weight).filter(|weight| *weight != old.weight),
                 capacity: Some(server.capacity).filter(|capacity| *capacity != old.capacity),
                 role: Some(server.role).filter(|role| *role != old.role),
                 admin: Some(server.admin).filter(|admin| *admin != old.admin),
                 protected: Some(server.protected).filter(|protected| *protected != old.protected),
+                health,
                 ..ServerChange::default()
             };
             if change != ServerChange::default() {
@@ -463,7 +473,10 @@ impl Cluster {
             return;
         }
         if let Err(error) = self.try_start(control, server, worker) {
-            log::error!("{}: a worker cannot be started: {error}", self.name);
+            if !control.is_short_of_workers {
+                log::error!("{}: a worker cannot be started: {error}; it is tried again", self.name);
+            }
+            control.is_short_of_workers = true;
             control.unstarted.push((server, worker));
             // So that nobody counts on it.
             self.next(worker, Verdict::None, Link::Unreachable);
@@ -518,6 +531,10 @@ impl Cluster {
         }
         for (server, worker) in std::mem::take(&mut control.unstarted) {
             self.start_worker(&mut control, server, worker);
+        }
+        if control.unstarted.is_empty() {
+            control.is_short_of_workers = false;
+            log::info!("{}: all workers are started", self.name);
         }
     }
 

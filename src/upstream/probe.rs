@@ -12,7 +12,7 @@ use crate::proto::h1::parse_response;
 
 use super::connection::Connection;
 use super::relay::Coming;
-use super::worker::{LIMITS_OF_TRAILERS, Worker, class_of};
+use super::worker::{AFTER_HEAD, LIMITS_OF_TRAILERS, Worker, class_of};
 
 /// So much of a body is looked at, and waited for, in bytes.
 const BODY: usize = 64 * 1024;
@@ -97,7 +97,10 @@ impl Worker {
         {
             return Err((FaultClass::Status, "the body is not as expected".to_owned()));
         }
-        Ok(is_whole && self.head.keep_alive && connection.rest())
+        self.heed_keep_alive(connection);
+        // A body where none may be would be read as the next response, a client's.
+        let says_more = self.head.framing == ResponseFraming::None && connection.says_more(AFTER_HEAD);
+        Ok(is_whole && self.head.keep_alive && !says_more && connection.rest())
     }
 
     /// The body's beginning, and whether that is all.

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::observe::held::{self, HeldFile, HeldServer, Released};
+use crate::observe::held::{self, HeldFile, HeldServer};
 use crate::threads::{self, Kind};
 
 use super::Clusters;
 
 /// A look more often than this, or more rarely, is of no use.
 const PERIOD: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// What could not be written is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The thread.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ impl Prober {
         let stopped = Arc::clone(&stop);
         let thread = threads::spawn(Kind::Prober, "prober".to_owned(), move || {
             let me = std::thread::current();
+            let mut memory = state.map(Memory::new);
             while !stopped.load(Ordering::Relaxed) {
                 let now = Instant::now();
                 let mut next = now + PERIOD.1;
@@ -37,9 +41,16 @@ impl Prober {
                         next = next.min(due);
                     }
                 }
-                save(&clusters, state.as_ref());
-                let left = next.saturating_duration_since(Instant::now());
-                std::thread::park_timeout(left.max(PERIOD.0));
+                if let Some(memory) = &mut memory {
+                    memory.keep(&clusters, now);
+                }
+                // However often somebody asks for another look.
+                std::thread::sleep(PERIOD.0);
+                std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+            }
+            if let Some(memory) = &mut memory {
+                memory.again = None;
+                memory.keep(&clusters, Instant::now());
             }
         })?;
         Ok(Self { stop, thread })
@@ -53,33 +64,70 @@ impl Prober {
     }
 }
 
-/// Writes down who is kept out of use, if that has changed.
-fn save(clusters: &Clusters, path: Option<&PathBuf>) {
-    let mut changed = false;
-    for cluster in clusters.all() {
-        changed |= cluster.take_holds_changed();
-    }
-    let Some(path) = path.filter(|_| changed) else { return };
-    let all = clusters.all();
-    let held = all.iter().flat_map(|cluster| cluster.held()).collect::<Vec<_>>();
-    let is_same =
-        |held: &HeldServer, released: &Released| (&held.cluster, &held.server) == (&released.cluster, &released.server);
-    let change = |file: &mut HeldFile| {
-        // Whom somebody has released meanwhile is still held until the next SIGHUP.
-        file.released
-            .retain(|released| held.iter().any(|held| is_same(held, released)));
-        file.held.clone_from(&held);
-        file.held
-            .retain(|held| !file.released.iter().any(|released| is_same(held, released)));
-    };
-    // One that is damaged is out of the way then, and written anew.
-    for _ in 0..2 {
-        match held::update(path, change) {
-            Ok(()) => return,
-            Err(error) => log::error!("servers kept offline are not remembered: {error}"),
+/// The state file, and what was written there last.
+#[derive(Debug)]
+struct Memory {
+    path: PathBuf,
+    written: Option<Vec<HeldServer>>,
+    /// After a failure it is not tried again before.
+    again: Option<Instant>,
+}
+
+impl Memory {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            written: None,
+            again: None,
         }
-        if path.exists() {
+    }
+
+    /// Writes down who is kept out of use, if that is not what was written last.
+    fn keep(&mut self, clusters: &Clusters, now: Instant) {
+        let clusters = clusters.all();
+        let held = clusters.iter().flat_map(|cluster| cluster.held()).collect::<Vec<_>>();
+        let mut is_asked = false;
+        for cluster in &clusters {
+            is_asked |= cluster.take_holds_changed();
+        }
+        // When it was, is known to the second only, and not always rounded alike.
+        let is_like = |written: &Vec<HeldServer>| {
+            written.len() == held.len() && written.iter().zip(&held).all(|(one, other)| one.is_like(other))
+        };
+        let is_known = !is_asked && self.written.as_ref().is_some_and(is_like);
+        if is_known || self.again.is_some_and(|again| now < again) {
             return;
+        }
+        match self.write(&held) {
+            Ok(()) => (self.written, self.again) = (Some(held), None),
+            Err(error) => {
+                if self.again.is_none() {
+                    log::error!("servers kept offline are not remembered: {error}");
+                }
+                (self.written, self.again) = (None, Some(now + AGAIN));
+            }
+        }
+    }
+
+    fn write(&self, held: &[HeldServer]) -> std::io::Result<()> {
+        if held.is_empty() && !self.path.exists() {
+            return Ok(());
+        }
+        let change = |file: &mut HeldFile| {
+            // Whom somebody has released meanwhile is still held until the next SIGHUP. What was released before it fell again is not.
+            file.released
+                .retain(|released| held.iter().any(|held| released.is_of(held)));
+            file.held = held.to_vec();
+            file.held
+                .retain(|held| !file.released.iter().any(|released| released.is_of(held)));
+        };
+        // One that is damaged is out of the way then, and written anew.
+        match held::update(&self.path, change) {
+            Err(error) if !self.path.exists() => {
+                log::error!("{error}");
+                held::update(&self.path, change)
+            }
+            outcome => outcome,
         }
     }
 }

@@ -200,7 +200,8 @@ impl Server {
         let monitor = self.monitor.lock();
         Seen {
             usable: monitor.is_usable(),
-            may_return: monitor.held().is_none() && monitor.was_online(),
+            may_return: monitor.was_online(),
+            held: monitor.held().is_some(),
             fallen_for: monitor.fallen_for(now),
         }
     }

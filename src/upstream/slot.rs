@@ -266,6 +266,14 @@ impl Slot {
         self.state.lock().cancelled(id).is_some()
     }
 
+    /// The same, and its request is not to be served all the same.
+    pub(super) fn is_called_off(&self, id: u64) -> bool {
+        let state = self.state.lock();
+        state
+            .cancelled(id)
+            .is_some_and(|place| state.cancelled[place].1.0.is_some())
+    }
+
     /// Breaks the connection if its time has come. Under the lock, so that it can never hit a later exchange.
     pub(super) fn abort_if_due(&self, now: Instant) {
         let mut state = self.state.lock();

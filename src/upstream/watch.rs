@@ -92,9 +92,6 @@ impl Cluster {
                 held.cause
             );
         }
-        if self.plan().health.settings.sticky_offline {
-            self.holds_changed.store(true, Ordering::Release);
-        }
     }
 
     /// Puts into use what is well, and, if that is too little, what fell last.
@@ -276,7 +273,13 @@ impl Cluster {
             .collect()
     }
 
-    /// Whether that has changed since this was last asked.
+    /// Has it written down who is kept out of use, whether that has changed or not.
+    pub fn remember(&self) {
+        self.holds_changed.store(true, Ordering::Release);
+        self.hurry_prober();
+    }
+
+    /// Whether somebody asked for that since this was last asked.
     pub(super) fn take_holds_changed(&self) -> bool {
         self.holds_changed.swap(false, Ordering::AcqRel)
     }

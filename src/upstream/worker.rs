@@ -46,7 +46,7 @@ const INTERIMS: usize = 32;
 const FIELDS: usize = 256;
 
 /// After the response to a HEAD its server has so long to send the body that it should not send.
-const AFTER_HEAD: Duration = Duration::from_millis(2);
+pub(super) const AFTER_HEAD: Duration = Duration::from_millis(2);
 
 /// Trailers of a response.
 pub(super) const LIMITS_OF_TRAILERS: HeadLimits = HeadLimits {
@@ -147,6 +147,18 @@ pub(super) fn class_of(fault: Fault) -> Option<FaultClass> {
     }
 }
 
+/// Whether it is us who lack something: that says nothing of a server.
+fn is_our_own(error: &io::Error) -> bool {
+    const LACKS: [i32; 5] = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::EADDRNOTAVAIL,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+    ];
+    error.raw_os_error().is_some_and(|code| LACKS.contains(&code))
+}
+
 /// How long a request waits for its next attempt after so many, if `least` is what it waits for the third.
 fn back_off(tries: u32, least: Duration) -> Duration {
     match tries {
@@ -201,6 +213,7 @@ impl Worker {
         let mut is_first_try = true;
         let mut job = None;
         while job.is_some() || !self.slot().is_stopped() {
+            self.look_at_settings(None);
             let connected = self.connect(job.as_mut());
             match connected {
                 Ok(mut connection) => {
@@ -224,13 +237,15 @@ impl Worker {
                     if back_off == BACK_OFF.0 {
                         log::warn!("{}: cannot connect: {error}", self.name());
                     }
-                    self.server.note_unreachable();
+                    if !is_our_own(&error) {
+                        self.server.note_unreachable();
+                    }
                     self.give_back_behind();
                     let verdict = job.take().map_or(Verdict::None, |exchange| {
                         self.again(exchange, Fault::ConnectFailed, true)
                     });
                     self.cluster.next(self.id, verdict, Link::Unreachable);
-                    if self.server.is_monitored() {
+                    if self.server.is_monitored() && !is_our_own(&error) {
                         self.cluster.exchanged(&self.server, Err(FaultClass::Connect));
                     }
                     if std::mem::take(&mut is_first_try) {
@@ -305,7 +320,7 @@ impl Worker {
                     (exchange, upload)
                 }
             };
-            self.look_at_settings(connection);
+            self.look_at_settings(Some(connection));
             let id = exchange.id;
             let now = if upload.has_begun {
                 exchange.times.waiting_since
@@ -351,6 +366,7 @@ impl Worker {
             let is_lost = match self.slot().wait(Some(connection), LOOK) {
                 Woken::Job(exchange, upload) => return Some((exchange, upload)),
                 Woken::Probe(probe) => {
+                    self.look_at_settings(Some(connection));
                     let is_good = self.probe(connection, probe);
                     let link = if is_good { Link::Up } else { Link::Connecting };
                     if let Some(exchange) = self.cluster.next(self.id, Verdict::None, link) {
@@ -373,7 +389,7 @@ impl Worker {
     }
 
     /// What has changed since the last look is heeded from now on.
-    fn look_at_settings(&mut self, connection: &mut Connection) {
+    fn look_at_settings(&mut self, connection: Option<&mut Connection>) {
         let version = self.server.version();
         if version == self.version {
             return;
@@ -384,7 +400,9 @@ impl Worker {
         self.timeout = plan.timeout;
         self.on_client_abort = plan.on_client_abort;
         self.batching.set_most(plan.pipeline);
-        connection.adapt(&plan.timeout, plan.response_head);
+        if let Some(connection) = connection {
+            connection.adapt(&plan.timeout, plan.response_head);
+        }
         self.plan = plan;
     }
 
@@ -400,8 +418,10 @@ impl Worker {
 
     /// Health checks learn what the last exchange shows of the server.
     fn tell_evidence(&mut self) {
+        // What a stop breaks off is not the server's fault.
         if let Some(result) = self.evidence.take()
             && self.server.is_monitored()
+            && !self.slot().is_stopped()
         {
             self.cluster.exchanged(&self.server, result);
         }
@@ -469,7 +489,10 @@ impl Worker {
         let failure = match attempt {
             Ok(Attempt::Over(_)) if has_left && self.slot().is_notified() => return (Verdict::Done, Rest::Lost),
             Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
-            Ok(Attempt::Failed(failure)) => {
+            Ok(Attempt::Failed(mut failure)) => {
+                if has_left && self.slot().is_notified() {
+                    failure.rest = Rest::Lost;
+                }
                 if !has_left {
                     self.evidence = failure.evidence();
                 }
@@ -600,10 +623,7 @@ impl Worker {
             500.. => Err(FaultClass::Status),
             _ => Ok(()),
         });
-        connection.idle_limit = self
-            .head
-            .keep_alive_timeout
-            .map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
+        self.heed_keep_alive(connection);
         let keeps = self.head.keep_alive && is_whole;
         let patience = match exchange.request.method {
             Method::Head => AFTER_HEAD,
@@ -615,6 +635,12 @@ impl Worker {
             return Attempt::Over(Rest::Lost);
         }
         Attempt::Over(rest)
+    }
+
+    /// The server has said for how long it keeps the connection.
+    pub(super) fn heed_keep_alive(&self, connection: &mut Connection) {
+        let limit = self.head.keep_alive_timeout;
+        connection.idle_limit = limit.map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
     }
 
     /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on; `None` after one of these if

@@ -311,7 +311,7 @@ fn a_probe_succeeds_by_what_was_expected_alone() {
     for (number, expected) in expected.iter().enumerate() {
         let name = format!("main/s{number}");
         wait_for_changes(&juggler, &name, 1);
-        assert_eq!(changes(&juggler, &name), [expected.clone()], "{name}");
+        assert_eq!(changes(&juggler, &name), [expected.as_str()], "{name}");
     }
     gate.open();
     dripping.store(false, Ordering::SeqCst);

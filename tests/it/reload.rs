@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, TestServer, eventually, reload};
+use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually, reload};
 
 #[test]
 fn a_thousand_reloads_under_load_fail_no_request() {
@@ -202,4 +202,45 @@ fn a_protected_server_is_not_removed() {
     eventually(PATIENCE, "its connections are gone", || {
         two.stat("connections_now") == 0
     });
+}
+
+#[test]
+fn workers_that_cannot_connect_heed_the_new_settings() {
+    let wide = Origin::start(|conn, _| {
+        while conn.request().is_some() {
+            conn.send(format!(
+                "HTTP/1.1 200 OK\r\nX-Wide: {}\r\nContent-Length: 0\r\n\r\n",
+                "x".repeat(4000)
+            ));
+        }
+    });
+    let config = Config::new([wide.address()]).cluster("health = { path = \"/\", interval = \"20ms\", rise = 1 }");
+    // Every answer is too much for this limit: no probe succeeds, and no request ever comes to the workers.
+    let juggler = config.clone().cluster("limit = { head = \"1KiB\" }").start();
+    juggler.wait_for_log("main/s0 is offline");
+    Client::connect(juggler.address()).get("/").expect(503);
+    reload(&juggler, &config.text(), "reloaded");
+    juggler.wait_for_log("main/s0 is online");
+    Client::connect(juggler.address()).get("/").expect(200);
+}
+
+#[test]
+fn a_socket_that_was_handed_over_can_be_left_out_and_taken_up_again() {
+    let server = TestServer::start();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let config = Config::new([server.address()]);
+    let more = format!("[[listener]]\nname = \"more\"\nbind = \"{address}\"");
+    // Nobody asks for it at first.
+    let juggler = Start::config(&config.text()).socket(socket).ready();
+    juggler.wait_for_log("which no listener asks for");
+    for _ in 0..3 {
+        reload(&juggler, &config.clone().rest(&more).text(), "reloaded");
+        Client::connect(address).get("/test.txt").expect(200);
+        let wrong = config.clone().rest(&more).cluster("capacity = 0").text();
+        reload(&juggler, &wrong, "nothing is changed");
+        Client::connect(address).get("/test.txt").expect(200);
+        reload(&juggler, &config.text(), "reloaded");
+        Client::connect(juggler.address_of("main")).get("/test.txt").expect(200);
+    }
 }

@@ -33,6 +33,8 @@ mod shares;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
+
 use super::BucketId;
 use super::bits::Bits;
 use super::change::{Bucket, Lending, Rejection, Share};
@@ -41,6 +43,9 @@ use line::Line;
 
 /// The root.
 pub(super) const ROOT: u32 = 0;
+
+/// So many places of removed buckets are not used again yet.
+const RESTING_PLACES: usize = 64;
 
 /// No bucket.
 const NONE: u32 = u32::MAX;
@@ -72,6 +77,8 @@ pub struct BucketCounts {
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
+    /// Places of buckets that were removed, in that order.
+    free: VecDeque<u32>,
     line: Line,
     lending: Lending,
     /// Whether entitlements are kept: not where what becomes free helps only some.
@@ -161,6 +168,7 @@ impl Tree {
         };
         Self {
             nodes: vec![Node::new(NONE, all)],
+            free: VecDeque::new(),
             line: Line::default(),
             lending,
             claiming,
@@ -201,8 +209,13 @@ impl Tree {
     pub(super) fn add(&mut self, parent: BucketId, settings: Bucket) -> Result<BucketId, Rejection> {
         let parent = self.existing(parent)?;
         self.validate(parent, NONE, settings)?;
-        let id = match self.nodes.iter().position(|node| !node.exists) {
+        // Not at once: somebody may still have the number of the one that was there.
+        let free = (self.free.len() > RESTING_PLACES)
+            .then(|| self.free.pop_front())
+            .flatten();
+        let id = match free {
             Some(place) => {
+                let place = place as usize;
                 self.nodes[place] = Node::new(parent, settings);
                 place
             }
@@ -244,6 +257,7 @@ impl Tree {
         let BucketId(id) = bucket;
         let node = &mut self.nodes[id as usize];
         node.exists = false;
+        self.free.push_back(id);
         let (parent, held) = (node.parent, node.own_held);
         self.nodes[parent as usize].own_held += held;
         self.rebuild();

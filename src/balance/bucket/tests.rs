@@ -246,7 +246,7 @@ fn guarantee(seed: u64) {
     let leaves = leaves.collect::<Vec<_>>();
     let mut bench = Bench::new(tree);
     // For each bucket the jobs that wait, first come first served: how many slots each may see, if it was promised anything.
-    let mut waiting: Vec<std::collections::VecDeque<Option<usize>>> = vec![Default::default(); 16];
+    let mut waiting: Vec<VecDeque<Option<usize>>> = vec![Default::default(); 16];
     let mut running = Vec::new();
     for _ in 0..300 {
         if random.below(10) < 6 {
