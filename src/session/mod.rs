@@ -26,6 +26,9 @@ use crate::net::listen::Acceptor;
 use crate::plan::{BindAddress, Listener};
 use crate::threads::{self, Kind};
 
+/// So many sessions more than there may be do no harm.
+const FEW: usize = 16;
+
 /// How often it is looked whether there is a place again.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -231,8 +234,9 @@ impl Front {
         }
         let until = Instant::now() + Duration::from_secs(1);
         loop {
-            // Not beyond what the system bears, also if that means that some have to come again.
-            if self.threads.load(Ordering::Acquire) >= self.max_sessions.load(Ordering::Relaxed) {
+            // Some more than there may be otherwise, but not beyond what the system bears: a twentieth of that is left for such things.
+            let most = self.max_sessions.load(Ordering::Relaxed);
+            if self.threads.load(Ordering::Acquire) >= most + (most / 40).max(FEW) {
                 if Instant::now() > until {
                     break;
                 }
