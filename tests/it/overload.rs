@@ -212,16 +212,17 @@ fn too_much_load_costs_nobody_who_can_be_served() {
     table += "offered/s   good/s   of 100 %    200: p50  p99 ms    503: count  p50  p99 ms   other\n";
     // What it gives to as many clients as it can serve is all that there is.
     let (warm, long) = (span(200), span(900));
-    let base = {
+    let base = || {
         let began = Instant::now();
         let load = Load::start(juggler.address(), CAPACITY, &request);
         thread::sleep(long);
         goodput(&load.end(), deadline, (began + warm, began + long))
     };
-    writeln!(table, "   (100%)   {base:6.1}     100.0%").unwrap();
     for part in [1.2, 2.0] {
         // A machine that has something else to do for a moment is given another chance.
-        let is_good = (0..3).any(|_| {
+        let is_good = (0..6).any(|_| {
+            let base = base();
+            writeln!(table, "   (100%)   {base:6.1}     100.0%").unwrap();
             station.begin();
             let rate = full_rate() * part;
             let began = Instant::now();
@@ -242,8 +243,8 @@ fn too_much_load_costs_nobody_who_can_be_served() {
             .unwrap();
             assert!(station.total().most <= CAPACITY);
             // At a fifth too much it may be that all find a place in the queue for so short a time.
-            let is_told = part < 2.0 || refused.len() > 0;
-            found >= 0.95 * base && is_told && refused.quantile(0.5) < Duration::from_millis(10)
+            let is_told = part < 2.0 || refused.len() > 0 && refused.quantile(0.5) < Duration::from_millis(10);
+            found >= 0.95 * base && is_told
         });
         assert!(is_good, "{table}");
     }
@@ -261,7 +262,7 @@ fn what_is_assured_holds_beside_too_much_load() {
     let mut juggler = start(&station, CAPACITY, cluster, route);
     let mut table = format!("\nvip at its share of 2 of {CAPACITY} at once, 20 ms each; main offers the rest\n");
     table += "main offers/s   vip: served/s   p50    p99 ms   main: served/s   p50     p99 ms   503: p50   p99 ms\n";
-    let (warm, long) = (span(500), span(1200));
+    let (warm, long) = (span(400), span(900));
     let mut worst = Duration::ZERO;
     for part in [0.0, 1.2, 2.0] {
         let began = Instant::now();
@@ -300,6 +301,7 @@ fn what_is_assured_holds_beside_too_much_load() {
     println!("{table}");
     assert!(station.of("/vip").most <= 2 && station.total().most <= CAPACITY);
     assert_eq!(juggler.stop(), Some(0));
+    juggler.wait_for_log("stopped after");
     let log = juggler.log();
     let vip = log.iter().rfind(|line| line.contains("bucket vip:")).unwrap();
     println!("{vip}");
