@@ -96,8 +96,20 @@ fn example(lending: &str, cases: &[[usize; 2]]) -> Vec<[Got; 2]> {
     table += "clients        at once, on average   at most      of all served\nvip  main        vip    main         vip  main    vip     main\n";
     let mut results = Vec::new();
     for [vip, main] in cases {
-        let got = measure(&juggler, &station, &[("/vip", *vip), ("/main", *main)]);
-        let [a, b] = got.try_into().unwrap();
+        let mut measure = || -> [Got; 2] {
+            let got = measure(&juggler, &station, &[("/vip", *vip), ("/main", *main)]);
+            let got = got.try_into().unwrap();
+            assert!(got[0].most <= 4, "{vip} and {main}: {got:?}");
+            got
+        };
+        let [mut a, mut b] = measure();
+        // A machine with too little time may serve the one and not the other for a moment.
+        for _ in 0..4 {
+            if *vip < 4 || *main < 12 || part([a, b]) > LEAST {
+                break;
+            }
+            [a, b] = measure();
+        }
         let part = |got: Got| got.served as f64 * 100.0 / (a.served + b.served) as f64;
         writeln!(
             table,
@@ -110,7 +122,6 @@ fn example(lending: &str, cases: &[[usize; 2]]) -> Vec<[Got; 2]> {
             part(b)
         )
         .unwrap();
-        assert!(a.most <= 4, "{vip} and {main}: {a:?}");
         results.push([a, b]);
     }
     println!("{table}");
