@@ -96,9 +96,9 @@ fn example(lending: &str, cases: &[[usize; 2]]) -> Vec<[Got; 2]> {
     table += "clients        at once, on average   at most      of all served\nvip  main        vip    main         vip  main    vip     main\n";
     let mut results = Vec::new();
     for [vip, main] in cases {
-        let mut measure = || -> [Got; 2] {
+        let measure = || {
             let got = measure(&juggler, &station, &[("/vip", *vip), ("/main", *main)]);
-            let got = got.try_into().unwrap();
+            let got: [Got; 2] = got.try_into().unwrap();
             assert!(got[0].most <= 4, "{vip} and {main}: {got:?}");
             got
         };
