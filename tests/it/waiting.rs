@@ -178,7 +178,14 @@ fn who_waits_in_vain_is_told_when_his_time_is_up() {
     let mut servers = Servers::new(1);
     let juggler = servers.before("on_unavailable = \"queue\"\nqueue = { timeout = \"100ms\" }");
     servers.all[0].stop();
-    juggler.wait_for_log("main/s0: cannot connect");
+    // Who had been given to one of its connections would be told what became of that.
+    eventually(PATIENCE, "all workers know", || {
+        let log = juggler.log();
+        log.iter()
+            .filter(|line| line.contains("main/s0: cannot connect"))
+            .count()
+            == CAPACITY
+    });
     let mut client = Client::connect(juggler.address());
     client.get("/").expect(504);
     servers.all[0].restart();

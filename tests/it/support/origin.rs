@@ -68,7 +68,8 @@ impl Origin {
         assert!(self.listener.is_none(), "it is not stopped");
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
-        socket.bind(&self.address.into()).unwrap();
+        // It may be somebody's client's for a moment.
+        eventually(PATIENCE, "bound", || socket.bind(&self.address.into()).is_ok());
         socket.listen(1024).unwrap();
         let listener = TcpListener::from(socket);
         self.address = listener.local_addr().unwrap();

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use serde_json::Value;
 
 use super::process::{self, Lines};
-use super::{Client, PATIENCE, eventually_eq};
+use super::{Client, PATIENCE, eventually, eventually_eq};
 
 /// The program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_test_server");
@@ -79,6 +79,11 @@ impl TestServer {
     #[track_caller]
     pub(crate) fn restart(&mut self) {
         assert!(self.running.is_none(), "it still runs");
+        // Its port may be somebody's client's for a moment.
+        eventually(PATIENCE, &format!("started on {}", self.address), || self.try_start());
+    }
+
+    fn try_start(&mut self) -> bool {
         let mut child = Command::new(PROGRAM)
             .args([
                 "--until-eof",
@@ -95,15 +100,16 @@ impl TestServer {
             .spawn()
             .unwrap_or_else(|problem| panic!("{PROGRAM}: {problem}"));
         let lines = Lines::of(child.stdout.take().unwrap());
-        let address = |what: &str| {
-            lines
-                .wait(0, PATIENCE, |line| line.strip_prefix(what).map(str::to_owned))
-                .unwrap_or_else(|| panic!("test_server did not start on {}", self.address))
+        let address = |what: &str| lines.wait(0, PATIENCE, |line| line.strip_prefix(what).map(str::to_owned));
+        let (Some(address), Some(observer)) = (address("listening on "), address("observed on ")) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return false;
         };
-        let (address, observer) = (address("listening on "), address("observed on "));
         (self.address, self.observer) = (address, observer);
         let alive = child.stdin.take().unwrap();
         self.running = Some(Running { child, _alive: alive });
+        true
     }
 
     /// Whether it still runs.
