@@ -30,6 +30,9 @@ use crate::plan::Listener;
 /// A request head of this size is kept room for between requests; more is given back.
 const KEPT_HEAD: usize = 4096;
 
+/// So many attempts that met the end of a used connection do not count.
+const FREE_ENDS: u32 = 3;
+
 /// One request on its way. It has one holder at a time, and who holds it at its end logs it: so each is logged once.
 #[derive(Debug)]
 pub struct Exchange {
@@ -62,6 +65,9 @@ pub struct State {
     pub why: Option<Fault>,
     /// One of these was a batch that broke before its turn: that is no reason to give it up earlier than others.
     pub unlucky: bool,
+    /// So many of these ended with a connection that had served others before, without a byte of an answer: a server that stops, or gives
+    /// up idle connections, ends one after the other, and so may meet the same request several times.
+    pub met_ends: u32,
     /// Moments of its life.
     pub times: Times,
     /// Server of the last attempt, for the access log where there is one.
@@ -248,6 +254,7 @@ impl State {
             tries: 0,
             why: None,
             unlucky: false,
+            met_ends: 0,
             times: Times::starting(now),
             server: None,
             cluster_name: None,
@@ -261,7 +268,8 @@ impl State {
 
     /// Attempts that count towards the most there may be.
     pub fn attempts_that_count(&self) -> u32 {
-        self.attempts.saturating_sub(u32::from(self.unlucky))
+        let free = u32::from(self.unlucky) + self.met_ends.min(FREE_ENDS);
+        self.attempts.saturating_sub(free)
     }
 
     /// It may be sent together with others (RFC 9112 §9.3.2): it may be repeated, and nothing follows its head.
@@ -282,6 +290,7 @@ impl State {
         self.tries = 0;
         self.why = None;
         self.unlucky = false;
+        self.met_ends = 0;
         self.server = None;
         self.cluster_name = None;
         self.fault = None;

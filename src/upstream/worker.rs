@@ -530,6 +530,8 @@ impl Worker {
         let unsent = failure.again == Again::Always;
         if unsent {
             exchange.attempts -= 1;
+        } else if failure.is_stale {
+            exchange.met_ends += 1;
         }
         let may_be_repeated =
             exchange.request.method.is_idempotent() && exchange.attempts_that_count() < self.plan.attempts;

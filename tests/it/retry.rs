@@ -495,3 +495,41 @@ fn who_rests_before_a_retry_counts_for_the_budget() {
     assert_eq!(statuses, [vec![502; 2], vec![503; 10]].concat());
     assert_eq!(juggler.wait(PATIENCE), Some(0));
 }
+
+#[test]
+fn a_used_connection_that_ends_does_not_use_up_an_attempt() {
+    // All five connections have served somebody. Then the server ends one under a request, and two new ones.
+    let (gate, stopping) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
+    let (held, ends) = (gate.clone(), Arc::clone(&stopping));
+    let origin = Origin::start(move |conn, _| {
+        while conn.request().is_some() {
+            if ends.load(Ordering::SeqCst) > 0 {
+                ends.fetch_sub(1, Ordering::SeqCst);
+                return;
+            }
+            held.wait();
+            conn.answer(200, "served");
+        }
+    });
+    let juggler = Config::new([origin.address()]).start();
+    let warm = |count: usize| {
+        let mut clients: Vec<_> = (0..5).map(|_| Client::connect(juggler.address())).collect();
+        clients
+            .iter_mut()
+            .for_each(|client| client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+        gate.wait_for(count);
+        gate.open();
+        for client in &mut clients {
+            client.read_response().expect(200);
+        }
+    };
+    warm(5);
+    let mut client = Client::connect(juggler.address());
+    stopping.store(3, Ordering::SeqCst);
+    assert_eq!(client.get("/").expect(200).text(), "served");
+    assert_eq!(stopping.load(Ordering::SeqCst), 0);
+    // Where it does not stop, there is an end to it: three, and three more.
+    stopping.store(100, Ordering::SeqCst);
+    client.get("/").expect(502);
+    assert!(100 - stopping.load(Ordering::SeqCst) <= 6);
+}
