@@ -71,10 +71,11 @@ impl Running {
             .map(|(door, listener, tls): Opening| {
                 // Those that could not be read are the old ones.
                 let is_kept = |old: &Arc<ServerConfig>| tls.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
-                if tls.is_some() && !door.tls().as_ref().is_some_and(is_kept) {
+                let is_new = tls.is_some() && !door.tls().as_ref().is_some_and(is_kept);
+                door.set(Arc::clone(&listener), tls);
+                if is_new {
                     log::info!("listener {}: certificates reloaded", listener.name);
                 }
-                door.set(listener, tls);
                 door
             })
             .collect::<Vec<_>>();

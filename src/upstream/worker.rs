@@ -530,7 +530,7 @@ impl Worker {
         let unsent = failure.again == Again::Always;
         if unsent {
             exchange.attempts -= 1;
-        } else if failure.is_stale {
+        } else if failure.is_stale && self.plan.attempts > 1 {
             exchange.met_ends += 1;
         }
         let may_be_repeated =

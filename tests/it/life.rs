@@ -201,8 +201,8 @@ fn clients_that_keep_asking_notice_nothing_of_a_stop() {
     let clients: Vec<_> = (0..8)
         .map(|_| {
             let (address, answered) = (juggler.address(), Arc::clone(&answered));
+            let mut client = Client::connect(address);
             thread::spawn(move || {
-                let mut client = Client::connect(address);
                 loop {
                     // A request that was sent is answered: anything else panics here.
                     let response = client.get("/__size/3000").expect(200);
