@@ -68,9 +68,11 @@ impl Cluster {
     }
 
     fn health_changed(self: &Arc<Self>, server: &Arc<Server>, change: &health::Change) {
-        self.tell(server, change);
         let mut control = self.control.lock();
         self.settle_health(&mut control, Instant::now());
+        drop(control);
+        // Whoever reads it finds it so.
+        self.tell(server, change);
     }
 
     /// The event, in the log.
