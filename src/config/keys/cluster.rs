@@ -171,8 +171,8 @@ pub(super) static RETRY: Section = Section {
             "back_off",
             Kind::Duration(Duration::ZERO, Duration::from_secs(60)),
             Is("\"20ms\""),
-            "A request's second retry waits so long and every further one twice as long as the one before; it counts in the budget \
-             meanwhile. The first one does not wait.",
+            "A request's second retry waits so long and every further one twice as long as the one before, up to 1s if that is more; \
+             it counts in the budget meanwhile. The first one does not wait.",
         ),
     ],
 };

@@ -118,7 +118,8 @@ pub(super) static HEALTH: Section = Section {
             "sticky_offline",
             Flag,
             Is("false"),
-            "A server that was online, fell and is back stays out of use until somebody enables it. Kept in `process.state`.",
+            "A server that was online, fell and is back stays out of use until somebody releases it (`juggler release`), but for `panic`. \
+             Kept in `process.state`.",
         ),
         key(
             "passive",
