@@ -23,7 +23,7 @@ impl Tree {
                 assert_eq!(self.line.len(), 0);
                 continue;
             }
-            assert_eq!(node.claims, node.own_claims + sum(&|child| child.claims));
+            assert!(id == ROOT || node.claims == node.own_claims + sum(&Node::promised));
             assert!(node.own_claims <= node.open);
             if self.lending == Lending::Reserve {
                 let own = node.own_held + node.own_claims;

@@ -7,7 +7,8 @@
 //! * A bucket holds its own jobs and those of all below it, and never more than its ceiling.
 //! * *Own share* of a bucket with buckets below: what they leave of its assured share.
 //! * A waiting job is *entitled* to a token if its bucket has less than its own share, or some bucket on its way up (without the root)
-//!   less than its assured one and none below that is at its ceiling; tokens that are promised count as held.
+//!   less than its assured one and none below that is at its ceiling; tokens that are promised count as held. What is promised below a
+//!   bucket beyond its ceiling counts no further up: one that is held there has to come back first, so nobody above ever has both.
 //! * Whoever is entitled gets a *claim*, at once, at the end of one line for the whole tree. A slot that becomes free goes to the first in the
 //!   line that is below all ceilings on its way up. If there is none it is lent, in turns at each bucket.
 //!
@@ -104,7 +105,7 @@ struct Node {
     /// Tokens held by its own jobs, and by those below too.
     own_held: u32,
     held: u32,
-    /// Claims of its own jobs, and of those below too.
+    /// Claims of its own jobs, and those below too, as far as the ceilings there allow (for the root, nobody asks).
     own_claims: u32,
     claims: u32,
     /// What is used of its parent's share: tokens held and promised here, and below at least what is assured there.
@@ -155,6 +156,11 @@ impl Node {
     /// What is promised would be below the ceiling too.
     fn may_promise(&self) -> bool {
         self.held + self.claims < self.ceiling
+    }
+
+    /// The claims that may become tokens besides those held.
+    fn promised(&self) -> u32 {
+        self.claims.min(self.ceiling.saturating_sub(self.held))
     }
 }
 
@@ -612,32 +618,41 @@ impl Tree {
         free > root.weight_within.saturating_sub(root.held) as usize
     }
 
+    /// Counts a token on all the way up, and what room it leaves for claims.
     fn hold(&mut self, id: u32, more: bool) {
         let step = |count: &mut u32| *count = if more { *count + 1 } else { count.saturating_sub(1) };
         step(&mut self.nodes[id as usize].own_held);
         let mut up = id;
-        loop {
+        let mut below = 0;
+        while up != ROOT {
             let node = &mut self.nodes[up as usize];
-            step(&mut node.held);
-            if up == ROOT {
-                break;
+            // Mostly nobody is owed anything here.
+            if node.claims == 0 && below == 0 {
+                step(&mut node.held);
+            } else {
+                let before = node.promised();
+                step(&mut node.held);
+                node.claims = node.claims.saturating_add_signed(below);
+                below = node.promised() as i32 - before as i32;
             }
             up = node.parent;
         }
+        step(&mut self.nodes[ROOT as usize].held);
         if self.grown {
             self.weigh_up(id);
         }
     }
 
-    /// Counts a claim on all the way up.
+    /// Counts a claim, from here up as far as the ceilings allow.
     fn promise(&mut self, id: u32, more: bool) {
         let step = |count: &mut u32| *count = if more { *count + 1 } else { *count - 1 };
         step(&mut self.nodes[id as usize].own_claims);
         let mut up = id;
-        loop {
+        while up != ROOT {
             let node = &mut self.nodes[up as usize];
+            let before = node.promised();
             step(&mut node.claims);
-            if up == ROOT {
+            if node.promised() == before {
                 break;
             }
             up = node.parent;

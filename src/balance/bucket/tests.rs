@@ -65,22 +65,42 @@ impl Bench {
 
     /// A job of this bucket ends; answers whose jobs begin.
     fn end(&mut self, bucket: BucketId) -> Vec<u32> {
-        self.tree.release(bucket);
-        self.free += 1;
-        self.give()
+        self.release(bucket);
+        std::iter::from_fn(|| self.give()).collect()
     }
 
-    fn give(&mut self) -> Vec<u32> {
-        let mut given = Vec::new();
-        while self.free > 0
-            && let Some(next) = self.tree.next(self.free, |_| true)
-        {
-            self.tree.grant(next, true);
-            self.free -= 1;
-            given.push(next.0);
-            self.tree.check();
-        }
-        given
+    fn release(&mut self, bucket: BucketId) {
+        self.tree.release(bucket);
+        self.free += 1;
+    }
+
+    /// One that waits begins, if one may; answers whose.
+    fn give(&mut self) -> Option<u32> {
+        let next = (self.free > 0).then(|| self.tree.next(self.free, |_| true)).flatten()?;
+        self.tree.grant(next, true);
+        self.free -= 1;
+        self.tree.check();
+        Some(next.0)
+    }
+
+    /// Slots that are used in a bucket, or that somebody in it has reserved.
+    fn weight(&self, bucket: BucketId) -> usize {
+        let below = self.tree.children(bucket.0).map(BucketId);
+        let below = below.map(|child| self.weight(child).max(self.tree.counts(child).assured));
+        self.tree.counts(bucket).serving + below.sum::<usize>()
+    }
+
+    /// Whether one more job of this bucket may be served, by what is held alone.
+    fn may_begin(&self, bucket: BucketId) -> bool {
+        let parent = |bucket: &BucketId| BucketId(self.tree.nodes[bucket.0 as usize].parent);
+        let way = std::iter::successors(Some(bucket), |bucket| Some(parent(bucket)));
+        let way = way.take_while(|bucket| *bucket != ALL).collect::<Vec<_>>();
+        let counts = |bucket: &BucketId| self.tree.counts(*bucket);
+        self.free > 0
+            && way.iter().all(|bucket| counts(bucket).held < counts(bucket).ceiling)
+            && (self.tree.lending == Lending::WorkConserving
+                || way.iter().any(|bucket| self.weight(*bucket) < counts(bucket).assured)
+                || self.free > self.weight(ALL) - counts(&ALL).held)
     }
 }
 
@@ -224,8 +244,57 @@ fn those_who_borrow_take_turns() {
     assert_eq!(turns[..3], buckets.map(|bucket| bucket.0));
 }
 
-/// A job of a bucket without children that is under its share when it comes waits for at most as many slots as all others lack of their
-/// assured shares, and those that came to its own bucket before it: by a count of what happens, not by the tree's own.
+/// Of eight tokens all are outer's. Below it stand inner (1, at most 2), below that tight (1, at most 1), and below that last (1, at most 1).
+fn nested(lending: Lending) -> (Tree, [BucketId; 4]) {
+    let requests = |assured, ceiling| Bucket {
+        assured: Share::Requests(assured),
+        ceiling: Share::Requests(ceiling),
+        ..Bucket::default()
+    };
+    let mut tree = Tree::new(lending, true);
+    tree.resize(8);
+    let mut parent = ALL;
+    let buckets = [part(1.0, 1.0), requests(1, 2), requests(1, 1), requests(1, 1)].map(|settings| {
+        parent = tree.add(parent, settings).expect("a bucket");
+        parent
+    });
+    (tree, buckets)
+}
+
+#[test]
+fn a_claim_that_a_ceiling_holds_up_keeps_back_nobody_else() {
+    let (tree, [_, inner, tight, last]) = nested(Lending::Reserve);
+    let mut bench = Bench::new(tree);
+    assert!(bench.come(tight));
+    assert!(!bench.come(last), "its parent is at the ceiling");
+    assert_eq!(bench.tree.counts(last).claims, 1);
+    assert!(
+        bench.come(inner),
+        "outer has less than it is assured, inner less than its ceiling"
+    );
+    assert_eq!(bench.end(tight), [last.0]);
+}
+
+#[test]
+fn a_claim_that_a_ceiling_holds_up_costs_nobody_a_claim() {
+    let (mut tree, [_, inner, tight, last]) = nested(Lending::WorkConserving);
+    let bulk = tree.add(ALL, part(0.0, 1.0)).expect("a bucket");
+    let mut bench = Bench::new(tree);
+    assert_eq!(bench.come_all(bulk, 10), 8);
+    assert!(!bench.come(tight));
+    assert_eq!(bench.end(bulk), [tight.0]);
+    assert!(!bench.come(last), "its parent is at the ceiling");
+    assert!(!bench.come(inner));
+    let claims = [inner, last].map(|bucket| bench.tree.counts(bucket).claims);
+    assert_eq!(claims, [1, 1]);
+    assert_eq!(bench.end(bulk), [inner.0], "before those who borrow");
+    assert!(!bench.come(inner));
+    assert_eq!(bench.tree.counts(inner).claims, 0, "it has its ceiling");
+    assert_eq!(bench.end(tight), [last.0]);
+}
+
+/// A job of a bucket without children that is under its share when it comes waits for at most as many slots that it could have used as all
+/// others lack of their assured shares, and those that came to its own bucket before it: by a count of what happens, not by the tree's own.
 fn guarantee(seed: u64) {
     let mut random = Random::new(seed);
     let size = 4 + random.below(20) as usize;
@@ -235,7 +304,8 @@ fn guarantee(seed: u64) {
     for _ in 0..1 + random.below(6) {
         let parent = parents[random.below(parents.len() as u64) as usize];
         let assured = random.below(6) as f64 / 10.0;
-        if let Ok(bucket) = tree.add(parent, part(assured, 1.0)) {
+        let ceiling = [1.0, 1.0, 0.5, assured][random.below(4) as usize].max(assured);
+        if let Ok(bucket) = tree.add(parent, part(assured, ceiling)) {
             parents.push(bucket);
         }
     }
@@ -277,11 +347,20 @@ fn guarantee(seed: u64) {
             }
         } else if !running.is_empty() {
             let ends = running.swap_remove(random.below(running.len() as u64) as usize);
-            for id in bench.end(ends) {
+            bench.release(ends);
+            loop {
+                let able = parents
+                    .iter()
+                    .copied()
+                    .filter(|bucket| bench.tree.is_below_ceilings(bucket.0));
+                let able = able.collect::<Vec<_>>();
+                let Some(id) = bench.give() else { break };
                 running.push(BucketId(id));
                 waiting[id as usize].pop_front().expect("who is served has waited");
-                for left in waiting.iter_mut().flatten().flatten() {
-                    *left = left.checked_sub(1).expect("a guarantee is kept");
+                for bucket in able {
+                    for left in waiting[bucket.0 as usize].iter_mut().flatten() {
+                        *left = left.checked_sub(1).expect("a guarantee is kept");
+                    }
                 }
             }
         }
@@ -291,8 +370,54 @@ fn guarantee(seed: u64) {
     }
 }
 
+/// No slot is free beside a job that may have it, in deep trees with shares and ceilings of a few tokens.
+fn diligence(seed: u64, lending: Lending) {
+    let mut random = Random::new(seed);
+    let mut tree = Tree::new(lending, true);
+    tree.resize(3 + random.below(6) as usize);
+    // One that may have lent what it does not need itself.
+    let mut buckets = vec![ALL, tree.add(ALL, part(1.0, 1.0)).expect("a bucket")];
+    for _ in 0..2 + random.below(3) {
+        // Rather deep than broad.
+        let parent = buckets[buckets.len() - 1 - usize::from(random.below(4) == 0)];
+        let assured = random.below(3) as u32;
+        let settings = Bucket {
+            assured: Share::Requests(assured),
+            ceiling: Share::Requests(assured + random.below(2) as u32),
+            ..Bucket::default()
+        };
+        buckets.push(tree.add(parent, settings).expect("a bucket"));
+    }
+    let mut bench = Bench::new(tree);
+    let mut running = Vec::new();
+    for _ in 0..200 {
+        let bucket = buckets[random.below(buckets.len() as u64) as usize];
+        let queued = bench.tree.queued(bucket) > 0;
+        match random.below(10) {
+            0..6 => running.extend(bench.come(bucket).then_some(bucket)),
+            6..9 if !running.is_empty() => {
+                let ends = running.swap_remove(random.below(running.len() as u64) as usize);
+                running.extend(bench.end(ends).into_iter().map(BucketId));
+            }
+            9 if queued => bench.tree.leave(bucket, true),
+            _ => {}
+        }
+        bench.tree.check();
+        for bucket in &buckets {
+            let idles = bench.tree.queued(*bucket) > 0 && bench.may_begin(*bucket);
+            assert!(!idles, "a slot is free beside a job of {bucket:?}");
+            assert_eq!(bench.tree.counts(*bucket).violations, 0);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn no_slot_is_free_beside_a_job_that_may_have_it(seed: u64, reserve: bool) {
+        diligence(seed, if reserve { Lending::Reserve } else { Lending::WorkConserving });
+    }
 
     #[test]
     fn the_guarantee_is_kept(seed: u64) {
