@@ -153,6 +153,7 @@ impl Service for Pipeline {
         self.table.load_full()
     }
 }
+
 /// The same place over https. HTTP/1.0 may not say which host that would be.
 fn redirect(authority: &[u8], port: u16, buffer: &[u8], head: &RequestHead) -> Answer {
     // A port is what follows the last colon, unless that colon is inside an IPv6 address.

@@ -1,7 +1,6 @@
 //! SIGHUP: the configuration is read anew. It is built and checked whole first; any problem keeps the old one. Then it is put into effect:
 //! listeners, sessions and healthy connections to servers stay.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -264,23 +263,15 @@ impl Running {
     /// What is only looked at when the program starts.
     fn warn_of_the_rest(&self, plan: &Plan) {
         let (old, new) = (&self.plan.load().process, &plan.process);
-        let access = |plan: &crate::plan::Process| plan.log.access.as_ref().map(|it| (it.path.clone(), it.format));
-        let state = |plan: &crate::plan::Process| -> Option<PathBuf> { plan.state.clone() };
         let differences = [
             ("process.user", old.user != new.user || old.group != new.group),
             ("process.idle_threads", old.min_idle != new.min_idle),
             ("process.scheduling", old.batch_scheduling != new.batch_scheduling),
-            ("process.state", state(old) != state(new)),
-            (
-                "buffers",
-                old.buffers.region != new.buffers.region || old.buffers.size != new.buffers.size,
-            ),
-            (
-                "spool",
-                old.spool.folder != new.spool.folder || old.spool.limit != new.spool.limit,
-            ),
+            ("process.state", old.state != new.state),
+            ("buffers", old.buffers != new.buffers),
+            ("spool", old.spool != new.spool),
             ("log.level", old.log.level != new.log.level),
-            ("log.access, log.format", access(old) != access(new)),
+            ("log.access, log.format", old.log.access != new.log.access),
         ];
         for (name, _) in differences.iter().filter(|(_, is_different)| *is_different) {
             log::warn!("reload: {name} takes effect at the next start");

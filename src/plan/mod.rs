@@ -64,7 +64,7 @@ pub struct Process {
 }
 
 /// Memory of the data path: `region / size` buffers, made on first use and used again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
     /// All of them together, in bytes.
     pub region: usize,
@@ -73,7 +73,7 @@ pub struct Buffers {
 }
 
 /// Temporary files for request bodies and for responses that slow clients have not taken yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
     /// Folder; files in it have no name.
     pub folder: PathBuf,
@@ -91,7 +91,7 @@ pub struct Log {
 }
 
 /// The access log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
     /// File to append to; `None` is standard output.
     pub path: Option<PathBuf>,

@@ -43,8 +43,8 @@ pub struct Cluster {
     pub(super) tried: Condvar,
     pub(super) alive: AtomicUsize,
     pub(super) is_closed: AtomicBool,
-    /// Who is held back has changed since this was last asked.
-    pub(super) holds_changed: AtomicBool,
+    /// Who is held back is to be written down, whether it has changed or not.
+    pub(super) is_to_remember: AtomicBool,
     /// Who looks after deadlines.
     pub(super) reaper: OnceLock<Thread>,
     /// Who decides when servers are probed.
@@ -160,20 +160,15 @@ impl Cluster {
         for slot in self.slots.load().iter().flatten() {
             slot.abort_if_due(now);
         }
-        self.start_again(now);
+        self.start_again();
     }
 
     /// When [`Self::tick`] has to be called next, so that nothing is much too late.
     pub fn next_tick(&self, now: Instant) -> Instant {
-        let regular = now + self.period();
+        // Who waits has a deadline that is known; what a client's leaving has begun is looked for.
+        let regular = now + (self.plan.load().timeout.abort / 4).min(LONGEST_PERIOD);
         let deadline = self.dispatcher.lock().next_deadline();
         deadline.map_or(regular, |deadline| deadline.min(regular))
-    }
-
-    /// How often [`Self::tick`] is called at least.
-    fn period(&self) -> Duration {
-        let plan = self.plan.load();
-        (plan.queue_timeout.min(plan.timeout.abort) / 4).min(LONGEST_PERIOD)
     }
 
     /// Waits until every worker has tried to connect once and every server that is probed before it is used was, at most until then.

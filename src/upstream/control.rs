@@ -120,7 +120,7 @@ impl Cluster {
             tried: Condvar::new(),
             alive: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
-            holds_changed: AtomicBool::new(false),
+            is_to_remember: AtomicBool::new(false),
             reaper: OnceLock::new(),
             prober: OnceLock::new(),
         });
@@ -522,7 +522,7 @@ impl Cluster {
     }
 
     /// Tries again to start workers that could not be started.
-    pub(super) fn start_again(self: &Arc<Self>, _now: Instant) {
+    pub(super) fn start_again(self: &Arc<Self>) {
         let Some(mut control) = self.control.try_lock() else {
             return;
         };

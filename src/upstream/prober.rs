@@ -88,7 +88,7 @@ impl Memory {
         let held = clusters.iter().flat_map(|cluster| cluster.held()).collect::<Vec<_>>();
         let mut is_asked = false;
         for cluster in &clusters {
-            is_asked |= cluster.take_holds_changed();
+            is_asked |= cluster.take_remember();
         }
         // When it was, is known to the second only, and not always rounded alike.
         let is_like = |written: &Vec<HeldServer>| {

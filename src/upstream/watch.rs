@@ -277,13 +277,13 @@ impl Cluster {
 
     /// Has it written down who is kept out of use, whether that has changed or not.
     pub fn remember(&self) {
-        self.holds_changed.store(true, Ordering::Release);
+        self.is_to_remember.store(true, Ordering::Release);
         self.hurry_prober();
     }
 
     /// Whether somebody asked for that since this was last asked.
-    pub(super) fn take_holds_changed(&self) -> bool {
-        self.holds_changed.swap(false, Ordering::AcqRel)
+    pub(super) fn take_remember(&self) -> bool {
+        self.is_to_remember.swap(false, Ordering::AcqRel)
     }
 
     /// Keeps a server out of use that was so before a restart.
