@@ -129,7 +129,8 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     }
     let state = plan.process.state.clone();
     hold_back(state.as_ref(), &current);
-    let reaper = Reaper::start(Arc::clone(&clusters)).map_err(told("the reaper cannot be started"))?;
+    let reaper =
+        Reaper::start(Arc::clone(&clusters), Arc::clone(&hub)).map_err(told("the reaper cannot be started"))?;
     let prober = Prober::start(Arc::clone(&clusters), state.clone()).map_err(told("the prober cannot be started"))?;
     current
         .iter()

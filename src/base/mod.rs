@@ -1,5 +1,6 @@
-//! What knows nothing of HTTP or sockets: buffers, dates, units.
+//! What knows nothing of HTTP or sockets: buffers, dates, moments, units.
 
 pub mod buffers;
 pub mod date;
+pub mod time;
 pub mod units;

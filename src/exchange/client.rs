@@ -278,6 +278,12 @@ impl Client {
         Opened::Yes
     }
 
+    /// Whether the final response to this exchange has begun; `None` if it is not open.
+    pub(super) fn progress_of(&self, id: u64) -> Option<bool> {
+        let open = self.reply.lock().open.filter(|open| open.id == id);
+        open.map(|open| open.writing)
+    }
+
     /// Waits until no exchange is open, at most this long. `false` if one still is.
     pub fn wait_turn(&self, patience: Duration) -> bool {
         let mut reply = self.reply.lock();

@@ -10,6 +10,7 @@ use crate::base::buffers::BufferPool;
 use crate::observe::access::AccessLog;
 use crate::observe::counters::Counters;
 
+use super::lost::Lost;
 use super::{Couriers, Registry, Spool, State};
 
 /// Exchanges kept for the next requests.
@@ -39,6 +40,7 @@ pub struct Hub {
     /// Last in, first out: what was used last is still in the processor's caches.
     #[allow(clippy::vec_box, reason = "they go from here into an exchange as they are")]
     spare: Mutex<Vec<Box<State>>>,
+    pub(super) lost: Lost,
     started: Instant,
 }
 
@@ -77,6 +79,7 @@ impl Hub {
             in_progress: AtomicUsize::new(0),
             ids: AtomicU64::new(1),
             spare: Mutex::new(Vec::with_capacity(SPARE)),
+            lost: Lost::default(),
             started: Instant::now(),
         })
     }

@@ -4,6 +4,7 @@ mod answer;
 mod client;
 mod courier;
 mod hub;
+mod lost;
 mod out;
 mod outbox;
 mod registry;
@@ -11,7 +12,7 @@ mod spool;
 
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 pub use answer::Answer;
@@ -34,12 +35,16 @@ const KEPT_HEAD: usize = 4096;
 const FREE_ENDS: u32 = 3;
 
 /// One request on its way. It has one holder at a time, and who holds it at its end logs it: so each is logged once.
+///
+/// An exchange that is dropped in any other way, by a panic above all, is lost property: [`Hub::answer_lost`] answers and logs it.
 #[derive(Debug)]
+#[must_use = "an exchange that is dropped is answered with 500"]
 pub struct Exchange {
     /// The client's writing side.
     pub client: Arc<Client>,
-    /// Apart from the client, so that it can be kept for another request without keeping the client's descriptor.
-    state: Box<State>,
+    /// Apart from the client, so that it can be kept for another request without keeping the client's descriptor. `None` once it
+    /// is over.
+    state: Option<Box<State>>,
 }
 
 /// What is known of an exchange.
@@ -171,7 +176,7 @@ impl Exchange {
         state.times = Times::starting(now);
         Self {
             client: Arc::clone(client),
-            state,
+            state: Some(state),
         }
     }
 
@@ -195,9 +200,15 @@ impl Exchange {
         if let Some(access) = &hub.access {
             access.write(&self.record(self.client.listener(), fault), &hub.counters);
         }
-        let Self { client, mut state } = self;
-        state.clear();
-        client.hub().keep(state);
+        self.forget();
+    }
+
+    /// Ends it uncounted and unlogged: it was none.
+    pub fn forget(mut self) {
+        if let Some(mut state) = self.state.take() {
+            state.clear();
+            self.client.hub().keep(state);
+        }
     }
 
     fn record<'a>(&'a self, listener: &'a Listener, fault: Option<Fault>) -> Record<'a> {
@@ -231,13 +242,31 @@ impl Deref for Exchange {
     type Target = State;
 
     fn deref(&self) -> &State {
-        &self.state
+        match &self.state {
+            Some(state) => state,
+            None => &OVER,
+        }
     }
 }
 
+/// Stands for the state of an exchange that is over, which nobody has any more.
+static OVER: LazyLock<State> = LazyLock::new(|| State::new(Instant::now()));
+
 impl DerefMut for Exchange {
     fn deref_mut(&mut self) -> &mut State {
-        &mut self.state
+        self.state.get_or_insert_with(|| Box::new(State::new(Instant::now())))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(state) = self.state.take() {
+            let client = Arc::clone(&self.client);
+            self.client.hub().lost.add(Self {
+                client,
+                state: Some(state),
+            });
+        }
     }
 }
 

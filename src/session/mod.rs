@@ -340,7 +340,7 @@ impl Front {
         self.hub.counters.sessions.add(1);
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(door, stream, peer)));
         if served.is_err() {
-            self.hub.counters.panics.add(1);
+            self.hub.note_panic();
         }
     }
 

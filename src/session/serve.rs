@@ -277,6 +277,7 @@ impl Session<'_> {
                 }
                 // What comes behind the last request is none, and not logged as one (RFC 9112 §9.6).
                 Opened::Never => {
+                    exchange.forget();
                     self.linger();
                     return Err(Over);
                 }
@@ -468,7 +469,9 @@ impl Session<'_> {
     /// The client has left in the middle of a request head.
     fn gone(&mut self, mut exchange: Exchange, how: Stop) -> Result<(), Over> {
         // Behind the last request it was none.
-        if !self.client.is_closing() {
+        if self.client.is_closing() {
+            exchange.forget();
+        } else {
             exchange.fault = Some(Fault::ClientGoneRequest);
             exchange.complete();
         }

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::time::after;
 use crate::exchange::{Exchange, Piece};
 use crate::fault::Fault;
 use crate::net::Stream;
@@ -152,7 +153,7 @@ impl Connection {
     pub(super) fn idle(&self) -> Idle {
         Idle {
             stream: Arc::clone(&self.stream),
-            until: self.idle_limit.map(|limit| self.idle_since + limit),
+            until: self.idle_limit.map(|limit| after(self.idle_since, limit)),
         }
     }
 

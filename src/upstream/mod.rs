@@ -5,6 +5,7 @@ mod cluster;
 mod clusters;
 mod connection;
 mod control;
+mod life;
 mod probe;
 mod prober;
 mod reaper;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::exchange::Hub;
 use crate::threads::{self, Kind};
 
 use super::Clusters;
@@ -22,7 +23,7 @@ pub struct Reaper {
 
 impl Reaper {
     /// Starts it.
-    pub fn start(clusters: Arc<Clusters>) -> std::io::Result<Self> {
+    pub fn start(clusters: Arc<Clusters>, hub: Arc<Hub>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = threads::spawn(Kind::Reaper, "reaper".to_owned(), move || {
@@ -30,6 +31,7 @@ impl Reaper {
             while !stopped.load(Ordering::Relaxed) {
                 let now = Instant::now();
                 let mut next = now + PERIOD.1;
+                hub.answer_lost();
                 for cluster in clusters.all() {
                     let _known_already = cluster.reaper.set(me.clone());
                     cluster.tick(now);

@@ -153,6 +153,28 @@ impl Slot {
         }
     }
 
+    /// The worker has panicked: its connection is lost, and nothing that it was doing goes on. Returns the job whose request was
+    /// sent over that connection and which the worker has not taken yet. Another one stays.
+    pub(super) fn reset(&self) -> Option<Exchange> {
+        let mut state = self.state.lock();
+        let half_sent = state.job.take_if(|(_, upload)| upload.has_begun);
+        let State {
+            job,
+            probe,
+            cancelled,
+            stopped,
+            ..
+        } = std::mem::take(&mut *state);
+        *state = State {
+            job,
+            probe,
+            cancelled,
+            stopped,
+            ..State::default()
+        };
+        half_sent.map(|(job, _)| job)
+    }
+
     /// The probe that its worker did not come to, if there is one.
     pub(super) fn take_probe(&self) -> Option<ProbeId> {
         self.state.lock().probe.take()

@@ -2,18 +2,16 @@
 //! and connects anew when the connection is not good any more.
 
 use std::collections::VecDeque;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::balance::{Link, Verdict, WorkerId};
+use crate::balance::{Verdict, WorkerId};
 use crate::base::date::DateCache;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::health::FaultClass;
 use crate::http::{Method, ResponseFraming, ResponseHead, Version};
-use crate::net::connect::connect;
 use crate::plan::{self, ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
     HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
@@ -23,15 +21,10 @@ use super::Cluster;
 use super::batch::Batching;
 use super::cluster::ticket;
 use super::connection::{Connection, SendError, Upload};
+use super::life::Hands;
 use super::relay::{Coming, Rest, end_alone};
 use super::server::Server;
-use super::slot::{Slot, Woken};
-
-/// An idle worker looks at its connection so often.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// After a failed attempt to connect, the next comes after so long; then twice that, up to the most.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+use super::slot::Slot;
 
 /// Waiting between retries does not grow beyond this.
 const MOST_BACK_OFF: Duration = Duration::from_secs(1);
@@ -58,14 +51,14 @@ pub(super) const LIMITS_OF_TRAILERS: HeadLimits = HeadLimits {
 /// A worker.
 pub(super) struct Worker {
     cluster: Arc<Cluster>,
-    id: WorkerId,
+    pub(super) id: WorkerId,
     pub(super) server: Arc<Server>,
     slot: Arc<Slot>,
     /// Settings, and what the server's version was when they were looked at.
     pub(super) plan: Arc<plan::Cluster>,
-    version: u64,
+    pub(super) version: u64,
     /// What the server's version was when the connection was found to lead there.
-    at_home: u64,
+    pub(super) at_home: u64,
     pub(super) limits: HeadLimits,
     pub(super) timeout: ClusterTimeout,
     pub(super) on_client_abort: OnClientAbort,
@@ -80,6 +73,7 @@ pub(super) struct Worker {
     pub(super) batching: Batching,
     /// What the last attempt shows of the server, if anything.
     pub(super) evidence: Option<Result<(), FaultClass>>,
+    pub(super) hands: Hands,
 }
 
 /// How an attempt ended.
@@ -147,18 +141,6 @@ pub(super) fn class_of(fault: Fault) -> Option<FaultClass> {
     }
 }
 
-/// Whether it is us who lack something: that says nothing of a server.
-fn is_our_own(error: &io::Error) -> bool {
-    const LACKS: [i32; 5] = [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::EADDRNOTAVAIL,
-        libc::ENOBUFS,
-        libc::ENOMEM,
-    ];
-    error.raw_os_error().is_some_and(|code| LACKS.contains(&code))
-}
-
 /// How long a request waits for its next attempt after so many, if `least` is what it waits for the third.
 fn back_off(tries: u32, least: Duration) -> Duration {
     match tries {
@@ -168,7 +150,7 @@ fn back_off(tries: u32, least: Duration) -> Duration {
     }
 }
 
-fn limits(plan: &plan::Cluster) -> HeadLimits {
+pub(super) fn limits(plan: &plan::Cluster) -> HeadLimits {
     HeadLimits {
         head: plan.response_head,
         fields: FIELDS,
@@ -198,69 +180,18 @@ impl Worker {
             behind: VecDeque::new(),
             batching: Batching::new(plan.pipeline),
             evidence: None,
+            hands: Hands::default(),
             plan,
         }
     }
 
-    /// Its life.
-    pub(super) fn run(mut self) {
-        if self.cluster.hub.batch_scheduling() {
-            let _not_a_must = crate::sys::schedule_as_batch();
-        }
-        let mut back_off = BACK_OFF.0;
-        // Not all at the same moment: so one of them finds out sooner that the server is back, and tells the others.
-        let most_back_off = BACK_OFF.1 * (50 + self.id.0 * 37 % 50) / 100;
-        let mut is_first_try = true;
-        let mut job = None;
-        while job.is_some() || !self.slot().is_stopped() {
-            self.look_at_settings(None);
-            let connected = self.connect(job.as_mut());
-            match connected {
-                Ok(mut connection) => {
-                    self.server.note_connected(true);
-                    if job.is_none() {
-                        job = self.cluster.next(self.id, Verdict::None, Link::Up);
-                    }
-                    if back_off > BACK_OFF.0 {
-                        log::info!("{}: connected again", self.name());
-                        self.cluster.wake_workers(&self.server);
-                    }
-                    back_off = BACK_OFF.0;
-                    if std::mem::take(&mut is_first_try) {
-                        self.cluster.note_first_try();
-                    }
-                    job = self.serve_all(&mut connection, job);
-                    self.slot().forget_connection();
-                    self.server.note_connected(false);
-                }
-                Err(error) => {
-                    if back_off == BACK_OFF.0 {
-                        log::warn!("{}: cannot connect: {error}", self.name());
-                    }
-                    if !is_our_own(&error) {
-                        self.server.note_unreachable();
-                    }
-                    self.give_back_behind();
-                    let verdict = job.take().map_or(Verdict::None, |exchange| {
-                        self.again(exchange, Fault::ConnectFailed, true)
-                    });
-                    self.cluster.next(self.id, verdict, Link::Unreachable);
-                    if self.server.is_monitored() && !is_our_own(&error) {
-                        self.cluster.exchanged(&self.server, Err(FaultClass::Connect));
-                    }
-                    if std::mem::take(&mut is_first_try) {
-                        self.cluster.note_first_try();
-                    }
-                    // The dispatcher gives nothing to who is unreachable: only a stop, or somebody who is connected again, ends this wait.
-                    let _stopped = self.slot().wait(None, back_off);
-                    back_off = (back_off * 2).min(most_back_off);
-                }
-            }
-        }
-        self.cluster.worker_ended(self.id, self.server.id);
-        if let Some(probe) = self.slot.take_probe() {
-            self.server.monitor().skipped(probe, Instant::now());
-        }
+    /// Forgets what it was in the middle of reading or writing.
+    pub(super) fn reset(&mut self) {
+        self.scanner = HeadScanner::for_response();
+        self.head = ResponseHead::default();
+        self.out.clear();
+        self.date = DateCache::default();
+        self.evidence = None;
     }
 
     /// `cluster/server`, for messages.
@@ -274,146 +205,6 @@ impl Worker {
 
     pub(super) fn slot(&self) -> &Slot {
         &self.slot
-    }
-
-    /// Connects; a job that waits for that is told how long it took.
-    pub(super) fn connect(&self, waiting: Option<&mut Exchange>) -> io::Result<Connection> {
-        let began = Instant::now();
-        let mut outcome = Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "its name does not lead to an address",
-        ));
-        for address in self.server.addresses(self.timeout.connect) {
-            outcome = connect(&address, self.timeout.connect).map(|stream| (stream, address));
-            if let Ok((_, address)) = &outcome {
-                self.server.prefer(address);
-                break;
-            }
-        }
-        let (stream, address) = outcome?;
-        let connection = Connection::new(stream, address, &self.timeout, self.limits.head)?;
-        if let Some(exchange) = waiting {
-            *exchange.times.connect.get_or_insert_default() += began.elapsed();
-        }
-        Ok(connection)
-    }
-
-    /// Serves over this connection until it is not good any more. Answers the job that found it so, if one did.
-    fn serve_all(&mut self, connection: &mut Connection, job: Option<Exchange>) -> Option<Exchange> {
-        let mut next = job;
-        let mut is_batch = false;
-        loop {
-            let (exchange, upload) = match next.take() {
-                // It follows at once on what came before, which is as good as a look.
-                Some(exchange) if !connection.has_pipelined || connection.is_silent() => (exchange, Upload::default()),
-                Some(exchange) => {
-                    self.note_batch(false);
-                    return Some(exchange);
-                }
-                None => {
-                    let (exchange, upload) = self.wait(connection)?;
-                    // Who has sent something has looked before.
-                    if !upload.has_begun && !connection.is_quiet() {
-                        log::debug!("{}: the idle connection was closed, connecting anew", self.name());
-                        return Some(exchange);
-                    }
-                    (exchange, upload)
-                }
-            };
-            self.look_at_settings(Some(connection));
-            let id = exchange.id;
-            let now = if upload.has_begun {
-                exchange.times.waiting_since
-            } else {
-                Instant::now()
-            };
-            let (verdict, rest) = if is_batch {
-                self.serve_batch(connection, exchange, now)
-            } else {
-                self.serve(connection, exchange, upload, now)
-            };
-            let is_clean = match rest {
-                Rest::Complete => connection.rest(),
-                Rest::Lost => false,
-                Rest::Untouched => true,
-            };
-            if is_batch {
-                self.note_batch(is_clean);
-            }
-            let is_good = is_clean && !self.slot().is_stopped() && self.is_at_home(connection);
-            if !is_good {
-                self.slot().forget_connection();
-            }
-            next = self.next_behind();
-            is_batch = false;
-            if next.is_some() {
-                self.part(id, verdict);
-            } else {
-                let link = if is_good { Link::Up } else { Link::Connecting };
-                let batch = (self.batching.most(now), &mut self.behind);
-                next = self.cluster.next_batch(self.id, verdict, link, batch);
-                is_batch = !self.behind.is_empty();
-            }
-            if !is_good {
-                return next;
-            }
-        }
-    }
-
-    /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the end.
-    fn wait(&mut self, connection: &mut Connection) -> Option<(Exchange, Upload)> {
-        loop {
-            let is_lost = match self.slot().wait(Some(connection), LOOK) {
-                Woken::Job(exchange, upload) => return Some((exchange, upload)),
-                Woken::Probe(probe) => {
-                    self.look_at_settings(Some(connection));
-                    let is_good = self.probe(connection, probe);
-                    let link = if is_good { Link::Up } else { Link::Connecting };
-                    if let Some(exchange) = self.cluster.next(self.id, Verdict::None, link) {
-                        return Some((exchange, Upload::default()));
-                    }
-                    !is_good
-                }
-                Woken::Stop => {
-                    // A job that was assigned just now is on its way.
-                    std::thread::yield_now();
-                    true
-                }
-                Woken::Nothing => !connection.is_quiet() || !self.is_at_home(connection),
-            };
-            // If a job was assigned just now it is in the slot, and is served over a new connection.
-            if is_lost && self.cluster.retire(self.id) {
-                return None;
-            }
-        }
-    }
-
-    /// What has changed since the last look is heeded from now on.
-    fn look_at_settings(&mut self, connection: Option<&mut Connection>) {
-        let version = self.server.version();
-        if version == self.version {
-            return;
-        }
-        self.version = version;
-        let plan = Arc::clone(&self.cluster.plan());
-        self.limits = limits(&plan);
-        self.timeout = plan.timeout;
-        self.on_client_abort = plan.on_client_abort;
-        self.batching.set_most(plan.pipeline);
-        if let Some(connection) = connection {
-            connection.adapt(&plan.timeout, plan.response_head);
-        }
-        self.plan = plan;
-    }
-
-    /// Whether the connection leads to where the server is now.
-    fn is_at_home(&mut self, connection: &Connection) -> bool {
-        // Not by the settings' version: a request that came just then has looked at these, and not at the address.
-        let version = self.server.version();
-        if self.at_home != version && self.server.is_at(&connection.address) {
-            self.at_home = version;
-        }
-        self.at_home == version
     }
 
     /// Health checks learn what the last exchange shows of the server.
@@ -499,7 +290,7 @@ impl Worker {
                 failure
             }
             Err(_) => {
-                self.cluster.hub.counters.panics.add(1);
+                self.cluster.hub.note_panic();
                 Failure::new(Fault::Internal, Again::Never)
             }
         };

@@ -21,6 +21,7 @@ mod health_states;
 mod layers;
 mod life;
 mod names;
+mod numbers;
 mod overload;
 mod pipelining;
 mod real_clients;

@@ -489,13 +489,16 @@ fn find_authority(head: &[u8], seen: &Seen, out: &RequestHead) -> Result<Span, M
     })
 }
 
-/// `timeout=N` of a Keep-Alive field (RFC 2068 §19.7.1.1, and what servers send).
+/// No server means a longer idle time than this, in seconds: a day.
+const LONGEST_IDLE: u64 = 24 * 60 * 60;
+
+/// `timeout=N` of a Keep-Alive field (RFC 2068 §19.7.1.1, and what servers send), at most [`LONGEST_IDLE`].
 fn idle_timeout(value: &[u8]) -> Option<Duration> {
     list(value).find_map(|parameter| {
         let (name, number) = parameter.split_at_checked("timeout=".len())?;
         name.eq_ignore_ascii_case(b"timeout=")
             .then(|| decimal(number))
             .flatten()
-            .map(Duration::from_secs)
+            .map(|seconds| Duration::from_secs(seconds.min(LONGEST_IDLE)))
     })
 }

@@ -1,0 +1,67 @@
+//! Exchanges whose holders have let go of them without an end: by a panic, or by a fault in the program. They are answered and logged
+//! like all others.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use crate::base::date::DateCache;
+use crate::fault::Fault;
+use crate::http::Method;
+use crate::proto::h1::Persistence;
+
+use super::{Answer, Client, Exchange, Hub};
+
+/// Exchanges that nobody has.
+#[derive(Debug, Default)]
+pub(super) struct Lost(Mutex<Vec<Exchange>>);
+
+impl Lost {
+    /// Takes one in. No other lock is taken: the thread that lets go of it may hold any.
+    pub(super) fn add(&self, exchange: Exchange) {
+        self.0.lock().push(exchange);
+    }
+
+    fn take(&self) -> Option<Exchange> {
+        self.0.lock().pop()
+    }
+}
+
+impl Hub {
+    /// Ends the exchanges that nobody has: with 500, or by a cut where the response has begun. To be called by a thread that holds no
+    /// lock, after each panic and every now and then.
+    pub fn answer_lost(&self) {
+        while let Some(exchange) = self.lost.take() {
+            let client = Arc::clone(&exchange.client);
+            client.end_lost(exchange);
+        }
+    }
+
+    /// Counts a panic that was caught, and ends the exchanges that it has cost.
+    pub fn note_panic(&self) {
+        self.counters.panics.add(1);
+        self.answer_lost();
+    }
+}
+
+impl Client {
+    fn end_lost(self: &Arc<Self>, mut exchange: Exchange) {
+        exchange.fault = Some(Fault::Internal);
+        match self.progress_of(exchange.id) {
+            // Its turn has not come, or is over.
+            None => exchange.complete(),
+            Some(true) => self.cut(true, exchange),
+            Some(false) => {
+                let answer = Answer::fault(Fault::Internal);
+                exchange.status = answer.status;
+                let head_only = exchange.request.method == Method::Head;
+                let mut bytes = Vec::with_capacity(512);
+                let mut date = DateCache::default();
+                let persistence = Persistence::of(true, exchange.request.version);
+                answer.render(&mut bytes, &[], head_only, persistence, date.at(SystemTime::now()));
+                self.finish(&[&bytes], true, exchange);
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! A worker's life: it connects, waits, serves one exchange after the other, and connects anew. And what is left of it after a
+//! panic: nothing but the exchange in its hand is lost by one.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::balance::{Link, Verdict};
+use crate::exchange::Exchange;
+use crate::fault::Fault;
+use crate::health::{FaultClass, ProbeId};
+use crate::net::connect::connect;
+
+use super::connection::{Connection, Upload};
+use super::relay::Rest;
+use super::slot::Woken;
+use super::worker::{Worker, limits};
+
+/// An idle worker looks at its connection so often.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// After a failed attempt to connect, the next comes after so long; then twice that, up to the most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A worker that has panicked goes on after so long: one that does so at each step must not take a processor.
+const AFTER_PANIC: Duration = Duration::from_millis(10);
+
+/// What a worker is in the middle of. Kept apart from the stack, so that it survives a panic.
+#[derive(Debug)]
+pub(super) struct Hands {
+    /// The exchange that the dispatcher has given to it and that it has taken.
+    job: Option<u64>,
+    /// The probe that it makes.
+    pub(super) probe: Option<ProbeId>,
+    /// It is counted among those connected.
+    is_connected: bool,
+    /// It has not tried to connect yet.
+    is_first_try: bool,
+    /// The exchange to go on with after a panic: the next of its batch.
+    left_over: Option<Exchange>,
+}
+
+impl Default for Hands {
+    fn default() -> Self {
+        Self {
+            job: None,
+            probe: None,
+            is_connected: false,
+            is_first_try: true,
+            left_over: None,
+        }
+    }
+}
+
+/// Whether it is us who lack something: that says nothing of a server.
+fn is_our_own(error: &io::Error) -> bool {
+    const LACKS: [i32; 5] = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::EADDRNOTAVAIL,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+    ];
+    error.raw_os_error().is_some_and(|code| LACKS.contains(&code))
+}
+
+impl Worker {
+    /// Its life. A panic costs the exchange in its hand, and the worker begins anew.
+    pub(super) fn run(mut self) {
+        if self.cluster().hub.batch_scheduling() {
+            let _ = crate::sys::schedule_as_batch(); // Not a must.
+        }
+        let hub = Arc::clone(&self.cluster().hub);
+        let mut has_panicked = false;
+        while catch_unwind(AssertUnwindSafe(|| self.live_on(has_panicked))).is_err() {
+            has_panicked = true;
+            hub.note_panic();
+            std::thread::sleep(AFTER_PANIC);
+        }
+        self.cluster().worker_ended(self.id, self.server.id);
+        if let Some(probe) = self.slot().take_probe() {
+            self.server.monitor().skipped(probe, Instant::now());
+        }
+    }
+
+    fn live_on(&mut self, has_panicked: bool) {
+        if has_panicked {
+            self.recover();
+        }
+        self.live();
+    }
+
+    /// Puts right what a panic has left undone. It may itself be cut short by one, and is then done again.
+    fn recover(&mut self) {
+        log::error!("{}: a worker has panicked and begins anew", self.name());
+        if std::mem::take(&mut self.hands.is_connected) {
+            self.server.note_connected(false);
+        }
+        if std::mem::take(&mut self.hands.is_first_try) {
+            self.cluster().note_first_try();
+        }
+        let probe = self.hands.probe.take();
+        if let Some(probe) = probe {
+            self.server.monitor().skipped(probe, Instant::now());
+        }
+        self.reset();
+        let half_sent = self.slot().reset();
+        let had_job = self.hands.job.take();
+        let now = Instant::now();
+        for exchange in self.behind.iter_mut().filter(|exchange| exchange.attempts > 0) {
+            exchange.unlucky = true;
+            exchange.times.waiting_since = now;
+        }
+        self.hands.left_over = self.next_behind();
+        match (had_job, &self.hands.left_over) {
+            (Some(id), Some(next)) => {
+                self.hands.job = Some(next.id);
+                self.cluster().part(self.id, id, Verdict::Done);
+            }
+            (None, Some(_)) => {}
+            (had_job, None) if had_job.is_some() || half_sent.is_some() => {
+                self.cluster().next(self.id, Verdict::Done, Link::Connecting);
+            }
+            (None, None) if probe.is_some() => {
+                self.cluster().next(self.id, Verdict::None, Link::Connecting);
+            }
+            // A job that lies in the slot is served over the next connection.
+            (_, None) => {
+                self.cluster().retire(self.id);
+            }
+        }
+        // The exchange in hand is over, and the one whose request this worker's connection has taken half of.
+        drop(half_sent);
+        self.cluster().hub.answer_lost();
+    }
+
+    fn live(&mut self) {
+        let mut back_off = BACK_OFF.0;
+        // Not all at the same moment: so one of them finds out sooner that the server is back, and tells the others.
+        let most_back_off = BACK_OFF.1 * (50 + self.id.0 * 37 % 50) / 100;
+        let mut job = self.hands.left_over.take();
+        while job.is_some() || !self.slot().is_stopped() {
+            self.look_at_settings(None);
+            let connected = self.connect(job.as_mut());
+            match connected {
+                Ok(mut connection) => {
+                    self.note_connected(true);
+                    if job.is_none() {
+                        job = self.next(Verdict::None, Link::Up);
+                    }
+                    if back_off > BACK_OFF.0 {
+                        log::info!("{}: connected again", self.name());
+                        self.cluster().wake_workers(&self.server);
+                    }
+                    back_off = BACK_OFF.0;
+                    if std::mem::take(&mut self.hands.is_first_try) {
+                        self.cluster().note_first_try();
+                    }
+                    job = self.serve_all(&mut connection, job);
+                    self.slot().forget_connection();
+                    self.note_connected(false);
+                }
+                Err(error) => {
+                    if back_off == BACK_OFF.0 {
+                        log::warn!("{}: cannot connect: {error}", self.name());
+                    }
+                    if !is_our_own(&error) {
+                        self.server.note_unreachable();
+                    }
+                    self.give_back_behind();
+                    let verdict = job.take().map_or(Verdict::None, |exchange| {
+                        self.again(exchange, Fault::ConnectFailed, true)
+                    });
+                    self.next(verdict, Link::Unreachable);
+                    if self.server.is_monitored() && !is_our_own(&error) {
+                        self.cluster().exchanged(&self.server, Err(FaultClass::Connect));
+                    }
+                    if std::mem::take(&mut self.hands.is_first_try) {
+                        self.cluster().note_first_try();
+                    }
+                    // The dispatcher gives nothing to who is unreachable: only a stop, or somebody who is connected again, ends this wait.
+                    let _ = self.slot().wait(None, back_off); // Whatever ended it.
+                    back_off = (back_off * 2).min(most_back_off);
+                }
+            }
+        }
+    }
+
+    fn note_connected(&mut self, is_connected: bool) {
+        self.hands.is_connected = is_connected;
+        self.server.note_connected(is_connected);
+    }
+
+    /// Tells the dispatcher how the last job ended and how the connection is, and takes the next job.
+    fn next(&mut self, verdict: Verdict<Exchange>, link: Link) -> Option<Exchange> {
+        let next = self.cluster().next(self.id, verdict, link);
+        self.hands.job = next.as_ref().map(|exchange| exchange.id);
+        next
+    }
+
+    /// Connects; a job that waits for that is told how long it took.
+    pub(super) fn connect(&self, waiting: Option<&mut Exchange>) -> io::Result<Connection> {
+        let began = Instant::now();
+        let mut outcome = Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "its name does not lead to an address",
+        ));
+        for address in self.server.addresses(self.timeout.connect) {
+            outcome = connect(&address, self.timeout.connect).map(|stream| (stream, address));
+            if let Ok((_, address)) = &outcome {
+                self.server.prefer(address);
+                break;
+            }
+        }
+        let (stream, address) = outcome?;
+        let connection = Connection::new(stream, address, &self.timeout, self.limits.head)?;
+        if let Some(exchange) = waiting {
+            *exchange.times.connect.get_or_insert_default() += began.elapsed();
+        }
+        Ok(connection)
+    }
+
+    /// Serves over this connection until it is not good any more. Answers the job that found it so, if one did.
+    fn serve_all(&mut self, connection: &mut Connection, job: Option<Exchange>) -> Option<Exchange> {
+        let mut next = job;
+        let mut is_batch = false;
+        loop {
+            let (exchange, upload) = match next.take() {
+                // It follows at once on what came before, which is as good as a look.
+                Some(exchange) if !connection.has_pipelined || connection.is_silent() => (exchange, Upload::default()),
+                Some(exchange) => {
+                    self.note_batch(false);
+                    return Some(exchange);
+                }
+                None => {
+                    let (exchange, upload) = self.wait(connection)?;
+                    // Who has sent something has looked before.
+                    if !upload.has_begun && !connection.is_quiet() {
+                        log::debug!("{}: the idle connection was closed, connecting anew", self.name());
+                        return Some(exchange);
+                    }
+                    (exchange, upload)
+                }
+            };
+            self.look_at_settings(Some(connection));
+            let id = exchange.id;
+            let now = if upload.has_begun {
+                exchange.times.waiting_since
+            } else {
+                Instant::now()
+            };
+            let (verdict, rest) = if is_batch {
+                self.serve_batch(connection, exchange, now)
+            } else {
+                self.serve(connection, exchange, upload, now)
+            };
+            let is_clean = match rest {
+                Rest::Complete => connection.rest(),
+                Rest::Lost => false,
+                Rest::Untouched => true,
+            };
+            if is_batch {
+                self.note_batch(is_clean);
+            }
+            let is_good = is_clean && !self.slot().is_stopped() && self.is_at_home(connection);
+            if !is_good {
+                self.slot().forget_connection();
+            }
+            next = self.next_behind();
+            is_batch = false;
+            if let Some(next) = &next {
+                self.hands.job = Some(next.id);
+                self.part(id, verdict);
+            } else {
+                let link = if is_good { Link::Up } else { Link::Connecting };
+                let cluster = Arc::clone(self.cluster());
+                let batch = (self.batching.most(now), &mut self.behind);
+                next = cluster.next_batch(self.id, verdict, link, batch);
+                self.hands.job = next.as_ref().map(|exchange| exchange.id);
+                is_batch = !self.behind.is_empty();
+            }
+            if !is_good {
+                return next;
+            }
+        }
+    }
+
+    /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the end.
+    fn wait(&mut self, connection: &mut Connection) -> Option<(Exchange, Upload)> {
+        loop {
+            let is_lost = match self.slot().wait(Some(connection), LOOK) {
+                Woken::Job(exchange, upload) => {
+                    self.hands.job = Some(exchange.id);
+                    return Some((exchange, upload));
+                }
+                Woken::Probe(probe) => {
+                    self.look_at_settings(Some(connection));
+                    self.hands.probe = Some(probe);
+                    let is_good = self.probe(connection, probe);
+                    self.hands.probe = None;
+                    let link = if is_good { Link::Up } else { Link::Connecting };
+                    if let Some(exchange) = self.next(Verdict::None, link) {
+                        return Some((exchange, Upload::default()));
+                    }
+                    !is_good
+                }
+                Woken::Stop => {
+                    // A job that was assigned just now is on its way.
+                    std::thread::yield_now();
+                    true
+                }
+                Woken::Nothing => !connection.is_quiet() || !self.is_at_home(connection),
+            };
+            // If a job was assigned just now it is in the slot, and is served over a new connection.
+            if is_lost && self.cluster().retire(self.id) {
+                return None;
+            }
+        }
+    }
+
+    /// What has changed since the last look is heeded from now on.
+    fn look_at_settings(&mut self, connection: Option<&mut Connection>) {
+        let version = self.server.version();
+        if version == self.version {
+            return;
+        }
+        self.version = version;
+        let plan = Arc::clone(&self.cluster().plan());
+        self.limits = limits(&plan);
+        self.timeout = plan.timeout;
+        self.on_client_abort = plan.on_client_abort;
+        self.batching.set_most(plan.pipeline);
+        if let Some(connection) = connection {
+            connection.adapt(&plan.timeout, plan.response_head);
+        }
+        self.plan = plan;
+    }
+
+    /// Whether the connection leads to where the server is now.
+    fn is_at_home(&mut self, connection: &Connection) -> bool {
+        // Not by the settings' version: a request that came just then has looked at these, and not at the address.
+        let version = self.server.version();
+        if self.at_home != version && self.server.is_at(&connection.address) {
+            self.at_home = version;
+        }
+        self.at_home == version
+    }
+}
