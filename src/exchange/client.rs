@@ -31,6 +31,13 @@ const LINGER: Duration = Duration::from_secs(2);
 /// A courier that has delivered for fewer milliseconds than this says nothing about its client's speed.
 const JUDGED_AFTER: u64 = 500;
 
+/// Responses that may lie undelivered before the client's next request is taken up. Each costs its
+/// bookkeeping as well, so that they are bounded by number and not by bytes alone.
+const UNDELIVERED: usize = 16;
+
+/// Bytes that may lie undelivered before the client's next request is taken up.
+const UNDELIVERED_BYTES: u64 = 64 * 1024;
+
 /// Of the room for ciphertext so much is kept for the next time.
 const KEPT_WIRE: usize = 256 * 1024;
 
@@ -87,6 +94,12 @@ impl Reply {
     fn is_delivered(&self) -> bool {
         self.outbox.unsent() == 0 && !self.sending
     }
+
+    /// Returns whether the client's next request has to wait: another one is open, or so much of what
+    /// was answered before lies undelivered that a client that never reads would fill the memory.
+    fn is_occupied(&self) -> bool {
+        self.open.is_some() || self.outbox.undelivered() >= UNDELIVERED || self.outbox.unsent() > UNDELIVERED_BYTES
+    }
 }
 
 /// How a courier gets on, over the time that it has spent on this client.
@@ -121,7 +134,7 @@ pub enum Opened {
     Cut(Fault),
     /// The connection is ending, as the client was told: no more exchanges on it.
     Never,
-    /// Another one is open.
+    /// Another one is open, or too much of what was answered lies undelivered.
     NotYet,
     /// It is open.
     Yes,
@@ -261,13 +274,12 @@ impl Client {
     /// Opens this exchange, if none is open and the connection is to go on.
     pub fn open(&self, id: u64) -> Opened {
         let mut reply = self.reply.lock();
-        if reply.open.is_some() {
-            return Opened::NotYet;
-        }
         match reply.end {
-            End::Open => {}
+            _ if reply.open.is_some() => return Opened::NotYet,
             End::Closing => return Opened::Never,
             End::Dead(fault) => return Opened::Cut(fault),
+            End::Open if reply.is_occupied() => return Opened::NotYet,
+            End::Open => {}
         }
         reply.open = Some(Open {
             id,
@@ -284,15 +296,16 @@ impl Client {
         open.map(|open| open.writing)
     }
 
-    /// Waits until no exchange is open, at most this long. `false` if one still is.
+    /// Waits until [`Self::open`] has another answer than [`Opened::NotYet`], at most this long.
+    /// Returns `false` if it has not.
     pub fn wait_turn(&self, patience: Duration) -> bool {
         let mut reply = self.reply.lock();
-        if reply.open.is_some() {
+        if reply.is_occupied() {
             reply.awaited = true;
             self.turned.wait_for(&mut reply, patience);
             reply.awaited = false;
         }
-        reply.open.is_none()
+        !reply.is_occupied()
     }
 
     /// Since when it is idle; `None` while an exchange is open or something is still being delivered.
@@ -401,7 +414,8 @@ impl Client {
             self.turned.notify_one();
         }
         exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        let gave_back = reply.outbox.unsent() == 0 && exchange.permit.take().is_some();
+        // What a client has not taken is bounded by its connection and holds up nobody else's requests.
+        exchange.permit = None;
         let mut sent = self.push(&mut reply, pieces);
         if ends && clean && sent.is_ok() {
             sent = self.close_tls(&mut reply);
@@ -412,9 +426,6 @@ impl Client {
                 exchange.fault.get_or_insert(fault);
             }
             Ok(()) if reply.outbox.unsent() > 0 => {
-                if gave_back {
-                    exchange.permit = Some(self.hub.permit_again());
-                }
                 reply.outbox.mark(exchange);
                 self.call_courier(&mut reply);
                 return;
@@ -697,6 +708,9 @@ impl Client {
         }
         if reply.outbox.unsent() == 0 && reply.open.is_none() {
             self.delivered(&mut reply);
+        }
+        if reply.awaited && !reply.is_occupied() {
+            self.turned.notify_one();
         }
         true
     }

@@ -102,8 +102,9 @@ impl Hub {
         Duration::from_millis(self.resolve_ms.load(Ordering::Relaxed))
     }
 
-    /// A place for a request that has given its own back too early, whether one is free or not.
-    pub(super) fn permit_again(self: &Arc<Self>) -> Permit {
+    /// A place for a request that is answered here and at once, whether one is free or not: what the
+    /// balancer says of itself is said under any load.
+    pub fn permit_regardless(self: &Arc<Self>) -> Permit {
         self.in_progress.fetch_add(1, Ordering::Relaxed);
         Permit(Arc::clone(self))
     }

@@ -172,6 +172,11 @@ impl Outbox {
         self.marks.push_back((self.put, exchange));
     }
 
+    /// Exchanges whose last byte is not sent yet.
+    pub(super) fn undelivered(&self) -> usize {
+        self.marks.len()
+    }
+
     /// An exchange whose last byte is sent.
     pub(super) fn delivered(&mut self) -> Option<Exchange> {
         if self.marks.front()?.0 > self.sent {

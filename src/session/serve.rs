@@ -167,14 +167,15 @@ impl Session<'_> {
         {
             return self.refuse(exchange, Fault::BodyTooLarge);
         }
-        exchange.permit = self.client.hub().permit();
-        if exchange.permit.is_none() {
-            return self.answer(exchange, &Answer::fault(Fault::TooManyRequests), has_body, length);
-        }
         if has_body {
             exchange.hold = Some(self.service.hold());
         }
-        let exchange = self.take_turn(exchange)?;
+        let mut exchange = self.take_turn(exchange)?;
+        // Not before its turn: a connection holds one place among the requests at once, however many it sends.
+        exchange.permit = self.client.hub().permit();
+        if exchange.permit.is_none() {
+            return self.answer_opened(exchange, &Answer::fault(Fault::TooManyRequests), has_body, length);
+        }
         self.cluster = exchange.destination.cluster;
         if has_body {
             self.with_body(exchange, length, body_is_coming)
@@ -426,7 +427,20 @@ impl Session<'_> {
 
     /// Answers what the head alone decided. The connection goes on if there is no body to skip.
     fn answer(&mut self, exchange: Exchange, answer: &Answer, has_body: bool, length: usize) -> Result<(), Over> {
-        let mut exchange = self.take_turn(exchange)?;
+        let exchange = self.take_turn(exchange)?;
+        self.answer_opened(exchange, answer, has_body, length)
+    }
+
+    /// Answers an exchange that has its turn.
+    fn answer_opened(
+        &mut self,
+        mut exchange: Exchange,
+        answer: &Answer,
+        has_body: bool,
+        length: usize,
+    ) -> Result<(), Over> {
+        let permit = self.client.hub().permit_regardless();
+        exchange.permit.get_or_insert(permit);
         let close = has_body || !self.head.keep_alive || self.client.must_close();
         exchange.status = answer.status;
         exchange.fault = answer.fault;

@@ -41,4 +41,5 @@ mod support;
 mod test_servers;
 mod tls;
 mod tls_records;
+mod undelivered;
 mod waiting;
