@@ -8,10 +8,9 @@ use crate::fault::Fault;
 use crate::health::{FaultClass, ProbeId};
 use crate::http::ResponseFraming;
 use crate::plan::{HttpProbe, Probe};
-use crate::proto::h1::parse_response;
+use crate::proto::h1::{Coming, parse_response};
 
 use super::connection::Connection;
-use super::relay::Coming;
 use super::worker::{AFTER_HEAD, LIMITS_OF_TRAILERS, Worker, class_of};
 
 /// So much of a body is looked at, and waited for, in bytes.

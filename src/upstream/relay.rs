@@ -1,142 +1,19 @@
 //! A response on its way: read from a server in its framing, given to the client in the client's.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::exchange::{Body, Client, Exchange, Sent};
 use crate::fault::Fault;
-use crate::http::{ResponseFraming, ResponseHead, Version};
+use crate::http::{ResponseFraming, Version};
 use crate::plan::OnClientAbort;
-use crate::proto::h1::{
-    ChunkEvent, ChunkedDecoder, HeadLimits, Malformed, Persistence, ResponseRewrite, write_chunk_size,
-    write_last_chunk, write_response,
-};
+use crate::proto::h1::{Coming, Going, Persistence, ResponseRewrite, framing_for, write_last_chunk, write_response};
 
 use super::connection::Connection;
 use super::worker::{LIMITS_OF_TRAILERS, Worker, class_of};
 
 /// So much may be unsent while a fast client is given another try, before a courier takes over.
 const UNSENT: u64 = 256 * 1024;
-
-/// The body as the server sends it.
-#[derive(Debug)]
-pub(super) enum Coming {
-    Chunks(Box<ChunkedDecoder>),
-    Length(u64),
-    UntilClose,
-}
-
-/// The body as the client gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Going {
-    Chunks,
-    Plain,
-}
-
-/// What a piece of input amounts to.
-#[derive(Debug, Default)]
-struct Step {
-    /// So much of it is used.
-    used: usize,
-    /// This part goes out as it is, behind what was written.
-    direct: Range<usize>,
-    /// And this behind it.
-    behind: &'static [u8],
-    /// That was the last of it.
-    finished: bool,
-}
-
-impl Coming {
-    pub(super) fn of(framing: ResponseFraming, limits: HeadLimits) -> Self {
-        match framing {
-            ResponseFraming::Chunked => Self::Chunks(Box::new(ChunkedDecoder::new(limits))),
-            ResponseFraming::Length(length) => Self::Length(length),
-            ResponseFraming::None => Self::Length(0),
-            ResponseFraming::UntilClose => Self::UntilClose,
-        }
-    }
-
-    /// Takes what it can of `data`, and appends to `out` what has to be written anew.
-    fn step(&mut self, data: &[u8], going: Going, out: &mut Vec<u8>) -> Result<Step, Malformed> {
-        match self {
-            Self::Length(left) => {
-                let part = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= part as u64;
-                Ok(Step {
-                    used: part,
-                    direct: 0..part,
-                    finished: *left == 0,
-                    ..Step::default()
-                })
-            }
-            Self::UntilClose if going == Going::Chunks && !data.is_empty() => {
-                write_chunk_size(out, data.len());
-                Ok(Step {
-                    used: data.len(),
-                    direct: 0..data.len(),
-                    behind: b"\r\n",
-                    finished: false,
-                })
-            }
-            Self::UntilClose => Ok(Step {
-                used: data.len(),
-                direct: 0..data.len(),
-                ..Step::default()
-            }),
-            Self::Chunks(decoder) => {
-                let mut used = 0;
-                loop {
-                    let rest = data.get(used..).unwrap_or_default();
-                    let (taken, event) = decoder.next(rest)?;
-                    used += taken;
-                    match event {
-                        ChunkEvent::Data(range) => {
-                            let part = rest.get(range).unwrap_or_default();
-                            if going == Going::Chunks {
-                                write_chunk_size(out, part.len());
-                                out.extend_from_slice(part);
-                                out.extend_from_slice(b"\r\n");
-                            } else {
-                                out.extend_from_slice(part);
-                            }
-                        }
-                        ChunkEvent::End => {
-                            if going == Going::Chunks {
-                                write_last_chunk(out, decoder.trailers());
-                            }
-                            return Ok(Step {
-                                used,
-                                finished: true,
-                                ..Step::default()
-                            });
-                        }
-                        ChunkEvent::More => {
-                            return Ok(Step {
-                                used,
-                                ..Step::default()
-                            });
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes what it can of `data` and appends what of the body is in there. Answers how much that was, and whether it was the last.
-    pub(super) fn collect(&mut self, data: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Malformed> {
-        let step = self.step(data, Going::Plain, body)?;
-        body.extend_from_slice(data.get(step.direct).unwrap_or_default());
-        Ok((step.used, step.finished))
-    }
-
-    /// Takes what it can of `data` and throws it away. Answers how much that was, and whether it was the last.
-    pub(super) fn skip(&mut self, data: &[u8], scratch: &mut Vec<u8>) -> Result<(usize, bool), Malformed> {
-        scratch.clear();
-        let step = self.step(data, Going::Plain, scratch)?;
-        Ok((step.used, step.finished))
-    }
-}
 
 /// What happened to the connection to the server meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,15 +220,6 @@ impl Worker {
                 return Rest::Lost;
             }
         }
-    }
-}
-
-/// How the client gets the body, and the framing its head declares.
-fn framing_for(head: &ResponseHead, old: bool) -> (Going, ResponseFraming) {
-    match head.framing {
-        ResponseFraming::Chunked | ResponseFraming::UntilClose if old => (Going::Plain, ResponseFraming::UntilClose),
-        ResponseFraming::Chunked | ResponseFraming::UntilClose => (Going::Chunks, ResponseFraming::Chunked),
-        framing => (Going::Plain, framing),
     }
 }
 

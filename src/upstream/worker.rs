@@ -14,7 +14,7 @@ use crate::health::FaultClass;
 use crate::http::{Method, ResponseFraming, ResponseHead, Version};
 use crate::plan::{self, ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
-    HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
+    Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
 };
 
 use super::Cluster;
@@ -22,7 +22,7 @@ use super::batch::Batching;
 use super::cluster::ticket;
 use super::connection::{Connection, SendError, Upload};
 use super::life::Hands;
-use super::relay::{Coming, Rest, end_alone};
+use super::relay::{Rest, end_alone};
 use super::server::Server;
 use super::slot::Slot;
 

@@ -2,12 +2,14 @@
 
 mod chunked;
 mod parse;
+mod relay;
 mod scan;
 mod syntax;
 mod write;
 
 pub use chunked::{ChunkEvent, ChunkedDecoder};
 pub use parse::{parse_request, parse_response};
+pub use relay::{Coming, Going, Step, framing_for};
 pub use scan::HeadScanner;
 pub use write::{
     Persistence, RequestRewrite, ResponseRewrite, write_chunk_size, write_last_chunk, write_request, write_response,
