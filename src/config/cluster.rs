@@ -104,6 +104,7 @@ fn read(
         health,
         timeout: timeout(&table.table("timeout")),
         response_head: saturate(table.table("limit").size("head")),
+        response_fields: table.table("limit").count("response_fields"),
         error_pages: error_pages(table),
     };
     let buckets = buckets::read(table, &mut cluster);

@@ -371,7 +371,7 @@ name = "b"
 queue = { limit = 10, timeout = "1s" }
 retry = { attempts = 1, budget = "50%" }
 timeout = { connect = "100ms" }
-limit = { head = "1MiB" }
+limit = { head = "1MiB", response_fields = 50 }
 server = [{ address = "127.0.0.1:2" }]
 "#,
     );
@@ -417,8 +417,14 @@ server = [{ address = "127.0.0.1:2" }]
         (On5xx::BadGateway, OnUnavailable::Queue, OnClientAbort::Ignore)
     );
     assert_eq!(
-        (b.queue_limit, b.attempts, b.retry_budget, b.response_head),
-        (10, 1, 0.5, 1 << 20)
+        (
+            b.queue_limit,
+            b.attempts,
+            b.retry_budget,
+            b.response_head,
+            b.response_fields,
+        ),
+        (10, 1, 0.5, 1 << 20, 50)
     );
     assert_eq!(b.timeout.connect, Duration::from_millis(100));
 }

@@ -33,6 +33,8 @@ pub struct Field {
     pub id: FieldId,
     /// It ends here: hop-by-hop by its name (RFC 9110 §7.6.1) or because Connection names it.
     pub hop_by_hop: bool,
+    /// Control bytes or line ends are in the value (of responses alone): each goes on as a space (RFC 9110 §5.5).
+    pub has_controls: bool,
 }
 
 /// Form of a request target (RFC 9112 §3.2).
@@ -112,7 +114,7 @@ pub struct RequestHead {
 pub struct ResponseHead {
     /// The version.
     pub version: Version,
-    /// The status code, 100 to 599.
+    /// The status code, 100 to 999.
     pub status: u16,
     /// The reason phrase, may be empty.
     pub reason: Span,

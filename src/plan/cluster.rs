@@ -56,6 +56,8 @@ pub struct Cluster {
     pub timeout: ClusterTimeout,
     /// Largest response head, in bytes.
     pub response_head: usize,
+    /// Most fields of a response head, and of its trailers.
+    pub response_fields: usize,
     /// Page to send instead of the short text, for a status.
     pub error_pages: Vec<ErrorPage>,
 }

@@ -11,7 +11,7 @@ use crate::plan::{HttpProbe, Probe};
 use crate::proto::h1::{Coming, parse_response};
 
 use super::connection::Connection;
-use super::worker::{AFTER_HEAD, LIMITS_OF_TRAILERS, Worker, class_of};
+use super::worker::{AFTER_HEAD, Worker, class_of};
 
 /// So much of a body is looked at, and waited for, in bytes.
 const BODY: usize = 64 * 1024;
@@ -105,7 +105,7 @@ impl Worker {
     /// The body's beginning, and whether that is all.
     fn body(&self, connection: &mut Connection, until: Instant) -> Result<(Vec<u8>, bool), Wrong> {
         let ends_with_connection = self.head.framing == ResponseFraming::UntilClose;
-        let mut coming = Coming::of(self.head.framing, LIMITS_OF_TRAILERS);
+        let mut coming = Coming::of(self.head.framing, self.trailer_limits());
         let mut body = Vec::new();
         loop {
             let Ok((used, is_last)) = coming.collect(connection.data(), &mut body) else {

@@ -10,7 +10,7 @@ use crate::plan::OnClientAbort;
 use crate::proto::h1::{Coming, Going, Persistence, ResponseRewrite, framing_for, write_last_chunk, write_response};
 
 use super::connection::Connection;
-use super::worker::{LIMITS_OF_TRAILERS, Worker, class_of};
+use super::worker::{Worker, class_of};
 
 /// So much may be unsent while a fast client is given another try, before a courier takes over.
 const UNSENT: u64 = 256 * 1024;
@@ -59,7 +59,7 @@ impl Worker {
         write_response(&mut self.out, connection.data(), &self.head, &rewrite);
         exchange.status = self.head.status;
         connection.consume(length);
-        let coming = Coming::of(self.head.framing, LIMITS_OF_TRAILERS);
+        let coming = Coming::of(self.head.framing, self.trailer_limits());
         match self.relay_body(connection, held, &client, (coming, going), close) {
             Ok(rest) => rest,
             Err(coming) => {
@@ -86,9 +86,15 @@ impl Worker {
                 // An end or an error shows itself again at the next read.
                 let _nothing_yet = connection.fill_now();
             }
-            let Ok(step) = coming.step(connection.data(), going, &mut self.out) else {
+            let step = coming.step(connection.data(), going, &mut self.out);
+            if step.fault.is_some() {
+                if let Some(exchange) = held.as_mut().filter(|exchange| exchange.bytes > 0) {
+                    // What is good of it, as if it had come alone.
+                    exchange.bytes += self.out.len() as u64;
+                    let _shown_by_the_cut = client.send(&[&self.out]);
+                }
                 return Ok(self.break_off(held, client, &coming, going, Fault::ResponseMalformed));
-            };
+            }
             let direct = connection.data().get(step.direct.clone()).unwrap_or_default();
             let pieces = [self.out.as_slice(), direct, step.behind];
             if step.finished {

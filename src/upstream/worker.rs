@@ -12,6 +12,7 @@ use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::health::FaultClass;
 use crate::http::{Method, ResponseFraming, ResponseHead, Version};
+use crate::net::stream::Peek;
 use crate::plan::{self, ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
     Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
@@ -32,21 +33,14 @@ const MOST_BACK_OFF: Duration = Duration::from_secs(1);
 /// Room for what of a request's body lies in the spool.
 const ROOM: usize = 64 * 1024;
 
-/// Interim responses to one request.
-const INTERIMS: usize = 32;
-
-/// Fields of a response head.
-const FIELDS: usize = 256;
+/// Interim responses to one request may have so many bytes together, in limits of one head (`limit.head`).
+const INTERIM_HEADS: usize = 8;
 
 /// After the response to a HEAD its server has so long to send the body that it should not send.
 pub(super) const AFTER_HEAD: Duration = Duration::from_millis(2);
 
-/// Trailers of a response.
-pub(super) const LIMITS_OF_TRAILERS: HeadLimits = HeadLimits {
-    head: 32 * 1024,
-    fields: FIELDS,
-    target: usize::MAX,
-};
+/// Bytes of a response's trailers.
+const TRAILERS: usize = 32 * 1024;
 
 /// A worker.
 pub(super) struct Worker {
@@ -153,7 +147,7 @@ fn back_off(tries: u32, least: Duration) -> Duration {
 pub(super) fn limits(plan: &plan::Cluster) -> HeadLimits {
     HeadLimits {
         head: plan.response_head,
-        fields: FIELDS,
+        fields: plan.response_fields,
         target: usize::MAX,
     }
 }
@@ -365,6 +359,7 @@ impl Worker {
         let Some(exchange) = held.as_mut() else {
             return Attempt::Over(Rest::Untouched);
         };
+        // Bytes of interim responses.
         let mut interims = 0;
         let (length, is_whole) = loop {
             let sent = connection.send(exchange, &mut upload, &mut self.room, self.timeout.send);
@@ -413,7 +408,7 @@ impl Worker {
             return Attempt::Failed(failure);
         }
         self.evidence = Some(match self.head.status {
-            500.. => Err(FaultClass::Status),
+            500..=599 => Err(FaultClass::Status),
             _ => Ok(()),
         });
         self.heed_keep_alive(connection);
@@ -437,7 +432,7 @@ impl Worker {
     }
 
     /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on; `None` after one of these if
-    /// asked to return then.
+    /// asked to return then. `interims` counts their bytes.
     pub(super) fn read_head(
         &mut self,
         connection: &mut Connection,
@@ -465,17 +460,17 @@ impl Worker {
             if parse_response(bytes, exchange.request.method, &self.limits, &mut self.head).is_err() {
                 return Err(never(Fault::ResponseMalformed));
             }
-            match self.head.status {
+            let status = self.head.status;
+            match status {
                 101 => return Err(never(Fault::UnaskedUpgrade)),
-                // The server gave up waiting for a request at the moment when one came.
-                408 if connection.is_used && *interims == 0 => {
+                408 if *interims == 0 && self.is_farewell(connection, exchange, length) => {
                     return Err(Failure::stale());
                 }
                 200.. => return Ok(Some(length)),
-                status => {
-                    *interims += 1;
-                    if *interims > INTERIMS {
-                        return Err(never(Fault::ResponseMalformed));
+                _ => {
+                    *interims += length;
+                    if *interims > self.limits.head.saturating_mul(INTERIM_HEADS) {
+                        return Err(never(Fault::ResponseTooLarge));
                     }
                     // 100 was for the request's body, and the client has had it. HTTP/1.0 knows none of these.
                     if status != 100 && exchange.request.version == Version::Http11 {
@@ -496,6 +491,34 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// Whether this 408 (its head is the first `length` bytes that came) says that the server gave up waiting for a request at the
+    /// moment when one came: it ends a connection that had been used, and the request can be sent over another. Any other is what
+    /// the server has to say to this request.
+    fn is_farewell(&mut self, connection: &Connection, exchange: &mut Exchange, length: usize) -> bool {
+        // The attempt counts as one that met the end of a connection (see `after`).
+        exchange.met_ends += 1;
+        let may_be_repeated = self.plan.attempts > 1
+            && exchange.request.method.is_idempotent()
+            && exchange.attempts_that_count() < self.plan.attempts;
+        exchange.met_ends -= 1;
+        connection.is_used && may_be_repeated && (!self.head.keep_alive || self.is_followed_by_end(connection, length))
+    }
+
+    /// Whether the whole response is here, and the end of the connection right behind it.
+    fn is_followed_by_end(&mut self, connection: &Connection, length: usize) -> bool {
+        let body = connection.data().get(length..).unwrap_or_default();
+        let mut coming = Coming::of(self.head.framing, self.trailer_limits());
+        coming.skip(body, &mut self.out) == Ok((body.len(), true)) && connection.stream.peek_now() == Peek::Ended
+    }
+
+    /// Limits of a response's trailers.
+    pub(super) fn trailer_limits(&self) -> HeadLimits {
+        HeadLimits {
+            head: TRAILERS,
+            ..self.limits
         }
     }
 
@@ -523,7 +546,7 @@ impl Worker {
 
     /// A 5xx that the client shall not see (`on_5xx`).
     fn server_error(&mut self, connection: &mut Connection, exchange: &Exchange, length: usize) -> Option<Failure> {
-        if self.head.status < 500 {
+        if !(500..=599).contains(&self.head.status) {
             return None;
         }
         let plan = &self.plan;
@@ -538,7 +561,7 @@ impl Worker {
             On5xx::Retry => return None,
         };
         connection.consume(length);
-        let mut coming = Coming::of(self.head.framing, LIMITS_OF_TRAILERS);
+        let mut coming = Coming::of(self.head.framing, self.trailer_limits());
         // What is here already is skipped; what is not is not worth waiting for.
         let rest = match coming.skip(connection.data(), &mut self.out) {
             Ok((used, true)) if self.head.keep_alive => {

@@ -22,6 +22,7 @@ mod layers;
 mod life;
 mod names;
 mod numbers;
+mod odd_servers;
 mod overload;
 mod pipelining;
 mod real_clients;

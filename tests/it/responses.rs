@@ -292,14 +292,9 @@ fn every_status_of_a_server_passes() {
     let mut client = Client::connect(juggler.address());
     for status in [
         200, 201, 206, 226, 299, 300, 301, 302, 307, 308, 399, 400, 401, 404, 408, 418, 429, 451, 499, 500, 501, 502,
-        503, 504, 599,
+        503, 504, 599, 600, 999,
     ] {
-        // A server that has just come says 408 of this request; later it may be about the time between two.
-        let response = client.get(&format!("/{status}"));
-        if status == 408 {
-            continue;
-        }
-        let response = response.expect(status);
+        let response = client.get(&format!("/{status}")).expect(status);
         assert_eq!(
             (response.text().as_str(), response.reason.as_str()),
             ("as it was", "Status")
@@ -311,22 +306,20 @@ fn every_status_of_a_server_passes() {
 #[test]
 fn what_cannot_be_a_response_is_a_502() {
     for wrong in [
-        "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
-        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\nhello",
-        "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello",
         "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length:\r\n 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA: b\rc: d\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: \u{0}\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 600 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n",
         "ICY 200 OK\r\n\r\n",
     ] {

@@ -204,12 +204,20 @@ pub(super) static LIMIT: Section = Section {
     path: "cluster.limit",
     header: "[cluster.limit]",
     about: "How much a cluster's servers may send.",
-    keys: &[key(
-        "head",
-        Size(KIB, 16 * MIB),
-        Is("\"64KiB\""),
-        "Status line and fields of a response.",
-    )],
+    keys: &[
+        key(
+            "head",
+            Size(KIB, 16 * MIB),
+            Is("\"64KiB\""),
+            "Status line and fields of a response. Interim responses to one request may have eight times that together.",
+        ),
+        key(
+            "response_fields",
+            Count(1, 10_000),
+            Is("1000"),
+            "Field lines of a response, and of its trailers.",
+        ),
+    ],
 };
 
 pub(super) static ERROR_PAGE: Section = Section {

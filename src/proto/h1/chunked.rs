@@ -1,4 +1,8 @@
-//! Chunked coding (RFC 9112 §7.1), decoded strictly.
+//! Chunked coding (RFC 9112 §7.1), decoded strictly from clients and tolerantly from servers.
+//!
+//! What a server sends is written anew for its client, in chunks of our own. So padding behind a size, line feeds
+//! alone, leading zeros and extensions of any shape are read as nginx and HAProxy read them, and a trailer that may
+//! not be there is left out. What leaves the size or the end of a chunk in doubt is refused all the same.
 
 use std::ops::Range;
 
@@ -47,8 +51,11 @@ pub struct ChunkedDecoder {
     trailers: Vec<u8>,
     /// Where the last line begins in there.
     trailer_start: usize,
+    /// Where the line before it begins, if that was kept.
+    trailer_before: usize,
     trailer_bytes: usize,
     trailer_fields: usize,
+    is_tolerant: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,8 @@ enum State {
     QuotedEnd,
     /// Whitespace after an extension's value: only another extension may follow.
     ValueEnd,
+    /// Behind a semicolon, where the shape does not matter.
+    Extension,
     SizeLf,
     Data,
     DataCr,
@@ -94,8 +103,18 @@ impl ChunkedDecoder {
             body_allowance: BODY_EXTENSIONS,
             trailers: Vec::new(),
             trailer_start: 0,
+            trailer_before: 0,
             trailer_bytes: 0,
             trailer_fields: 0,
+            is_tolerant: false,
+        }
+    }
+
+    /// The same for what a server sends.
+    pub fn tolerant(limits: HeadLimits) -> Self {
+        Self {
+            is_tolerant: true,
+            ..Self::new(limits)
         }
     }
 
@@ -139,9 +158,14 @@ impl ChunkedDecoder {
     /// One byte that is not content.
     fn step(&mut self, byte: u8) -> Result<State, Malformed> {
         use State::{
-            Data, DataCr, DataLf, End, Escaped, Failed, FinalLf, Name, NameEnd, NameSpace, Quoted, QuotedEnd, Size,
-            SizeLf, SizeSpace, Trailer, TrailerLf, TrailerStart, Value, ValueEnd, ValueSpace,
+            Data, DataCr, DataLf, End, Escaped, Extension, Failed, FinalLf, Name, NameEnd, NameSpace, Quoted,
+            QuotedEnd, Size, SizeLf, SizeSpace, Trailer, TrailerLf, TrailerStart, Value, ValueEnd, ValueSpace,
         };
+        if self.is_tolerant
+            && let Some(next) = self.step_tolerantly(byte)
+        {
+            return next;
+        }
         let next = match (self.state, byte) {
             (Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => return self.add_digit(byte),
             (Size, b'\r') if self.digits > 0 => return Ok(SizeLf),
@@ -166,18 +190,53 @@ impl ChunkedDecoder {
             (Quoted | Escaped, b'\t' | 0x20..=0x7e | 0x80..) => Quoted,
 
             (TrailerStart | Trailer | TrailerLf | FinalLf, _) => return self.step_trailer(byte),
-            (Data | End | Failed(_), _) => return Ok(self.state),
+            (Data | End | Failed(_) | Extension, _) => return Ok(self.state),
             _ => return Err(Malformed::Chunk),
         };
         // Only extensions come here.
-        self.line_allowance = self.line_allowance.checked_sub(1).ok_or(Malformed::Chunk)?;
+        self.spend_line()?;
         self.body_allowance = self.body_allowance.checked_sub(1).ok_or(Malformed::Chunk)?;
         Ok(next)
     }
 
+    /// What is read in another way from a server; `None` where there is no other way.
+    fn step_tolerantly(&mut self, byte: u8) -> Option<Result<State, Malformed>> {
+        use State::{DataCr, Extension, FinalLf, Size, SizeLf, SizeSpace, Trailer, TrailerLf, TrailerStart};
+        match (self.state, byte) {
+            (Size, b'\n') if self.digits > 0 => Some(Ok(self.begin_chunk())),
+            (SizeSpace | Extension, b'\n') => Some(Ok(self.begin_chunk())),
+            (SizeSpace | Extension, b'\r') => Some(Ok(SizeLf)),
+            // Servers that pad do so in each line, however small its chunk: no allowance of the body is used up.
+            (Size, b' ' | b'\t') if self.digits > 0 => Some(self.spend_line().map(|()| SizeSpace)),
+            (SizeSpace, b' ' | b'\t') => Some(self.spend_line().map(|()| SizeSpace)),
+            (Size, b';') if self.digits > 0 => Some(self.spend_extension()),
+            (SizeSpace, b';') | (Extension, 1..) => Some(self.spend_extension()),
+            (Extension, 0) => Some(Err(Malformed::Chunk)),
+            (DataCr, b'\n') => Some(Ok(Size)),
+            (TrailerStart | Trailer | TrailerLf | FinalLf, _) => Some(self.step_trailer_tolerantly(byte)),
+            _ => None,
+        }
+    }
+
+    fn spend_line(&mut self) -> Result<(), Malformed> {
+        self.line_allowance = self.line_allowance.checked_sub(1).ok_or(Malformed::Chunk)?;
+        Ok(())
+    }
+
+    fn spend_extension(&mut self) -> Result<State, Malformed> {
+        self.spend_line()?;
+        self.body_allowance = self.body_allowance.checked_sub(1).ok_or(Malformed::Chunk)?;
+        Ok(State::Extension)
+    }
+
     fn add_digit(&mut self, byte: u8) -> Result<State, Malformed> {
         if self.digits == MOST_DIGITS {
-            return Err(Malformed::Chunk);
+            // Zeros before it: the size still fits.
+            if !self.is_tolerant || self.size >> 60 != 0 {
+                return Err(Malformed::Chunk);
+            }
+            self.spend_line()?;
+            self.digits -= 1;
         }
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
@@ -237,6 +296,53 @@ impl ChunkedDecoder {
             Verdict::Refuse => return Err(Malformed::Trailer),
         }
         Ok(State::TrailerStart)
+    }
+}
+
+impl ChunkedDecoder {
+    /// Trailers of a server: the content is whole when they come, so none of them costs the response anything. A line
+    /// that is no field, or one that may not be there (RFC 9112 §7.1.2), is left out, and so is one that is folded.
+    fn step_trailer_tolerantly(&mut self, byte: u8) -> Result<State, Malformed> {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > self.limits.head {
+            return Err(Malformed::HeadTooLarge);
+        }
+        match (self.state, byte) {
+            (State::FinalLf | State::TrailerStart, b'\n') => Ok(State::End),
+            (State::TrailerStart, b'\r') => Ok(State::FinalLf),
+            (State::Trailer, b'\r') => Ok(State::TrailerLf),
+            (State::Trailer | State::TrailerLf, b'\n') => {
+                self.end_trailer_tolerantly();
+                Ok(State::TrailerStart)
+            }
+            (State::TrailerStart | State::Trailer, 1..) => {
+                self.trailers.push(byte);
+                Ok(State::Trailer)
+            }
+            _ => Err(Malformed::Trailer),
+        }
+    }
+
+    fn end_trailer_tolerantly(&mut self) {
+        let line = self.trailers.get_mut(self.trailer_start..).unwrap_or_default();
+        if let [b' ' | b'\t', ..] = line {
+            self.trailers.truncate(self.trailer_before);
+            self.trailer_start = self.trailer_before;
+            return;
+        }
+        self.trailer_before = self.trailer_start;
+        let is_kept = self.trailer_fields < self.limits.fields
+            && split_field(line).is_ok_and(|(name, _)| matches!(judge_trailer(&line[..name]), Verdict::Keep));
+        if !is_kept {
+            self.trailers.truncate(self.trailer_start);
+            return;
+        }
+        for byte in line.iter_mut().filter(|byte| matches!(byte, 1..=8 | 10..=31 | 127)) {
+            *byte = b' ';
+        }
+        self.trailer_fields += 1;
+        self.trailers.extend_from_slice(b"\r\n");
+        self.trailer_start = self.trailers.len();
     }
 }
 
@@ -317,7 +423,10 @@ mod tests {
     type Decoded = Result<Option<(Vec<u8>, Vec<u8>, usize)>, Malformed>;
 
     fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
-        let mut decoder = ChunkedDecoder::new(LIMITS);
+        decode_with(ChunkedDecoder::new(LIMITS), pieces)
+    }
+
+    fn decode_with<'a>(mut decoder: ChunkedDecoder, pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
         let mut content = Vec::new();
         let mut total = 0;
         for piece in pieces {
@@ -546,5 +655,118 @@ mod tests {
             verdict(&(line(101, 1).repeat(165) + "0\r\n\r\n")),
             Err(Malformed::Chunk)
         );
+    }
+
+    fn tolerant_verdict(text: &str) -> Decoded {
+        let decode = |size| decode_with(ChunkedDecoder::tolerant(LIMITS), text.as_bytes().chunks(size));
+        let whole = decode(text.len());
+        assert_eq!(decode(1), whole, "{text:?} byte by byte");
+        whole
+    }
+
+    /// What nginx and HAProxy deliver of a server's chunks.
+    #[test]
+    fn odd_chunks_of_servers() {
+        let zeros = format!("{}1", "0".repeat(100));
+        for line in [
+            "1 \r\n",
+            "1\t \r\n",
+            "1       \n",
+            "1\n",
+            "1;\r\n",
+            "1; \n",
+            "1;;a\r\n",
+            "1;a b=(\r\n",
+            "1 ;\u{1}\u{7f}ä\"\r\n",
+            &zeros,
+            "00000000000000001\r\n",
+        ] {
+            let line = if line == zeros {
+                format!("{line}\r\n")
+            } else {
+                line.to_owned()
+            };
+            for end in ["\r\n", "\n"] {
+                let text = format!("{line}x{end}0{end}{end}");
+                let expected = Ok(Some((b"x".to_vec(), Vec::new(), text.len())));
+                assert_eq!(tolerant_verdict(&text), expected, "{text:?}");
+            }
+        }
+        for line in [
+            "",
+            " 1",
+            "\t1",
+            "+1",
+            "-1",
+            "0x1",
+            "x",
+            "1x",
+            "1_0",
+            "1 1",
+            "1 x",
+            "1.0",
+            "1,a",
+            "1\r\r",
+            "1\rx",
+            "1;a\0",
+            "1;a\rb",
+            "10000000000000000",
+            "ffffffffffffffff0",
+            "\r",
+            "\n",
+            ";a",
+        ] {
+            let text = format!("{line}\r\nx\r\n0\r\n\r\n");
+            assert_eq!(tolerant_verdict(&text), Err(Malformed::Chunk), "{text:?}");
+        }
+        for text in ["1\r\nxy", "1\r\nx0\r\n\r\n", "1\r\nx\r0", "3\r\nx\r\n0\r\n\r\n"] {
+            assert_eq!(tolerant_verdict(text), Err(Malformed::Chunk), "{text:?}");
+        }
+    }
+
+    /// Padding in each line, however small the chunks; what is endless ends all the same.
+    #[test]
+    fn padding_is_limited_in_each_line() {
+        let padded = |padding: usize| format!("1{}\r\nx\r\n", " ".repeat(padding));
+        let text = padded(9).repeat(10_000) + "0\r\n\r\n";
+        assert!(matches!(tolerant_verdict(&text), Ok(Some((content, ..))) if content.len() == 10_000));
+        assert!(tolerant_verdict(&(padded(LINE_EXTENSIONS) + "0\r\n\r\n")).is_ok());
+        for padding in [" ", "0", ";"] {
+            let line = format!("0{}1\r\nx\r\n", padding.repeat(LINE_EXTENSIONS + 20));
+            assert_eq!(tolerant_verdict(&line), Err(Malformed::Chunk));
+        }
+        let extended = "1;a\r\nx\r\n".repeat(20_000);
+        assert_eq!(tolerant_verdict(&extended), Err(Malformed::Chunk), "extensions add up");
+    }
+
+    /// RFC 9112 §7.1.2: what a server says behind the last chunk costs the response nothing.
+    #[test]
+    fn odd_trailers_of_servers_are_left_out() {
+        for (trailers, kept) in [
+            ("A: 1\r\nCache-Control: no-store\r\nB: 2\r\n", "A: 1\r\nB: 2\r\n"),
+            ("Content-Length: 5\nA:1\n", "A:1\r\n"),
+            (
+                "Set-Cookie: a\r\nTransfer-Encoding: chunked\r\nHost: x\r\nConnection: close\r\n",
+                "",
+            ),
+            ("Keep-Alive: x\r\nA: 1\r\nUpgrade: y\r\n", "A: 1\r\n"),
+            ("no field\r\nA : b\r\n: c\r\nA b: c\r\nD: 1\r\n", "D: 1\r\n"),
+            ("A: 1\u{1}\u{7f}\t2\r\n", "A: 1  \t2\r\n"),
+            ("A: 1\r\n B: 2\r\n\tC: 3\r\nD: 4\r\n", "D: 4\r\n"),
+            (" A: 1\r\nB: 2\r\nC\r\n D: 3\r\n", "B: 2\r\n"),
+        ] {
+            let text = format!("0\r\n{trailers}\r\n");
+            let expected = Ok(Some((Vec::new(), kept.as_bytes().to_vec(), text.len())));
+            assert_eq!(tolerant_verdict(&text), expected, "{trailers:?}");
+        }
+        let many = format!("0\r\n{}\r\n", "A: b\r\n".repeat(LIMITS.fields + 5));
+        let kept = "A: b\r\n".repeat(LIMITS.fields).into_bytes();
+        assert_eq!(tolerant_verdict(&many), Ok(Some((Vec::new(), kept, many.len()))));
+        for refused in ["A: b\0\r\n", "A: b\rc\r\n", "A: b\r\r\n"] {
+            let text = format!("0\r\n{refused}\r\n");
+            assert_eq!(tolerant_verdict(&text), Err(Malformed::Trailer), "{refused:?}");
+        }
+        let endless = format!("0\r\nA: {}", "b".repeat(LIMITS.head));
+        assert_eq!(tolerant_verdict(&endless), Err(Malformed::HeadTooLarge));
     }
 }

@@ -1,15 +1,18 @@
-//! HTTP/1.x to the letter (RFC 9112): what two parsers could see differently is refused, never repaired.
+//! HTTP/1.x (RFC 9112). Requests to the letter: what two parsers could see differently is refused, never repaired.
+//! Responses with the oddities that every balancer delivers, and written anew.
 
 mod chunked;
 mod parse;
 mod relay;
+mod response;
 mod scan;
 mod syntax;
 mod write;
 
 pub use chunked::{ChunkEvent, ChunkedDecoder};
-pub use parse::{parse_request, parse_response};
+pub use parse::parse_request;
 pub use relay::{Coming, Going, Step, framing_for};
+pub use response::parse_response;
 pub use scan::HeadScanner;
 pub use write::{
     Persistence, RequestRewrite, ResponseRewrite, write_chunk_size, write_last_chunk, write_request, write_response,

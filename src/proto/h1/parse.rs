@@ -1,4 +1,4 @@
-//! Heads into ranges.
+//! Request heads into ranges, and what request and response heads have in common.
 //!
 //! Own code and not httparse's: that one accepts more than a proxy may (line feeds alone, fragments), and a second pass
 //! over the fields would be needed anyway. It serves as a second opinion in `proto::check`. Nothing here relies on the
@@ -6,9 +6,7 @@
 
 use std::time::Duration;
 
-use crate::http::{
-    BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm, Version,
-};
+use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, Span, TargetForm, Version};
 
 use super::scan::BESIDES_TARGET;
 use super::syntax::{decimal, find_control, is_authority, is_token, list, token_length, trim};
@@ -42,52 +40,6 @@ pub fn parse_request(head: &[u8], limits: &HeadLimits, out: &mut RequestHead) ->
     if seen.expect_other && out.version == Version::Http11 {
         return Err(Malformed::Expect);
     }
-    Ok(())
-}
-
-/// Parses exactly one whole response head to a request of this method.
-///
-/// After an error `out` means nothing.
-pub fn parse_response(
-    head: &[u8],
-    method: Method,
-    limits: &HeadLimits,
-    out: &mut ResponseHead,
-) -> Result<(), Malformed> {
-    out.fields.clear();
-    check_size(head, limits)?;
-    let line = Line::first(head)?;
-    parse_status_line(head, line.end, out)?;
-    let seen = parse_fields(head, line.next, limits, &mut out.fields)?;
-    let is_informational = out.status < 200;
-    let has_no_content = is_informational || out.status == 204;
-    if seen.codings.any {
-        if seen.length.is_some() {
-            return Err(Malformed::LengthAndEncoding);
-        }
-        // RFC 9112 §6.1: never in 1.0, nor with 1xx and 204, where some would read a body and others not.
-        if out.version == Version::Http10 || has_no_content {
-            return Err(Malformed::TransferEncoding);
-        }
-        seen.codings.verdict()?;
-    }
-    // RFC 9110 §8.6: must not be there. 0 is common and means the same to all.
-    if has_no_content && seen.length.is_some_and(|length| length > 0) {
-        return Err(Malformed::ContentLength);
-    }
-    out.framing = if has_no_content || out.status == 304 || method == Method::Head {
-        ResponseFraming::None
-    } else if seen.codings.any {
-        ResponseFraming::Chunked
-    } else if let Some(length) = seen.length {
-        ResponseFraming::Length(length)
-    } else {
-        ResponseFraming::UntilClose
-    };
-    out.content_length = seen.length;
-    out.keep_alive = out.framing != ResponseFraming::UntilClose && seen.keeps(out.version);
-    out.keep_alive_timeout = seen.keep_alive_timeout;
-    out.has_date = seen.has_date;
     Ok(())
 }
 
@@ -158,7 +110,7 @@ impl Line {
     }
 }
 
-fn check_size(head: &[u8], limits: &HeadLimits) -> Result<(), Malformed> {
+pub(super) fn check_size(head: &[u8], limits: &HeadLimits) -> Result<(), Malformed> {
     if head.len() > limits.head || u32::try_from(head.len()).is_err() {
         Err(Malformed::HeadTooLarge)
     } else {
@@ -167,7 +119,7 @@ fn check_size(head: &[u8], limits: &HeadLimits) -> Result<(), Malformed> {
 }
 
 /// Only for places in a head that passed [`check_size`].
-fn span(start: usize, end: usize) -> Span {
+pub(super) fn span(start: usize, end: usize) -> Span {
     Span {
         start: start as u32,
         end: end as u32,
@@ -255,71 +207,34 @@ fn absolute_prefix(target: &[u8]) -> Option<usize> {
         .map(<[u8]>::len)
 }
 
-/// `HTTP-version SP 3DIGIT SP [ reason-phrase ]` (RFC 9112 §4); many leave out the last space with the reason.
-fn parse_status_line(head: &[u8], end: usize, out: &mut ResponseHead) -> Result<(), Malformed> {
-    const REASON: usize = "HTTP/1.1 200 ".len();
-    let [
-        b'H',
-        b'T',
-        b'T',
-        b'P',
-        b'/',
-        major,
-        b'.',
-        minor,
-        b' ',
-        a,
-        b,
-        c,
-        reason @ ..,
-    ] = &head[..end]
-    else {
-        return Err(Malformed::StartLine);
-    };
-    out.version = match (major, minor) {
-        (b'1', b'1') => Version::Http11,
-        (b'1', b'0') => Version::Http10,
-        (b'0'..=b'9', b'0'..=b'9') => return Err(Malformed::Version),
-        _ => return Err(Malformed::StartLine),
-    };
-    if !matches!((a, b, c), (b'1'..=b'5', b'0'..=b'9', b'0'..=b'9')) || !matches!(reason, [] | [b' ', ..]) {
-        return Err(Malformed::StartLine);
-    }
-    out.status = [a, b, c]
-        .into_iter()
-        .fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
-    out.reason = span(end.min(REASON), end);
-    Ok(())
-}
-
 /// What the fields say all together.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     host: Option<Span>,
     hosts: usize,
     length: Option<u64>,
-    codings: Codings,
+    pub(super) codings: Codings,
     close: bool,
     keep_alive: bool,
-    keep_alive_timeout: Option<Duration>,
+    pub(super) keep_alive_timeout: Option<Duration>,
     expect_continue: bool,
     expect_other: bool,
     te_trailers: bool,
-    has_date: bool,
+    pub(super) has_date: bool,
     /// Connection names fields.
-    names_fields: bool,
+    pub(super) names_fields: bool,
 }
 
 impl Seen {
     /// Whether the connection stays (RFC 9112 §9.3).
-    fn keeps(&self, version: Version) -> bool {
+    pub(super) fn keeps(&self, version: Version) -> bool {
         match version {
             Version::Http10 => self.keep_alive && !self.close,
             Version::Http11 => !self.close,
         }
     }
 
-    fn add(&mut self, id: FieldId, value: &[u8], place: Span) -> Result<(), Malformed> {
+    pub(super) fn add(&mut self, id: FieldId, value: &[u8], place: Span) -> Result<(), Malformed> {
         match id {
             FieldId::Connection => self.add_connection(value),
             FieldId::ContentLength => {
@@ -364,8 +279,8 @@ impl Seen {
 
 /// What all Transfer-Encoding lines say together (RFC 9112 §6.1).
 #[derive(Default)]
-struct Codings {
-    any: bool,
+pub(super) struct Codings {
+    pub(super) any: bool,
     chunked: bool,
     unknown: bool,
     faulty: bool,
@@ -395,7 +310,7 @@ impl Codings {
         }
     }
 
-    fn verdict(&self) -> Result<(), Malformed> {
+    pub(super) fn verdict(&self) -> Result<(), Malformed> {
         if self.faulty || !self.chunked {
             Err(Malformed::TransferEncoding)
         } else if self.unknown {
@@ -436,18 +351,19 @@ fn parse_fields(head: &[u8], start: usize, limits: &HeadLimits, out: &mut Vec<Fi
             value: place,
             id,
             hop_by_hop: id.is_hop_by_hop(),
+            has_controls: false,
         });
         at = line.next;
     }
     if seen.names_fields {
-        mark_named_fields(head, limits, out)?;
+        mark_named_fields(head, limits.fields, out)?;
     }
     Ok(seen)
 }
 
-/// Marks what Connection names (RFC 9110 §7.6.1). Nobody needs to name more fields than he may send; the limit keeps
-/// this from being quadratic in the size of the head.
-fn mark_named_fields(head: &[u8], limits: &HeadLimits, fields: &mut [Field]) -> Result<(), Malformed> {
+/// Marks what Connection names (RFC 9110 §7.6.1). It may name `most` fields: that keeps this from being quadratic in
+/// the size of the head.
+pub(super) fn mark_named_fields(head: &[u8], most: usize, fields: &mut [Field]) -> Result<(), Malformed> {
     let mut names = 0;
     for index in 0..fields.len() {
         if fields[index].id != FieldId::Connection {
@@ -455,7 +371,7 @@ fn mark_named_fields(head: &[u8], limits: &HeadLimits, fields: &mut [Field]) -> 
         }
         for option in list(fields[index].value.of(head)).filter(|option| is_token(option)) {
             names += 1;
-            if names > limits.fields {
+            if names > most {
                 return Err(Malformed::TooManyFields);
             }
             for field in &mut *fields {

@@ -40,13 +40,15 @@ pub struct Step {
     pub behind: &'static [u8],
     /// That was the last of it.
     pub finished: bool,
+    /// What comes next is none of a body. What came before it goes out all the same, however it was cut into reads.
+    pub fault: Option<Malformed>,
 }
 
 impl Coming {
     /// A body of this framing. `limits` are for its trailers.
     pub fn of(framing: ResponseFraming, limits: HeadLimits) -> Self {
         match framing {
-            ResponseFraming::Chunked => Self::Chunks(Box::new(ChunkedDecoder::new(limits))),
+            ResponseFraming::Chunked => Self::Chunks(Box::new(ChunkedDecoder::tolerant(limits))),
             ResponseFraming::Length(length) => Self::Length(length),
             ResponseFraming::None => Self::Length(0),
             ResponseFraming::UntilClose => Self::UntilClose,
@@ -54,87 +56,103 @@ impl Coming {
     }
 
     /// Takes what it can of `data`, and appends to `out` what has to be written anew.
-    ///
-    /// # Errors
-    ///
-    /// Chunks that are none.
-    pub fn step(&mut self, data: &[u8], going: Going, out: &mut Vec<u8>) -> Result<Step, Malformed> {
+    pub fn step(&mut self, data: &[u8], going: Going, out: &mut Vec<u8>) -> Step {
         match self {
             Self::Length(left) => {
                 let part = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= part as u64;
-                Ok(Step {
+                Step {
                     used: part,
                     direct: 0..part,
                     finished: *left == 0,
                     ..Step::default()
-                })
+                }
             }
             Self::UntilClose if going == Going::Chunks && !data.is_empty() => {
                 write_chunk_size(out, data.len());
-                Ok(Step {
+                Step {
                     used: data.len(),
                     direct: 0..data.len(),
                     behind: b"\r\n",
-                    finished: false,
-                })
+                    ..Step::default()
+                }
             }
-            Self::UntilClose => Ok(Step {
+            Self::UntilClose => Step {
                 used: data.len(),
                 direct: 0..data.len(),
                 ..Step::default()
-            }),
-            Self::Chunks(decoder) => {
-                let mut used = 0;
-                loop {
-                    let rest = data.get(used..).unwrap_or_default();
-                    let (taken, event) = decoder.next(rest)?;
-                    used += taken;
-                    match event {
-                        ChunkEvent::Data(range) => {
-                            let part = rest.get(range).unwrap_or_default();
-                            if going == Going::Chunks {
-                                write_chunk_size(out, part.len());
-                                out.extend_from_slice(part);
-                                out.extend_from_slice(b"\r\n");
-                            } else {
-                                out.extend_from_slice(part);
-                            }
-                        }
-                        ChunkEvent::End => {
-                            if going == Going::Chunks {
-                                write_last_chunk(out, decoder.trailers());
-                            }
-                            return Ok(Step {
-                                used,
-                                finished: true,
-                                ..Step::default()
-                            });
-                        }
-                        ChunkEvent::More => {
-                            return Ok(Step {
-                                used,
-                                ..Step::default()
-                            });
-                        }
-                    }
-                }
-            }
+            },
+            Self::Chunks(decoder) => decode(decoder, data, going, out),
         }
     }
 
-    /// Takes what it can of `data` and appends what of the body is in there. Answers how much that was, and whether it was the last.
+    /// Takes what it can of `data` and appends what of the body is in there. Returns how much that was, and whether it
+    /// was the last.
+    ///
+    /// # Errors
+    ///
+    /// Chunks that are none.
     pub fn collect(&mut self, data: &[u8], body: &mut Vec<u8>) -> Result<(usize, bool), Malformed> {
-        let step = self.step(data, Going::Plain, body)?;
+        let step = self.step(data, Going::Plain, body);
         body.extend_from_slice(data.get(step.direct).unwrap_or_default());
-        Ok((step.used, step.finished))
+        step.fault.map_or(Ok((step.used, step.finished)), Err)
     }
 
-    /// Takes what it can of `data` and throws it away. Answers how much that was, and whether it was the last.
+    /// Takes what it can of `data` and throws it away. Returns how much that was, and whether it was the last.
+    ///
+    /// # Errors
+    ///
+    /// Chunks that are none.
     pub fn skip(&mut self, data: &[u8], scratch: &mut Vec<u8>) -> Result<(usize, bool), Malformed> {
         scratch.clear();
-        let step = self.step(data, Going::Plain, scratch)?;
-        Ok((step.used, step.finished))
+        let step = self.step(data, Going::Plain, scratch);
+        step.fault.map_or(Ok((step.used, step.finished)), Err)
+    }
+}
+
+fn decode(decoder: &mut ChunkedDecoder, data: &[u8], going: Going, out: &mut Vec<u8>) -> Step {
+    let mut used = 0;
+    loop {
+        let rest = data.get(used..).unwrap_or_default();
+        let (taken, event) = match decoder.next(rest) {
+            Ok(found) => found,
+            Err(fault) => {
+                return Step {
+                    used,
+                    fault: Some(fault),
+                    ..Step::default()
+                };
+            }
+        };
+        used += taken;
+        match event {
+            ChunkEvent::Data(range) => {
+                let part = rest.get(range).unwrap_or_default();
+                if going == Going::Chunks {
+                    write_chunk_size(out, part.len());
+                    out.extend_from_slice(part);
+                    out.extend_from_slice(b"\r\n");
+                } else {
+                    out.extend_from_slice(part);
+                }
+            }
+            ChunkEvent::End => {
+                if going == Going::Chunks {
+                    write_last_chunk(out, decoder.trailers());
+                }
+                return Step {
+                    used,
+                    finished: true,
+                    ..Step::default()
+                };
+            }
+            ChunkEvent::More => {
+                return Step {
+                    used,
+                    ..Step::default()
+                };
+            }
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct HeadScanner {
 
 impl HeadScanner {
     /// A scanner for response heads: the first line must be a status line, and `limits.target` means nothing.
-    /// ([`HeadScanner::default`] is one for requests.)
+    /// ([`HeadScanner::default`] is one for requests.) It lets through what [`super::parse_response`] tolerates.
     pub fn for_response() -> Self {
         Self {
             is_response: true,
@@ -51,8 +51,12 @@ impl HeadScanner {
                 self.check_beginning(window)?;
             } else if self.position == self.line_start {
                 match window.get(self.position) {
-                    // RFC 9112 §5.2: a gateway refuses folded lines or repairs them; we refuse.
-                    Some(b' ' | b'\t') => return Err(Malformed::ObsoleteFold),
+                    // RFC 9112 §5.2: a gateway refuses folded lines or repairs them. Those of requests are
+                    // refused, and so is one that continues the status line.
+                    Some(b' ' | b'\t') if !self.is_response || self.lines < 2 => {
+                        return Err(Malformed::ObsoleteFold);
+                    }
+                    Some(b'\n') if self.is_response => {}
                     Some(&first) if first != b'\r' && self.lines > limits.fields => {
                         return Err(Malformed::TooManyFields);
                     }
@@ -74,19 +78,30 @@ impl HeadScanner {
                         // HTTP/0.9 sends no more than this line; HTTP/2 goes on with something else.
                         check_version(&window[..at])?;
                     }
-                    self.lines += 1;
-                    self.line_start = at + 2;
-                    self.position = at + 2;
+                    self.next_line(at + 2);
+                }
+                (b'\n', _) if self.is_response => {
+                    if at == self.line_start {
+                        return Ok(Some(at + 1));
+                    }
+                    self.next_line(at + 1);
                 }
                 (b'\r', None) => {
                     self.position = at;
                     return self.wait(buffer, limit, limits);
                 }
                 (b'\r' | b'\n', _) => return Err(Malformed::BareLineEnd),
-                (b'\t', _) if self.lines > 0 || self.is_response => self.position = at + 1,
+                (b'\t', _) if self.lines > 0 => self.position = at + 1,
+                (1.., _) if self.is_response => self.position = at + 1,
                 _ => return Err(Malformed::ControlByte),
             }
         }
+    }
+
+    fn next_line(&mut self, start: usize) {
+        self.lines += 1;
+        self.line_start = start;
+        self.position = start;
     }
 
     /// How many bytes from the first one may come before the line (the first one) or the head must have ended.

@@ -546,7 +546,20 @@ fn parsers_do_not_rely_on_the_scan() {
             parse_request(text.as_bytes(), &LIMITS, &mut RequestHead::default()).is_err(),
             "{text:?}"
         );
-        let text = text.replace("GET / HTTP/1.1", "HTTP/1.1 204");
+    }
+    for text in [
+        "",
+        "\r\n",
+        "\r\n\r\n",
+        "HTTP/1.1 204\r\nHost: a\r\n",
+        "HTTP/1.1 204\r\nHost: a\r\n\r\nx",
+        "HTTP/1.1 204\nHost: a\n\nx",
+        "HTTP/1.1 204\nHost: a",
+        "HTTP/1.1 204\r\nHost: a\r\nA: b\rc\r\n\r\n",
+        "HTTP/1.1 204\r\n Host: a\r\n\r\n",
+        "HTTP/1.1 204\r\nHost: a\0\r\n\r\n",
+        "\r\nHTTP/1.1 204\r\nHost: a\r\n\r\n",
+    ] {
         assert!(
             parse_response(text.as_bytes(), Method::Get, &LIMITS, &mut ResponseHead::default()).is_err(),
             "{text:?}"

@@ -7,6 +7,8 @@ use crate::http::{
     BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, TargetForm, Version,
 };
 
+use super::syntax::find_control;
+
 /// What to change in a request on its way to a server.
 #[derive(Debug)]
 pub struct RequestRewrite<'a> {
@@ -111,7 +113,7 @@ pub fn write_response(out: &mut Vec<u8>, buffer: &[u8], head: &ResponseHead, rew
     out.extend_from_slice(b"HTTP/1.1 ");
     write_number(out, u64::from(head.status));
     out.push(b' ');
-    out.extend_from_slice(head.reason.of(buffer));
+    write_text(out, head.reason.of(buffer));
     out.extend_from_slice(b"\r\n");
     let is_informational = head.status < 200;
     let mut length = match rewrite.framing {
@@ -192,7 +194,13 @@ impl<'a> Lines<'a> {
         let end = field.value.end as usize;
         let is_canonical =
             self.buffer.get(colon..value) == Some(b": ") && self.buffer.get(end..end + 2) == Some(b"\r\n");
-        if !is_canonical {
+        if field.has_controls {
+            self.flush();
+            self.out.extend_from_slice(field.name.of(self.buffer));
+            self.out.extend_from_slice(b": ");
+            write_text(self.out, field.value.of(self.buffer));
+            self.out.extend_from_slice(b"\r\n");
+        } else if !is_canonical {
             self.replace(field, field.value.of(self.buffer));
         } else if self.run.end == start {
             self.run.end = end + 2;
@@ -238,6 +246,19 @@ fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends text that may hold control bytes: each but HTAB as a space.
+fn write_text(out: &mut Vec<u8>, text: &[u8]) {
+    if find_control(text).is_none() {
+        out.extend_from_slice(text);
+    } else {
+        let clean = |&byte: &u8| match byte {
+            b'\t' | 0x20..=0x7e | 0x80.. => byte,
+            _ => b' ',
+        };
+        out.extend(text.iter().map(clean));
+    }
 }
 
 fn write_length(out: &mut Vec<u8>, length: u64) {
