@@ -45,7 +45,7 @@ ssl_cert: bin/juggler ## A self-signed certificate: certs/server.crt and .key (F
 routes: bin/juggler ## Check the configuration and print the routing table
 	bin/juggler routes
 
-test: ## Run all tests (installs curl, openssl and nginx where it can; without them, some are skipped)
+test: ## Run all tests (installs the programs that they need, such as curl, openssl and nginx, or says which and fails)
 	@tests/install.sh
 	$(CARGO) test --locked --features $(TEST_FEATURES)
 	$(CARGO) test $(BENCH_FLAGS)

@@ -208,7 +208,7 @@ fn a_certificate_is_good_for_what_it_says() {
 
 #[test]
 fn openssl_reads_the_certificate() {
-    let Some(openssl) = tool("openssl") else { return };
+    let openssl = tool("openssl");
     let folder = TempDir::with_prefix("juggler-test-").unwrap();
     let out = folder.path().to_str().unwrap();
     assert_eq!(run(&["certificate", "--out", out, "--name", "shop.test"]).0, 0);
@@ -269,7 +269,7 @@ fn flags_alone_run_it_with_https() {
         .get("/test.txt?a")
         .expect(200);
     juggler.wait_for_output("GET /test.txt?a");
-    let Some(curl) = tool("curl") else { return };
+    let curl = tool("curl");
     let output = Command::new(curl)
         .args([
             "--disable",

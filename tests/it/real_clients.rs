@@ -80,7 +80,7 @@ const WAYS: &[(&str, &[&str])] = &[
 
 #[test]
 fn curl_keeps_its_connection() {
-    let Some(curl) = tool("curl") else { return };
+    let curl = tool("curl");
     let stage = Stage::new("");
     for (listener, options) in WAYS {
         let url = stage.url(listener, "/__status/200");
@@ -102,7 +102,7 @@ fn curl_keeps_its_connection() {
 
 #[test]
 fn curl_loads_much_up_and_down() {
-    let Some(curl) = tool("curl") else { return };
+    let curl = tool("curl");
     let stage = Stage::new("");
     let bytes = check::bytes(0, 5_000_000);
     let sum = format!("5000000 {}\n", check::Sum::of(&bytes));
@@ -133,7 +133,7 @@ fn curl_loads_much_up_and_down() {
 
 #[test]
 fn curl_is_told_of_a_truncation() {
-    let Some(curl) = tool("curl") else { return };
+    let curl = tool("curl");
     let stage = Stage::new("");
     for (listener, options) in WAYS {
         for path in ["/__abort/body?after=1000&size=5000", "/__abort/chunk?after=1000"] {
@@ -146,7 +146,7 @@ fn curl_is_told_of_a_truncation() {
 
 #[test]
 fn curl_is_refused_what_it_may_not() {
-    let Some(curl) = tool("curl") else { return };
+    let curl = tool("curl");
     let stage = Stage::new(", min_version = \"1.3\"");
     let url = stage.url("https", "/test.txt");
     stage.curl_well(&curl, &[&url]);
@@ -254,7 +254,7 @@ impl SClient {
 
 #[test]
 fn openssl_updates_keys_both_ways() {
-    let Some(openssl) = tool("openssl") else { return };
+    let openssl = tool("openssl");
     let stage = Stage::new("");
     let mut client = SClient::start(&openssl, &stage, &["-tls1_3"]);
     client.get("");
@@ -274,7 +274,7 @@ fn openssl_updates_keys_both_ways() {
 
 #[test]
 fn openssl_resumes_sessions() {
-    let Some(openssl) = tool("openssl") else { return };
+    let openssl = tool("openssl");
     let stage = Stage::new("");
     for version in ["-tls1_2", "-tls1_3"] {
         let session = stage.file("session");
@@ -292,7 +292,7 @@ fn openssl_resumes_sessions() {
 
 #[test]
 fn openssl_agrees_on_the_protocol_or_is_told() {
-    let Some(openssl) = tool("openssl") else { return };
+    let openssl = tool("openssl");
     let stage = Stage::new("");
     let mut client = SClient::start(&openssl, &stage, &["-alpn", "h2,http/1.1"]);
     client.get("Connection: close\n");
@@ -309,7 +309,7 @@ fn openssl_agrees_on_the_protocol_or_is_told() {
 
 #[test]
 fn a_client_cannot_fill_the_log() {
-    let Some(openssl) = tool("openssl") else { return };
+    let openssl = tool("openssl");
     let stage = Stage::new("");
     let before = stage.juggler.log().len();
     // An address is no name, which the library would like to tell us for each connection.
@@ -321,7 +321,7 @@ fn a_client_cannot_fill_the_log() {
 
 #[test]
 fn openssl_may_not_renegotiate() {
-    let Some(openssl) = tool("openssl") else { return };
+    let openssl = tool("openssl");
     let stage = Stage::new("");
     let mut client = SClient::start(&openssl, &stage, &["-tls1_2"]);
     client.get("");
@@ -332,7 +332,7 @@ fn openssl_may_not_renegotiate() {
 
 #[test]
 fn wrk_finds_no_errors() {
-    let Some(wrk) = tool_if_any("wrk") else { return };
+    let wrk = tool("wrk");
     let stage = Stage::new("");
     for listener in ["main", "https"] {
         let output = Command::new(&wrk)
@@ -346,16 +346,4 @@ fn wrk_finds_no_errors() {
     }
     // What it asked for last it does not wait for, and such connections are made anew.
     assert_eq!(stage.server.stat("connections_most"), 5);
-}
-
-/// A program that is nice to have, and never asked for.
-fn tool_if_any(name: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders)
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    if found.is_none() {
-        eprintln!("skipped: {name} is not installed");
-    }
-    found
 }

@@ -20,9 +20,9 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it; `None` where there is none. Its `root` holds `small.txt`, `large.bin` and `page.html`.
-    fn start() -> Option<Self> {
-        let nginx = tool("nginx")?;
+    /// Starts it. Its `root` holds `small.txt`, `large.bin` and `page.html`.
+    fn start() -> Self {
+        let nginx = tool("nginx");
         let folder = TempDir::with_prefix("juggler-nginx-").unwrap();
         let root = folder.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -44,7 +44,7 @@ impl Nginx {
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .spawn()
             .unwrap();
-        Some(Self { child, address, folder })
+        Self { child, address, folder }
     }
 
     /// How many connections it has taken, and how many requests, by its own log.
@@ -97,14 +97,14 @@ fn configuration(address: &str) -> String {
     )
 }
 
-fn start(capacity: usize) -> Option<(Nginx, Juggler)> {
-    let nginx = Nginx::start()?;
+fn start(capacity: usize) -> (Nginx, Juggler) {
+    let nginx = Nginx::start();
     let juggler = Config::new([&nginx.address])
         .cluster(&format!("capacity = {capacity}"))
         .start();
     let mut client = Client::connect(juggler.address());
     eventually(PATIENCE, "nginx", || client.get("/small.txt").status == 200);
-    Some((nginx, juggler))
+    (nginx, juggler)
 }
 
 fn ask(client: &mut Client, request: &str, fields: &str) -> crate::support::Response {
@@ -113,7 +113,7 @@ fn ask(client: &mut Client, request: &str, fields: &str) -> crate::support::Resp
 
 #[test]
 fn nginx_serves_files_over_kept_connections() {
-    let Some((nginx, juggler)) = start(2) else { return };
+    let (nginx, juggler) = start(2);
     let mut client = Client::connect(juggler.address());
     for _ in 0..50 {
         let small = client.get("/small.txt").expect(200);
@@ -134,7 +134,7 @@ fn nginx_serves_files_over_kept_connections() {
 
 #[test]
 fn nginx_compresses_in_chunks_and_we_leave_it_so() {
-    let Some((_nginx, juggler)) = start(1) else { return };
+    let (_nginx, juggler) = start(1);
     let mut client = Client::connect(juggler.address());
     let plain = client.get("/page.html").expect(200);
     assert_eq!(plain.framing, Framing::Length);
@@ -142,13 +142,11 @@ fn nginx_compresses_in_chunks_and_we_leave_it_so() {
     assert_eq!(packed.field("content-encoding"), Some("gzip"));
     assert_eq!(packed.framing, Framing::Chunked);
     assert!(packed.body.starts_with(&[0x1f, 0x8b]) && packed.body.len() < plain.body.len() / 10);
-    if let Some(gzip) = tool("gzip") {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("page.gz");
-        fs::write(&file, &packed.body).unwrap();
-        let output = Command::new(gzip).arg("-dc").arg(&file).output().unwrap();
-        assert!(output.stdout == plain.body);
-    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("page.gz");
+    fs::write(&file, &packed.body).unwrap();
+    let output = Command::new(tool("gzip")).arg("-dc").arg(&file).output().unwrap();
+    assert!(output.stdout == plain.body);
     // For HTTP/1.0 the end of the connection is the end of the body.
     let mut old = Client::connect(juggler.address());
     let request = "GET /page.html HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n";
@@ -158,7 +156,7 @@ fn nginx_compresses_in_chunks_and_we_leave_it_so() {
 
 #[test]
 fn nginx_says_no_and_that_is_passed_on() {
-    let Some((nginx, juggler)) = start(1) else { return };
+    let (nginx, juggler) = start(1);
     let mut client = Client::connect(juggler.address());
     let whole = client.get("/small.txt").expect(200);
     let tag = format!("If-None-Match: {}\r\n", whole.field("etag").unwrap());
@@ -182,7 +180,7 @@ fn nginx_says_no_and_that_is_passed_on() {
 
 #[test]
 fn nginx_ends_connections_now_and_then_and_nobody_notices() {
-    let Some((nginx, juggler)) = start(2) else { return };
+    let (nginx, juggler) = start(2);
     let mut client = Client::connect(juggler.address());
     for _ in 0..100 {
         let response = client.get("/few/small.txt").expect(200);
@@ -193,8 +191,8 @@ fn nginx_ends_connections_now_and_then_and_nobody_notices() {
 
 #[test]
 fn curl_and_nginx_understand_each_other_through_us() {
-    let Some((nginx, juggler)) = start(2) else { return };
-    let Some(curl) = tool("curl") else { return };
+    let (nginx, juggler) = start(2);
+    let curl = tool("curl");
     let output = |arguments: &[&str], path: &str| {
         let output = Command::new(&curl)
             .args([

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Client, Config, Framing, Gate, Juggler, Origin, Request};
+use crate::support::{Client, Config, Framing, Gate, Juggler, Origin, Request, eventually_eq};
 
 /// Answers with the target as the body, to HEAD without it.
 fn answer_with_target(conn: &mut crate::support::OriginConn, request: &Request) {
@@ -179,8 +179,11 @@ fn who_leaves_takes_all_with_him_that_waits() {
             answer_with_target(conn, &request);
         }
     });
-    let juggler = before(&origin);
-    for reset in [false, true] {
+    let juggler = Config::new([origin.address()])
+        .top("[log]\naccess = \"stdout\"")
+        .cluster("capacity = 1")
+        .start();
+    for (round, reset) in [false, true].into_iter().enumerate() {
         let came = gate.came();
         let mut client = Client::connect(juggler.address());
         client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -191,6 +194,11 @@ fn who_leaves_takes_all_with_him_that_waits() {
             client.shutdown_write();
             client.expect_gone();
         }
+        // A reset is on its way when `reset` returns. The second request is dropped as soon as its session sees that.
+        let is_dropped = |line: &String| line.contains("GET /2 ") && line.contains(" end=CQ ");
+        eventually_eq("dropped", round + 1, || {
+            juggler.output().iter().filter(|&line| is_dropped(line)).count()
+        });
         gate.open();
         Client::connect(juggler.address()).get("/after").expect(200);
         gate.close();

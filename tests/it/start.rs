@@ -14,7 +14,9 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::support::{Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually, tool};
+use crate::support::{
+    Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually, tool, without,
+};
 
 #[test]
 fn a_restart_with_a_socket_that_was_handed_over_refuses_nobody() {
@@ -70,7 +72,7 @@ fn a_socket_of_both_families_serves_both() {
     socket.set_only_v6(false).unwrap();
     let any: std::net::SocketAddr = "[::]:0".parse().unwrap();
     if socket.bind(&SockAddr::from(any)).is_err() {
-        return eprintln!("skipped: no IPv6");
+        return without("ipv6", "there is no IPv6");
     }
     socket.listen(100).unwrap();
     let socket = TcpListener::from(socket);
@@ -87,7 +89,7 @@ fn a_socket_of_both_families_serves_both() {
 #[test]
 fn both_families_can_have_one_port() {
     if TcpListener::bind("[::1]:0").is_err() {
-        return eprintln!("skipped: no IPv6");
+        return without("ipv6", "there is no IPv6");
     }
     let server = TestServer::start();
     // A port that is free for IPv4 is nearly always free for IPv6, too: whoever takes it meanwhile is tried around.
@@ -196,7 +198,7 @@ fn identities(juggler: &Juggler) -> Vec<Vec<String>> {
 #[test]
 fn privileges_are_dropped_by_every_thread_for_good() {
     if !geteuid().is_root() {
-        return eprintln!("skipped: not root");
+        return without("root", "it does not run as root");
     }
     let nobody = User::from_name("nobody").unwrap().unwrap();
     let server = TestServer::start();
@@ -248,7 +250,7 @@ fn privileges_are_dropped_by_every_thread_for_good() {
 #[test]
 fn what_the_user_can_open_again_is_not_complained_of() {
     if !geteuid().is_root() {
-        return eprintln!("skipped: not root");
+        return without("root", "it does not run as root");
     }
     let nobody = User::from_name("nobody").unwrap().unwrap();
     let server = TestServer::start();
@@ -271,11 +273,11 @@ fn what_the_user_can_open_again_is_not_complained_of() {
 
 #[test]
 fn sessions_are_as_many_as_files_allow() {
-    let Some(prlimit) = tool("prlimit") else { return };
+    let prlimit = tool("prlimit");
     let mut by = vec![prlimit.display().to_string(), "--nofile=300".into()];
     if geteuid().is_root() {
         // Root may raise any limit, but for this.
-        let Some(setpriv) = tool("setpriv") else { return };
+        let setpriv = tool("setpriv");
         by.extend([setpriv.display().to_string(), "--bounding-set=-sys_resource".into()]);
     }
     let gate = Gate::new();
@@ -310,7 +312,7 @@ fn sessions_are_as_many_as_files_allow() {
 
 #[test]
 fn running_out_of_files_is_no_end() {
-    let Some(prlimit) = tool("prlimit") else { return };
+    let prlimit = tool("prlimit");
     let server = TestServer::start();
     let mut juggler = Config::new([server.address()]).cluster("capacity = 1").start();
     server.wait_for_stat("connections_now", 1);

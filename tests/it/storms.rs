@@ -352,7 +352,7 @@ fn at_the_cap_the_client_idle_longest_makes_room() {
 
 #[test]
 fn without_descriptors_nobody_is_accepted_and_then_all_are() {
-    let Some(prlimit) = tool("prlimit") else { return };
+    let prlimit = tool("prlimit");
     let origin = Origin::answering("good");
     let juggler = Config::new([origin.address()]).cluster("capacity = 2").start();
     origin.wait_for_connections(2);

@@ -72,20 +72,26 @@ pub(crate) fn eventually_eq<T: PartialEq + std::fmt::Debug>(what: &str, expected
     }
 }
 
-/// A program that not every machine has. A test that does not find its program says so and passes, unless
-/// `JUGGLER_TEST_ALL` is set.
-pub(crate) fn tool(name: &str) -> Option<PathBuf> {
+/// A program that not every machine has. `tests/install.sh` installs those that the tests need.
+#[track_caller]
+pub(crate) fn tool(name: &str) -> PathBuf {
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders)
+    std::env::split_paths(&folders)
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|folder| folder.join(name))
-        .find(|path| path.is_file());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("JUGGLER_TEST_ALL").is_none(),
-            "{name} is not installed"
-        );
-        eprintln!("skipped: {name} is not installed");
-    }
-    found
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| {
+            panic!("{name} is not installed, and this test needs it: run tests/install.sh, or install {name}")
+        })
+}
+
+/// This machine has not what the test needs: it fails, unless `JUGGLER_TEST_WITHOUT` says that this is known (a list of
+/// such words with commas between).
+#[track_caller]
+pub(crate) fn without(what: &str, reason: &str) {
+    let known = std::env::var("JUGGLER_TEST_WITHOUT").unwrap_or_default();
+    assert!(
+        known.split(',').any(|word| word == what),
+        "{reason}: this test cannot tell anything here. JUGGLER_TEST_WITHOUT={what} leaves such tests out"
+    );
 }
