@@ -37,6 +37,10 @@ macro_rules! faults {
 faults! {
     /// A request that breaks the rules of the protocol.
     BadRequest 400 "PR" "the request is malformed";
+    /// Plain HTTP where TLS has to come first.
+    HttpToTls 400 "PR" "plain HTTP was sent to an HTTPS port";
+    /// TLS where plain HTTP is spoken.
+    TlsToPlain 400 "PR" "TLS was sent to a plain HTTP port";
     /// No route matches.
     NoRoute 404 "PR" "no route leads from this host and path to a cluster";
     /// The request head did not come in time.
@@ -109,6 +113,24 @@ faults! {
     ReadTimeout 504 "sD" "the server stalled in the middle of its response";
     /// HTTP of another version.
     VersionNotSupported 505 "PR" "the HTTP version is not supported";
+}
+
+impl Fault {
+    /// Whether no cluster ever answers with it: it comes before a route is chosen, or from a fault of the program itself.
+    pub fn is_of_listener(self) -> bool {
+        matches!(
+            self,
+            Self::ExpectationFailed
+                | Self::HeaderTimeout
+                | Self::HttpToTls
+                | Self::Internal
+                | Self::NoRoute
+                | Self::NotImplemented
+                | Self::TargetTooLong
+                | Self::TlsToPlain
+                | Self::VersionNotSupported
+        )
+    }
 }
 
 #[cfg(test)]

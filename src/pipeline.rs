@@ -11,7 +11,7 @@ use crate::exchange::{Admission, Answer, Client, Destination, Exchange, Hold, Se
 use crate::fault::Fault;
 use crate::filter::client_key::client_key;
 use crate::http::{RequestHead, TargetForm};
-use crate::plan::{ClientKey, Plan};
+use crate::plan::{ClientKey, ErrorPage, Plan};
 use crate::proto::deadline::parse_deadline;
 use crate::upstream::{Cluster, Clusters};
 
@@ -147,6 +147,11 @@ impl Service for Pipeline {
 
     fn cancel(&self, cluster: usize, id: u64) {
         self.clusters.with(cluster, |cluster| cluster.cancel(id));
+    }
+
+    fn error_page(&self, cluster: usize, status: u16) -> Option<ErrorPage> {
+        let page = |cluster: &Arc<Cluster>| ErrorPage::find(&cluster.plan().error_pages, status).cloned();
+        self.clusters.with(cluster, page).flatten()
     }
 
     fn hold(&self) -> Hold {

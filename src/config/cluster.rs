@@ -1,24 +1,15 @@
 //! `[[cluster]]` and its servers.
 
 use std::collections::HashMap;
-use std::io::Read as _;
-use std::path::Path;
-use std::sync::Arc;
 
 use super::listener::unique_name;
 use super::problem::{Complaint, Place, Spot};
 use super::process::saturate;
 use super::reader::Table;
 use super::value::parse_server;
-use super::{buckets, health, scheduler};
+use super::{buckets, health, pages, scheduler};
 use crate::balance::{Admin, Lending, Role};
-use crate::fault::Fault;
-use crate::plan::{
-    Binding, Cluster, ClusterTimeout, ErrorPage, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
-};
-
-/// Largest page of the operator's own: they all stay in memory.
-const ERROR_PAGE_MOST: u64 = 1 << 20;
+use crate::plan::{Binding, Cluster, ClusterTimeout, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress};
 
 /// A cluster, and where it was said.
 pub(super) struct ReadCluster {
@@ -105,7 +96,7 @@ fn read(
         timeout: timeout(&table.table("timeout")),
         response_head: saturate(table.table("limit").size("head")),
         response_fields: table.table("limit").count("response_fields"),
-        error_pages: error_pages(table),
+        error_pages: pages::read(table, &pages::OF_CLUSTERS),
     };
     let buckets = buckets::read(table, &mut cluster);
     if !buckets.is_empty() && cluster.binding == Binding::Early {
@@ -219,58 +210,4 @@ fn timeout(table: &Table<'_>) -> ClusterTimeout {
         read: table.duration("read"),
         abort: table.duration("abort"),
     }
-}
-
-fn error_pages(table: &Table<'_>) -> Vec<ErrorPage> {
-    let mut pages: Vec<ErrorPage> = Vec::new();
-    for table in &table.tables("error_page") {
-        let problems = table.problems();
-        let status = table.count_if_any("status");
-        let file = table.text("file");
-        let content_type = table.text("content_type").map(|spot| spot.value).unwrap_or_default();
-        // What goes into a header field must not be able to end it.
-        if !content_type.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
-            problems.error(&table.place_of("content_type"), Complaint::new("is no media type"));
-        }
-        let body = file.and_then(|file| match read_page(&problems.resolve(&file.value)) {
-            Ok(body) => Some(body),
-            Err(complaint) => {
-                problems.error(&file.place, complaint);
-                None
-            }
-        });
-        let Some(Spot { value: status, place }) = status else {
-            continue;
-        };
-        let status = u16::try_from(status).unwrap_or(500);
-        // 499 is what the log says of a client that is not there any more.
-        if status == 499 || Fault::ALL.iter().all(|fault| fault.status() != status) {
-            let complaint = Complaint::new(format!("the balancer itself never answers with {status}"));
-            problems.warning(
-                &place,
-                complaint.hint("a server's own errors are handed on as they are"),
-            );
-        }
-        if pages.iter().any(|page| page.status == status) {
-            problems.error(&place, Complaint::new(format!("there is already a page for {status}")));
-        }
-        // A page that could not be read still counts as the one for its status; there is no plan then.
-        pages.push(ErrorPage {
-            status,
-            content_type,
-            body: body.unwrap_or_default(),
-        });
-    }
-    pages
-}
-
-fn read_page(path: &Path) -> Result<Arc<[u8]>, Complaint> {
-    let mut body = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(ERROR_PAGE_MOST + 1).read_to_end(&mut body))
-        .map_err(|error| Complaint::new(format!("{} cannot be read: {error}", path.display())))?;
-    if body.len() as u64 > ERROR_PAGE_MOST {
-        return Err(Complaint::new(format!("{} is larger than 1 MiB", path.display())));
-    }
-    Ok(body.into())
 }

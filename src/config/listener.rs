@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use toml::de::DeValue;
 
+use super::pages;
 use super::problem::{Complaint, Spot};
 use super::process::saturate;
 use super::reader::{Table, count_of, expected, text_of, word_of};
@@ -70,6 +71,7 @@ fn read<'a>(
         sessions_per_address: table.count("sessions_per_address"),
         half_close_serve: table.word("half_close") == "serve",
         health_path: health_path(table),
+        error_pages: pages::read(table, &pages::OF_LISTENERS),
         timeout: timeout(&table.table("timeout")),
         limit: limit(&table.table("limit"), buffer),
         forwarded: forwarded(table),

@@ -10,6 +10,7 @@ mod flags;
 mod health;
 mod keys;
 mod listener;
+mod pages;
 mod problem;
 mod process;
 mod reader;

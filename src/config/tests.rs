@@ -2,6 +2,7 @@
 
 mod buckets;
 mod health;
+mod pages;
 mod scheduling;
 
 use std::fmt::Write as _;
@@ -531,34 +532,6 @@ fn an_optional_listener_without_certificate_is_left_out() {
         said.contains(".chain: is not PEM") && said.contains(".key: is not PEM"),
         "{said}"
     );
-}
-
-#[test]
-fn error_pages_are_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("j.toml");
-    fs::write(folder.path().join("sorry.html"), "<p>sorry").unwrap();
-    let text = |pages: &str| format!("{LEAST}\n[[cluster.error_page]]\nstatus = 503\nfile = \"sorry.html\"\n{pages}");
-    fs::write(&file, text("")).unwrap();
-    let (plan, warnings) = load(&file, &Overrides::default()).unwrap();
-    assert_eq!(warnings, []);
-    let page = &plan.clusters[0].error_pages[0];
-    assert_eq!(
-        (page.status, &*page.content_type, &*page.body),
-        (503, "text/html", &b"<p>sorry"[..])
-    );
-
-    let more = "[[cluster.error_page]]\nstatus = 503\nfile = \"no.html\"\n[[cluster.error_page]]\nstatus = 418\nfile = \"sorry.html\"\ncontent_type = \"a\\nb\"\n";
-    fs::write(&file, text(more)).unwrap();
-    let said = shown(&load(&file, &Overrides::default()).unwrap_err());
-    for part in [
-        "14:10: cluster[0].error_page[1].status: there is already a page for 503",
-        "15:8: cluster[0].error_page[1].file: ",
-        "17:10: warning: cluster[0].error_page[2].status: the balancer itself never answers with 418",
-        "19:16: cluster[0].error_page[2].content_type: is no media type",
-    ] {
-        assert!(said.contains(part), "{part}: {said}");
-    }
 }
 
 #[test]

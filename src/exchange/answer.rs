@@ -56,19 +56,17 @@ impl Answer {
         }
     }
 
-    /// Writes it out. A page of the operator's own takes the place of the text. `head_only` for HEAD.
+    /// Writes it out. `page`, the operator's own for this status, takes the place of a failure's text. `head_only` for HEAD.
     pub fn render(
         &self,
         out: &mut Vec<u8>,
-        pages: &[ErrorPage],
+        page: Option<&ErrorPage>,
         head_only: bool,
         persistence: Persistence,
         date: &[u8],
     ) {
         let reason = reason_phrase(self.status);
-        let page = pages
-            .iter()
-            .find(|page| page.status == self.status && self.fault.is_some());
+        let page = page.filter(|_| self.fault.is_some());
         let text;
         let (content_type, body): (&str, &[u8]) = match page {
             Some(page) => (&page.content_type, &page.body),

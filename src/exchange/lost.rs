@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::base::date::DateCache;
 use crate::fault::Fault;
 use crate::http::Method;
+use crate::plan::ErrorPage;
 use crate::proto::h1::Persistence;
 
 use super::{Answer, Client, Exchange, Hub};
@@ -59,7 +60,8 @@ impl Client {
                 let mut bytes = Vec::with_capacity(512);
                 let mut date = DateCache::default();
                 let persistence = Persistence::of(true, exchange.request.version);
-                answer.render(&mut bytes, &[], head_only, persistence, date.at(SystemTime::now()));
+                let page = ErrorPage::find(&self.listener().error_pages, answer.status);
+                answer.render(&mut bytes, page, head_only, persistence, date.at(SystemTime::now()));
                 self.finish(&[&bytes], true, exchange);
             }
         }

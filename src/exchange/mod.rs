@@ -26,7 +26,7 @@ use crate::balance::BucketId;
 use crate::fault::Fault;
 use crate::http::{Method, RequestHead, Version};
 use crate::observe::access::{Captured, Record};
-use crate::plan::Listener;
+use crate::plan::{ErrorPage, Listener};
 
 /// A request head of this size is kept room for between requests; more is given back.
 const KEPT_HEAD: usize = 4096;
@@ -340,6 +340,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// The client of this exchange has left before a response began.
     fn cancel(&self, cluster: usize, id: u64);
+
+    /// The page that this cluster has for failures of this status, if it has one.
+    fn error_page(&self, cluster: usize, status: u16) -> Option<ErrorPage>;
 
     /// Keeps there what admissions until now have named, for a request that is not submitted at once.
     fn hold(&self) -> Hold;

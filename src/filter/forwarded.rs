@@ -315,6 +315,7 @@ mod tests {
             sessions_per_address: 0,
             half_close_serve: false,
             health_path: None,
+            error_pages: Vec::new(),
             timeout: ListenerTimeout {
                 handshake: second,
                 header: second,

@@ -89,6 +89,8 @@ impl Names {
     }
 }
 
+    // The provider's order is by strength and speed; a client's need not be.
+    config.ignore_client_order = true;
 impl ResolvesServerCert for Names {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let found = hello.server_name().and_then(|name| {

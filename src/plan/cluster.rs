@@ -245,3 +245,10 @@ pub struct ErrorPage {
     /// The body.
     pub body: Arc<[u8]>,
 }
+
+impl ErrorPage {
+    /// The one of these pages that is for this status.
+    pub fn find(pages: &[Self], status: u16) -> Option<&Self> {
+        pages.iter().find(|page| page.status == status)
+    }
+}

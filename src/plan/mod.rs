@@ -136,6 +136,8 @@ pub struct Listener {
     pub timeout: ListenerTimeout,
     /// Limits in size.
     pub limit: ListenerLimit,
+    /// Pages for failures of requests that have no cluster yet, or whose cluster has none for the status.
+    pub error_pages: Vec<ErrorPage>,
     /// What servers are told of the client.
     pub forwarded: Forwarded,
     /// Received-by name for `Via`; `None` adds none.

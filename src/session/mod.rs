@@ -4,8 +4,10 @@
 //! waits, then serves the client itself. There are at most `max_sessions` threads; when all of them have a client nobody accepts,
 //! and the kernel's backlog holds the rest. Not being able to start a thread is the same as being at that limit.
 
+mod cipher;
 mod greet;
 mod input;
+mod misplaced;
 mod serve;
 
 use std::collections::HashMap;

@@ -2,6 +2,7 @@
 //! on its way the session is back in `read()`, where it sees the client leave.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,14 +15,16 @@ use crate::filter::forwarded::{self, ClientFacts};
 use crate::http::{BodyFraming, FieldId, Method, RequestHead, Version};
 use crate::net::Stream;
 use crate::net::stream::is_timeout;
-use crate::plan::Listener;
+use crate::plan::{ErrorPage, Listener};
 use crate::proto::h1::{
     ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request,
     write_request,
 };
 
+use super::cipher::Cipher;
 use super::greet::Greeting;
 use super::input::Input;
+use super::misplaced;
 
 /// After an answer that ends the connection the client may send so much more, and take so long, before it is cut: else the reset
 /// could overtake the answer (RFC 9112 §9.6).
@@ -36,9 +39,6 @@ const EMPTY_LINES: usize = 8;
 
 /// A small room for the head that a body pushes out of the input.
 const KEPT_HEAD: usize = 4096;
-
-/// Room for ciphertext: enough for an ordinary request, and for a whole record once more has come.
-const CIPHER: (usize, usize) = (4 * 1024, 16 * 1024 + 512);
 
 /// Serves this client to its end.
 pub(super) fn serve(
@@ -78,6 +78,7 @@ pub(super) fn serve(
         date: DateCache::default(),
         read_timeout: Duration::ZERO,
         cluster: 0,
+        routed: None,
         ended: false,
     };
     if client.is_tls() && !session.handshake(began) {
@@ -105,6 +106,8 @@ struct Session<'a> {
     read_timeout: Duration,
     /// Cluster of the exchange that is open.
     cluster: usize,
+    /// Cluster of the request that is being read, once its route is known.
+    routed: Option<usize>,
     /// The client has ended its sending side, and was served what it had sent.
     ended: bool,
 }
@@ -135,6 +138,7 @@ impl Session<'_> {
         // An answer to what never becomes a head must not take after the request before it.
         self.head.method = Method::Get;
         self.head.version = Version::Http11;
+        self.routed = None;
         let length = match self.read_head(deadline) {
             Ok(length) => length,
             Err(stop) => {
@@ -162,6 +166,7 @@ impl Session<'_> {
             Admission::Cluster(destination) => destination,
             Admission::Answer(answer) => return self.answer(exchange, &answer, has_body, length),
         };
+        self.routed = Some(exchange.destination.cluster);
         if let BodyFraming::Length(length) = self.head.framing
             && length > self.listener.limit.body
         {
@@ -251,6 +256,9 @@ impl Session<'_> {
     fn read_head(&mut self, deadline: Instant) -> Result<usize, Stop> {
         self.scanner.reset();
         loop {
+            if misplaced::is_tls(self.input.data()) && !self.client.is_tls() {
+                return Err(Stop::Fault(Fault::TlsToPlain));
+            }
             match self.scanner.scan(self.input.data(), &self.limits) {
                 Ok(Some(length)) => return Ok(length),
                 Ok(None) => {}
@@ -475,8 +483,19 @@ impl Session<'_> {
     fn rendered(&mut self, answer: &Answer, close: bool) -> Vec<u8> {
         let persistence = Persistence::of(close, self.head.version);
         let head_only = self.head.method == Method::Head;
+        let of_cluster = self
+            .routed
+            .and_then(|cluster| self.service.error_page(cluster, answer.status));
+        let of_listener = || ErrorPage::find(&self.listener.error_pages, answer.status);
+        let page = of_cluster.as_ref().or_else(of_listener);
         let mut bytes = Vec::with_capacity(512);
-        answer.render(&mut bytes, &[], head_only, persistence, self.date.at(SystemTime::now()));
+        answer.render(
+            &mut bytes,
+            page,
+            head_only,
+            persistence,
+            self.date.at(SystemTime::now()),
+        );
         bytes
     }
 
@@ -544,11 +563,17 @@ impl Session<'_> {
 
     fn handshake(&mut self, began: Instant) -> bool {
         let deadline = began + self.listener.timeout.handshake;
+        let mut was_fed = false;
         while !self.client.is_greeted() {
             match self.fill_cipher_until(deadline) {
                 Filled::Nothing | Filled::Some => {}
                 Filled::Broken | Filled::End | Filled::Full | Filled::Timeout => return false,
             }
+            if !was_fed && misplaced::is_http(self.cipher.data()) {
+                self.refuse_plain();
+                return false;
+            }
+            was_fed = true;
             let mut cipher = self.cipher.data();
             // The client may send its first request right behind its last handshake message.
             let fed = self.client.feed(&mut cipher, self.input.space());
@@ -572,6 +597,33 @@ impl Session<'_> {
             }
         }
         true
+    }
+
+    /// Tells a client that speaks plain HTTP so, and in plain HTTP. TLS has said nothing yet and never will.
+    fn refuse_plain(&mut self) {
+        let mut exchange = Exchange::begin(self.client, Instant::now());
+        self.capture(&mut exchange, self.cipher.data(), None);
+        if self.cipher.data().starts_with(b"HEAD ") {
+            self.head.method = Method::Head;
+        }
+        let answer = Answer::fault(Fault::HttpToTls);
+        let bytes = self.rendered(&answer, true);
+        exchange.status = answer.status;
+        exchange.fault = answer.fault;
+        let stream = self.client.stream();
+        let until = Instant::now() + LINGER_TIME;
+        let mut left = &bytes[..];
+        while let Some(patience) = until.checked_duration_since(Instant::now())
+            && !left.is_empty()
+            && stream.set_write_timeout(patience).is_ok()
+            && let Ok(written) = stream.write(left)
+        {
+            left = &left[written..];
+        }
+        exchange.bytes = (bytes.len() - left.len()) as u64;
+        exchange.complete();
+        stream.shutdown(Shutdown::Write);
+        self.linger();
     }
 
     fn fill_cipher_until(&mut self, deadline: Instant) -> Filled {
@@ -697,55 +749,6 @@ enum Stop {
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
-    }
-}
-
-/// Ciphertext that is read but not fed to TLS.
-#[derive(Debug, Default)]
-struct Cipher {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Cipher {
-    fn start_with(&mut self, first: &[u8]) {
-        self.bytes = vec![0; CIPHER.0.max(first.len())];
-        self.bytes[..first.len()].copy_from_slice(first);
-        self.end = first.len();
-    }
-
-    fn data(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-
-    /// Room to read into, once everything is fed.
-    fn space(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.end..]
-    }
-
-    fn filled(&mut self, read: usize) {
-        self.end += read;
-        if self.end == self.bytes.len() && self.end < CIPHER.1 {
-            self.bytes.resize(CIPHER.1, 0);
-        }
-    }
-
-    /// Idle clients keep only the small room.
-    fn shrink(&mut self) {
-        if self.bytes.len() > CIPHER.0 && self.start == self.end {
-            self.bytes.truncate(CIPHER.0);
-            self.bytes.shrink_to_fit();
-        }
-    }
-
-    /// All but the last so many bytes are fed.
-    fn keep_last(&mut self, left: usize) {
-        self.start = self.end - left;
-        if left == 0 {
-            self.start = 0;
-            self.end = 0;
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::balance::{
 use crate::base::date::DateCache;
 use crate::exchange::{Answer, Exchange, Hub};
 use crate::fault::Fault;
-use crate::plan::{self, OnClientAbort};
+use crate::plan::{self, ErrorPage, OnClientAbort};
 use crate::proto::h1::Persistence;
 
 use super::control::Control;
@@ -135,13 +135,10 @@ impl Cluster {
         let head_only = exchange.request.method == crate::http::Method::Head;
         let mut bytes = Vec::with_capacity(512);
         let mut date = DateCache::default();
-        answer.render(
-            &mut bytes,
-            &self.plan.load().error_pages,
-            head_only,
-            persistence,
-            date.at(SystemTime::now()),
-        );
+        let plan = self.plan.load();
+        let of_listener = || ErrorPage::find(&client.listener().error_pages, answer.status);
+        let page = ErrorPage::find(&plan.error_pages, answer.status).or_else(of_listener);
+        answer.render(&mut bytes, page, head_only, persistence, date.at(SystemTime::now()));
         client.finish(&[&bytes], close, exchange);
     }
 

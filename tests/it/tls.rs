@@ -257,7 +257,7 @@ fn what_is_no_tls_gets_an_alert_and_an_end() {
     let server = TestServer::start();
     let (authority, juggler) = https(Config::new([server.address()]));
     for garbage in [
-        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
         &[0; 100],
         &[0xff; 20_000],
         b"\x16\x03\x01\xff\xff\x01",

@@ -104,7 +104,7 @@ pub(super) static CLUSTER: Section = Section {
             "error_page",
             Tables,
             Means("none"),
-            "Pages to send in place of the short text.",
+            "Pages to send in place of the short text, before those of the listener.",
         ),
         key(
             "health",
@@ -223,10 +223,17 @@ pub(super) static LIMIT: Section = Section {
 pub(super) static ERROR_PAGE: Section = Section {
     path: "cluster.error_page",
     header: "[[cluster.error_page]]",
-    about: "A page of your own for what the balancer itself answers; a server's own errors are not touched.",
+    about: "A page of your own for a failure that the balancer itself answers, of a request whose route leads to this cluster: \
+            400, 408, 413 and 431 (of the body and its trailers), 502, 503 and 504. Others are the listener's. A \
+            server's own errors are not touched.",
     keys: &[
         key("status", Count(400, 599), Required, "For this status."),
-        key("file", Text, Required, "The page; at most 1 MiB, read once, at start."),
+        key(
+            "file",
+            Text,
+            Required,
+            "The page; at most 1 MiB, read at the start and at each reload.",
+        ),
         key("content_type", Text, Is("\"text/html\""), "Its Content-Type."),
     ],
 };

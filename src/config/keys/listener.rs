@@ -62,6 +62,12 @@ pub(super) static LISTENER: Section = Section {
             Means("none"),
             "Path that answers for the balancer itself: 200, or 503 while it drains.",
         ),
+        key(
+            "error_page",
+            Tables,
+            Means("none"),
+            "Pages to send in place of the short text, where the cluster has none.",
+        ),
         key("timeout", Table, Means("all defaults"), "Limits in time."),
         key("limit", Table, Means("all defaults"), "Limits in size."),
         key(
@@ -197,6 +203,15 @@ pub(super) static LIMIT: Section = Section {
             "Clients that read slower than this per second, measured over `timeout.write`, are cut; \"0B\" is never.",
         ),
     ],
+};
+
+pub(super) static ERROR_PAGE: Section = Section {
+    path: "listener.error_page",
+    header: "[[listener.error_page]]",
+    about: "A page of your own for a failure that the balancer itself answers: of a request for which no route is chosen yet \
+            (400, 404, 408, 414, 417, 431, 501, 505), of one that a fault of the program has cost (500), or of a later one for \
+            whose status the cluster has no page. A server's own errors are not touched.",
+    keys: super::cluster::ERROR_PAGE.keys,
 };
 
 pub(super) static FORWARDED: Section = Section {

@@ -46,6 +46,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &listener::TIMEOUT,
     &listener::LIMIT,
     &listener::FORWARDED,
+    &listener::ERROR_PAGE,
     &sharing::ROUTE,
     &cluster::CLUSTER,
     &cluster::SERVER,
