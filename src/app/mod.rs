@@ -23,7 +23,7 @@ use crate::base::buffers::BufferPool;
 use crate::exchange::{Hub, HubSettings, Service, Spool};
 use crate::fault::Fault;
 use crate::net::listen::{self, Acceptor};
-use crate::net::tls;
+use crate::net::tls::ServerTls;
 use crate::observe::access::AccessLog;
 use crate::observe::held;
 use crate::pipeline::{Pipeline, Table};
@@ -200,7 +200,7 @@ fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<(Vec<Arc<Door>>, V
     for listener in &plan.listeners {
         let tls = match &listener.tls {
             Some(settings) => {
-                Some(tls::server_config(settings).map_err(|error| format!("listener {}: {error}", listener.name))?)
+                Some(ServerTls::read(settings, None).map_err(|error| format!("listener {}: {error}", listener.name))?)
             }
             None => None,
         };

@@ -4,10 +4,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use rustls::ServerConfig;
-
 use crate::config::{self, Severity};
-use crate::net::tls;
+use crate::net::tls::ServerTls;
 use crate::observe::held;
 use crate::pipeline::Table;
 use crate::plan::{Listener, Plan};
@@ -21,7 +19,7 @@ use super::{FIRST_CONNECTS, Running, bind, is_dispensable};
 pub type Source = Box<dyn Fn() -> config::Outcome + Send>;
 
 /// A door, and what it is to be like.
-type Opening = (Arc<Door>, Arc<Listener>, Option<Arc<ServerConfig>>);
+type Opening = (Arc<Door>, Arc<Listener>, Option<Arc<ServerTls>>);
 
 impl Running {
     /// Reads everything anew. What cannot be done leaves all as it was.
@@ -68,8 +66,8 @@ impl Running {
         let doors = doors
             .into_iter()
             .map(|(door, listener, tls): Opening| {
-                // Those that could not be read are the old ones.
-                let is_kept = |old: &Arc<ServerConfig>| tls.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
+                // Those that are as they were, or could not be read, are the old ones.
+                let is_kept = |old: &Arc<ServerTls>| tls.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
                 let is_new = tls.is_some() && !door.tls().as_ref().is_some_and(is_kept);
                 door.set(Arc::clone(&listener), tls);
                 if is_new {
@@ -102,7 +100,8 @@ impl Running {
         let old = self.front.doors();
         let mut problems = Vec::new();
         for listener in &plan.listeners {
-            let tls = match listener.tls.as_ref().map(tls::server_config).transpose() {
+            let read = |settings| ServerTls::read(settings, self.tls_of(&listener.name).as_ref());
+            let tls = match listener.tls.as_ref().map(read).transpose() {
                 Ok(tls) => tls,
                 // Root can read what the user that it became cannot.
                 Err(error) => match self.certificates_of(listener) {
@@ -181,8 +180,14 @@ impl Running {
         self.front.set_doors(doors, self.limits.sessions);
     }
 
+    /// What the listener of this name uses now.
+    fn tls_of(&self, name: &str) -> Option<Arc<ServerTls>> {
+        let doors = self.front.doors();
+        doors.iter().find(|door| door.listener().name == name)?.tls()
+    }
+
     /// What a listener uses that has the same certificates in its settings.
-    fn certificates_of(&self, listener: &Listener) -> Option<Arc<ServerConfig>> {
+    fn certificates_of(&self, listener: &Listener) -> Option<Arc<ServerTls>> {
         let wanted = listener.tls.as_ref()?;
         let doors = self.front.doors();
         let known = doors.iter().find(|door| {

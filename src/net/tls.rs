@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, version};
+use rustls::{ServerConfig, ServerConnection, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -33,10 +33,48 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Reads the certificates and makes rustls' settings of them.
-pub fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, BadCertificate> {
-    let provider = provider();
-    let resolver = Names::read(&tls.certificates, &provider)?;
+/// A listener's TLS.
+#[derive(Debug)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    /// The certificates' chains, in their order.
+    chains: Vec<Vec<CertificateDer<'static>>>,
+    only_tls13: bool,
+}
+
+impl ServerTls {
+    /// Reads the certificates. If they are those of `old`, and the settings too, that is what is returned: sessions and
+    /// tickets of its clients stay valid. Else these end with it, so that nobody resumes what a removed certificate vouched for.
+    pub fn read(tls: &Tls, old: Option<&Arc<Self>>) -> Result<Arc<Self>, BadCertificate> {
+        let provider = provider();
+        let keys = tls.certificates.iter().map(|files| certified_key(files, &provider));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        // A key fits its chain, so one chain has one key.
+        let chains: Vec<_> = keys.iter().map(|key| key.cert.clone()).collect();
+        if let Some(old) = old
+            && old.chains == chains
+            && old.only_tls13 == tls.only_tls13
+        {
+            return Ok(Arc::clone(old));
+        }
+        Ok(Arc::new(Self {
+            config: server_config(tls, Names::of(keys), provider)?,
+            chains,
+            only_tls13: tls.only_tls13,
+        }))
+    }
+
+    /// The server's side of a new connection.
+    pub fn connection(&self) -> Result<ServerConnection, rustls::Error> {
+        ServerConnection::new(Arc::clone(&self.config))
+    }
+}
+
+fn server_config(
+    tls: &Tls,
+    resolver: Names,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, BadCertificate> {
     let versions: &[_] = if tls.only_tls13 {
         &[&version::TLS13]
     } else {
@@ -51,6 +89,8 @@ pub fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, BadCertificate> {
     config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| BadCertificate(error.to_string()))?;
     config.send_tls13_tickets = 2;
+    // The provider's order is by strength and speed; a client's need not be.
+    config.ignore_client_order = true;
     Ok(Arc::new(config))
 }
 
@@ -65,15 +105,14 @@ struct Names {
 }
 
 impl Names {
-    fn read(certificates: &[Certificate], provider: &CryptoProvider) -> Result<Self, BadCertificate> {
+    fn of(keys: Vec<CertifiedKey>) -> Self {
         let mut names = Self {
             exact: HashMap::new(),
             wildcard: HashMap::new(),
             default: None,
         };
-        for certificate in certificates {
-            let key = Arc::new(certified_key(certificate, provider)?);
-            for name in dns_names(&key) {
+        for key in keys.into_iter().map(Arc::new) {
+            for name in key.cert.first().map_or_else(Vec::new, dns_names) {
                 // The first certificate that has a name keeps it.
                 match name.strip_prefix("*.") {
                     Some(parent) => names
@@ -85,12 +124,10 @@ impl Names {
             }
             names.default.get_or_insert(key);
         }
-        Ok(names)
+        names
     }
 }
 
-    // The provider's order is by strength and speed; a client's need not be.
-    config.ignore_client_order = true;
 impl ResolvesServerCert for Names {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let found = hello.server_name().and_then(|name| {
@@ -117,11 +154,10 @@ fn certified_key(files: &Certificate, provider: &CryptoProvider) -> Result<Certi
         .map_err(|error| BadCertificate(format!("{key_name}: does not fit {chain_name}: {error}")))
 }
 
-fn dns_names(key: &CertifiedKey) -> Vec<String> {
-    let Ok(first) = key.end_entity_cert() else {
-        return Vec::new();
-    };
-    match webpki::EndEntityCert::try_from(first) {
+/// The names for which a certificate is served, in lower case: those of the extension `subjectAltName` (RFC 9525 §6.3), and not
+/// its subject's common name.
+pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    match webpki::EndEntityCert::try_from(certificate) {
         Ok(certificate) => certificate.valid_dns_names().map(str::to_ascii_lowercase).collect(),
         Err(_) => Vec::new(),
     }

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Condvar, Mutex};
-use rustls::ServerConfig;
 
 use crate::exchange::{Hub, Service};
 use crate::net::Stream;
 use crate::net::listen::Acceptor;
+use crate::net::tls::ServerTls;
 use crate::plan::{BindAddress, Listener};
 use crate::threads::{self, Kind};
 
@@ -44,7 +44,7 @@ pub struct Door {
     /// The address as it was asked for.
     address: BindAddress,
     listener: ArcSwap<Listener>,
-    tls: ArcSwapOption<ServerConfig>,
+    tls: ArcSwapOption<ServerTls>,
     /// Threads in `accept()`.
     waiting: AtomicUsize,
     /// It is shut, and the others may be open.
@@ -53,12 +53,7 @@ pub struct Door {
 
 impl Door {
     /// A door that is not open yet.
-    pub fn new(
-        acceptor: Acceptor,
-        address: BindAddress,
-        listener: Arc<Listener>,
-        tls: Option<Arc<ServerConfig>>,
-    ) -> Self {
+    pub fn new(acceptor: Acceptor, address: BindAddress, listener: Arc<Listener>, tls: Option<Arc<ServerTls>>) -> Self {
         Self {
             acceptor,
             address,
@@ -90,12 +85,12 @@ impl Door {
     }
 
     /// TLS settings that it has.
-    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+    pub fn tls(&self) -> Option<Arc<ServerTls>> {
         self.tls.load_full()
     }
 
     /// Settings for those who come from now on.
-    pub fn set(&self, listener: Arc<Listener>, tls: Option<Arc<ServerConfig>>) {
+    pub fn set(&self, listener: Arc<Listener>, tls: Option<Arc<ServerTls>>) {
         self.listener.store(listener);
         self.tls.store(tls);
     }
@@ -358,7 +353,7 @@ impl Front {
             stream.reset_on_close();
             return;
         };
-        let tls = match door.tls.load_full().map(rustls::ServerConnection::new) {
+        let tls = match door.tls.load_full().map(|tls| tls.connection()) {
             None => None,
             Some(Ok(connection)) => Some(Box::new(connection)),
             Some(Err(error)) => return log::error!("{}: TLS: {error}", listener.name),

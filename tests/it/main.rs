@@ -44,6 +44,7 @@ mod storms;
 mod support;
 mod test_servers;
 mod tls;
+mod tickets;
 mod tls_records;
 mod undelivered;
 mod waiting;
