@@ -111,7 +111,7 @@ impl Service for Pipeline {
         if let Some(health_path) = &listener.health_path
             && path == health_path.as_bytes()
         {
-            return Admission::Answer(Answer::health(client.hub().is_draining()));
+            return Admission::Answer(Answer::health(client.hub().is_leaving()));
         }
         let authority = head.authority.of(buffer);
         if let Some(port) = listener.redirect_https {

@@ -21,6 +21,7 @@ use signal_hook::iterator::Signals;
 
 use crate::base::buffers::BufferPool;
 use crate::exchange::{Hub, HubSettings, Service, Spool};
+use crate::base::units::format_duration;
 use crate::fault::Fault;
 use crate::net::listen::{self, Acceptor};
 use crate::net::tls::ServerTls;
@@ -349,10 +350,25 @@ impl Running {
     fn drain(self) {
         let began = Instant::now();
         let until = began + self.plan.load().process.drain_timeout;
+        systemd::notify("STOPPING=1");
+        self.announce();
         self.hub.drain();
         log::info!("stopping: {} clients are connected", self.hub.clients.count());
-        systemd::notify("STOPPING=1");
         self.front.close();
+    /// Lets a balancer in front notice that a stop is coming, before it would meet a closed door. Responses do not close their
+    /// connections yet: their clients would only come again.
+    fn announce(&self) {
+        self.hub.announce_stop();
+        let delay = self.plan.load().process.drain_delay;
+        if !delay.is_zero() {
+            log::info!(
+                "stopping: clients are still taken for {} (process.drain_delay)",
+                format_duration(delay)
+            );
+            std::thread::sleep(delay);
+        }
+    }
+
         let last_call = LAST_CALL.min(self.plan.load().process.drain_timeout / 2);
         let mut finished = false;
         while !finished && Instant::now() < until {

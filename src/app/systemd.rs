@@ -3,6 +3,10 @@
 use std::env;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// The service manager may take so long to read.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sends this state, if somebody wants to know. That it cannot be sent is nobody's problem here.
 pub(super) fn notify(state: &str) {
@@ -11,7 +15,13 @@ pub(super) fn notify(state: &str) {
         Some(hidden) => SocketAddr::from_abstract_name(hidden),
         None => SocketAddr::from_pathname(&name),
     };
-    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    let send = |address| {
+        let socket = UnixDatagram::unbound()?;
+        // Whoever is told and does not read is not waited for long.
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.send_to_addr(state.as_bytes(), &address)
+    };
+    let sent = address.and_then(send);
     if let Err(error) = sent {
         log::debug!("{name}: {error}");
     }

@@ -32,6 +32,7 @@ pub(super) fn read(root: &Table<'_>, flags: &Table<'_>) -> Process {
         max_requests: if max_requests == 0 { max_sessions } else { max_requests },
         min_idle: file.count("idle_threads"),
         batch_scheduling: file.word("scheduling") == "batch",
+        drain_delay: file.duration("drain_delay"),
         drain_timeout: of("drain").duration("drain"),
         summary: summary(of("summary")),
         resolve: file.duration("resolve"),

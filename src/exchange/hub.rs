@@ -34,6 +34,7 @@ pub struct Hub {
     settings: HubSettings,
     max_requests: AtomicUsize,
     resolve_ms: AtomicU64,
+    leaving: AtomicBool,
     draining: AtomicBool,
     in_progress: AtomicUsize,
     ids: AtomicU64,
@@ -75,6 +76,7 @@ impl Hub {
             max_requests: AtomicUsize::new(settings.max_requests),
             resolve_ms: AtomicU64::new(milliseconds(settings.resolve)),
             settings,
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             in_progress: AtomicUsize::new(0),
             ids: AtomicU64::new(1),
@@ -112,6 +114,16 @@ impl Hub {
     /// Requests that hold a permit.
     pub fn in_progress(&self) -> usize {
         self.in_progress.load(Ordering::Relaxed)
+    }
+
+    /// From now on the health path tells that a stop is coming.
+    pub fn announce_stop(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether a stop is coming or has begun.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.is_draining()
     }
 
     /// From now on every response closes its connection.

@@ -47,6 +47,8 @@ pub struct Process {
     pub min_idle: usize,
     /// Run sessions and workers as `SCHED_BATCH`.
     pub batch_scheduling: bool,
+    /// For so long a stop only tells that it is coming; may be zero.
+    pub drain_delay: Duration,
     /// How long a stop waits for what is in progress.
     pub drain_timeout: Duration,
     /// How often a summary line is written; `None` never.

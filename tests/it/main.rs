@@ -40,6 +40,7 @@ mod settings;
 mod settings_scheduling;
 mod slow_clients;
 mod start;
+mod stopping;
 mod storms;
 mod support;
 mod test_servers;

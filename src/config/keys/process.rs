@@ -57,6 +57,13 @@ pub(super) static PROCESS: Section = Section {
             "How long a stop waits for what is in progress.",
         ),
         key(
+            "drain_delay",
+            Kind::Duration(Duration::ZERO, DAY),
+            Is("\"0s\""),
+            "For so long a stop changes nothing yet but `listener.health_path`, which answers 503: clients are still accepted and \
+             served as always, until a balancer in front has noticed. Then `drain` begins.",
+        ),
+        key(
             "summary",
             Forms("\"off\" or duration"),
             Is("\"off\""),
