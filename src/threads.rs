@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 pub enum Kind {
     /// Brings responses to slow clients.
     Courier,
-    /// Writes the access log.
+    /// Writes the access log, or messages.
     Log,
     /// Decides when servers are probed.
     Prober,

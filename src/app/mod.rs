@@ -2,6 +2,7 @@
 
 mod limits;
 mod logging;
+mod losses;
 mod privileges;
 mod reload;
 mod retired;
@@ -16,12 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::base::buffers::BufferPool;
-use crate::exchange::{Hub, HubSettings, Service, Spool};
 use crate::base::units::format_duration;
+use crate::exchange::{Hub, HubSettings, Service, Spool};
 use crate::fault::Fault;
 use crate::net::listen::{self, Acceptor};
 use crate::net::tls::ServerTls;
@@ -37,6 +38,7 @@ use arc_swap::ArcSwap;
 pub use reload::Source;
 
 use limits::Limits;
+use losses::Losses;
 use reload::Tables;
 use retired::Retired;
 use summary::Summary;
@@ -53,7 +55,7 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 
 /// Runs until a signal ends it. Each SIGHUP takes a new plan from the source.
 pub fn run(plan: Plan, source: Source) -> ExitCode {
-    logging::start(plan.process.log.level);
+    let _last_messages = logging::start(&plan.process.log);
     match start(plan, source) {
         Ok((running, signals)) => running.until_stopped(signals),
         Err(problem) => {
@@ -101,12 +103,16 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping)).map_err(told("signals"))?;
     }
+    // A file that has grown to the process's limit (RLIMIT_FSIZE) is then an error of the write and no end of the process.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(told("signals"))?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(told("signals"))?;
 
     let limits = Limits::find(&plan, None);
     let (doors, unused) = doors(&plan, inherited)?;
     let access = match &plan.process.log.access {
-        Some(settings) => Some(AccessLog::open(settings).map_err(told("the access log cannot be opened"))?),
+        Some(settings) => {
+            Some(AccessLog::open(settings, plan.process.log.queue).map_err(told("the access log cannot be opened"))?)
+        }
         None => None,
     };
     privileges::drop_to(&plan)?;
@@ -297,12 +303,14 @@ struct Ticking {
 impl Ticking {
     fn run(self) {
         let mut summary = Summary::new(Instant::now());
+        let mut losses = Losses::default();
         loop {
             std::thread::sleep(Duration::from_secs(1));
             let now = Instant::now();
             self.front.make_room();
             self.hub.clients.end_lingering(now, &self.hub);
             self.retired.look(&self.clusters);
+            losses.tell(now, self.hub.access.as_ref());
             #[cfg(feature = "deadlock_detection")]
             report_deadlocks();
             if let Some(every) = self.plan.load().process.summary {
@@ -342,19 +350,12 @@ impl Running {
         }
         drop(signals);
         self.stopping.store(true, Ordering::SeqCst);
+        systemd::notify("STOPPING=1");
+        self.announce();
         self.drain();
         ExitCode::SUCCESS
     }
 
-    /// Finishes what is there, takes nothing new.
-    fn drain(self) {
-        let began = Instant::now();
-        let until = began + self.plan.load().process.drain_timeout;
-        systemd::notify("STOPPING=1");
-        self.announce();
-        self.hub.drain();
-        log::info!("stopping: {} clients are connected", self.hub.clients.count());
-        self.front.close();
     /// Lets a balancer in front notice that a stop is coming, before it would meet a closed door. Responses do not close their
     /// connections yet: their clients would only come again.
     fn announce(&self) {
@@ -369,6 +370,13 @@ impl Running {
         }
     }
 
+    /// Finishes what is there, takes nothing new.
+    fn drain(self) {
+        let began = Instant::now();
+        let until = began + self.plan.load().process.drain_timeout;
+        self.hub.drain();
+        log::info!("stopping: {} clients are connected", self.hub.clients.count());
+        self.front.close();
         let last_call = LAST_CALL.min(self.plan.load().process.drain_timeout / 2);
         let mut finished = false;
         while !finished && Instant::now() < until {

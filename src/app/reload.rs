@@ -276,6 +276,7 @@ impl Running {
             ("buffers", old.buffers != new.buffers),
             ("spool", old.spool != new.spool),
             ("log.level", old.log.level != new.log.level),
+            ("log.queue", old.log.queue != new.log.queue),
             ("log.access, log.format", old.log.access != new.log.access),
         ];
         for (name, _) in differences.iter().filter(|(_, is_different)| *is_different) {

@@ -8,6 +8,8 @@ use crate::fault::Fault;
 use crate::threads::Kind;
 use crate::upstream::Cluster;
 
+use super::logging;
+
 /// What the last line told.
 #[derive(Debug)]
 pub(super) struct Summary {
@@ -44,9 +46,15 @@ impl Summary {
             up += counts.up;
             workers += counts.workers;
         }
+        let lost = lost(hub);
+        let lost = if lost > 0 {
+            format!(", {lost} lines lost in logs")
+        } else {
+            String::new()
+        };
         log::info!(
             "{:.0} requests/s, {:.1} MB/s out, {} clients, {serving} served, {queued} queued, {up}/{workers} workers up, \
-             {} session threads, {} couriers, {} KiB in buffers, {} KiB in spool",
+             {} session threads, {} couriers, {} KiB in buffers, {} KiB in spool{lost}",
             per_second(requests - self.requests),
             per_second(bytes - self.bytes) / 1e6,
             hub.clients.count(),
@@ -61,6 +69,12 @@ impl Summary {
             bytes,
         };
     }
+}
+
+/// Lines that are in no log.
+fn lost(hub: &Hub) -> u64 {
+    let access = hub.access.as_ref().map_or(0, |access| access.lost().0.all());
+    access + logging::lost().0.all()
 }
 
 /// Everything about each cluster, its servers and its buckets: what SIGUSR1 asks for.
@@ -100,7 +114,7 @@ pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Cluster>]) {
     }
     let counters = &hub.counters;
     let mut line = format!(
-        "in all: {} clients ({} refused), {} requests, {} retries, {} panics, {} failed accepts, {} log lines dropped",
+        "in all: {} clients ({} refused), {} requests, {} retries, {} panics, {} failed accepts, {} log lines dropped, {} not written, {} messages lost",
         counters.sessions.get(),
         counters.sessions_refused.get(),
         counters.requests.get(),
@@ -108,6 +122,8 @@ pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Cluster>]) {
         counters.panics.get(),
         counters.accept_errors.get(),
         counters.log_dropped.get(),
+        hub.access.as_ref().map_or(0, |access| access.lost().0.failed),
+        logging::lost().0.all(),
     );
     for (fault, count) in Fault::ALL
         .iter()

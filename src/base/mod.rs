@@ -2,5 +2,6 @@
 
 pub mod buffers;
 pub mod date;
+pub mod text;
 pub mod time;
 pub mod units;

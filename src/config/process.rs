@@ -113,6 +113,7 @@ fn log(file: &Table<'_>, flag: &Table<'_>) -> Log {
     let level = of("level").word("level").parse().unwrap_or(log::LevelFilter::Info);
     Log {
         level,
+        queue: saturate(file.size("queue")),
         access: access(of("access"), format),
     }
 }

@@ -1,32 +1,37 @@
-//! The access log: lines are formatted where an exchange ends and written by one thread, so that a slow disk
-//! delays no client. When that thread cannot keep up lines are dropped and counted.
+//! The access log: a line is formatted where an exchange ends, and a [`Sink`] writes it, so that neither a slow disk nor a
+//! pipe that is not read delays a client.
 
-use std::fs::{File, OpenOptions};
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-
+use crate::base::text::{push_plain_json, start_of};
 use crate::plan::{AccessFormat, AccessLog as Settings};
-use crate::threads::{self, Kind};
 
 use super::counters::Counters;
+use super::sink::{Lost, Sink, Target};
 
-/// Lines waiting to be written.
-const QUEUE: usize = 16 * 1024;
+/// Most bytes that are kept of a request line, of `Host`, of `Referer` and of `User-Agent`.
+const MOST: [usize; 4] = [8 * 1024, 512, 2 * 1024, 1024];
+
+/// What stands for the rest of a part that is longer.
+const CUT: &[u8] = b"...";
+
+/// Room for a line, or for the parts of a request, that is kept for the next one, in bytes.
+const KEPT: usize = 4 * 1024;
+
+thread_local! {
+    /// The line that this thread formats.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The access log.
 #[derive(Debug)]
 pub struct AccessLog {
     format: AccessFormat,
-    lines: Sender<Vec<u8>>,
-    reopen: Arc<AtomicBool>,
-    done: Receiver<()>,
+    sink: Sink,
 }
 
 /// What a line tells of one exchange. All times are measured from the request's first byte to the moment named, and are
@@ -81,24 +86,32 @@ impl Captured {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.text.clear();
+        self.text.shrink_to(KEPT);
         self.line = 0..0;
         self.host = 0..0;
         self.referer = 0..0;
         self.agent = 0..0;
     }
 
-    /// Keeps the request line and three fields' values.
+    /// Keeps the request line and three fields' values, or the first bytes of those that are long.
     pub fn keep(&mut self, line: &[u8], host: &[u8], referer: &[u8], agent: &[u8]) {
         self.clear();
-        self.line = Self::put(&mut self.text, line);
-        self.host = Self::put(&mut self.text, host);
-        self.referer = Self::put(&mut self.text, referer);
-        self.agent = Self::put(&mut self.text, agent);
+        let parts = [line, host, referer, agent];
+        let [line, host, referer, agent] =
+            std::array::from_fn(|part| Self::put(&mut self.text, parts[part], MOST[part]));
+        self.line = line;
+        self.host = host;
+        self.referer = referer;
+        self.agent = agent;
     }
 
-    fn put(text: &mut Vec<u8>, part: &[u8]) -> Range<usize> {
+    fn put(text: &mut Vec<u8>, part: &[u8], most: usize) -> Range<usize> {
         let start = text.len();
-        text.extend_from_slice(part);
+        let kept = start_of(part, most);
+        text.extend_from_slice(kept);
+        if kept.len() < part.len() {
+            text.extend_from_slice(CUT);
+        }
         start..text.len()
     }
 
@@ -108,99 +121,46 @@ impl Captured {
 }
 
 impl AccessLog {
-    /// Opens the file and starts the thread.
-    pub fn open(settings: &Settings) -> io::Result<Self> {
-        let mut writer = Writer {
-            path: settings.path.clone(),
-            file: None,
+    /// Opens the file and starts the thread. At most `queue` bytes of lines wait for it.
+    pub fn open(settings: &Settings, queue: usize) -> io::Result<Self> {
+        let target = match &settings.path {
+            Some(path) => Target::file(path)?,
+            None => Target::stream(&io::stdout())?,
         };
-        writer.reopen()?;
-        let (lines, receiver) = bounded::<Vec<u8>>(QUEUE);
-        let (finished, done) = bounded(1);
-        let reopen = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&reopen);
-        threads::spawn(Kind::Log, "access-log".to_owned(), move || {
-            writer.run(&receiver, &asked);
-            drop(finished);
-        })?;
         Ok(Self {
             format: settings.format,
-            lines,
-            reopen,
-            done,
+            sink: Sink::start("access-log", queue, target)?,
         })
     }
 
-    /// Writes one line.
+    /// Hands one line to the thread that writes it.
     pub fn write(&self, record: &Record<'_>, counters: &Counters) {
-        let mut line = Vec::with_capacity(256);
-        let formatted = match self.format {
-            AccessFormat::Combined => combined(&mut line, record),
-            AccessFormat::Json => json(&mut line, record),
-        };
-        if formatted.is_err() || self.lines.try_send(line).is_err() {
-            counters.log_dropped.add(1);
-        }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            let formatted = match self.format {
+                AccessFormat::Combined => combined(line, record),
+                AccessFormat::Json => json(line, record),
+            };
+            if formatted.is_err() || !self.sink.push(line) {
+                counters.log_dropped.add(1);
+            }
+            line.shrink_to(KEPT);
+        });
+    }
+
+    /// Lines that are not in the log, and why lines could not be written the last time.
+    pub fn lost(&self) -> (Lost, Option<String>) {
+        (self.sink.lost(), self.sink.error())
     }
 
     /// Opens the file anew before the next line (after it was rotated).
     pub fn reopen(&self) {
-        self.reopen.store(true, Ordering::Relaxed);
+        self.sink.reopen();
     }
 
     /// Writes what is waiting and ends; waits for that at most this long.
     pub fn close(&self, patience: Duration) {
-        // An empty line is never a record: it asks the thread to end.
-        let _cannot_end = self.lines.send_timeout(Vec::new(), patience);
-        let _either_way = self.done.recv_timeout(patience);
-    }
-}
-
-struct Writer {
-    path: Option<PathBuf>,
-    file: Option<File>,
-}
-
-impl Writer {
-    fn reopen(&mut self) -> io::Result<()> {
-        if let Some(path) = &self.path {
-            self.file = Some(OpenOptions::new().create(true).append(true).open(path)?);
-        }
-        Ok(())
-    }
-
-    fn run(&mut self, lines: &Receiver<Vec<u8>>, reopen: &AtomicBool) {
-        let mut batch = Vec::new();
-        loop {
-            let first = match lines.recv_timeout(Duration::from_secs(1)) {
-                Ok(line) => Some(line),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let mut ended = false;
-            for line in first.into_iter().chain(lines.try_iter().take(1024)) {
-                ended |= line.is_empty();
-                batch.extend_from_slice(&line);
-            }
-            if reopen.swap(false, Ordering::Relaxed)
-                && let Err(error) = self.reopen()
-            {
-                log::error!("access log: cannot be opened anew, goes on in the old file: {error}");
-            }
-            if !batch.is_empty() {
-                let written = match &mut self.file {
-                    Some(file) => file.write_all(&batch),
-                    None => io::stdout().lock().write_all(&batch),
-                };
-                if let Err(error) = written {
-                    log::error!("access log: {error}");
-                }
-                batch.clear();
-            }
-            if ended {
-                return;
-            }
-        }
+        self.sink.close(patience);
     }
 }
 
@@ -255,7 +215,7 @@ fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
     for (name, time) in times(record) {
         line[format!("{name}_ms")] = time.map(|time| (time.as_secs_f64() * 1e6).round() / 1e3).into();
     }
-    serde_json::to_writer(&mut *out, &line)?;
+    push_plain_json(out, &line.to_string());
     out.push(b'\n');
     Ok(())
 }
@@ -327,14 +287,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_a_request_is_bounded() {
+        let mut captured = Captured::default();
+        let long = vec![0xff; 100_000];
+        for format in [combined, json] {
+            captured.keep(&long, &long, &long, &long);
+            assert!(captured.text.len() < 12 * 1024, "{}", captured.text.len());
+            let mut line = Vec::new();
+            format(&mut line, &record(&captured)).unwrap();
+            assert!(line.len() < 64 * 1024, "{}", line.len());
+        }
+        captured.clear();
+        assert!(captured.text.capacity() <= KEPT);
+        captured.keep(b"GET / HTTP/1.1", b"h", b"", "é".repeat(600).as_bytes());
+        let agent = String::from_utf8(captured.part(&captured.agent).to_vec()).unwrap();
+        assert_eq!(agent, format!("{}...", "é".repeat(512)));
+    }
+
+    #[test]
     fn json_lines_are_json() {
         let mut captured = Captured::default();
-        captured.keep(b"GET /\xff HTTP/1.1", b"h", b"", b"\"");
+        captured.keep(b"GET /\xff HTTP/1.1", "\u{202e}\u{9b}\u{7f}".as_bytes(), b"", b"\"");
         let mut line = Vec::new();
         json(&mut line, &record(&captured)).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(value["queue_ms"], 1.5);
         assert_eq!(value["connect_ms"], serde_json::Value::Null);
         assert_eq!(value["user_agent"], "\"");
+        assert_eq!(value["host"], "\u{202e}\u{9b}\u{7f}");
+        assert!(String::from_utf8(line).unwrap().contains(r#""\u202e\u009b\u007f""#));
     }
 }

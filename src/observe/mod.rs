@@ -3,3 +3,4 @@
 pub mod access;
 pub mod counters;
 pub mod held;
+pub mod sink;

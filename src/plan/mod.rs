@@ -88,6 +88,8 @@ pub struct Spool {
 pub struct Log {
     /// Least level of messages on standard error; the environment's `RUST_LOG` goes before it.
     pub level: log::LevelFilter,
+    /// Most bytes of lines that wait to be written, of messages and of the access log each.
+    pub queue: usize,
     /// Access log, off when `None`.
     pub access: Option<AccessLog>,
 }
@@ -134,12 +136,12 @@ pub struct Listener {
     pub half_close_serve: bool,
     /// Path that answers for the balancer itself: 200, or 503 while it drains.
     pub health_path: Option<String>,
+    /// Pages for failures of requests that have no cluster yet, or whose cluster has none for the status.
+    pub error_pages: Vec<ErrorPage>,
     /// Limits in time.
     pub timeout: ListenerTimeout,
     /// Limits in size.
     pub limit: ListenerLimit,
-    /// Pages for failures of requests that have no cluster yet, or whose cluster has none for the status.
-    pub error_pages: Vec<ErrorPage>,
     /// What servers are told of the client.
     pub forwarded: Forwarded,
     /// Received-by name for `Via`; `None` adds none.

@@ -134,5 +134,12 @@ pub(super) static LOG: Section = Section {
             Is("\"combined\""),
             "Form of these lines.",
         ),
+        key(
+            "queue",
+            Size(64 * KIB, 1 << 30),
+            Is("\"16MiB\""),
+            "Most memory for lines that wait to be written, of messages and of the access log each. Further lines are dropped, \
+             counted and told: no request ever waits for a log.",
+        ),
     ],
 };

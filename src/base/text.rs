@@ -1,0 +1,128 @@
+//! Text that others have sent, made fit for a log, which terminals show.
+
+use std::fmt::Write as _;
+
+/// Whether a character is shown as itself, moves nothing on a terminal and turns no text around: no control character (C0,
+/// DEL, C1), no format character (bidirectional marks and overrides, zero width, byte order mark), no separator but the
+/// space, no combining mark, and none that Unicode has not assigned.
+pub fn is_plain(c: char) -> bool {
+    match c {
+        ' '..='~' => true,
+        '\0'..='\u{9f}' => false,
+        // The standard library's table of what is not to be shown as it is.
+        _ => c.escape_debug().len() == 1,
+    }
+}
+
+/// Appends a text of which nothing but plain characters is left; others are written as `\n` or `\u{202e}`.
+pub fn push_plain(out: &mut String, text: &str) {
+    for c in text.chars() {
+        if is_plain(c) {
+            out.push(c);
+        } else {
+            out.extend(c.escape_debug());
+        }
+    }
+}
+
+/// Appends a text that is JSON, with each character that is not plain as `\uXXXX` (RFC 8259 §7). Only what stands inside of
+/// strings may be such a character.
+pub fn push_plain_json(out: &mut Vec<u8>, json: &str) {
+    let mut start = 0;
+    for (at, c) in json.char_indices().filter(|(_, c)| !is_plain(*c)) {
+        out.extend_from_slice(&json.as_bytes()[start..at]);
+        start = at + c.len_utf8();
+        let mut escaped = String::new();
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(escaped, "\\u{unit:04x}"); // A string takes all.
+        }
+        out.extend_from_slice(escaped.as_bytes());
+    }
+    out.extend_from_slice(&json.as_bytes()[start..]);
+}
+
+/// The start of a text: at most so many bytes, and no half character at the end if it is UTF-8.
+pub fn start_of(text: &[u8], most: usize) -> &[u8] {
+    let Some(part) = text.get(..most) else { return text };
+    let is_within = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let back = (0..4).take_while(|back| *back < most && is_within(most - back)).count();
+    if back == 4 { part } else { &part[..most - back] }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Those that reach into a terminal or turn a line around, by hand.
+    const HARMFUL: &[(u32, u32)] = &[
+        (0x00, 0x1f),
+        (0x7f, 0x9f),
+        (0xad, 0xad),
+        (0x61c, 0x61c),
+        (0x200b, 0x200f),
+        (0x2028, 0x202e),
+        (0x2060, 0x206f),
+        (0xfeff, 0xfeff),
+        (0xfff9, 0xfffb),
+        (0xe0000, 0xe007f),
+    ];
+
+    fn is_harmful(c: char) -> bool {
+        HARMFUL.iter().any(|&(from, to)| (from..=to).contains(&u32::from(c)))
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        let harmful = prop::sample::select(HARMFUL)
+            .prop_flat_map(|(from, to)| from..=to)
+            .prop_filter_map("a character", char::from_u32);
+        prop::collection::vec(prop_oneof![any::<char>(), harmful, prop::char::range(' ', '~')], 0..40)
+            .prop_map(|chars| chars.into_iter().collect())
+    }
+
+    #[test]
+    fn ordinary_text_of_many_languages_is_plain() {
+        for c in "Aé ß ñ Ж λ 漢 字 あ ア 한 € → 😀 ¿".chars() {
+            assert!(is_plain(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_ends_between_two_characters() {
+        assert_eq!(start_of("aé".as_bytes(), 2), b"a");
+        assert_eq!(start_of("aé".as_bytes(), 3), "aé".as_bytes());
+        assert_eq!(start_of("a漢b".as_bytes(), 3), b"a");
+        assert_eq!(start_of("a😀b".as_bytes(), 4), b"a");
+        assert_eq!(start_of(b"abc", 0), b"");
+        // What is no UTF-8 has no characters to be cut.
+        assert_eq!(start_of(&[0x80; 9], 5), &[0x80; 5]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_harmful_is_left(text in text()) {
+            let mut out = String::new();
+            push_plain(&mut out, &text);
+            prop_assert!(!out.chars().any(is_harmful), "{:?}", out);
+        }
+
+        #[test]
+        fn json_reads_back_and_is_plain(text in text()) {
+            let value = serde_json::json!({ "text": text });
+            let mut out = Vec::new();
+            push_plain_json(&mut out, &value.to_string());
+            let out = String::from_utf8(out).unwrap();
+            prop_assert!(out.chars().all(is_plain) && !out.chars().any(is_harmful), "{:?}", out);
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), value);
+        }
+
+        #[test]
+        fn a_start_is_one_and_whole(text in text(), most in 0usize..50) {
+            let start = start_of(text.as_bytes(), most);
+            prop_assert!(text.as_bytes().starts_with(start) && start.len() <= most);
+            prop_assert!(std::str::from_utf8(start).is_ok());
+            prop_assert!(start.len() == text.len() || start.len() + 4 > most);
+        }
+    }
+}
