@@ -7,8 +7,8 @@ use super::problem::{Complaint, Place, Spot};
 use super::process::saturate;
 use super::reader::Table;
 use super::value::parse_server;
-use super::{buckets, health, pages, scheduler};
-use crate::balance::{Admin, Lending, Role};
+use super::{buckets, health, idle, pages, scheduler};
+use crate::balance::{Admin, Lending, Role, Schedule};
 use crate::plan::{Binding, Cluster, ClusterTimeout, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress};
 
 /// A cluster, and where it was said.
@@ -47,12 +47,12 @@ fn read(
     names: &mut HashMap<String, Spot<String>>,
 ) -> ReadCluster {
     let name = unique_name(table, names);
-    let (mut servers, addresses) = servers(table, table.count("capacity"));
+    let schedule = scheduler::schedule(table);
+    let (mut servers, addresses) = servers(table, table.count("capacity"), schedule);
     if let Some(capacity) = capacity {
         servers.iter_mut().for_each(|server| server.capacity = capacity);
     }
     let (queue, retry) = (table.table("queue"), table.table("retry"));
-    let schedule = scheduler::schedule(table);
     let health = health::read(table);
     let mut cluster = Cluster {
         name,
@@ -108,6 +108,7 @@ fn read(
             .problems()
             .warning(&table.place_of("binding"), complaint.hint(hint));
     }
+    idle::of_cluster(table, &cluster);
     let sticky = cluster.health.settings.sticky_offline;
     ReadCluster {
         place: table.place().clone(),
@@ -126,7 +127,7 @@ fn admin(table: &Table<'_>) -> Admin {
     }
 }
 
-fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerAddress>>) {
+fn servers(table: &Table<'_>, capacity: usize, schedule: Schedule) -> (Vec<Server>, Vec<Spot<ServerAddress>>) {
     let tables = table.tables("server");
     if !table.meant("server") {
         let complaint = Complaint::new("the cluster has no server").hint("[[cluster.server]] with an address");
@@ -181,6 +182,7 @@ fn servers(table: &Table<'_>, capacity: usize) -> (Vec<Server>, Vec<Spot<ServerA
         });
     }
     check_use(table, &uses);
+    idle::of_servers(table, &tables, schedule);
     (servers, addresses)
 }
 

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use toml::de::DeValue;
 
-use super::pages;
 use super::problem::{Complaint, Spot};
 use super::process::saturate;
 use super::reader::{Table, count_of, expected, text_of, word_of};
-use super::tls::{self, Part};
+use super::tls::{self, Part, Served};
 use super::value::{parse_bind, parse_name, parse_network, parse_path};
+use super::{idle, pages};
 use crate::plan::{
     BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout, ServerAddress, Tls,
 };
@@ -78,6 +78,7 @@ fn read<'a>(
         via: via(table),
         request_id: table.flag("request_id"),
     };
+    idle::of_listener(table, &listener);
     match tls {
         Some((_, complete)) if !complete && optional => None,
         _ => Some(listener),
@@ -169,6 +170,7 @@ fn tls(table: &Table<'_>, optional: bool) -> (Tls, bool) {
             .problems()
             .error(&table.place_of("certificates"), complaint.hint(hint));
     }
+    let mut served = Served::default();
     for table in &tables {
         let (chain, key) = (table.text("chain"), table.text("key"));
         let (Some(chain), Some(key)) = (chain, key) else {
@@ -178,7 +180,7 @@ fn tls(table: &Table<'_>, optional: bool) -> (Tls, bool) {
             chain: table.problems().resolve(&chain.value),
             key: table.problems().resolve(&key.value),
         };
-        complete &= check_files(table, optional, &certificate);
+        complete &= check_files(table, optional, &certificate, &mut served);
         certificates.push(certificate);
     }
     (
@@ -191,8 +193,11 @@ fn tls(table: &Table<'_>, optional: bool) -> (Tls, bool) {
 }
 
 /// Complains of a certificate's files; whether they are there.
-fn check_files(table: &Table<'_>, optional: bool, certificate: &Certificate) -> bool {
+fn check_files(table: &Table<'_>, optional: bool, certificate: &Certificate, served: &mut Served) -> bool {
     let findings = tls::check(&certificate.chain, &certificate.key);
+    if let Some(leaf) = findings.leaf {
+        served.add(table, leaf);
+    }
     let problems = table.problems();
     let place = |part| table.place_of(if part == Part::Chain { "chain" } else { "key" });
     for (part, complaint) in findings.errors {

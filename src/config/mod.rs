@@ -8,6 +8,7 @@ mod buckets;
 mod cluster;
 mod flags;
 mod health;
+mod idle;
 mod keys;
 mod listener;
 mod pages;
@@ -122,6 +123,8 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
     let routes = routes::read_all(target, &clusters);
     check_together(target, &listeners, &clusters, &routes);
     check_state(target, &process, &clusters);
+    let known: Vec<_> = clusters.iter().map(|read| &read.cluster).collect();
+    idle::of_process(root, &process, if overrides.servers.is_empty() { &known } else { &[] });
 
     Plan {
         process,

@@ -139,6 +139,12 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Whether a key is written in the table that a key holds.
+    pub(super) fn has_within(&self, name: &str, inner: &str) -> bool {
+        let entries = self.raw(name).and_then(|value| value.get_ref().as_table());
+        entries.is_some_and(|entries| entries.contains_key(inner))
+    }
+
     fn child_place(&self, name: &str, span: Option<Range<usize>>) -> Place {
         let path = if self.place.path.is_empty() {
             name.to_owned()

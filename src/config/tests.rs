@@ -2,6 +2,7 @@
 
 mod buckets;
 mod health;
+mod idle;
 mod pages;
 mod scheduling;
 

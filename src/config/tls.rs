@@ -1,5 +1,6 @@
 //! Looks at a certificate's files, so that a wrong one is told before the first client finds out.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -10,7 +11,9 @@ use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::problem::Complaint;
+use super::problem::{Complaint, Place};
+use super::reader::Table;
+use crate::net::tls::dns_names;
 
 /// One of the two files of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub(super) struct Findings {
     pub(super) errors: Vec<(Part, Complaint)>,
     /// Of use, but.
     pub(super) warnings: Vec<(Part, Complaint)>,
+    /// The server's own certificate.
+    pub(super) leaf: Option<CertificateDer<'static>>,
 }
 
 /// Reads both files and holds them against each other.
@@ -47,10 +52,63 @@ pub(super) fn check(chain: &Path, key: &Path) -> Findings {
         let complaint = Complaint::new(format!("{} can be read by every user", key.display()));
         findings.warnings.push((Part::Key, complaint.hint("chmod 600 it")));
     }
+    findings.leaf = certificates.as_ref().and_then(|chain| chain.first().cloned());
     if let (Some(certificates), Some(private_key)) = (certificates, private_key) {
         findings.compare(chain, certificates, private_key);
     }
     findings
+}
+
+/// Which certificate of a listener is served for which name: the first that has it.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    certificates: Vec<(CertificateDer<'static>, Place)>,
+    /// By the certificates' places in that list.
+    names: HashMap<String, usize>,
+}
+
+impl Served {
+    /// Adds the certificate of this table, and warns if clients will never or not always get it.
+    pub(super) fn add(&mut self, table: &Table<'_>, leaf: CertificateDer<'static>) {
+        let names = dns_names(&leaf);
+        let taken: Vec<_> = names.iter().filter(|name| self.names.contains_key(*name)).collect();
+        let place = table.place_of("chain");
+        let problems = table.problems();
+        let is_first = self.certificates.is_empty();
+        if let Some((_, first)) = self.certificates.iter().find(|(other, _)| *other == leaf) {
+            let complaint = Complaint::new(format!(
+                "is never served: it is the certificate of {}",
+                problems.as_in(first)
+            ));
+            problems.warning(&place, complaint.hint("leave one of the two out"));
+        } else if names.is_empty() && !is_first {
+            let complaint =
+                Complaint::new("is never served: it has no DNS name (subjectAltName) that a client could ask for");
+            let hint =
+                "a common name alone does not count; only the first certificate is served without a name of its own";
+            problems.warning(&place, complaint.hint(hint));
+        } else if let Some(name) = taken.first() {
+            let first = self.names.get(*name).and_then(|first| self.certificates.get(*first));
+            let first = first.map(|(_, place)| problems.as_in(place)).unwrap_or_default();
+            let list = taken
+                .iter()
+                .map(|name| format!("\"{name}\""))
+                .collect::<Vec<_>>()
+                .join(", ");
+            let never = if taken.len() == names.len() {
+                "is never served"
+            } else {
+                "is not served for all of its names"
+            };
+            let complaint = Complaint::new(format!("{never}: {first} has {list} too, and comes first"));
+            problems.warning(&place, complaint);
+        }
+        let number = self.certificates.len();
+        for name in names {
+            self.names.entry(name).or_insert(number);
+        }
+        self.certificates.push((leaf, place));
+    }
 }
 
 impl Findings {
