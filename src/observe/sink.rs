@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -80,7 +81,12 @@ impl Sink {
     pub fn start(name: &str, limit: usize, mut target: Target) -> io::Result<Self> {
         let sink = Self::new(limit);
         let shared = Arc::clone(&sink.0);
-        threads::spawn(Kind::Log, name.to_owned(), move || shared.write_all(&mut target))?;
+        threads::spawn(Kind::Log, name.to_owned(), move || {
+            // A panic costs the lines that were in hand, and no more.
+            while catch_unwind(AssertUnwindSafe(|| shared.write_all(&mut target))).is_err() {
+                shared.recover();
+            }
+        })?;
         Ok(sink)
     }
 
@@ -186,6 +192,8 @@ impl Shared {
     fn write_all(&self, target: &mut Target) {
         loop {
             let chunk = self.next();
+            #[cfg(test)]
+            assert!(chunk.as_deref() != Some(b"panic\n"), "as the test wants it");
             if self.reopen.swap(false, Ordering::Relaxed)
                 && let Err(error) = target.reopen()
             {
@@ -217,6 +225,12 @@ impl Shared {
             queue.waiting = false;
         }
         queue.chunks.pop_front()
+    }
+
+    /// After a panic: nothing is in the writer's hand.
+    fn recover(&self) {
+        let mut queue = self.queue.lock();
+        queue.held = queue.chunks.iter().map(Vec::capacity).sum();
     }
 
     fn give_back(&self, mut chunk: Vec<u8>) {
@@ -439,6 +453,26 @@ mod tests {
         reader.read_exact(&mut read).unwrap();
         assert_eq!(read, line.repeat(500));
         assert_eq!(sink.lost(), Lost::default());
+    }
+
+    #[test]
+    fn a_panic_of_the_writer_costs_only_what_it_had_in_hand() {
+        let (mut reader, target) = pipe();
+        let sink = Sink::start("log", 4 * CHUNK, target).unwrap();
+        for _ in 0..20 {
+            assert!(sink.push(b"panic\n"), "its room is given back");
+            let began = Instant::now();
+            while sink.0.queue.lock().held > 0 {
+                assert!(began.elapsed() < Duration::from_secs(20));
+                std::thread::yield_now();
+            }
+        }
+        assert!(sink.push(b"line\n"));
+        sink.close(Duration::from_secs(20));
+        drop(sink);
+        let mut read = String::new();
+        reader.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "line\n");
     }
 
     #[test]
