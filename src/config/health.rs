@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
+use super::idle;
 use super::keys::CLASSES;
 use super::problem::{Complaint, Spot};
 use super::reader::{Table, count_of, expected, text_of};
@@ -75,6 +76,7 @@ fn passive(table: &Table<'_>) -> Passive {
         passive.consecutive[i] = streak;
         passive.counts[i] = classes.iter().any(|given| given.value == *class);
     }
+    idle::of_passive(table, !classes.is_empty());
     passive
 }
 

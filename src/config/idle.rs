@@ -110,6 +110,17 @@ pub(super) fn of_cluster(table: &Table<'_>, cluster: &Cluster) {
     }
 }
 
+/// Of what the traffic shows of a cluster's servers. `counts` is whether any failure counts for the ratio.
+pub(super) fn of_passive(table: &Table<'_>, counts: bool) {
+    if !counts {
+        unused(
+            table,
+            &["ratio", "least", "window"],
+            "no failures count for it (classes)",
+        );
+    }
+}
+
 /// Of the servers of a cluster, each with its table. `capacity` is said for all of them.
 pub(super) fn of_servers(cluster: &Table<'_>, servers: &[Table<'_>], schedule: Schedule) {
     if schedule == Schedule::Chance {

@@ -87,6 +87,11 @@ fn a_setting_without_effect_is_warned_of_and_one_with_effect_is_not() {
             c("health = { mode = \"disabled\" }"),
         ),
         (
+            c("health = { passive = { classes = [], ratio = \"10%\" } }"),
+            "cluster[0].health.passive.ratio",
+            c("health = { passive = { classes = [\"connect\"], ratio = \"10%\" } }"),
+        ),
+        (
             c("health = { fall = 1, recheck = \"1s\" }"),
             "cluster[0].health.recheck",
             c("health = { recheck = \"1s\" }"),
