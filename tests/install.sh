@@ -24,7 +24,7 @@ look() {
     for each in "${needed[@]}"; do
         if ! command -v "${each%:*}" >/dev/null; then
             programs+=("${each%:*}")
-            packages+=("${each#*:}")
+            [[ " ${packages[*]} " == *" ${each#*:} "* ]] || packages+=("${each#*:}")
         fi
     done
 }

@@ -158,3 +158,9 @@ fn a_tls_client_trusts_its_authority_alone() {
     assert!(Client::try_tls(address, &Authority::new().client(), "localhost", false).is_err());
     assert!(Client::try_tls(address, &authority.client(), "elsewhere", false).is_err());
 }
+
+#[test]
+#[should_panic(expected = "no-such-program is not installed, and this test needs it: run tests/install.sh")]
+fn a_test_without_its_program_fails() {
+    crate::support::tool("no-such-program");
+}

@@ -213,7 +213,7 @@ fn a_stop_does_not_wait_for_the_reader_of_the_access_log() {
 fn a_full_disk_is_told_once_a_minute_with_the_truth() {
     let origin = Origin::answering("fine");
     let mut juggler = Config::new([origin.address()])
-        .top("[log]\naccess = \"/dev/full\"")
+        .top("[process]\nsummary = \"1s\"\n[log]\naccess = \"/dev/full\"")
         .start();
     large_requests(&juggler.address(), 1);
     let told = juggler.wait_for_log("could not be written");
@@ -222,6 +222,7 @@ fn a_full_disk_is_told_once_a_minute_with_the_truth() {
         "{told}"
     );
     large_requests(&juggler.address(), 300);
+    juggler.wait_for_log(", 301 lines lost in logs");
     assert_eq!(juggler.stop(), Some(0));
     let totals = juggler.wait_for_log("in all: ");
     assert_eq!(
