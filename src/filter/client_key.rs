@@ -43,16 +43,16 @@ fn cookie<'a>(name: &[u8], pairs: &'a [u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Of IPv6 the first 64 bits: the rest is the client's to choose, and is chosen anew all the time (RFC 8981).
-fn address_key(address: IpAddr) -> u64 {
+/// The key of an address. Of IPv6 the first 64 bits: the rest is the client's to choose, and is chosen anew all the time (RFC 8981).
+pub fn address_key(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => mix(u64::from(address.to_bits())),
         IpAddr::V6(address) => mix((address.to_bits() >> 64) as u64),
     }
 }
 
-/// Multiplies eight bytes at a time and folds the product, much as wyhash does; the length tells apart what zeros fill up.
-fn hash(value: &[u8]) -> u64 {
+/// The key of a value. Multiplies eight bytes at a time and folds the product, much as wyhash does; the length tells apart what zeros fill up.
+pub fn hash(value: &[u8]) -> u64 {
     const FACTOR: u64 = 0xa076_1d64_78bd_642f;
     let (words, rest) = value.as_chunks();
     // Of a longer value the last eight bytes, though they overlap: reading fewer costs more.

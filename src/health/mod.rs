@@ -10,14 +10,17 @@ mod cluster;
 #[cfg(test)]
 mod tests;
 mod window;
+mod witness;
 
 pub use cause::{Cause, FaultClass};
 pub use cluster::{Panic, Seen};
+pub use witness::{Failure, Witness};
 
 use std::time::{Duration, Instant};
 
 use cause::CLASSES;
-use window::Window;
+use window::{Event, Window};
+use witness::Streak;
 
 /// When a server is probed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +37,10 @@ pub enum Mode {
 }
 
 /// When traffic takes a server out.
+///
+/// Where a request may be the cause (everything but connects), no client's failures count for more than those of all
+/// others together, and no path's either while others work: what one client can provoke, or what is wrong with
+/// one path, is only a reason to probe (also with [`Mode::Lazy`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Passive {
     /// So many failures of one class one after the other, at least 2: a single slow request never takes a server out. 0: never.
@@ -166,7 +173,11 @@ pub struct Monitor {
     /// Results of probes one after the other, all alike.
     counts: Counts,
     /// Failures of exchanges one after the other, by class.
-    streaks: [u32; CLASSES],
+    streaks: [Streak; CLASSES],
+    /// When an exchange went well the last time.
+    worked: Option<Instant>,
+    /// Traffic shows failures that are many enough, but not of enough clients and paths: a probe has to decide.
+    is_suspected: bool,
     window: Window,
     /// The probe that is under way, and when it will have failed.
     probing: Option<(ProbeId, Instant)>,
@@ -192,7 +203,9 @@ impl Monitor {
             held: None,
             fell: now,
             counts: Counts::default(),
-            streaks: [0; CLASSES],
+            streaks: [Streak::default(); CLASSES],
+            worked: None,
+            is_suspected: false,
             window: Window::new(settings.passive.window, WINDOW),
             probing: None,
             next_probe: now,
@@ -288,6 +301,7 @@ impl Monitor {
         self.probing.take_if(|(probing, _)| *probing == id)?;
         self.counts.last_probe = Some((now, result));
         let needed = |times: u32| if self.state == State::Unknown { 1 } else { times.max(1) };
+        self.is_suspected &= result.is_err();
         let change = match result {
             Ok(()) => {
                 let successes = self.counts.successes.saturating_add(1);
@@ -329,32 +343,61 @@ impl Monitor {
     }
 
     /// How an exchange with the server went. Those that end while it is offline were begun before: they change nothing.
-    pub fn exchanged(&mut self, result: Result<(), FaultClass>, now: Instant) -> Option<Change> {
+    pub fn exchanged(&mut self, result: Result<(), Failure>, now: Instant) -> Option<Change> {
         self.last_used = now;
-        self.was_online |= result.is_ok();
+        if result.is_ok() {
+            self.was_online = true;
+            self.worked = Some(now);
+        }
         if self.state != State::Online || self.settings.mode == Mode::Disabled {
             return None;
         }
         let passive = self.settings.passive;
-        let Err(class) = result else {
-            self.streaks = [0; CLASSES];
-            self.window.push(false, now);
+        let Err(Failure { class, witness }) = result else {
+            self.streaks = [Streak::default(); CLASSES];
+            self.window.push(Event::Good, now);
             return None;
         };
         let index = class as usize;
-        self.streaks[index] = self.streaks[index].saturating_add(1);
-        self.window.push(passive.counts[index], now);
-        let streak = self.streaks[index];
-        if passive.consecutive[index] > 0 && streak >= passive.consecutive[index].max(2) {
-            return Some(self.become_state(State::Offline, Cause::ExchangesFailed(streak, class), now));
+        let streak = &mut self.streaks[index];
+        streak.add(witness);
+        self.window.push(
+            match passive.counts[index] {
+                true => Event::Failed(witness),
+                false => Event::Good,
+            },
+            now,
+        );
+        // Where nothing has worked for a while, it is not one path that is broken.
+        let works = self
+            .worked
+            .is_some_and(|then| now.saturating_duration_since(then) < passive.window);
+        let needed = passive.consecutive[index];
+        let is_enough = |failures: u32| needed > 0 && failures >= needed.max(2);
+        let (all, telling) = (streak.length(), streak.telling(works));
+        if is_enough(telling) {
+            return Some(self.become_state(State::Offline, Cause::ExchangesFailed(all, class), now));
         }
         let (of, failed) = self.window.counts(now);
-        if passive.counts[index] && of >= passive.least.max(2) && failed as f64 >= passive.ratio * of as f64 {
-            return Some(self.become_state(State::Offline, Cause::FailureRatio { failed, of }, now));
+        let is_too_much = |failed: usize, of: usize| {
+            let is_many = failed >= 2 && failed as f64 >= passive.ratio * of as f64;
+            passive.counts[index] && of >= passive.least.max(2) && is_many
+        };
+        if is_too_much(failed, of) {
+            let excess = self.window.excess(works);
+            if is_too_much(failed - excess, of - excess) {
+                return Some(self.become_state(State::Offline, Cause::FailureRatio { failed, of }, now));
+            }
         }
+        let was_suspected = self.is_suspected;
+        self.is_suspected |= is_enough(all) || is_too_much(failed, of);
         // Not enough to be sure: ask it soon, if it is asked at all.
-        if self.settings.mode != Mode::Lazy {
-            self.next_probe = self.next_probe.min(now + self.settings.recheck);
+        if self.settings.mode != Mode::Lazy || self.is_suspected && !was_suspected {
+            let soon = now + self.settings.recheck;
+            self.next_probe = match self.settings.mode {
+                Mode::Lazy => soon,
+                _ => self.next_probe.min(soon),
+            };
         }
         None
     }
@@ -403,7 +446,8 @@ impl Monitor {
     pub fn forget(&mut self, now: Instant) {
         self.probing = None;
         self.next_probe = now;
-        self.streaks = [0; CLASSES];
+        self.streaks = [Streak::default(); CLASSES];
+        self.is_suspected = false;
         self.window.clear();
         (self.counts.successes, self.counts.failures) = (0, 0);
         if self.settings.mode == Mode::Paranoid {
@@ -431,8 +475,9 @@ impl Monitor {
     /// When the next probe may start, if its mode wants one in this state.
     fn due(&self) -> Option<Instant> {
         match (self.settings.mode, self.state) {
-            (Mode::Disabled, _) | (Mode::Lazy, State::Online) => None,
-            (Mode::Opportunistic, State::Online) if self.counts.failures == 0 => {
+            (Mode::Disabled, _) => None,
+            (Mode::Lazy, State::Online) if !self.is_suspected => None,
+            (Mode::Opportunistic, State::Online) if self.counts.failures == 0 && !self.is_suspected => {
                 Some(self.next_probe.max(self.last_used + self.settings.interval))
             }
             _ => Some(self.next_probe),
@@ -442,7 +487,8 @@ impl Monitor {
     fn become_state(&mut self, to: State, cause: Cause, now: Instant) -> Change {
         let from = self.state;
         self.state = to;
-        self.streaks = [0; CLASSES];
+        self.streaks = [Streak::default(); CLASSES];
+        self.is_suspected = false;
         self.window.clear();
         (self.counts.successes, self.counts.failures) = (0, 0);
         match to {

@@ -1,5 +1,7 @@
 //! Health, case by case, and at random against the rules.
 
+mod witnesses;
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -20,6 +22,7 @@ fn settings(mode: Mode) -> Settings {
 struct Bench {
     monitor: Monitor,
     now: Instant,
+    witnesses: u64,
 }
 
 impl Bench {
@@ -28,6 +31,7 @@ impl Bench {
         Self {
             monitor: Monitor::new(settings, 7, now),
             now,
+            witnesses: 0,
         }
     }
 
@@ -46,8 +50,15 @@ impl Bench {
         (waited, change)
     }
 
+    /// Another client's, at another path, each time.
     fn fail(&mut self, class: FaultClass) -> Option<Change> {
-        self.monitor.exchanged(Err(class), self.now)
+        self.witnesses += 1;
+        self.fail_for(class, self.witnesses, self.witnesses)
+    }
+
+    fn fail_for(&mut self, class: FaultClass, client: u64, path: u64) -> Option<Change> {
+        let witness = (class != FaultClass::Connect).then_some(Witness { client, path });
+        self.monitor.exchanged(Err(Failure { class, witness }), self.now)
     }
 
     fn succeed(&mut self) {
@@ -642,14 +653,14 @@ proptest! {
                     let (started, change) = monitor.poll(now);
                     if started.is_some() {
                         prop_assert!(mode != Mode::Disabled);
-                        prop_assert!(mode != Mode::Lazy || monitor.state() != State::Online);
+                        prop_assert!(mode != Mode::Lazy || monitor.state() != State::Online || monitor.is_suspected);
                         probe = started;
                     }
                     change
                 }
                 2 => probe.take().and_then(|probe| monitor.probed(probe, Ok(()), now)),
                 3 => probe.take().and_then(|probe| monitor.probed(probe, Err(class), now)),
-                4 => monitor.exchanged(Err(class), now),
+                4 => monitor.exchanged(Err(Failure { class, witness: Some(Witness { client: millis % 3, path: millis % 4 }) }), now),
                 5 => {
                     if let Some(probe) = probe.take() {
                         monitor.skipped(probe, now);

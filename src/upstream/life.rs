@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::balance::{Link, Verdict};
 use crate::exchange::Exchange;
 use crate::fault::Fault;
-use crate::health::{FaultClass, ProbeId};
+use crate::health::{Failure, FaultClass, ProbeId};
 use crate::net::connect::connect;
 
 use super::connection::{Connection, Upload};
@@ -174,7 +174,11 @@ impl Worker {
                     });
                     self.next(verdict, Link::Unreachable);
                     if self.server.is_monitored() && !is_our_own(&error) {
-                        self.cluster().exchanged(&self.server, Err(FaultClass::Connect));
+                        let failure = Failure {
+                            class: FaultClass::Connect,
+                            witness: None,
+                        };
+                        self.cluster().exchanged(&self.server, Err(failure));
                     }
                     if std::mem::take(&mut self.hands.is_first_try) {
                         self.cluster().note_first_try();

@@ -180,7 +180,7 @@ impl Worker {
                 return Rest::Lost;
             }
             if let Some(class) = class_of(fault) {
-                self.evidence = Some(Err(class));
+                self.evidence = Some(Err(self.seen_by(&exchange, class)));
             }
             log::info!("{}: {}", self.name(), fault.text());
             if exchange.bytes == 0 {

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
 use crate::balance::ServerId;
-use crate::health::{self, FaultClass, Held, Mode, Monitor, ProbeId, Seen};
+use crate::health::{self, Failure, FaultClass, Held, Mode, Monitor, ProbeId, Seen};
 use crate::net::resolve;
 use crate::plan::{self, ServerAddress};
 
@@ -188,7 +188,7 @@ impl Server {
         self.monitor.lock().set(settings, now)
     }
 
-    pub(super) fn exchanged(&self, result: Result<(), FaultClass>, now: Instant) -> Option<health::Change> {
+    pub(super) fn exchanged(&self, result: Result<(), Failure>, now: Instant) -> Option<health::Change> {
         self.monitor.lock().exchanged(result, now)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::balance::{Admin, Change, Role};
-use crate::health::{self, FaultClass, Held, ProbeId, State};
+use crate::health::{self, Failure, FaultClass, Held, ProbeId, State};
 use crate::observe::held::HeldServer;
 
 use super::Cluster;
@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 impl Cluster {
     /// How an exchange with a server went, or the attempt to connect to it.
-    pub(super) fn exchanged(self: &Arc<Self>, server: &Arc<Server>, result: Result<(), FaultClass>) {
+    pub(super) fn exchanged(self: &Arc<Self>, server: &Arc<Server>, result: Result<(), Failure>) {
         let has_failed = result.is_err();
         if let Some(change) = server.exchanged(result, Instant::now()) {
             self.health_changed(server, &change);

@@ -10,10 +10,11 @@ use crate::balance::{Verdict, WorkerId};
 use crate::base::date::DateCache;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
-use crate::health::FaultClass;
+use crate::filter::client_key::{address_key, hash};
+use crate::health::{self, FaultClass, Witness};
 use crate::http::{Method, ResponseFraming, ResponseHead, Version};
 use crate::net::stream::Peek;
-use crate::plan::{self, ClusterTimeout, On5xx, OnClientAbort};
+use crate::plan::{self, ClientKey, ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
     Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
 };
@@ -66,7 +67,7 @@ pub(super) struct Worker {
     pub(super) behind: VecDeque<Exchange>,
     pub(super) batching: Batching,
     /// What the last attempt shows of the server, if anything.
-    pub(super) evidence: Option<Result<(), FaultClass>>,
+    pub(super) evidence: Option<Result<(), health::Failure>>,
     pub(super) hands: Hands,
 }
 
@@ -114,13 +115,12 @@ impl Failure {
     }
 
     /// What it shows of the server.
-    fn evidence(&self) -> Option<Result<(), FaultClass>> {
-        let class = match self.fault {
-            Fault::SendFailed | Fault::ResponseMissing if self.is_stale || self.again == Again::Always => return None,
-            Fault::ServerError => FaultClass::Status,
-            fault => class_of(fault)?,
-        };
-        Some(Err(class))
+    fn class(&self) -> Option<FaultClass> {
+        match self.fault {
+            Fault::SendFailed | Fault::ResponseMissing if self.is_stale || self.again == Again::Always => None,
+            Fault::ServerError => Some(FaultClass::Status),
+            fault => class_of(fault),
+        }
     }
 }
 
@@ -212,6 +212,25 @@ impl Worker {
         }
     }
 
+    /// A failure of this exchange, for health checks: whose it is counts, so that nobody alone can take a server from all.
+    pub(super) fn seen_by(&self, exchange: &Exchange, class: FaultClass) -> health::Failure {
+        // A cookie is the client's to choose; a field that names the client is a trusted peer's.
+        let named = match self.plan.client_key {
+            ClientKey::Field(_) => exchange.destination.key,
+            ClientKey::None | ClientKey::Address | ClientKey::Cookie(_) => None,
+        };
+        let address = || exchange.client.peer().map(|peer| address_key(peer.ip()));
+        let target = exchange.head.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+        let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+        health::Failure {
+            class,
+            witness: Some(Witness {
+                client: named.or_else(address).unwrap_or_default(),
+                path: hash(path),
+            }),
+        }
+    }
+
     /// Serves one exchange. Answers the verdict for the dispatcher and what is left of the connection.
     pub(super) fn serve(
         &mut self,
@@ -278,9 +297,10 @@ impl Worker {
                 if has_left && self.slot().is_notified() {
                     failure.rest = Rest::Lost;
                 }
-                if !has_left {
-                    self.evidence = failure.evidence();
-                }
+                self.evidence = match &held {
+                    Some(exchange) if !has_left => failure.class().map(|class| Err(self.seen_by(exchange, class))),
+                    _ => None,
+                };
                 failure
             }
             Err(_) => {
@@ -408,7 +428,7 @@ impl Worker {
             return Attempt::Failed(failure);
         }
         self.evidence = Some(match self.head.status {
-            500..=599 => Err(FaultClass::Status),
+            500..=599 => Err(self.seen_by(exchange, FaultClass::Status)),
             _ => Ok(()),
         });
         self.heed_keep_alive(connection);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::patient::{Patient, changes, reload, wait_for_changes, wait_for_probes};
-use crate::support::{Client, Config, Juggler, Load, Origin, PATIENCE, TestServer, eventually, eventually_eq};
+use crate::support::{
+    Client, Config, Juggler, Load, Origin, PATIENCE, Response, TestServer, eventually, eventually_eq,
+};
 
 // === What the traffic shows
 
@@ -14,7 +16,8 @@ use crate::support::{Client, Config, Juggler, Load, Origin, PATIENCE, TestServer
 fn judged(passive: &str) -> (Origin, Juggler) {
     let origin = Origin::start(|conn, _| {
         while let Some(request) = conn.request() {
-            match request.target.as_str() {
+            // Whose it is stands behind it.
+            match request.target.rsplit_once('/').map_or("", |(path, _)| path) {
                 "/broken" => return,
                 "/timeout" => {
                     conn.wait_for_close();
@@ -35,6 +38,12 @@ fn judged(passive: &str) -> (Origin, Juggler) {
     (origin, juggler)
 }
 
+/// Asks for this as a client of this number, at a path of its own: what one alone sees does not count.
+fn ask(juggler: &Juggler, number: usize, path: &str) -> Response {
+    let number = u8::try_from(number + 2).unwrap();
+    Client::connect_as(number, juggler.address()).get(&format!("{path}/{number}"))
+}
+
 const NO_STREAKS: &str = "connect = 0, broken = 0, timeout = 0, protocol = 0, status = 0";
 
 #[test]
@@ -47,22 +56,24 @@ fn failures_of_one_kind_in_a_row_take_a_server_offline() {
     ] {
         let passive = NO_STREAKS.replace(&format!("{class} = 0"), &format!("{class} = 3")) + ", classes = []";
         let (_origin, juggler) = judged(&passive);
-        let mut client = Client::connect(juggler.address());
         let path = format!("/{class}");
         let other = if class == "broken" { "/protocol" } else { "/broken" };
-        for (path, is_well) in [
+        for (number, (path, is_well)) in [
             (&*path, false),
             (&*path, false),
             ("/well", true),
             (other, false),
             (&*path, false),
             (&*path, false),
-        ] {
-            assert_eq!(client.get(path).status == 200, is_well, "{path}");
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(ask(&juggler, number, path).status == 200, is_well, "{path}");
         }
         // What went well has ended the row, and another kind is not of it.
         assert_eq!(changes(&juggler, "main/s0"), [""; 0], "{class}");
-        client.get(&path);
+        ask(&juggler, 6, &path);
         juggler.wait_for_log(&format!("main/s0 is offline: 3 exchanges in a row failed: {what}"));
         assert_eq!(changes(&juggler, "main/s0").len(), 1);
     }
@@ -72,14 +83,13 @@ fn failures_of_one_kind_in_a_row_take_a_server_offline() {
 fn one_slow_request_never_takes_a_server_offline() {
     let passive = NO_STREAKS.replace("timeout = 0", "timeout = 2") + ", ratio = \"1%\", least = 2, classes = []";
     let (_origin, juggler) = judged(&passive);
-    let mut client = Client::connect(juggler.address());
-    for _ in 0..2 {
-        client.get("/timeout").expect(504);
-        client.get("/well").expect(200);
+    for number in 0..2 {
+        ask(&juggler, number, "/timeout").expect(504);
+        ask(&juggler, number, "/well").expect(200);
     }
     assert_eq!(changes(&juggler, "main/s0"), [""; 0]);
-    client.get("/timeout").expect(504);
-    client.get("/timeout").expect(504);
+    ask(&juggler, 1, "/timeout").expect(504);
+    ask(&juggler, 2, "/timeout").expect(504);
     juggler.wait_for_log("main/s0 is offline: 2 exchanges in a row failed: no answer in time");
 }
 
@@ -87,23 +97,21 @@ fn one_slow_request_never_takes_a_server_offline() {
 fn failures_that_are_too_many_of_all_take_a_server_offline() {
     let ratio = "ratio = \"50%\", least = 8, window = \"1h\", classes = [\"broken\", \"protocol\"]";
     let (_origin, juggler) = judged(&format!("{NO_STREAKS}, {ratio}"));
-    let mut client = Client::connect(juggler.address());
     // What breaks over a connection that has served before may have been closed while idle: it does not count.
     let well = ["/well", "/broken", "/well", "/broken", "/status", "/well"];
-    for path in [
+    let paths = [
         &["/protocol", "/broken", "/status"][..],
         &well,
         &["/protocol", "/status", "/protocol"],
-    ]
-    .concat()
-    {
-        client.get(path);
+    ];
+    for (number, path) in paths.concat().into_iter().enumerate() {
+        ask(&juggler, number, path);
     }
     // Four of ten.
     assert_eq!(changes(&juggler, "main/s0"), [""; 0]);
-    client.get("/broken");
+    ask(&juggler, 20, "/broken");
     assert_eq!(changes(&juggler, "main/s0"), [""; 0]);
-    client.get("/protocol");
+    ask(&juggler, 21, "/protocol");
     juggler.wait_for_log("main/s0 is offline: 6 of 12 exchanges failed");
 }
 

@@ -49,3 +49,4 @@ mod tls;
 mod tls_records;
 mod undelivered;
 mod waiting;
+mod witnesses;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
 use super::message::{Response, read_response};
@@ -70,6 +70,17 @@ impl Client {
             buffer: Vec::new(),
             patience: PATIENCE,
         })
+    }
+
+    /// Connects as another client: from 127.0.0.`number`.
+    #[track_caller]
+    pub(crate) fn connect_as(number: u8, address: impl Display) -> Self {
+        let to: SocketAddr = address.to_string().parse().unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, number], 0)).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        socket.set_tcp_nodelay(true).unwrap();
+        Self::from_tcp(socket.into())
     }
 
     /// Takes a connection that is there already.
