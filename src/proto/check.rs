@@ -2,6 +2,10 @@
 //!
 //! Each of these panics if something does not hold. Nothing else calls them.
 
+mod relay;
+
+pub use relay::relay;
+
 use std::borrow::Cow;
 use std::fmt::Debug;
 
@@ -439,6 +443,11 @@ mod tests {
     #[test]
     fn response_head_corpus() {
         replay("response_head", response_head);
+    }
+
+    #[test]
+    fn relay_corpus() {
+        replay("relay", relay);
     }
 
     #[test]
