@@ -11,6 +11,8 @@ pub enum Kind {
     Courier,
     /// Writes the access log, or messages.
     Log,
+    /// Makes one probe over a connection of its own.
+    Probe,
     /// Decides when servers are probed.
     Prober,
     /// Looks after deadlines of queues and aborted exchanges.
@@ -28,7 +30,7 @@ pub enum Kind {
 /// Untouched stack costs no memory; a TLS handshake without optimisation needs more than 64 KiB.
 const STACK: usize = 256 * 1024;
 
-static ALIVE: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
+static ALIVE: [AtomicUsize; 9] = [const { AtomicUsize::new(0) }; 9];
 
 impl Kind {
     /// Name for logs, and for the thread where no better one is known.
@@ -36,6 +38,7 @@ impl Kind {
         match self {
             Self::Courier => "courier",
             Self::Log => "log",
+            Self::Probe => "probe",
             Self::Prober => "prober",
             Self::Reaper => "reaper",
             Self::Resolver => "resolver",

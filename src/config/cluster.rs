@@ -98,6 +98,14 @@ fn read(
         response_fields: table.table("limit").count("response_fields"),
         error_pages: pages::read(table, &pages::OF_CLUSTERS),
     };
+    if cluster.health.port.is_some() {
+        let is_unix = |spot: &&Spot<ServerAddress>| matches!(spot.value, ServerAddress::Unix(_));
+        for spot in addresses.iter().filter(is_unix) {
+            let complaint = Complaint::new("is a Unix socket, which has no other port to probe");
+            let hint = "leave out health.port, or give this server a cluster of its own";
+            table.problems().error(&spot.place, complaint.hint(hint));
+        }
+    }
     let buckets = buckets::read(table, &mut cluster);
     if !buckets.is_empty() && cluster.binding == Binding::Early {
         let complaint = Complaint::new(

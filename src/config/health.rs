@@ -17,7 +17,10 @@ use crate::plan::{Health, HttpProbe, Probe};
 const USER_AGENT: &str = "juggler-health-check";
 
 /// Keys that say what a request is.
-const OF_REQUESTS: [&str; 6] = ["method", "path", "host", "fields", "expect", "body"];
+const OF_REQUESTS: [&str; 7] = ["method", "path", "host", "fields", "send", "expect", "body"];
+
+/// Most bytes that a probe sends as a body: it has to fit into the buffers of an idle connection.
+const SEND: usize = 4096;
 
 /// Final statuses.
 const STATUSES: RangeInclusive<u64> = 200..=599;
@@ -47,6 +50,10 @@ pub(super) fn read(cluster: &Table<'_>) -> Health {
             sticky_offline: table.flag("sticky_offline"),
         },
         probe: probe(&table),
+        port: table
+            .count_if_any("port")
+            .map(|spot| u16::try_from(spot.value).unwrap_or(u16::MAX)),
+        when_busy: table.flag("probe_when_busy"),
         panic: Panic {
             threshold: table.percent("panic"),
         },
@@ -109,7 +116,7 @@ fn probe(table: &Table<'_>) -> Probe {
     }
     Probe::Http(HttpProbe {
         method: Method::from_bytes(method.as_bytes()),
-        head: head(table, method),
+        request: request(table, method),
         expect: table
             .list("expect", parse_statuses)
             .into_iter()
@@ -119,8 +126,8 @@ fn probe(table: &Table<'_>) -> Probe {
     })
 }
 
-/// The head of the request that a probe sends.
-fn head(table: &Table<'_>, method: &str) -> Vec<u8> {
+/// The request that a probe sends.
+fn request(table: &Table<'_>, method: &str) -> Vec<u8> {
     let checked = |name, check: &dyn Fn(&str) -> Result<(), Complaint>| {
         let Some(Spot { value, place }) = table.text(name) else {
             return String::new();
@@ -130,6 +137,7 @@ fn head(table: &Table<'_>, method: &str) -> Vec<u8> {
         }
         value
     };
+    let send = send(table, method);
     let path = checked("path", &|text| check_path(text, method));
     let host = checked("host", &|text| check_host_field(text));
     let fields = table.texts("fields", parse_field);
@@ -142,8 +150,33 @@ fn head(table: &Table<'_>, method: &str) -> Vec<u8> {
         head.push_str(&value);
         head.push_str("\r\n");
     }
+    if let Some(send) = &send {
+        head.push_str(&format!("Content-Length: {}\r\n", send.len()));
+    }
     head.push_str("\r\n");
+    head.push_str(send.as_deref().unwrap_or_default());
     head.into_bytes()
+}
+
+/// The request's body.
+fn send(table: &Table<'_>, method: &str) -> Option<String> {
+    let takes_body = matches!(method, "POST" | "PUT");
+    let Some(Spot { value, place }) = table.text("send") else {
+        // Servers want to be told that there is none.
+        return takes_body.then(String::new);
+    };
+    if !takes_body {
+        let complaint = Complaint::new(format!("is never sent: a {method} has no body"));
+        table
+            .problems()
+            .error(&place, complaint.hint("write method = \"POST\""));
+    } else if value.len() > SEND {
+        let complaint = Complaint::new(format!("is longer than {SEND} bytes"));
+        table
+            .problems()
+            .error(&place, complaint.hint("a probe should be cheap"));
+    }
+    Some(value)
 }
 
 fn check_path(path: &str, method: &str) -> Result<(), Complaint> {
@@ -191,7 +224,7 @@ fn parse_field(text: &str) -> Result<(String, String), Complaint> {
 
 fn not_a_probes(name: &str) -> Complaint {
     Complaint::new(format!(
-        "\"{name}\" says how a message is sent, and a probe sends no body and keeps its connection"
+        "\"{name}\" says how a message is sent, and a probe says that by itself"
     ))
     .hint("leave it out")
 }

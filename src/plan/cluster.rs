@@ -97,6 +97,17 @@ pub enum ServerAddress {
     },
 }
 
+impl ServerAddress {
+    /// Its port; `None` of a Unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()),
+            Self::Name { port, .. } => Some(*port),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for ServerAddress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -140,6 +151,10 @@ pub struct Health {
     pub settings: health::Settings,
     /// What a probe is.
     pub probe: Probe,
+    /// Probes go to this port, over connections of their own.
+    pub port: Option<u16>,
+    /// A server whose connections are all at work and silent is probed over one more.
+    pub when_busy: bool,
     /// Ejection never takes more than it allows.
     pub panic: Panic,
 }
@@ -153,6 +168,8 @@ impl Health {
                 ..health::Settings::default()
             },
             probe: Probe::Tcp,
+            port: None,
+            when_busy: true,
             panic: Panic::default(),
         }
     }
@@ -172,8 +189,8 @@ pub enum Probe {
 pub struct HttpProbe {
     /// Method.
     pub method: Method,
-    /// The head as it is sent: request line, Host, the cluster's own fields, the empty line.
-    pub head: Vec<u8>,
+    /// All that is sent: request line, Host, the cluster's own fields, the empty line, the body.
+    pub request: Vec<u8>,
     /// Good statuses.
     pub expect: Vec<RangeInclusive<u16>>,
     /// The body must contain this.

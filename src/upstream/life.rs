@@ -54,7 +54,7 @@ impl Default for Hands {
 }
 
 /// Whether it is us who lack something: that says nothing of a server.
-fn is_our_own(error: &io::Error) -> bool {
+pub(super) fn is_our_own(error: &io::Error) -> bool {
     const LACKS: [i32; 5] = [
         libc::EMFILE,
         libc::ENFILE,

@@ -1,17 +1,26 @@
-//! A probe: what a worker does to find out how its server is. It is made over the worker's own connection (over a new one if only that
-//! is asked for); nothing else ever connects to a server.
+//! A probe: what is done to find out how a server is. A worker makes it over its own connection (over a new one if only that is asked
+//! for). Only where that cannot be it is made apart: to another port, or while all workers wait for a server that is silent.
 
+use std::io;
 use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::fault::Fault;
 use crate::health::{FaultClass, ProbeId};
-use crate::http::ResponseFraming;
-use crate::plan::{HttpProbe, Probe};
-use crate::proto::h1::{Coming, parse_response};
+use crate::http::{ResponseFraming, ResponseHead};
+use crate::net::connect::connect;
+use crate::plan::{self, HttpProbe, Probe, ServerAddress};
+use crate::proto::h1::{Coming, HeadLimits, HeadScanner, parse_response};
+use crate::threads::{self, Kind};
 
+use super::Cluster;
 use super::connection::Connection;
-use super::worker::{AFTER_HEAD, Worker, class_of};
+use super::life::is_our_own;
+use super::server::Server;
+use super::watch::AGAIN;
+use super::worker::{AFTER_HEAD, Worker, class_of, heed_keep_alive, limits, trailer_limits};
 
 /// So much of a body is looked at, and waited for, in bytes.
 const BODY: usize = 64 * 1024;
@@ -22,8 +31,8 @@ type Wrong = (FaultClass, String);
 impl Worker {
     /// Makes a probe and tells how it went. Answers whether the connection is still good.
     pub(super) fn probe(&mut self, connection: &mut Connection, id: ProbeId) -> bool {
-        let plan = std::sync::Arc::clone(&self.cluster().plan());
-        let until = Instant::now() + plan.health.settings.timeout;
+        let plan = Arc::clone(&self.cluster().plan());
+        let until = deadline(&plan);
         let (result, is_good) = match &plan.health.probe {
             Probe::Tcp => match self.connect_anew(connection) {
                 Ok(()) => (Ok(()), true),
@@ -56,13 +65,117 @@ impl Worker {
         }
     }
 
-    /// Sends the request and reads the response. Answers whether the connection is at its end then.
-    fn ask(&mut self, connection: &mut Connection, probe: &HttpProbe, until: Instant) -> Result<bool, Wrong> {
+    fn ask(&self, connection: &mut Connection, probe: &HttpProbe, until: Instant) -> Result<bool, Wrong> {
         if !connection.is_quiet() {
             // It was closed while idle, which says nothing.
             self.connect_anew(connection)?;
         }
-        if !connection.send_small(&probe.head) {
+        Question::new(self.limits, until).ask(connection, probe)
+    }
+}
+
+impl Cluster {
+    /// Makes a probe over a short connection of its own, to this port or the server's own, in a thread of its own: there is one at
+    /// most for each server, and it ends with the probe's time.
+    pub(super) fn probe_apart(self: &Arc<Self>, server: &Arc<Server>, id: ProbeId, now: Instant, port: Option<u16>) {
+        if !server.begin_probe_apart() {
+            server.monitor().postponed(id, now + AGAIN);
+            return;
+        }
+        let (cluster, probed) = (Arc::clone(self), Arc::clone(server));
+        let run = move || {
+            let made = catch_unwind(AssertUnwindSafe(|| cluster.ask_apart(&probed, port)));
+            probed.end_probe_apart();
+            match made {
+                Ok(Some(result)) => cluster.probed(&probed, id, result),
+                Ok(None) => probed.monitor().skipped(id, Instant::now()),
+                Err(_) => {
+                    cluster.hub.note_panic();
+                    probed.monitor().skipped(id, Instant::now());
+                }
+            }
+        };
+        if let Err(error) = threads::spawn(Kind::Probe, format!("probe-{}", server.name), run) {
+            log::warn!("health: {} cannot be probed: {error}", server.full_name);
+            server.end_probe_apart();
+            server.monitor().skipped(id, now);
+        }
+    }
+
+    /// How the server is; `None` if it is us who lack something.
+    fn ask_apart(&self, server: &Server, port: Option<u16>) -> Option<Result<(), Wrong>> {
+        let plan = Arc::clone(&self.plan());
+        let until = deadline(&plan);
+        let mut connection = match connect_apart(server, port, &plan, until) {
+            Ok(connection) => connection,
+            Err(error) if is_our_own(&error) => return None,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Some(Err(wrong(Fault::ResponseTimeout))),
+            Err(error) => return Some(Err((FaultClass::Connect, error.to_string()))),
+        };
+        let result = match &plan.health.probe {
+            Probe::Tcp => Ok(()),
+            Probe::Http(probe) => Question::new(limits(&plan), until)
+                .ask(&mut connection, probe)
+                .map(|_| ()),
+        };
+        connection.stream.shutdown(Shutdown::Both);
+        Some(result)
+    }
+}
+
+fn deadline(plan: &plan::Cluster) -> Instant {
+    crate::base::time::after(Instant::now(), plan.health.settings.timeout)
+}
+
+/// Connects to the first address that takes it, all within the probe's time.
+fn connect_apart(server: &Server, port: Option<u16>, plan: &plan::Cluster, until: Instant) -> io::Result<Connection> {
+    let left = || {
+        until
+            .saturating_duration_since(Instant::now())
+            .min(plan.timeout.connect)
+    };
+    let mut outcome = Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        "its name does not lead to an address",
+    ));
+    for mut address in server.addresses(left()) {
+        if let (ServerAddress::Tcp(address), Some(port)) = (&mut address, port) {
+            address.set_port(port);
+        }
+        let patience = left();
+        if patience.is_zero() {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        outcome = connect(&address, patience).map(|stream| (stream, address));
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    let (stream, address) = outcome?;
+    Connection::new(stream, address, &plan.timeout, plan.response_head)
+}
+
+/// A request that is made to find out how a server is.
+struct Question {
+    until: Instant,
+    limits: HeadLimits,
+    scanner: HeadScanner,
+    head: ResponseHead,
+}
+
+impl Question {
+    fn new(limits: HeadLimits, until: Instant) -> Self {
+        Self {
+            until,
+            limits,
+            scanner: HeadScanner::for_response(),
+            head: ResponseHead::default(),
+        }
+    }
+
+    /// Sends the request and reads the response. Answers whether the connection is at its end then.
+    fn ask(&mut self, connection: &mut Connection, probe: &HttpProbe) -> Result<bool, Wrong> {
+        if !connection.send_small(&probe.request) {
             return Err(wrong(Fault::SendFailed));
         }
         let length = loop {
@@ -71,7 +184,7 @@ impl Worker {
                 match self.scanner.scan(connection.data(), &self.limits) {
                     Ok(Some(length)) => break length,
                     Ok(None) if connection.is_full() => return Err(wrong(Fault::ResponseTooLarge)),
-                    Ok(None) => fill(connection, until)?,
+                    Ok(None) => self.fill(connection)?,
                     Err(_) => return Err(wrong(Fault::ResponseMalformed)),
                 }
             };
@@ -90,22 +203,22 @@ impl Worker {
         if !probe.expect.iter().any(|good| good.contains(&status)) {
             return Err((FaultClass::Status, format!("the status was {status}")));
         }
-        let (body, is_whole) = self.body(connection, until)?;
+        let (body, is_whole) = self.body(connection)?;
         if let Some(wanted) = &probe.body
             && !body.windows(wanted.len()).any(|part| part == wanted)
         {
             return Err((FaultClass::Status, "the body is not as expected".to_owned()));
         }
-        self.heed_keep_alive(connection);
+        heed_keep_alive(&self.head, connection);
         // A body where none may be would be read as the next response, a client's.
         let says_more = self.head.framing == ResponseFraming::None && connection.says_more(AFTER_HEAD);
         Ok(is_whole && self.head.keep_alive && !says_more && connection.rest())
     }
 
     /// The body's beginning, and whether that is all.
-    fn body(&self, connection: &mut Connection, until: Instant) -> Result<(Vec<u8>, bool), Wrong> {
+    fn body(&self, connection: &mut Connection) -> Result<(Vec<u8>, bool), Wrong> {
         let ends_with_connection = self.head.framing == ResponseFraming::UntilClose;
-        let mut coming = Coming::of(self.head.framing, self.trailer_limits());
+        let mut coming = Coming::of(self.head.framing, trailer_limits(self.limits));
         let mut body = Vec::new();
         loop {
             let Ok((used, is_last)) = coming.collect(connection.data(), &mut body) else {
@@ -118,24 +231,24 @@ impl Worker {
             if body.len() > BODY {
                 return Ok((body, false));
             }
-            match fill(connection, until) {
+            match self.fill(connection) {
                 Err(_) if ends_with_connection => return Ok((body, false)),
                 filled => filled?,
             }
         }
     }
-}
 
-fn fill(connection: &mut Connection, until: Instant) -> Result<(), Wrong> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(wrong(Fault::ResponseTimeout));
-    }
-    match connection.fill(left) {
-        Ok(0) => Err(wrong(Fault::ResponseMissing)),
-        Ok(_) => Ok(()),
-        Err(Fault::ReadTimeout) => Err(wrong(Fault::ResponseTimeout)),
-        Err(fault) => Err(wrong(fault)),
+    fn fill(&self, connection: &mut Connection) -> Result<(), Wrong> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(wrong(Fault::ResponseTimeout));
+        }
+        match connection.fill(left) {
+            Ok(0) => Err(wrong(Fault::ResponseMissing)),
+            Ok(_) => Ok(()),
+            Err(Fault::ReadTimeout) => Err(wrong(Fault::ResponseTimeout)),
+            Err(fault) => Err(wrong(fault)),
+        }
     }
 }
 

@@ -36,6 +36,10 @@ pub(super) struct Server {
     is_unreachable: AtomicBool,
     /// It is not in the plan any more.
     is_removed: AtomicBool,
+    /// What its workers have heard, and since when that is all.
+    heard: Mutex<(u64, Instant)>,
+    /// A probe over a connection of its own is being made.
+    is_probed_apart: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +71,8 @@ impl Server {
             connected: AtomicUsize::new(0),
             is_unreachable: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
+            heard: Mutex::new((0, now)),
+            is_probed_apart: AtomicBool::new(false),
         }
     }
 
@@ -204,6 +210,25 @@ impl Server {
             held: monitor.held().is_some(),
             fallen_for: monitor.fallen_for(now),
         }
+    }
+
+    /// Its workers have heard so much (another number whenever something came). Returns for how long nothing has come.
+    pub(super) fn note_heard(&self, heard: u64, now: Instant) -> Duration {
+        let mut known = self.heard.lock();
+        if known.0 != heard {
+            *known = (heard, now);
+        }
+        now.saturating_duration_since(known.1)
+    }
+
+    /// A probe over a connection of its own begins. `false` if another has not ended yet.
+    pub(super) fn begin_probe_apart(&self) -> bool {
+        !self.is_probed_apart.swap(true, Ordering::AcqRel)
+    }
+
+    /// It has ended.
+    pub(super) fn end_probe_apart(&self) {
+        self.is_probed_apart.store(false, Ordering::Release);
     }
 
     pub(super) fn held(&self) -> Option<Held> {

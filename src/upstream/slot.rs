@@ -25,6 +25,8 @@ pub(super) struct Slot {
     bell: Bell,
     /// Grows while a response comes in.
     progress: AtomicU64,
+    /// Grows with whatever comes from the server.
+    heard: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,7 @@ impl Slot {
             state: Mutex::default(),
             bell: Bell::new()?,
             progress: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
         })
     }
 
@@ -278,8 +281,21 @@ impl Slot {
         })
     }
 
+    /// Something has come from the server.
+    pub(super) fn note_heard(&self) {
+        // Its worker alone writes it.
+        self.heard
+            .store(self.heard.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Another number whenever something has come from the server.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
     /// Something of the response has come in.
     pub(super) fn note_progress(&self) {
+        self.note_heard();
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::balance::{Admin, Change, Role};
+use crate::balance::{Admin, Change, Role, WorkerId};
 use crate::health::{self, Failure, FaultClass, Held, ProbeId, State};
 use crate::observe::held::HeldServer;
 
@@ -25,7 +25,7 @@ fn step(warmth: u16) -> u16 {
 }
 
 /// A probe that no worker can make yet is tried again so soon.
-const AGAIN: Duration = Duration::from_millis(10);
+pub(super) const AGAIN: Duration = Duration::from_millis(10);
 
 impl Cluster {
     /// How an exchange with a server went, or the attempt to connect to it.
@@ -150,6 +150,7 @@ impl Cluster {
         let slow_start = self.plan().health.settings.slow_start;
         let mut is_warming = false;
         for server in &servers {
+            self.silent_for(server, now);
             let (due, change) = server.monitor().poll(now);
             if let Some(change) = change {
                 self.health_changed(server, &change);
@@ -172,7 +173,22 @@ impl Cluster {
         next
     }
 
+    /// For how long nothing has come from a server. As exact as this is asked often.
+    fn silent_for(&self, server: &Server, now: Instant) -> Duration {
+        let slots = self.slots.load();
+        let heard = |worker: &WorkerId| slots.get(worker.0 as usize)?.as_ref().map(|slot| slot.heard());
+        let all = self.workers_of(server);
+        let sum = all.iter().filter_map(heard).fold(0, u64::wrapping_add);
+        server.note_heard(sum, now)
+    }
+
     fn begin_probe(self: &Arc<Self>, server: &Arc<Server>, id: ProbeId, now: Instant) {
+        let plan = Arc::clone(&self.plan());
+        if let Some(port) = plan.health.port
+            && server.plan().address.port() != Some(port)
+        {
+            return self.probe_apart(server, id, now, Some(port));
+        }
         let borrowed = self.dispatcher.lock().borrow(server.id);
         match borrowed.and_then(|worker| self.slot(worker)) {
             Some(slot) => slot.put_probe(id),
@@ -186,7 +202,15 @@ impl Cluster {
             // It is new, or has closed all its connections: they are being made.
             None if server.connected() == 0 => server.monitor().postponed(id, now + AGAIN),
             // All are at work: what they do shows how it is.
-            None => server.monitor().skipped(id, now),
+            None if !plan.health.when_busy => server.monitor().skipped(id, now),
+            // And what they do not, shows that too.
+            None => {
+                let interval = plan.health.settings.interval;
+                match interval.checked_sub(self.silent_for(server, now)) {
+                    None | Some(Duration::ZERO) => self.probe_apart(server, id, now, None),
+                    Some(left) => server.monitor().postponed(id, now + left.max(AGAIN)),
+                }
+            }
         }
     }
 

@@ -446,9 +446,8 @@ impl Worker {
     }
 
     /// The server has said for how long it keeps the connection.
-    pub(super) fn heed_keep_alive(&self, connection: &mut Connection) {
-        let limit = self.head.keep_alive_timeout;
-        connection.idle_limit = limit.map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
+    fn heed_keep_alive(&self, connection: &mut Connection) {
+        heed_keep_alive(&self.head, connection);
     }
 
     /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on; `None` after one of these if
@@ -536,10 +535,7 @@ impl Worker {
 
     /// Limits of a response's trailers.
     pub(super) fn trailer_limits(&self) -> HeadLimits {
-        HeadLimits {
-            head: TRAILERS,
-            ..self.limits
-        }
+        trailer_limits(self.limits)
     }
 
     fn read_more(&self, connection: &mut Connection, exchange: &mut Exchange, until: Instant) -> Result<(), Failure> {
@@ -555,6 +551,7 @@ impl Worker {
             Ok(0) | Err(Fault::ResponseCut) if connection.is_used && !began => Err(Failure::stale()),
             Ok(0) | Err(Fault::ResponseCut) => Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent)),
             Ok(_) => {
+                self.slot().note_heard();
                 if exchange.times.first_byte.is_none() {
                     exchange.times.first_byte = Some(Instant::now());
                 }
@@ -596,6 +593,20 @@ impl Worker {
             rest,
             is_stale: false,
         })
+    }
+}
+
+/// The server has said in this head for how long it keeps the connection.
+pub(super) fn heed_keep_alive(head: &ResponseHead, connection: &mut Connection) {
+    let limit = head.keep_alive_timeout;
+    connection.idle_limit = limit.map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
+}
+
+/// Limits of the trailers behind a head of these limits.
+pub(super) fn trailer_limits(limits: HeadLimits) -> HeadLimits {
+    HeadLimits {
+        head: TRAILERS,
+        ..limits
     }
 }
 

@@ -90,7 +90,7 @@ fn probes_go_over_the_connections_that_are_there() {
 fn probes_by_connecting_take_the_place_of_a_connection() {
     let server = TestServer::start();
     let juggler = Config::new([server.address()])
-        .cluster("capacity = 2\nhealth = { interval = \"10ms\" }")
+        .cluster("capacity = 2\nhealth = { interval = \"10ms\", probe_when_busy = false }")
         .start();
     // Connections that have served are given up as well as others.
     let load = Load::start(&juggler.address(), 2, |_| {
@@ -395,7 +395,7 @@ fn who_is_at_work_with_all_connections_is_not_looked_at() {
         }
     });
     let juggler = Config::new([origin.address()])
-        .cluster("capacity = 1\nhealth = { path = \"/up\", interval = \"10ms\", fall = 1, panic = \"0%\" }")
+        .cluster("capacity = 1\nhealth = { path = \"/up\", interval = \"10ms\", fall = 1, panic = \"0%\", probe_when_busy = false }")
         .rest(&rest)
         .start();
     let mut client = Client::connect(juggler.address());

@@ -28,6 +28,7 @@ mod numbers;
 mod odd_servers;
 mod overload;
 mod pipelining;
+mod probes_apart;
 mod real_clients;
 mod real_servers;
 mod reload;

@@ -36,9 +36,9 @@ pub(super) static HEALTH: Section = Section {
         ),
         key(
             "method",
-            Word(&["GET", "HEAD", "OPTIONS"]),
+            Word(&["GET", "HEAD", "OPTIONS", "POST", "PUT"]),
             Is("\"GET\""),
-            "The request's method.",
+            "The request's method; POST and PUT may have a body (`send`).",
         ),
         key(
             "path",
@@ -57,6 +57,27 @@ pub(super) static HEALTH: Section = Section {
             Texts,
             Is("[]"),
             "More fields of the request: \"Name: value\". A User-Agent in there takes the place of ours, juggler-health-check.",
+        ),
+        key(
+            "send",
+            Text,
+            Means("none"),
+            "The request's body, at most 4 KiB, with POST or PUT. Its length goes with it; what it is can be said in `fields` (Content-Type).",
+        ),
+        key(
+            "port",
+            Count(1, 65_535),
+            Means("the server's own"),
+            "Probes go to this port of each server's address. Each then has a short connection of its own; to the server's own port there \
+             is none but its capacity.",
+        ),
+        key(
+            "probe_when_busy",
+            Flag,
+            Is("true"),
+            "A server whose connections are all at work, and over which nothing has come for an `interval`, is probed over one more, the \
+             only one beyond its capacity. Switch it off for servers that cannot answer a probe while they work on as many requests as \
+             they have capacity.",
         ),
         key(
             "expect",

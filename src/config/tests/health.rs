@@ -28,6 +28,8 @@ fn the_defaults_are_those_of_health() {
     let expected = Health {
         settings: Settings::default(),
         probe: Probe::Tcp,
+        port: None,
+        when_busy: true,
         panic: Panic::default(),
     };
     assert_eq!(health("{}"), expected);
@@ -101,7 +103,7 @@ fn everything_said_of_health() {
 fn the_request_of_a_probe() {
     let plain = HttpProbe {
         method: Method::Get,
-        head: b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: juggler-health-check\r\n\r\n".to_vec(),
+        request: b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: juggler-health-check\r\n\r\n".to_vec(),
         expect: vec![200..=399],
         body: None,
     };
@@ -115,22 +117,37 @@ fn the_request_of_a_probe() {
         full,
         HttpProbe {
             method: Method::Options,
-            head: b"OPTIONS /up?deep=1 HTTP/1.1\r\nHost: app.example.org:8080\r\nUser-Agent: juggler-health-check\r\n\
+            request:
+                b"OPTIONS /up?deep=1 HTTP/1.1\r\nHost: app.example.org:8080\r\nUser-Agent: juggler-health-check\r\n\
                 X-Probe: yes\r\nAccept: a, b\r\nX-Empty: \r\n\r\n"
-                .to_vec(),
+                    .to_vec(),
             expect: vec![200..=200, 204..=204, 300..=302],
             body: Some(b"alive".to_vec()),
         }
     );
     let own = http("{ path = \"*\", method = \"OPTIONS\", fields = \"user-agent: me\", expect = 204 }");
     assert_eq!(
-        (std::str::from_utf8(&own.head).unwrap(), own.expect),
+        (std::str::from_utf8(&own.request).unwrap(), own.expect),
         (
             "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nuser-agent: me\r\n\r\n",
             vec![204..=204]
         )
     );
     assert_eq!(http("{ path = \"/\", method = \"HEAD\" }").method, Method::Head);
+    let sent = http("{ path = \"/\", method = \"PUT\", send = \"a=\u{e4}\", fields = \"Content-Type: a/b\" }").request;
+    assert_eq!(
+        str::from_utf8(&sent).unwrap(),
+        "PUT / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: juggler-health-check\r\nContent-Type: a/b\r\nContent-Length: 4\r\n\r\na=\u{e4}"
+    );
+    assert!(
+        http("{ path = \"/\", method = \"POST\" }")
+            .request
+            .ends_with(b"Content-Length: 0\r\n\r\n")
+    );
+    let apart = plan(&with("{ port = 8080, probe_when_busy = false }")).clusters[0]
+        .health
+        .clone();
+    assert_eq!((apart.port, apart.when_busy), (Some(8080), false));
 }
 
 /// Each of these, in line 4, is told exactly this.
@@ -161,8 +178,19 @@ fn mistakes_of_health() {
         ),
         // The request.
         (
-            "{ method = \"POST\", path = \"/\" }",
-            "21: cluster[0].health.method: \"POST\" is not one of its values\n  hint: write \"GET\" or \"HEAD\" or \"OPTIONS\"\n",
+            "{ method = \"DELETE\", path = \"/\" }",
+            "21: cluster[0].health.method: \"DELETE\" is not one of its values\n  \
+             hint: write \"GET\" or \"HEAD\" or \"OPTIONS\" or \"POST\" or \"PUT\"\n",
+        ),
+        (
+            "{ path = \"/\", send = \"x\" }",
+            "31: cluster[0].health.send: is never sent: a GET has no body\n  hint: write method = \"POST\"\n",
+        ),
+        (
+            "{ port = 0, type = \"tcp\", send = \"x\" }",
+            &format!(
+                "19: cluster[0].health.port: is out of range\n  hint: from 1 to 65535\nj.toml:4:43: cluster[0].health.send: {of_requests}"
+            ),
         ),
         (
             "{ method = \"HEAD\", path = \"/\", body = \"x\" }",
@@ -208,7 +236,7 @@ fn mistakes_of_health() {
         ),
         (
             "{ path = \"/\", fields = \"Content-length: 5\" }",
-            "33: cluster[0].health.fields: \"Content-length\" says how a message is sent, and a probe sends no body and keeps its connection\n  \
+            "33: cluster[0].health.fields: \"Content-length\" says how a message is sent, and a probe says that by itself\n  \
              hint: leave it out\n",
         ),
         // What it is answered.
@@ -315,8 +343,8 @@ proptest::proptest! {
         {
             let mut headers = [httparse::EMPTY_HEADER; 4];
             let mut request = httparse::Request::new(&mut headers);
-            let length = request.parse(&probe.head).unwrap();
-            proptest::prop_assert_eq!(length, httparse::Status::Complete(probe.head.len()));
+            let length = request.parse(&probe.request).unwrap();
+            proptest::prop_assert_eq!(length, httparse::Status::Complete(probe.request.len()));
             proptest::prop_assert_eq!(request.path, Some(&*path));
             let fields = 2 + usize::from(!field.to_ascii_lowercase().starts_with("user-agent:"));
             proptest::prop_assert_eq!(request.headers.len(), fields);

@@ -2,6 +2,7 @@
 
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::process::{self, Lines};
@@ -75,6 +76,12 @@ impl TestServer {
         }
     }
 
+    /// Sends it a signal.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        process::signal(&self.running.as_ref().expect("it runs").child, signal);
+    }
+
     /// Starts it again after a kill, on the same addresses.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
@@ -121,7 +128,7 @@ impl TestServer {
 
     /// Sends a signal and waits for the end; gives the signal that ended it.
     #[track_caller]
-    pub(crate) fn stop_by(&mut self, signal: nix::sys::signal::Signal) -> Option<i32> {
+    pub(crate) fn stop_by(&mut self, signal: Signal) -> Option<i32> {
         let mut running = self.running.take().unwrap();
         process::signal(&running.child, signal);
         let status = process::wait(&mut running.child, PATIENCE).unwrap_or_else(|| panic!("it still runs"));
