@@ -65,6 +65,10 @@ faults! {
     ClientGoneData 499 "CD" "the client left while the response was sent";
     /// A client took its response too slowly.
     SlowClient 499 "cD" "the client read its response too slowly";
+    /// A client that stood still in its request gave way to others.
+    GaveWayRequest 503 "RR" "room was short, and the request had not gone on for a while";
+    /// A client that stood still in its response gave way to others.
+    GaveWayResponse 499 "RD" "room was short, and the client had not read on for a while";
     /// A panic, caught.
     Internal 500 "IR" "an internal error";
     /// A method or transfer coding that is not there.

@@ -19,8 +19,8 @@ const OTHER_MAPS: u64 = 1500;
 /// Threads of the rest of the machine.
 const OTHER_THREADS: u64 = 512;
 
-/// More couriers than this are not a matter of slow clients any more.
-const MOST_COURIERS: u64 = 2048;
+/// Couriers never wait for a client, only for the spool's disk: a few of them keep a disk busy.
+const COURIERS: u64 = 8;
 
 /// How many of what there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Limits {
         let sessions = usize::try_from(sessions.max(1)).unwrap_or(usize::MAX);
         let found = Self {
             sessions,
-            couriers: couriers_for(sessions as u64) as usize,
+            couriers: COURIERS as usize,
         };
         if before != Some(found) {
             told.iter().for_each(|line| log::warn!("{line}"));
@@ -112,16 +112,11 @@ impl Limits {
     }
 }
 
-/// An eighth of the sessions, and always some.
-fn couriers_for(sessions: u64) -> u64 {
-    (sessions / 8).clamp(64, MOST_COURIERS)
-}
-
 /// How many sessions leave room for workers and couriers among so many threads.
 fn of_threads(threads: Option<u64>, workers: u64, name: &'static str, advice: &'static str) -> Bound {
     let most = threads.map_or(u64::MAX, |threads| {
         let left = threads.saturating_sub(workers);
-        left - couriers_for(left).min(left / 2)
+        left - COURIERS.min(left / 2)
     });
     Bound { most, name, advice }
 }

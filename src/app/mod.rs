@@ -309,6 +309,7 @@ impl Ticking {
             let now = Instant::now();
             self.front.make_room();
             self.hub.clients.end_lingering(now, &self.hub);
+            self.hub.couriers.look();
             self.retired.look(&self.clusters);
             losses.tell(now, self.hub.access.as_ref());
             #[cfg(feature = "deadlock_detection")]

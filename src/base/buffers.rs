@@ -1,6 +1,7 @@
 //! A bounded region of reusable buffers.
 //!
-//! `region / size` buffers at most, made on first use and kept for the next. Nobody waits for one: whoever finds the region
+//! `region / size` buffers at most, made on first use and kept for the next. An eighth of them is for
+//! heads of requests alone, so that bodies cannot keep others' heads from being read. Nobody waits for one: whoever finds the region
 //! used up goes to the spool or answers 503, so that holding one buffer while asking for another cannot deadlock.
 
 use std::ops::Deref;
@@ -16,6 +17,8 @@ const KEPT: usize = 1024;
 pub struct BufferPool {
     size: usize,
     most: usize,
+    /// So many of them are for heads alone.
+    reserve: usize,
     state: Mutex<State>,
 }
 
@@ -28,18 +31,29 @@ struct State {
 impl BufferPool {
     /// A region of `region` bytes, cut into buffers of `size` bytes.
     pub fn new(region: usize, size: usize) -> Arc<Self> {
+        let most = region / size.max(1);
         Arc::new(Self {
             size,
-            most: region / size.max(1),
+            most,
+            reserve: most / 8,
             state: Mutex::default(),
         })
     }
 
-    /// An empty buffer, if the region has one left.
+    /// An empty buffer, if the region has one left that is not reserved.
     pub fn take(self: &Arc<Self>) -> Option<Buffer> {
+        self.take_up_to(self.most - self.reserve)
+    }
+
+    /// An empty buffer for the head of a request, if the region has one left.
+    pub fn take_for_head(self: &Arc<Self>) -> Option<Buffer> {
+        self.take_up_to(self.most)
+    }
+
+    fn take_up_to(self: &Arc<Self>, most: usize) -> Option<Buffer> {
         let kept = {
             let mut state = self.state.lock();
-            if state.in_use >= self.most {
+            if state.in_use >= most {
                 return None;
             }
             state.in_use += 1;
@@ -128,5 +142,15 @@ mod tests {
         assert!(again.is_empty(), "a buffer starts empty whoever had it before");
         drop((again, held));
         assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn an_eighth_is_for_heads() {
+        let pool = BufferPool::new(16 * 32, 32);
+        let bodies: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        let heads: Vec<_> = std::iter::from_fn(|| pool.take_for_head()).collect();
+        assert_eq!((bodies.len(), heads.len()), (14, 2));
+        drop(bodies);
+        assert!(pool.take().is_some());
     }
 }

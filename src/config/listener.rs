@@ -1,6 +1,7 @@
 //! `[[listener]]`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use toml::de::DeValue;
 
@@ -299,6 +300,7 @@ fn timeout(table: &Table<'_>) -> ListenerTimeout {
         handshake: table.duration("handshake"),
         header: table.duration("header"),
         body: table.duration("body"),
+        body_total: table.duration_or_off("body_total", Duration::from_millis(1)),
         idle: table.duration("idle"),
         write: table.duration("write"),
     }
@@ -323,7 +325,9 @@ fn limit(table: &Table<'_>, buffer: usize) -> ListenerLimit {
         body: table.size("body"),
         body_memory: saturate(table.size("body_memory")),
         response_memory: saturate(table.size("response_memory")),
+        response_spool: table.size("response_spool"),
         min_rate: table.size("min_rate"),
+        min_upload_rate: table.size("min_upload_rate"),
     }
 }
 

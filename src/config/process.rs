@@ -8,8 +8,7 @@ use std::time::Duration;
 use nix::unistd::{Group, User};
 
 use super::problem::{Complaint, Place, Spot};
-use super::reader::{Table, duration_of, expected, text_of};
-use super::reference::Kind;
+use super::reader::{Table, expected, text_of};
 use crate::base::units::format_size;
 use crate::plan::{AccessFormat, AccessLog, Buffers, Log, Process, Spool};
 
@@ -34,22 +33,13 @@ pub(super) fn read(root: &Table<'_>, flags: &Table<'_>) -> Process {
         batch_scheduling: file.word("scheduling") == "batch",
         drain_delay: file.duration("drain_delay"),
         drain_timeout: of("drain").duration("drain"),
-        summary: summary(of("summary")),
+        summary: of("summary").duration_or_off("summary", Duration::from_millis(100)),
         resolve: file.duration("resolve"),
         state: state(&file),
         buffers: buffers(&root.table("buffers")),
         spool: spool(&root.table("spool")),
         log: log(&root.table("log"), &flags.table("log")),
     }
-}
-
-fn summary(table: &Table<'_>) -> Option<Duration> {
-    let period = Kind::Duration(Duration::from_millis(100), Duration::from_secs(24 * 60 * 60));
-    let read = |_: &Kind, value: &toml::de::DeValue<'_>| match value.as_str() {
-        Some("off") => Ok(None),
-        _ => duration_of(&period, value).map(Some),
-    };
-    table.read("summary", read).and_then(|spot| spot.value)
 }
 
 /// The name of a user or group that this system has.

@@ -325,6 +325,16 @@ impl<'a> Table<'a> {
         self.read(name, duration_of).map(|spot| spot.value)
     }
 
+    /// A duration from `least` to a day, or "off".
+    pub(super) fn duration_or_off(&self, name: &str, least: Duration) -> Option<Duration> {
+        let bounds = Kind::Duration(least, Duration::from_secs(24 * 60 * 60));
+        let read = |_: &Kind, value: &DeValue<'_>| match value.as_str() {
+            Some("off") => Ok(None),
+            _ => duration_of(&bounds, value).map(Some),
+        };
+        self.read(name, read).and_then(|spot| spot.value)
+    }
+
     /// A duration.
     pub(super) fn duration(&self, name: &str) -> Duration {
         self.duration_if_any(name).unwrap_or(Duration::from_secs(1))

@@ -1,26 +1,34 @@
-//! Couriers bring to slow clients what their sockets would not take, so that no worker waits for a client.
+//! Couriers bring to slow clients what their sockets would not take, so that no worker waits for a
+//! client whose bytes have room elsewhere.
+//!
+//! A client that takes nothing costs no courier anything: all of them wait together, in one
+//! `epoll_wait`, until a socket has room, and then one courier writes what it takes. Each client is
+//! with one courier at a time (`EPOLLONESHOT`).
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use parking_lot::Mutex;
 
-use crate::fault::Fault;
-use crate::net::stream::is_timeout;
 use crate::threads::{self, Kind};
 
 use super::Client;
+use super::client::Delivered;
+use super::outbox::READ_BACK;
 
 /// A courier without work ends after this time.
 const SPARE_TIME: Duration = Duration::from_secs(5);
 
-/// How long one write may wait before the client's progress is looked at.
-const TICK: Duration = Duration::from_secs(1);
+/// How often somebody looks for clients that take too little, in milliseconds.
+const LOOK_MS: u16 = 100;
 
-/// With all couriers out and clients waiting for one, each client has a courier for so long at a time.
-const SLICE: Duration = Duration::from_millis(500);
+/// After so many bytes a courier looks whether others are waiting.
+const SLICE: usize = 1 << 20;
 
 /// The couriers.
 #[derive(Debug)]
@@ -29,134 +37,199 @@ pub struct Couriers(Arc<Office>);
 #[derive(Debug)]
 struct Office {
     most: usize,
+    epoll: Option<Epoll>,
     desk: Mutex<Desk>,
-    called: Condvar,
+    started: Instant,
+    /// When the clients were looked through, in milliseconds since then.
+    looked_at: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Desk {
-    waiting: VecDeque<Arc<Client>>,
-    spare: usize,
+    /// By their tokens. Each is in the epoll set, or with a courier.
+    clients: HashMap<u64, Arc<Client>>,
+    tokens: u64,
     couriers: usize,
+    /// Of these, how many wait.
+    idle: usize,
 }
 
 /// How a courier's visit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delivery {
+    /// Something is left, which the client will take later.
     Interrupted,
+    /// Nothing is left.
     Over,
 }
 
 impl Couriers {
     /// So many at most.
     pub fn new(most: usize) -> Self {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .inspect_err(|error| log::error!("there will be no couriers for slow clients: {error}"))
+            .ok();
         Self(Arc::new(Office {
             most,
-            desk: Mutex::new(Desk::default()),
-            called: Condvar::new(),
+            epoll,
+            desk: Mutex::default(),
+            started: Instant::now(),
+            looked_at: AtomicU64::new(0),
         }))
     }
 
-    /// Sends a courier to this client, the next one that is free if there are as many as there may be. `false` if none can be had.
-    pub fn call(&self, client: &Arc<Client>) -> bool {
+    /// Has a courier bring this client what lies undelivered, as soon as its socket has room. Fails if
+    /// the system cannot watch the socket.
+    pub(super) fn call(&self, client: &Arc<Client>) -> io::Result<()> {
         let mut desk = self.0.desk.lock();
-        if desk.spare > desk.waiting.len() || desk.couriers >= self.0.most {
-            desk.waiting.push_back(Arc::clone(client));
-            drop(desk);
-            self.0.called.notify_one();
-            return true;
+        desk.tokens += 1;
+        let token = desk.tokens;
+        self.0.epoll()?.add(client.stream(), interest(token))?;
+        desk.clients.insert(token, Arc::clone(client));
+        let is_one_lacking = desk.idle == 0 && desk.couriers < self.0.most;
+        if is_one_lacking {
+            desk.couriers += 1;
         }
-        desk.couriers += 1;
         drop(desk);
-        let (office, first) = (Arc::clone(&self.0), Arc::clone(client));
-        let spawned = threads::spawn(Kind::Courier, "courier".to_owned(), move || office.work(first));
-        if let Err(error) = &spawned {
-            self.0.desk.lock().couriers -= 1;
-            log::warn!("no courier can be started: {error}");
+        if is_one_lacking {
+            self.start();
         }
-        spawned.is_ok()
+        Ok(())
+    }
+
+    /// Starts a courier if there is work and none, because none could be started before. To be called
+    /// every now and then.
+    pub fn look(&self) {
+        let mut desk = self.0.desk.lock();
+        let is_one_lacking = desk.couriers == 0 && !desk.clients.is_empty();
+        if is_one_lacking {
+            desk.couriers += 1;
+            drop(desk);
+            self.start();
+        }
     }
 
     /// Couriers with and without work.
     pub fn count(&self) -> usize {
         self.0.desk.lock().couriers
     }
+
+    /// Starts the courier that was counted already.
+    fn start(&self) {
+        let office = Arc::clone(&self.0);
+        let spawned = threads::spawn(Kind::Courier, "courier".to_owned(), move || office.work());
+        if let Err(error) = spawned {
+            self.0.desk.lock().couriers -= 1;
+            // Others do its work, or one is started later.
+            log::warn!("no courier can be started: {error}");
+        }
+    }
+}
+
+fn interest(token: u64) -> EpollEvent {
+    EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT, token)
 }
 
 impl Office {
-    fn work(&self, first: Arc<Client>) {
-        let mut client = first;
+    fn epoll(&self) -> io::Result<&Epoll> {
+        self.epoll
+            .as_ref()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    fn work(&self) {
+        let Ok(epoll) = self.epoll() else { return };
+        let mut room = vec![0; READ_BACK].into_boxed_slice();
+        let mut idle_since = Instant::now();
         loop {
-            let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(&client)));
-            if delivered.is_err() {
-                client.hub().counters.panics.add(1);
-                client.fail_delivery(Fault::Internal);
-            }
+            let mut events = [EpollEvent::empty()];
+            self.desk.lock().idle += 1;
+            let found = epoll.wait(&mut events, EpollTimeout::from(LOOK_MS));
             let mut desk = self.desk.lock();
-            if matches!(delivered, Ok(Delivery::Interrupted)) {
-                desk.waiting.push_back(client);
-            } else {
-                // Outside the lock: it may be the last to let go of the client.
-                MutexGuard::unlocked(&mut desk, || drop(client));
+            desk.idle -= 1;
+            let token = events[0].data();
+            let client = match found {
+                Ok(1..) => desk.clients.get(&token).cloned(),
+                _ => None,
+            };
+            let now = Instant::now();
+            if client.is_some() || !desk.clients.is_empty() {
+                idle_since = now;
+            } else if now.saturating_duration_since(idle_since) >= SPARE_TIME {
+                desk.couriers -= 1;
+                return;
             }
-            let until = Instant::now() + SPARE_TIME;
-            desk.spare += 1;
-            while desk.waiting.is_empty() {
-                if self.called.wait_until(&mut desk, until).timed_out() {
-                    break;
-                }
+            drop(desk);
+            if let Some(client) = client {
+                self.visit(epoll, token, client, &mut room);
             }
-            desk.spare -= 1;
-            match desk.waiting.pop_front() {
-                Some(next) => client = next,
-                None => {
-                    desk.couriers -= 1;
-                    return;
-                }
-            }
+            self.look_after_paces(now);
         }
     }
 
-    /// Delivers until nothing is left, the client takes too little, or others have waited for long enough.
-    fn deliver(&self, client: &Client) -> Delivery {
-        let came = Instant::now();
-        client.greet_courier(came);
-        let tick = TICK.min(client.listener().timeout.write);
-        if client.stream().set_write_timeout(tick).is_err() {
-            client.fail_delivery(Fault::ClientGoneData);
+    /// Brings a client what it takes now.
+    fn visit(&self, epoll: &Epoll, token: u64, client: Arc<Client>, room: &mut [u8]) {
+        let delivered = catch_unwind(AssertUnwindSafe(|| deliver(&client, room)));
+        let delivered = delivered.unwrap_or_else(|_| {
+            client.fail_delivery();
+            client.hub().note_panic();
+            Delivery::Over
+        });
+        if delivered == Delivery::Interrupted && epoll.modify(client.stream(), &mut interest(token)).is_ok() {
+            return;
+        }
+        // Off the desk before it may be called for again.
+        let _not_watched_any_more = epoll.delete(client.stream());
+        let known = self.desk.lock().clients.remove(&token);
+        client.release_courier();
+        drop(known);
+    }
+
+    /// Cuts the clients that take too little. One courier does it for all, every now and then.
+    fn look_after_paces(&self, now: Instant) {
+        let now_ms = u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX);
+        let before = self.looked_at.load(Ordering::Relaxed);
+        let is_due = now_ms.saturating_sub(before) >= u64::from(LOOK_MS)
+            && self
+                .looked_at
+                .compare_exchange(before, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_due {
+            let clients: Vec<_> = self.desk.lock().clients.values().cloned().collect();
+            clients.iter().for_each(|client| client.look_at_pace(now));
+        }
+    }
+}
+
+/// Delivers until nothing is left, the socket takes nothing more, or others may have waited for long
+/// enough.
+fn deliver(client: &Client, room: &mut [u8]) -> Delivery {
+    let mut sent_in_all = 0_usize;
+    while sent_in_all < SLICE {
+        let Some(taken) = client.next_delivery() else {
+            return Delivery::Over;
+        };
+        let (delivered, is_all) = match taken.load(room) {
+            Ok(bytes) => match client.stream().write_now(bytes) {
+                Ok(sent) => (Delivered::Sent(sent), sent == bytes.len()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Delivered::Sent(0), false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (Delivered::Sent(0), true),
+                Err(_) => (Delivered::Broken, false),
+            },
+            Err(error) => {
+                log::error!("spool: reading back failed: {error}");
+                (Delivered::Lost, false)
+            }
+        };
+        if !client.end_delivery(taken, delivered) {
             return Delivery::Over;
         }
-        let mut now = came;
-        while let Some(taken) = client.next_delivery() {
-            let mut done = 0;
-            while let Some(bytes) = taken.bytes().get(done..).filter(|bytes| !bytes.is_empty()) {
-                let sent = match client.stream().write(bytes) {
-                    Ok(sent) => sent,
-                    Err(error) if is_timeout(&error) => 0,
-                    Err(_) => {
-                        client.fail_delivery(Fault::ClientGoneData);
-                        return Delivery::Over;
-                    }
-                };
-                let began = std::mem::replace(&mut now, Instant::now());
-                done += sent;
-                if !client.count_delivery(sent, now - began) {
-                    client.fail_delivery(Fault::SlowClient);
-                    return Delivery::Over;
-                }
-                if now - came >= SLICE && self.others_wait() {
-                    if done < taken.bytes().len() {
-                        client.interrupt_delivery(taken, done);
-                    }
-                    return Delivery::Interrupted;
-                }
-            }
+        if !is_all {
+            return Delivery::Interrupted;
         }
-        Delivery::Over
+        if let Delivered::Sent(sent) = delivered {
+            sent_in_all = sent_in_all.saturating_add(sent);
+        }
     }
-
-    fn others_wait(&self) -> bool {
-        let desk = self.desk.lock();
-        desk.couriers >= self.most && !desk.waiting.is_empty()
-    }
+    Delivery::Interrupted
 }

@@ -1,11 +1,11 @@
 //! One request and its response, the client's side that the response goes out on, and what both share.
 
 mod answer;
+mod body;
 mod client;
 mod courier;
 mod hub;
 mod lost;
-mod out;
 mod outbox;
 mod registry;
 mod spool;
@@ -16,11 +16,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 pub use answer::Answer;
+pub use body::{Body, Piece};
 pub use client::{Client, Fed, Left, Opened, Sent, TlsError};
 pub use courier::Couriers;
 pub use hub::{Hub, HubSettings, Permit};
-pub use registry::Registry;
-pub use spool::{Body, Piece, Spool};
+pub use registry::{Registry, Short};
+pub use spool::Spool;
 
 use crate::balance::BucketId;
 use crate::fault::Fault;

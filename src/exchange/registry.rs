@@ -1,6 +1,8 @@
 //! All clients, for what concerns them together: drain, lingering ends, and who has to go when room is short.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -10,24 +12,43 @@ use crate::fault::Fault;
 
 use super::{Client, Hub};
 
+/// Clients are looked through for one that has to give way at most so often, in milliseconds.
+const LOOK_MS: u64 = 20;
+
+/// What is lacking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// Buffers for heads.
+    Heads,
+    /// Room for bodies of requests.
+    Requests,
+    /// Room for responses that clients have not taken.
+    Responses,
+    /// Places for clients.
+    Sessions,
+}
+
 /// All clients, by where they lie in memory.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<HashMap<usize, Weak<Client>>>);
+pub struct Registry {
+    clients: Mutex<HashMap<usize, Weak<Client>>>,
+    looked_at: AtomicU64,
+}
 
 impl Registry {
     pub(super) fn add(&self, client: &Arc<Client>) {
-        self.0
+        self.clients
             .lock()
             .insert(Arc::as_ptr(client) as usize, Arc::downgrade(client));
     }
 
     pub(super) fn remove(&self, client: &Client) {
-        self.0.lock().remove(&(std::ptr::from_ref(client) as usize));
+        self.clients.lock().remove(&(std::ptr::from_ref(client) as usize));
     }
 
     /// Client connections that are open.
     pub fn count(&self) -> usize {
-        self.0.lock().len()
+        self.clients.lock().len()
     }
 
     /// Cuts those that should have ended by now.
@@ -58,22 +79,32 @@ impl Registry {
         longest.inspect(|client| client.dismiss()).is_some()
     }
 
-    /// Cuts the client that takes its response most slowly.
-    pub fn cut_slowest(&self, now: Instant, hub: &Hub) {
+    /// Ends the client that has made no progress for longest with something of which others lack room,
+    /// if that is for a quarter of its time limit. Returns `false` if there is none, or if one was looked
+    /// for just now.
+    pub fn give_way(&self, short: Short, now: Instant, hub: &Hub) -> bool {
         let now_ms = hub.uptime_ms(now);
-        if let Some(slowest) = self.least(|client| client.progress(now_ms)) {
-            slowest.condemn();
+        let before = self.looked_at.load(Ordering::Relaxed);
+        let is_due = now_ms.saturating_sub(before) >= LOOK_MS
+            && self
+                .looked_at
+                .compare_exchange(before, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if !is_due {
+            return false;
         }
+        let stillest = self.least(|client| client.stands_still(short, now_ms).map(Reverse));
+        stillest.inspect(|client| client.condemn()).is_some()
     }
 
     /// Calls for each, one after the other, without keeping the table locked meanwhile.
     fn each(&self, mut act: impl FnMut(&Client)) {
-        let all: Vec<_> = self.0.lock().values().cloned().collect();
+        let all: Vec<_> = self.clients.lock().values().cloned().collect();
         all.iter().filter_map(Weak::upgrade).for_each(|client| act(&client));
     }
 
     fn least<R: Ord + Copy>(&self, rank: impl Fn(&Client) -> Option<R>) -> Option<Arc<Client>> {
-        let all: Vec<_> = self.0.lock().values().cloned().collect();
+        let all: Vec<_> = self.clients.lock().values().cloned().collect();
         let ranked = all
             .iter()
             .filter_map(Weak::upgrade)

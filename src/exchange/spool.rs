@@ -1,4 +1,8 @@
-//! Bounded stores for what is in transit: memory first, then an unlinked file.
+//! Unlinked files for what does not fit into memory: how much of them there may be, and one of them.
+//!
+//! Requests and responses have shares apart: neither can take the last quarter of the room, which is
+//! the other's. Of what is left of its share a request body may have two thirds, so that a few large
+//! uploads leave room for all the small ones. A disk that is full counts like a limit that is reached.
 
 use std::fs::File;
 use std::io;
@@ -6,21 +10,47 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
-
-use crate::base::buffers::{Buffer, BufferPool};
-use crate::fault::Fault;
+use parking_lot::Mutex;
 
 /// A file's beginning is given back in pieces of this size at least.
 const FREED_AT_ONCE: u64 = 1 << 20;
+
+/// After a failure of the disk no file grows for so long.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Failures of the disk are told once in so long.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// Whose bytes a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// Bodies of requests.
+    Requests,
+    /// Responses that clients have not taken yet.
+    Responses,
+}
 
 /// The folder for unlinked files, with a cap on all of them together.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
     limit: u64,
-    used: AtomicU64,
+    /// By share.
+    used: [AtomicU64; 2],
+    disk: Mutex<Disk>,
+}
+
+/// What is known of the disk.
+#[derive(Debug, Default)]
+struct Disk {
+    /// It failed, and is left alone until then.
+    paused_until: Option<Instant>,
+    told_at: Option<Instant>,
+    /// Failures since it was told.
+    untold: u64,
 }
 
 impl Spool {
@@ -29,67 +59,133 @@ impl Spool {
         Arc::new(Self {
             folder,
             limit,
-            used: AtomicU64::new(0),
+            used: Default::default(),
+            disk: Mutex::default(),
         })
     }
 
     /// Bytes in use.
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.used_by(Share::Requests)
+            .saturating_add(self.used_by(Share::Responses))
     }
 
-    /// Nine tenths of it are used: time to get rid of whoever makes least of it.
-    pub fn is_nearly_full(&self) -> bool {
-        self.used() > self.limit / 10 * 9
+    fn used_by(&self, share: Share) -> u64 {
+        self.used[share as usize].load(Ordering::Relaxed)
     }
 
-    fn reserve(&self, bytes: u64) -> bool {
-        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= self.limit;
+    /// Counts so many bytes more for a file that has `own` of them. Returns whether there is room.
+    fn reserve(&self, share: Share, bytes: u64, own: u64) -> bool {
+        self.used[share as usize].fetch_add(bytes, Ordering::Relaxed);
+        // What others have counted and take back may refuse a byte too many, never let pass one.
+        let most = self.limit - self.limit / 4;
+        let left_of_share = most.checked_sub(self.used_by(share));
+        let left_of_all = self.limit.checked_sub(self.used());
+        let fits = match (left_of_share, left_of_all) {
+            (Some(share_left), Some(all_left)) => {
+                share == Share::Responses || own.saturating_add(bytes) <= share_left.min(all_left).saturating_mul(2)
+            }
+            _ => false,
+        };
         if !fits {
-            self.release(bytes);
+            self.release(share, bytes);
         }
         fits
     }
 
-    fn release(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    fn release(&self, share: Share, bytes: u64) {
+        self.used[share as usize].fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_paused(&self) -> bool {
+        let mut disk = self.disk.lock();
+        match disk.paused_until {
+            Some(until) if until > Instant::now() => true,
+            Some(_) => {
+                disk.paused_until = None;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// The disk has failed: that is told, and then it counts as full for a moment.
+    fn note_failure(&self, error: &io::Error) {
+        let now = Instant::now();
+        let mut disk = self.disk.lock();
+        disk.paused_until = now.checked_add(DISK_PAUSE);
+        disk.untold = disk.untold.saturating_add(1);
+        let is_news = disk
+            .told_at
+            .is_none_or(|told| now.saturating_duration_since(told) >= TOLD_EVERY);
+        if !is_news {
+            return;
+        }
+        disk.told_at = Some(now);
+        let times = std::mem::take(&mut disk.untold);
+        drop(disk);
+        log::warn!(
+            "spool: no file in {} can grow: {error} ({times} times). Meanwhile the spool counts as full: large request \
+             bodies are refused, and servers wait for slow clients (spool.folder, spool.limit)",
+            self.folder.display()
+        );
     }
 }
 
-/// One unlinked file; its bytes are counted in the spool until it is dropped or emptied.
+/// One unlinked file; its bytes are counted in the spool until it is dropped. One thread writes to
+/// it, another may read it meanwhile.
 #[derive(Debug)]
 pub(super) struct SpoolFile {
     file: File,
-    length: u64,
+    share: Share,
+    /// Bytes counted.
+    counted: AtomicU64,
     /// So much of its beginning is given back.
-    freed: u64,
+    freed: AtomicU64,
     spool: Arc<Spool>,
 }
 
 impl SpoolFile {
-    pub(super) fn create(spool: &Arc<Spool>) -> io::Result<Self> {
-        let file = tempfile::tempfile_in(&spool.folder)?;
-        Ok(Self {
-            file,
-            length: 0,
-            freed: 0,
-            spool: Arc::clone(spool),
-        })
+    /// Makes an empty one. Returns `None` if there is no room or the disk fails, which is told.
+    pub(super) fn create(spool: &Arc<Spool>, share: Share) -> Option<Self> {
+        if spool.limit == 0 || spool.is_paused() {
+            return None;
+        }
+        match tempfile::tempfile_in(&spool.folder) {
+            Ok(file) => Some(Self {
+                file,
+                share,
+                counted: AtomicU64::new(0),
+                freed: AtomicU64::new(0),
+                spool: Arc::clone(spool),
+            }),
+            Err(error) => {
+                spool.note_failure(&error);
+                None
+            }
+        }
     }
 
-    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.spool.reserve(bytes.len() as u64) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+    /// Writes at `offset`, which is its end. Returns `false` if there is no room or the disk fails;
+    /// then nothing of these bytes counts.
+    pub(super) fn append(&self, bytes: &[u8], offset: u64) -> bool {
+        let length = bytes.len() as u64;
+        let own = self
+            .counted
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.freed.load(Ordering::Relaxed));
+        if self.spool.is_paused() || !self.spool.reserve(self.share, length, own) {
+            return false;
         }
-        match self.file.write_all_at(bytes, self.length) {
+        match self.file.write_all_at(bytes, offset) {
             Ok(()) => {
-                self.length += bytes.len() as u64;
-                Ok(())
+                self.counted.fetch_add(length, Ordering::Relaxed);
+                true
             }
             Err(error) => {
-                self.spool.release(bytes.len() as u64);
-                Err(error)
+                self.spool.release(self.share, length);
+                self.spool.note_failure(&error);
+                false
             }
         }
     }
@@ -98,170 +194,106 @@ impl SpoolFile {
         self.file.read_at(into, offset)
     }
 
-    pub(super) fn length(&self) -> u64 {
-        self.length
-    }
-
     /// Gives back the room of what lies before `offset`, if it is worth a system call.
-    pub(super) fn free_before(&mut self, offset: u64) -> io::Result<()> {
-        let bytes = offset.saturating_sub(self.freed);
-        if bytes >= FREED_AT_ONCE {
-            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            fallocate(&self.file, hole, self.freed.cast_signed(), bytes.cast_signed())?;
-            self.freed = offset;
-            self.spool.release(bytes);
+    pub(super) fn free_before(&self, offset: u64) {
+        let freed = self.freed.load(Ordering::Relaxed);
+        let bytes = offset.saturating_sub(freed);
+        if bytes < FREED_AT_ONCE {
+            return;
         }
-        Ok(())
-    }
-
-    /// Forgets its bytes and gives their room back.
-    pub(super) fn empty(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.spool.release(self.length - self.freed);
-        self.length = 0;
-        self.freed = 0;
-        Ok(())
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(&self.file, hole, freed.cast_signed(), bytes.cast_signed()) {
+            Ok(()) => {
+                self.freed.store(offset, Ordering::Relaxed);
+                self.spool.release(self.share, bytes);
+            }
+            Err(error) => log::debug!("spool: room cannot be given back early: {error}"),
+        }
     }
 }
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        self.spool.release(self.length - self.freed);
+        let counted = self.counted.load(Ordering::Relaxed);
+        let freed = self.freed.load(Ordering::Relaxed);
+        self.spool.release(self.share, counted.saturating_sub(freed));
     }
-}
-
-/// A whole request body: so much in memory, the rest in a file, then trailers.
-#[derive(Debug, Default)]
-pub struct Body {
-    buffers: Vec<Buffer>,
-    in_memory: u64,
-    file: Option<SpoolFile>,
-    /// Trailer lines, each with its CRLF.
-    pub trailers: Vec<u8>,
-}
-
-/// A piece of a body.
-#[derive(Debug)]
-pub enum Piece<'a> {
-    /// In memory.
-    Memory(&'a [u8]),
-    /// So many bytes were read from the file into the room given.
-    Read(usize),
-}
-
-impl Body {
-    /// Appends. `memory` is how much of it may stay in buffers. Fails with [`Fault::NoBuffer`] when neither has room.
-    pub fn append(
-        &mut self,
-        mut bytes: &[u8],
-        memory: usize,
-        pool: &Arc<BufferPool>,
-        spool: &Arc<Spool>,
-    ) -> Result<(), Fault> {
-        while !bytes.is_empty() {
-            if let Some(file) = &mut self.file {
-                return file.append(bytes).map_err(|error| no_room(&error));
-            }
-            let room = memory.saturating_sub(self.in_memory as usize).min(bytes.len());
-            let mut taken = match self.buffers.last_mut() {
-                Some(last) => last.append(&bytes[..room]),
-                None => 0,
-            };
-            if taken == 0
-                && room > 0
-                && let Some(mut buffer) = pool.take()
-            {
-                taken = buffer.append(&bytes[..room]);
-                self.buffers.push(buffer);
-            }
-            if taken == 0 {
-                self.file = Some(SpoolFile::create(spool).map_err(|error| no_room(&error))?);
-            }
-            self.in_memory += taken as u64;
-            bytes = &bytes[taken..];
-        }
-        Ok(())
-    }
-
-    /// Bytes, trailers not counted.
-    pub fn length(&self) -> u64 {
-        self.in_memory + self.file.as_ref().map_or(0, SpoolFile::length)
-    }
-
-    /// The bytes from `offset` on: a piece in memory, or what could be read into `room`. Empty at the end.
-    pub fn piece<'a>(&'a self, offset: u64, room: &mut [u8]) -> io::Result<Piece<'a>> {
-        let mut skip = offset;
-        for buffer in &self.buffers {
-            let length = buffer.len() as u64;
-            if skip < length {
-                return Ok(Piece::Memory(&buffer[skip as usize..]));
-            }
-            skip -= length;
-        }
-        match &self.file {
-            Some(file) => file.read_at(room, skip).map(Piece::Read),
-            None => Ok(Piece::Memory(&[])),
-        }
-    }
-}
-
-fn no_room(error: &io::Error) -> Fault {
-    if error.kind() != io::ErrorKind::StorageFull {
-        log::error!("spool: {error}");
-    }
-    Fault::NoBuffer
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn whole(body: &Body) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut room = [0; 7];
-        loop {
-            let length = match body.piece(bytes.len() as u64, &mut room).unwrap() {
-                Piece::Memory(piece) => {
-                    bytes.extend_from_slice(piece);
-                    piece.len()
-                }
-                Piece::Read(length) => {
-                    bytes.extend_from_slice(&room[..length]);
-                    length
-                }
-            };
-            if length == 0 {
-                return bytes;
-            }
+    const KIB: u64 = 1024;
+
+    fn spool(limit: u64) -> Arc<Spool> {
+        Spool::new(std::env::temp_dir(), limit)
+    }
+
+    /// Fills a new file up to where it may not grow any more. Returns its length too.
+    fn fill(spool: &Arc<Spool>, share: Share) -> (Option<SpoolFile>, u64) {
+        let Some(file) = SpoolFile::create(spool, share) else {
+            return (None, 0);
+        };
+        let mut length = 0;
+        while file.append(&[7; KIB as usize], length) {
+            length += KIB;
         }
+        (Some(file), length)
     }
 
     #[test]
-    fn a_body_goes_from_memory_to_the_file_and_comes_back_in_order() {
-        let pool = BufferPool::new(64, 16);
-        let spool = Spool::new(std::env::temp_dir(), 1000);
-        for memory in [0, 5, 16, 20, 64, 1000] {
-            let sent: Vec<u8> = (0..200).collect();
-            let mut body = Body::default();
-            for part in sent.chunks(9) {
-                body.append(part, memory, &pool, &spool).unwrap();
-            }
-            assert_eq!(body.length(), 200);
-            assert_eq!(whole(&body), sent, "with {memory} bytes of memory");
-            drop(body);
-            assert_eq!((pool.in_use(), spool.used()), (0, 0));
-        }
-    }
-
-    #[test]
-    fn a_full_spool_refuses_and_gives_everything_back() {
-        let pool = BufferPool::new(0, 16);
-        let spool = Spool::new(std::env::temp_dir(), 100);
-        let mut body = Body::default();
-        assert_eq!(body.append(&[1; 100], 64, &pool, &spool), Ok(()));
-        assert!(spool.is_nearly_full());
-        assert_eq!(body.append(&[1], 64, &pool, &spool), Err(Fault::NoBuffer));
-        drop(body);
+    fn neither_share_takes_the_last_quarter() {
+        let spool = spool(400 * KIB);
+        let (responses, length) = fill(&spool, Share::Responses);
+        assert_eq!(length, 300 * KIB);
+        let (requests, length) = fill(&spool, Share::Requests);
+        assert_eq!(length, 66 * KIB, "two thirds of the last quarter");
+        drop(responses);
+        let (more, length) = fill(&spool, Share::Responses);
+        assert_eq!(length, 300 * KIB);
+        drop((requests, more));
         assert_eq!(spool.used(), 0);
+    }
+
+    #[test]
+    fn however_many_bodies_there_are_another_finds_room() {
+        let spool = spool(2048 * KIB);
+        let mut held = Vec::new();
+        let mut lengths = Vec::new();
+        for _ in 0..6 {
+            let (file, length) = fill(&spool, Share::Requests);
+            held.push(file);
+            lengths.push(length / KIB);
+        }
+        assert_eq!(lengths[0], 1024, "the first may have two thirds of the share");
+        assert!(lengths.is_sorted_by(|one, next| one > next), "{lengths:?}");
+        assert!(lengths[5] > 0, "{lengths:?}");
+    }
+
+    #[test]
+    fn what_is_given_back_early_counts_no_more() {
+        let spool = spool(8 << 20);
+        let file = SpoolFile::create(&spool, Share::Responses).unwrap();
+        assert!(file.append(&vec![1; 3 << 20], 0));
+        file.free_before(1 << 10);
+        assert_eq!(spool.used(), 3 << 20, "too little for a system call");
+        file.free_before(2 << 20);
+        // Where the file system cannot punch holes nothing is given back early, and nothing is lost.
+        let used = spool.used();
+        assert!(used == 1 << 20 || used == 3 << 20, "{used}");
+        let mut byte = [0];
+        assert_eq!(file.read_at(&mut byte, 2 << 20).unwrap(), 1);
+        assert_eq!(byte, [1]);
+        drop(file);
+        assert_eq!(spool.used(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_a_spool_that_is_full() {
+        let spool = Spool::new("/nonexistent/folder".into(), 1 << 20);
+        assert!(SpoolFile::create(&spool, Share::Requests).is_none());
+        assert!(spool.is_paused());
+        assert!(SpoolFile::create(&Spool::new(std::env::temp_dir(), 0), Share::Requests).is_none());
     }
 }

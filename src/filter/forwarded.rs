@@ -320,6 +320,7 @@ mod tests {
                 handshake: second,
                 header: second,
                 body: second,
+                body_total: None,
                 idle: second,
                 write: second,
             },
@@ -330,7 +331,9 @@ mod tests {
                 body: 1,
                 body_memory: 1,
                 response_memory: 1,
+                response_spool: 1,
                 min_rate: 1,
+                min_upload_rate: 1,
             },
             forwarded: Forwarded {
                 style,

@@ -117,6 +117,16 @@ impl Stream {
         Ok((readable, found.contains(PollFlags::POLLOUT)))
     }
 
+    /// Waits until there is room to write, whatever there is to read.
+    pub fn wait_for_room(&self, timeout: Duration) -> io::Result<()> {
+        let mut entry = [PollFd::new(self.as_fd(), PollFlags::POLLOUT)];
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut entry, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// How long [`Self::read`] waits.
     pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
         let timeout = Some(timeout.max(Duration::from_millis(1)));

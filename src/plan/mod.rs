@@ -187,8 +187,10 @@ pub struct ListenerTimeout {
     pub handshake: Duration,
     /// A whole request head, from its first byte.
     pub header: Duration,
-    /// A whole request body, from its first byte.
+    /// Between two reads of a request body; also what `min_upload_rate` is measured over.
     pub body: Duration,
+    /// A whole request body, from its first byte; `None` is no limit.
+    pub body_total: Option<Duration>,
     /// Between a response's end and the next request's first byte.
     pub idle: Duration,
     /// Taking none of a response, or less than `min_rate` of it.
@@ -210,8 +212,12 @@ pub struct ListenerLimit {
     pub body_memory: usize,
     /// Of one response, how much a slow client may leave in memory before it goes to the spool, in bytes.
     pub response_memory: usize,
+    /// Of one response, how much may lie in the spool, in bytes; then its server waits for the client.
+    pub response_spool: u64,
     /// Slower readers than this are cut, in bytes per second, measured over the `write` timeout.
     pub min_rate: u64,
+    /// Slower senders of bodies than this are refused, in bytes per second, measured over the `body` timeout.
+    pub min_upload_rate: u64,
 }
 
 /// What to tell servers of the client.

@@ -71,12 +71,23 @@ impl Input {
         self.end += bytes;
     }
 
+    /// Whether it has all the room that it can have.
+    pub(super) fn is_grown(&self, pool: &BufferPool) -> bool {
+        self.large.is_some() || pool.size() <= self.small.len()
+    }
+
     /// Makes more room, of the region. `false` if it has none, or if there is all the room already.
     pub(super) fn grow(&mut self, pool: &Arc<BufferPool>) -> bool {
-        if self.large.is_some() || pool.size() <= self.small.len() {
-            return false;
-        }
-        let Some(mut large) = pool.take() else { return false };
+        !self.is_grown(pool) && self.grow_into(pool.take())
+    }
+
+    /// Makes more room for a head, for which some is reserved.
+    pub(super) fn grow_for_head(&mut self, pool: &Arc<BufferPool>) -> bool {
+        !self.is_grown(pool) && self.grow_into(pool.take_for_head())
+    }
+
+    fn grow_into(&mut self, buffer: Option<Buffer>) -> bool {
+        let Some(mut large) = buffer else { return false };
         let data = self.data();
         let length = data.len();
         large.whole()[..length].copy_from_slice(data);
@@ -91,6 +102,23 @@ impl Input {
         if self.is_empty() {
             self.large = None;
         }
+    }
+
+    /// Gives the large buffer back if what is in it fits into the small one: a body is not to be read
+    /// with room that is reserved for heads.
+    pub(super) fn settle(&mut self) {
+        let length = self.end - self.start;
+        if let Some(large) = self.large.take_if(|_| length <= self.small.len()) {
+            self.small[..length].copy_from_slice(&large.all()[self.start..self.end]);
+            self.start = 0;
+            self.end = length;
+        }
+    }
+
+    /// What has been read and not used, to be worked on in place.
+    pub(super) fn data_mut(&mut self) -> &mut [u8] {
+        let (start, end) = (self.start, self.end);
+        &mut self.bytes()[start..end]
     }
 
     fn bytes(&mut self) -> &mut [u8] {
@@ -119,6 +147,10 @@ mod tests {
         assert!(input.data().starts_with(b"bcx"));
         assert_eq!(input.data().len(), SMALL - 1);
         assert!(!input.space().is_empty());
+        input.settle();
+        assert_eq!(pool.in_use(), 0, "it fits into the small one again");
+        assert!(input.data().starts_with(b"bcx"));
+        assert!(input.grow_for_head(&pool));
         input.consume(usize::MAX);
         input.shrink();
         assert_eq!(pool.in_use(), 0);

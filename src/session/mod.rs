@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Condvar, Mutex};
 
-use crate::exchange::{Hub, Service};
+use crate::exchange::{Hub, Service, Short};
 use crate::net::Stream;
 use crate::net::listen::Acceptor;
 use crate::net::tls::ServerTls;
@@ -210,8 +210,15 @@ impl Front {
     pub fn make_room(self: &Arc<Self>) {
         for door in self.doors.load().iter() {
             if door.waiting.load(Ordering::Relaxed) == 0 && !self.is_closed() && self.spawn(door).is_err() {
-                self.hub.clients.evict_idle();
+                self.free_a_place();
             }
+        }
+    }
+
+    /// Ends the client that has been idle longest, or else the one that stands still longest.
+    fn free_a_place(&self) {
+        if !self.hub.clients.evict_idle() {
+            self.hub.clients.give_way(Short::Sessions, Instant::now(), &self.hub);
         }
     }
 
@@ -292,7 +299,7 @@ impl Front {
                 Ok((stream, peer)) => {
                     let waiting = door.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
                     if waiting < self.min_idle && !self.is_shut(&door) && self.spawn(&door).is_err() && waiting == 0 {
-                        self.hub.clients.evict_idle();
+                        self.free_a_place();
                     }
                     self.serve_fenced(&door, stream, peer);
                     // What waits at an inherited socket now is its next owner's.

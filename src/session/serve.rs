@@ -1,6 +1,8 @@
 //! Serves one client: reads its requests whole, one after the other, and gives them on. Never waits for a response: while one is
 //! on its way the session is back in `read()`, where it sees the client leave.
 
+mod body;
+
 use std::hash::{BuildHasher, RandomState};
 use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
@@ -9,27 +11,33 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::ServerConnection;
 
 use crate::base::date::DateCache;
-use crate::exchange::{Admission, Answer, Client, Exchange, Fed, Hub, Left, Opened, RequestFacts, Service};
+use crate::exchange::{Admission, Answer, Client, Exchange, Fed, Hub, Left, Opened, RequestFacts, Service, Short};
 use crate::fault::Fault;
 use crate::filter::forwarded::{self, ClientFacts};
 use crate::http::{BodyFraming, FieldId, Method, RequestHead, Version};
 use crate::net::Stream;
 use crate::net::stream::is_timeout;
 use crate::plan::{ErrorPage, Listener};
-use crate::proto::h1::{
-    ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request,
-    write_request,
-};
+use crate::proto::h1::{HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request, write_request};
 
 use super::cipher::Cipher;
 use super::greet::Greeting;
 use super::input::Input;
 use super::misplaced;
 
-/// After an answer that ends the connection the client may send so much more, and take so long, before it is cut: else the reset
-/// could overtake the answer (RFC 9112 §9.6).
-const LINGER_BYTES: usize = 4 << 20;
-const LINGER_TIME: Duration = Duration::from_secs(2);
+/// After an answer that ends the connection, what the client still sends is read and thrown away, or
+/// else a reset could overtake the answer (RFC 9112 §9.6): up to so many bytes (or as many as a body
+/// may have), with such pauses between them, for so long in all. Many clients write all of a body
+/// before they read.
+const LINGER_BYTES: u64 = 64 << 20;
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
+const LINGER_TIME: Duration = Duration::from_secs(30);
+
+/// What is lacking is tried again for so long, while others give way.
+const ROOM_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How often it is tried.
+const ROOM_LOOK: Duration = Duration::from_millis(2);
 
 /// While a pipelined request waits for its turn, how often to look whether its client is still there.
 const TURN_TICK: Duration = Duration::from_millis(100);
@@ -85,6 +93,7 @@ pub(super) fn serve(
         hub.counters.sessions_refused.add(1);
         return;
     }
+    client.note_read_whole();
     while session.next_request().is_ok() {}
 }
 
@@ -139,7 +148,9 @@ impl Session<'_> {
         self.head.method = Method::Get;
         self.head.version = Version::Http11;
         self.routed = None;
-        let length = match self.read_head(deadline) {
+        let read = self.read_head(deadline);
+        self.client.note_read_whole();
+        let length = match read {
             Ok(length) => length,
             Err(stop) => {
                 self.capture(&mut exchange, self.input.data(), None);
@@ -267,11 +278,22 @@ impl Session<'_> {
             if self.ended {
                 return Err(Stop::Ended);
             }
-            if self.input.space().is_empty() && !self.input.grow(&self.client.hub().buffers) {
+            if self.input.space().is_empty() && !self.grow_for_head() {
                 return Err(Stop::Fault(Fault::NoBuffer));
             }
+            self.client
+                .note_read(Instant::now(), self.listener.timeout.header, false);
             self.fill_until(deadline, Fault::HeaderTimeout)?;
         }
+    }
+
+    /// Makes room for a head that does not fit into the small buffer.
+    fn grow_for_head(&mut self) -> bool {
+        let hub = Arc::clone(self.client.hub());
+        if self.input.is_grown(&hub.buffers) {
+            return false;
+        }
+        retry_for_room(&hub, Short::Heads, || self.input.grow_for_head(&hub.buffers))
     }
 
     /// Waits until everything before this request is answered. Only a pipelined request ever has to.
@@ -317,7 +339,9 @@ impl Session<'_> {
         self.copy.clear();
         self.copy.extend_from_slice(&self.input.data()[..length]);
         self.input.consume(length);
+        self.input.settle();
         let read = self.read_body(&mut exchange);
+        self.client.note_read_whole();
         match read {
             Ok(()) => {
                 self.submit(exchange, None);
@@ -331,69 +355,6 @@ impl Session<'_> {
                 self.client.drop_exchange(exchange);
                 Err(Over)
             }
-        }
-    }
-
-    fn read_body(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
-        let deadline = Instant::now() + self.listener.timeout.body;
-        let limit = self.listener.limit.body;
-        let memory = self.listener.limit.body_memory;
-        let hub = Arc::clone(self.client.hub());
-        let mut decoder = ChunkedDecoder::new(self.limits);
-        let mut left = match self.head.framing {
-            BodyFraming::Length(length) => Some(length),
-            BodyFraming::Chunked | BodyFraming::None => None,
-        };
-        loop {
-            let data = self.input.data();
-            let used = match &mut left {
-                Some(left) => {
-                    let part = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    exchange.body.append(&data[..part], memory, &hub.buffers, &hub.spool)?;
-                    *left -= part as u64;
-                    part
-                }
-                None => {
-                    let (used, event) = decoder
-                        .next(data)
-                        .map_err(|malformed| Stop::Fault(fault_of(malformed)))?;
-                    let part = match &event {
-                        ChunkEvent::Data(range) => range.len() as u64,
-                        ChunkEvent::End | ChunkEvent::More => 0,
-                    };
-                    // What a chunk's size announces is too much before it has come.
-                    let announced = part.saturating_add(decoder.left_of_chunk());
-                    if exchange.body.length().saturating_add(announced) > limit {
-                        return Err(Stop::Fault(Fault::BodyTooLarge));
-                    }
-                    match event {
-                        ChunkEvent::Data(range) => {
-                            exchange.body.append(&data[range], memory, &hub.buffers, &hub.spool)?;
-                        }
-                        ChunkEvent::End => {
-                            exchange.body.trailers.extend_from_slice(decoder.trailers());
-                            left = Some(0);
-                        }
-                        ChunkEvent::More => {}
-                    }
-                    used
-                }
-            };
-            self.input.consume(used);
-            if left == Some(0) {
-                return Ok(());
-            }
-            if !self.input.is_empty() && used > 0 {
-                continue;
-            }
-            if self.ended {
-                return Err(Stop::Ended);
-            }
-            // A large body is read in large pieces if the region has room; if not, small ones will do.
-            if left.is_none_or(|left| left > self.input.space().len() as u64) {
-                let _small_ones_will_do = self.input.grow(&hub.buffers);
-            }
-            self.fill_until(deadline, Fault::BodyTimeout)?;
         }
     }
 
@@ -545,16 +506,19 @@ impl Session<'_> {
 
     /// Reads and throws away what the client still sends, within bounds, until it ends too.
     fn linger(&mut self) {
-        let until = Instant::now() + LINGER_TIME;
-        let mut left = LINGER_BYTES;
-        let mut room = [0; 2048];
-        while left > 0
-            && let Some(patience) = until.checked_duration_since(Instant::now())
-        {
-            self.set_read_timeout(patience, true);
+        let until = Instant::now().checked_add(LINGER_TIME);
+        let mut left = LINGER_BYTES.max(self.listener.limit.body);
+        let mut room = [0; 16 * 1024];
+        while left > 0 {
+            let now = Instant::now();
+            let Some(rest) = until.and_then(|until| until.checked_duration_since(now)) else {
+                return;
+            };
+            self.client.note_read(now, LINGER_PAUSE, false);
+            self.set_read_timeout(rest.min(LINGER_PAUSE), true);
             match self.client.stream().read(&mut room) {
                 Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
+                Ok(read) => left = left.saturating_sub(read as u64),
             }
         }
     }
@@ -564,6 +528,7 @@ impl Session<'_> {
     fn handshake(&mut self, began: Instant) -> bool {
         let deadline = began + self.listener.timeout.handshake;
         let mut was_fed = false;
+        self.client.note_read(began, self.listener.timeout.handshake, false);
         while !self.client.is_greeted() {
             match self.fill_cipher_until(deadline) {
                 Filled::Nothing | Filled::Some => {}
@@ -611,7 +576,7 @@ impl Session<'_> {
         exchange.status = answer.status;
         exchange.fault = answer.fault;
         let stream = self.client.stream();
-        let until = Instant::now() + LINGER_TIME;
+        let until = Instant::now() + LINGER_PAUSE;
         let mut left = &bytes[..];
         while let Some(patience) = until.checked_duration_since(Instant::now())
             && !left.is_empty()
@@ -663,6 +628,10 @@ impl Session<'_> {
                 Filled::Nothing | Filled::Timeout => {}
                 Filled::Some => return Ok(()),
                 Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
+                // It was ended here, to make room.
+                Filled::Broken | Filled::End if self.client.is_condemned() => {
+                    return Err(Stop::Fault(Fault::GaveWayRequest));
+                }
                 Filled::Broken => return Err(Stop::Broken),
                 Filled::End => return Err(Stop::Ended),
             }
@@ -734,6 +703,22 @@ impl Session<'_> {
         if self.client.stream().set_read_timeout(wanted).is_ok() {
             self.read_timeout = wanted;
         }
+    }
+}
+
+/// Tries for a moment to get what is lacking, while others give way.
+fn retry_for_room(hub: &Hub, short: Short, mut attempt: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    loop {
+        if attempt() {
+            return true;
+        }
+        let now = Instant::now();
+        if now.saturating_duration_since(began) >= ROOM_PATIENCE {
+            return false;
+        }
+        hub.clients.give_way(short, now, hub);
+        std::thread::sleep(ROOM_LOOK);
     }
 }
 

@@ -99,7 +99,7 @@ impl Worker {
             let pieces = [self.out.as_slice(), direct, step.behind];
             if step.finished {
                 if let Some(exchange) = held.take() {
-                    client.finish(&pieces, close, exchange);
+                    client.finish_response(&pieces, close, exchange);
                 }
                 connection.consume(step.used);
                 return Ok(Rest::Complete);

@@ -36,6 +36,7 @@ mod requests_accepted;
 mod requests_refused;
 mod responses;
 mod retry;
+mod room;
 mod scheduling;
 mod settings;
 mod settings_scheduling;

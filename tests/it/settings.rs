@@ -514,11 +514,11 @@ fn the_spool_is_free_once_the_response_begins() {
 fn a_full_spool_refuses_and_recovers() {
     let origin = Origin::answering("fine");
     let juggler = Config::new([origin.address()])
-        .top("[log]\naccess = \"stdout\"\nformat = \"json\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"1MiB\"")
+        .top("[log]\naccess = \"stdout\"\nformat = \"json\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"2MiB\"")
         .listener("limit = { body_memory = \"10KiB\" }")
         .cluster("capacity = 1")
         .start();
-    let large = check::bytes(0, 2 << 20);
+    let large = check::bytes(0, 4 << 20);
     let small = check::bytes(0, 900 << 10);
     for _ in 0..3 {
         let mut client = Client::connect(juggler.address());

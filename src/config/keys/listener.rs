@@ -153,6 +153,12 @@ pub(super) static TIMEOUT: Section = Section {
             "body",
             TIME,
             Is("\"60s\""),
+            "Between two reads of a request body. `limit.min_upload_rate` is measured over it.",
+        ),
+        key(
+            "body_total",
+            Forms("\"off\" or duration"),
+            Is("\"off\""),
             "A whole request body, from its first byte.",
         ),
         key(
@@ -197,10 +203,23 @@ pub(super) static LIMIT: Section = Section {
             "Of one response, how much a slow client may leave in memory before it goes to the spool.",
         ),
         key(
+            "response_spool",
+            Size(0, 1024 * TIB),
+            Is("\"64MiB\""),
+            "Of one response, how much a slow client may leave in the spool. Then its server waits for it.",
+        ),
+        key(
             "min_rate",
             Size(0, 1 << 30),
             Is("\"100B\""),
             "Clients that read slower than this per second, measured over `timeout.write`, are cut; \"0B\" is never.",
+        ),
+        key(
+            "min_upload_rate",
+            Size(0, 1 << 30),
+            Is("\"500B\""),
+            "Clients that send a body slower than this per second, measured over `timeout.body`, get a 408; \"0B\" is \
+             never.",
         ),
     ],
 };

@@ -1,103 +1,109 @@
 //! A client as couriers and the registry see it.
 
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::exchange::outbox::Taken;
+use crate::exchange::registry::Short;
 use crate::fault::Fault;
 
-use super::{Client, End, Pace, Reply};
+use super::write::LINGER;
+use super::{Client, End};
 
-/// A courier that has delivered for fewer milliseconds than this says nothing about its client's speed.
-const JUDGED_AFTER: u64 = 500;
+/// What became of bytes that a courier had taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::exchange) enum Delivered {
+    /// So many are with the kernel.
+    Sent(usize),
+    /// The connection broke.
+    Broken,
+    /// They could not be read back.
+    Lost,
+}
 
 impl Client {
-    /// The next bytes to deliver; `None` once there are none, and then the courier is released.
+    /// The next bytes to deliver; `None` if there are none at the moment.
     pub(in crate::exchange) fn next_delivery(&self) -> Option<Taken> {
-        let mut reply = self.reply.lock();
-        match reply.outbox.take() {
-            Ok(Some(taken)) => Some(taken),
-            Ok(None) => {
-                self.release_courier(&mut reply);
-                None
-            }
-            Err(error) => {
-                log::error!("spool: reading back failed: {error}");
-                self.release_courier(&mut reply);
-                self.die(&mut reply, Fault::Internal);
-                None
-            }
-        }
+        self.reply.lock().outbox.take()
     }
 
-    /// A courier has come. (While a client waits for one, its pace is not its fault.)
-    pub(in crate::exchange) fn greet_courier(&self, now: Instant) {
-        if self.courier_since.load(Ordering::Relaxed) == 0 {
-            self.courier_since.store(self.hub.uptime_ms(now), Ordering::Relaxed);
-        }
-    }
-
-    /// So many of the bytes taken are with the kernel, after such a time. `false` if that is too slow.
-    pub(in crate::exchange) fn count_delivery(&self, bytes: usize, took: Duration) -> bool {
-        self.courier_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// What became of them. Returns whether the courier may go on.
+    pub(in crate::exchange) fn end_delivery(&self, taken: Taken, delivered: Delivered) -> bool {
         let mut reply = self.reply.lock();
         if matches!(reply.end, End::Dead(_)) {
             // It was cut meanwhile: the outbox knows nothing of these bytes any more.
             return false;
         }
-        reply.pace.spent += took;
-        reply.pace.sent += bytes as u64;
-        let patience = self.listener.timeout.write;
-        if reply.pace.spent >= patience {
-            let least = (self.listener.limit.min_rate as f64 * patience.as_secs_f64()).max(1.0);
-            if (reply.pace.sent as f64) < least {
+        let sent = match delivered {
+            Delivered::Sent(sent) => sent,
+            Delivered::Broken => {
+                self.die(&mut reply, Fault::ClientGoneData);
                 return false;
             }
-            reply.pace = Pace::default();
+            Delivered::Lost => {
+                self.die(&mut reply, Fault::Internal);
+                return false;
+            }
+        };
+        reply.outbox.give_back(taken, sent);
+        // A writer that is at the file's end needs it as it is.
+        let used_up = if reply.sending { None } else { reply.outbox.used_up() };
+        if sent > 0 {
+            self.note_taken(&mut reply, sent);
         }
-        reply.outbox.sent(bytes);
         while let Some(exchange) = reply.outbox.delivered() {
             exchange.complete();
         }
-        if reply.outbox.unsent() == 0 && reply.open.is_none() {
+        if reply.outbox.unsent() == 0 && reply.open.is_none() && !reply.waits {
             self.delivered(&mut reply);
         }
         if reply.awaited && !reply.is_occupied() {
             self.turned.notify_one();
         }
+        if reply.waits {
+            self.room.notify_all();
+        }
+        drop(reply);
+        // Outside the lock: closing a file may take long.
+        drop(used_up);
         true
     }
 
-    /// The courier has to go on to others and will be back; so much of what it took is sent.
-    pub(in crate::exchange) fn interrupt_delivery(&self, taken: Taken, done: usize) {
+    /// The courier cannot go on.
+    pub(in crate::exchange) fn fail_delivery(&self) {
         let mut reply = self.reply.lock();
+        self.die(&mut reply, Fault::Internal);
+    }
+
+    /// The courier is not with it any more, which it has to be if something has come in between.
+    pub(in crate::exchange) fn release_courier(self: &Arc<Self>) {
+        let mut reply = self.reply.lock();
+        reply.courier = false;
+        reply.idle_since = Instant::now();
         if !matches!(reply.end, End::Dead(_)) {
-            reply.outbox.give_back(taken, done);
+            self.call_courier(&mut reply);
         }
     }
 
-    /// The courier gives up.
-    pub(in crate::exchange) fn fail_delivery(&self, fault: Fault) {
-        let mut reply = self.reply.lock();
-        self.release_courier(&mut reply);
-        let fault = if self.condemned.load(Ordering::Relaxed) {
-            Fault::SlowClient
-        } else {
-            fault
-        };
-        self.die(&mut reply, fault);
-    }
-
-    fn release_courier(&self, reply: &mut Reply) {
-        reply.courier = false;
-        reply.idle_since = Instant::now();
-        self.courier_since.store(0, Ordering::Relaxed);
+    /// Cuts it if it takes too little of what lies undelivered.
+    pub(in crate::exchange) fn look_at_pace(&self, now: Instant) {
+        // A thread that has the lock sends, or looks by itself.
+        if let Some(mut reply) = self.reply.try_lock()
+            && reply
+                .pace
+                .as_ref()
+                .is_some_and(|pace| pace.is_too_slow(&self.listener, now))
+        {
+            self.die(&mut reply, Fault::SlowClient);
+        }
     }
 
     /// The process ends: what is not finished is to be seen as cut.
     pub(in crate::exchange) fn abandon(&self, fault: Fault) {
-        let mut reply = self.lock_to_write();
+        // Not `lock_to_write`: whoever sends to it may wait for it.
+        let mut reply = self.reply.lock();
         if reply.open.is_some() || !reply.is_delivered() {
             self.reset(&mut reply, fault);
         }
@@ -111,29 +117,68 @@ impl Client {
 
     pub(in crate::exchange) fn end_lingering(&self, now_ms: u64) {
         let until = self.linger_until.load(Ordering::Relaxed);
-        if until != 0 && now_ms >= until {
+        let read_at = self.read_at.load(Ordering::Relaxed);
+        let is_reading = read_at != 0 && now_ms.saturating_sub(read_at) < LINGER.as_millis() as u64;
+        if until != 0 && now_ms >= until && !is_reading {
             self.stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// How well it takes what a courier brings, least first; `None` without a courier. Who has had one for a moment only is not
-    /// judged before all others, and of equals the one who has had it longest is the slowest.
-    pub(in crate::exchange) fn progress(&self, now_ms: u64) -> Option<(bool, u64, u64)> {
-        let since = self.courier_since.load(Ordering::Relaxed);
-        let sent = self.courier_sent.load(Ordering::Relaxed);
-        let passed = now_ms.saturating_sub(since);
-        (since != 0).then(|| (passed < JUDGED_AFTER, sent.saturating_mul(1024) / (passed + 1), since))
+    /// For how long it has made no progress with something of which others lack room, if that is for a
+    /// quarter of its time limit: then it is to give way.
+    pub(in crate::exchange) fn stands_still(&self, short: Short, now_ms: u64) -> Option<Duration> {
+        let over = |since: u64, limit: Duration| {
+            let still = Duration::from_millis(now_ms.saturating_sub(since));
+            (since != 0 && still >= limit / 4).then_some(still)
+        };
+        let takes = || over(self.taken_at.load(Ordering::Relaxed), self.listener.timeout.write);
+        let gives = || {
+            let limit = Duration::from_millis(self.read_limit.load(Ordering::Relaxed));
+            over(self.read_at.load(Ordering::Relaxed), limit)
+        };
+        if self.condemned.load(Ordering::Relaxed) {
+            return None;
+        }
+        match short {
+            Short::Responses => takes().filter(|_| self.spooled.load(Ordering::Relaxed)),
+            Short::Requests => gives().filter(|_| self.holds_body.load(Ordering::Relaxed)),
+            Short::Heads => gives(),
+            Short::Sessions => takes().max(gives()),
+        }
     }
 
-    /// Cuts it to make room, here and now if possible: its courier may come to it only when the room is used up.
+    /// Ends it to make room for others, here and now if possible.
     pub(in crate::exchange) fn condemn(&self) {
         self.condemned.store(true, Ordering::Relaxed);
-        // Who calls holds another client's lock, or this one's.
-        if let Some(mut reply) = self.reply.try_lock() {
-            self.die(&mut reply, Fault::SlowClient);
-        } else {
-            self.stream.reset_on_close();
-            self.stream.shutdown(Shutdown::Both);
+        let reading = self.read_at.load(Ordering::Relaxed) != 0;
+        match self.reply.try_lock() {
+            // Its session tells it why.
+            Some(reply) if reading && reply.is_delivered() => self.stream.shutdown(Shutdown::Read),
+            Some(mut reply) => self.die(&mut reply, Fault::GaveWayResponse),
+            None => {
+                self.stream.reset_on_close();
+                self.stream.shutdown(Shutdown::Both);
+            }
         }
+    }
+
+    /// It has to give way to others.
+    pub fn is_condemned(&self) -> bool {
+        self.condemned.load(Ordering::Relaxed)
+    }
+
+    /// Something of a request came now, and the next of it has to come within this time. `holds_body`
+    /// says that it takes room for a body.
+    pub fn note_read(&self, now: Instant, limit: Duration, holds_body: bool) {
+        self.read_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.read_limit.store(limit, Ordering::Relaxed);
+        self.holds_body.store(holds_body, Ordering::Relaxed);
+    }
+
+    /// Nothing of a request is waited for any more.
+    pub fn note_read_whole(&self) {
+        self.read_at.store(0, Ordering::Relaxed);
+        self.holds_body.store(false, Ordering::Relaxed);
     }
 }

@@ -9,6 +9,7 @@
 //! sent, so that the client's next request never finds it open.
 
 mod deliver;
+mod pace;
 mod tls;
 mod write;
 
@@ -26,6 +27,8 @@ use crate::plan::Listener;
 
 use super::Hub;
 use super::outbox::Outbox;
+pub(super) use deliver::Delivered;
+use pace::Pace;
 
 /// Responses that may lie undelivered before the client's next request is taken up. Each costs its
 /// bookkeeping as well, so that they are bounded by number and not by bytes alone.
@@ -45,6 +48,7 @@ pub struct Client {
     reply: Mutex<Reply>,
     turned: Condvar,
     sent: Condvar,
+    room: Condvar,
     /// Since when it is idle, in milliseconds of uptime; 0 while it is not.
     idle_at: AtomicU64,
     /// When to stop waiting for its end, in milliseconds of uptime; 0 is never.
@@ -53,12 +57,18 @@ pub struct Client {
     reading: AtomicBool,
     /// It is to end after what it has sent, whatever else it says.
     dismissed: AtomicBool,
-    /// It makes least of the spool and is to be cut.
+    /// It has to give way to others.
     condemned: AtomicBool,
-    /// Since when a courier delivers to it, in milliseconds of uptime; 0 while none does.
-    courier_since: AtomicU64,
-    /// Bytes that this courier has delivered.
-    courier_sent: AtomicU64,
+    /// When it took something of what lies undelivered, in milliseconds of uptime; 0 if nothing does.
+    taken_at: AtomicU64,
+    /// Some of what lies undelivered is in the spool.
+    spooled: AtomicBool,
+    /// When something of a request came, in milliseconds of uptime; 0 while none is being read.
+    read_at: AtomicU64,
+    /// How long the next of it may take, in milliseconds.
+    read_limit: AtomicU64,
+    /// What came of a body takes room.
+    holds_body: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -67,14 +77,19 @@ struct Reply {
     outbox: Outbox,
     /// A courier delivers: nobody else touches the socket's writing side.
     courier: bool,
-    /// Somebody is sending outside the lock: until that is done nobody else touches the socket's writing side or the outbox.
+    /// Somebody is sending, or writing to the spool, outside the lock: until that is done nobody else adds to what goes out.
     sending: bool,
+    /// It is a worker that waits until the client has taken something.
+    waits: bool,
     open: Option<Open>,
     end: End,
     /// The session waits for its turn.
     awaited: bool,
     idle_since: Instant,
-    pace: Pace,
+    /// While something lies undelivered.
+    pace: Option<Pace>,
+    /// Bytes that TLS said of itself and that lie undelivered.
+    own_tls: u64,
 }
 
 impl Reply {
@@ -88,13 +103,6 @@ impl Reply {
     fn is_occupied(&self) -> bool {
         self.open.is_some() || self.outbox.undelivered() >= UNDELIVERED || self.outbox.unsent() > UNDELIVERED_BYTES
     }
-}
-
-/// How a courier gets on, over the time that it has spent on this client.
-#[derive(Debug, Default)]
-struct Pace {
-    spent: Duration,
-    sent: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -179,11 +187,13 @@ impl Client {
             outbox: Outbox::default(),
             courier: false,
             sending: false,
+            waits: false,
             open: None,
             end: End::Open,
             awaited: false,
             idle_since: now,
-            pace: Pace::default(),
+            pace: None,
+            own_tls: 0,
         };
         let client = Arc::new(Self {
             hub: Arc::clone(hub),
@@ -194,13 +204,17 @@ impl Client {
             reply: Mutex::new(reply),
             turned: Condvar::new(),
             sent: Condvar::new(),
+            room: Condvar::new(),
             idle_at: AtomicU64::new(hub.uptime_ms(now)),
             linger_until: AtomicU64::new(0),
             reading: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
-            courier_since: AtomicU64::new(0),
-            courier_sent: AtomicU64::new(0),
+            taken_at: AtomicU64::new(0),
+            spooled: AtomicBool::new(false),
+            read_at: AtomicU64::new(0),
+            read_limit: AtomicU64::new(0),
+            holds_body: AtomicBool::new(false),
         });
         hub.clients.add(&client);
         client

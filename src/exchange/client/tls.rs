@@ -3,6 +3,8 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use crate::fault::Fault;
+
 use super::write::forget_wire;
 use super::{Client, Fed, TlsError};
 
@@ -27,8 +29,9 @@ impl Client {
             let processed = tls.process_new_packets();
             if tls.wants_write() {
                 self.wait_sent(&mut reply);
-                // A connection that cannot be written to shows itself in reading as well.
-                let _unwritable = self.push(&mut reply, &[]);
+                if !self.push_tls(&mut reply) {
+                    self.die(&mut reply, Fault::SlowClient);
+                }
                 // A session says nothing more in most cases; there are many.
                 forget_wire();
             }

@@ -1,8 +1,8 @@
 //! What goes out to a client: through TLS if there is any, then to the socket as far as it has room,
-//! then to the outbox.
+//! then to the outbox. Where that has no room either, the worker waits for the client.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,16 +10,36 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use crate::exchange::{Body, Exchange, out};
+use rustls::ServerConnection;
+
+use crate::exchange::registry::Short;
+use crate::exchange::spool::{Share, SpoolFile};
+use crate::exchange::{Body, Exchange};
 use crate::fault::Fault;
 
-use super::{Client, End, Pace, Reply, Sent};
+use super::pace::Pace;
+use super::{Client, End, Reply, Sent};
 
 /// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Of the room for ciphertext so much is kept for the next time.
 const KEPT_WIRE: usize = 256 * 1024;
+
+/// A thread that waits for a client looks so often whether that makes progress.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Bytes that TLS may say of itself (alerts, key updates) while the client takes nothing.
+const OWN_TLS: u64 = 16 * 1024;
+
+/// What becomes of bytes for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Without {
+    /// The thread waits until the client has taken others. For what may be long.
+    Wait,
+    /// They are kept all the same. For short answers of our own, which any thread may give.
+    Keep,
+}
 
 thread_local! {
     /// Ciphertext on its way from TLS to the socket.
@@ -32,26 +52,33 @@ pub(super) fn forget_wire() {
 }
 
 impl Client {
-    /// An interim response or `100 Continue`: no turning point.
+    /// An interim response or `100 Continue`: no turning point. Waits for room like [`Self::send`].
     pub fn interim(self: &Arc<Self>, bytes: &[u8]) -> Sent {
         let mut reply = self.lock_to_write();
-        let sent = self.push(&mut reply, &[bytes]);
+        let sent = self.push(&mut reply, &[bytes], Without::Wait);
         self.outcome(&mut reply, sent)
     }
 
-    /// A part of the open exchange's final response, more of which follows.
+    /// A part of the open exchange's final response, more of which follows. What neither the socket nor
+    /// memory nor the spool has room for is waited with, as long as the client takes enough of the rest.
     pub fn send(self: &Arc<Self>, pieces: &[&[u8]]) -> Sent {
         let mut reply = self.lock_to_write();
         if let Some(open) = &mut reply.open {
             open.writing = true;
         }
-        let sent = self.push(&mut reply, pieces);
+        let sent = self.push(&mut reply, pieces, Without::Wait);
         self.outcome(&mut reply, sent)
     }
 
-    /// The last part of the open exchange's response. The exchange ends when it is delivered, or here and now.
+    /// A whole answer to the open exchange, or the rest of one, that was made here and is short. It never
+    /// waits. The exchange ends when it is delivered, or here and now.
     pub fn finish(self: &Arc<Self>, pieces: &[&[u8]], close: bool, exchange: Exchange) {
-        self.end_exchange(pieces, close, true, exchange);
+        self.end_exchange(pieces, close, Some(Without::Keep), exchange);
+    }
+
+    /// The last part of the open exchange's response, which waits for room like [`Self::send`].
+    pub fn finish_response(self: &Arc<Self>, pieces: &[&[u8]], close: bool, exchange: Exchange) {
+        self.end_exchange(pieces, close, Some(Without::Wait), exchange);
     }
 
     /// The response broke off: what is there is delivered, and nothing that looks like an end. `hard` resets the connection, where
@@ -64,7 +91,7 @@ impl Client {
             drop(reply);
             exchange.complete();
         } else {
-            self.end_exchange(&[], true, false, exchange);
+            self.end_exchange(&[], true, None, exchange);
         }
     }
 
@@ -85,7 +112,8 @@ impl Client {
         self.call_courier(&mut reply);
     }
 
-    fn end_exchange(self: &Arc<Self>, pieces: &[&[u8]], close: bool, clean: bool, mut exchange: Exchange) {
+    /// `clean` says how the end is handed in; without it nothing may look like an end.
+    fn end_exchange(self: &Arc<Self>, pieces: &[&[u8]], close: bool, clean: Option<Without>, mut exchange: Exchange) {
         // Who has the whole response may ask again at once: what this request took is free by then.
         exchange.body = Body::default();
         let mut reply = self.lock_to_write();
@@ -101,8 +129,8 @@ impl Client {
         exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         // What a client has not taken is bounded by its connection and holds up nobody else's requests.
         exchange.permit = None;
-        let mut sent = self.push(&mut reply, pieces);
-        if ends && clean && sent.is_ok() {
+        let mut sent = self.push(&mut reply, pieces, clean.unwrap_or(Without::Keep));
+        if ends && clean.is_some() && sent.is_ok() {
             sent = self.close_tls(&mut reply);
         }
         match sent {
@@ -135,10 +163,25 @@ impl Client {
     }
 
     /// A clean end is said in TLS.
-    fn close_tls(&self, reply: &mut MutexGuard<'_, Reply>) -> Result<(), Fault> {
+    fn close_tls(self: &Arc<Self>, reply: &mut MutexGuard<'_, Reply>) -> Result<(), Fault> {
         let Some(tls) = &mut reply.tls else { return Ok(()) };
         tls.send_close_notify();
-        self.push(reply, &[])
+        self.push(reply, &[], Without::Keep)
+    }
+
+    /// Sends what TLS has to say of itself. Returns `false` if so much of that lies unsent that the client
+    /// asks for it without end.
+    pub(super) fn push_tls(self: &Arc<Self>, reply: &mut MutexGuard<'_, Reply>) -> bool {
+        let before = reply.outbox.unsent();
+        // A connection that cannot be written to shows itself in reading as well.
+        let _unwritable = self.push(reply, &[], Without::Keep);
+        let kept = reply.outbox.unsent().saturating_sub(before);
+        reply.own_tls = if reply.outbox.unsent() == 0 {
+            0
+        } else {
+            reply.own_tls.saturating_add(kept)
+        };
+        reply.own_tls <= OWN_TLS
     }
 
     /// Everything put in so far is with the kernel.
@@ -171,18 +214,17 @@ impl Client {
         if reply.courier || reply.outbox.unsent() == 0 {
             return;
         }
-        self.courier_sent.store(0, Ordering::Relaxed);
         reply.courier = true;
-        reply.pace = Pace::default();
-        if !self.hub.couriers.call(self) {
+        if let Err(error) = self.hub.couriers.call(self) {
+            log::warn!("a client's socket cannot be watched: {error}");
             reply.courier = false;
-            self.die(reply, Fault::SlowClient);
+            self.die(reply, Fault::Internal);
         }
     }
 
     /// Cuts the connection. What was not delivered never will be.
     pub(super) fn die(&self, reply: &mut Reply, fault: Fault) {
-        if fault == Fault::SlowClient {
+        if matches!(fault, Fault::SlowClient | Fault::GaveWayResponse) {
             // It has not read what it was sent, and shall neither keep the kernel's buffers with that nor take a part for the whole.
             self.stream.reset_on_close();
         }
@@ -204,8 +246,8 @@ impl Client {
         }
         reply.end = End::Dead(fault);
         self.stream.shutdown(side);
-        // A courier that is still with it ends by itself; there is no more to gain from cutting this one.
-        self.courier_since.store(0, Ordering::Relaxed);
+        // A courier that is still with it ends by itself.
+        self.note_backlog(reply, false);
         for mut exchange in reply.outbox.abandon() {
             // Of everything in there the head was on its way.
             exchange.fault.get_or_insert(match fault {
@@ -217,9 +259,15 @@ impl Client {
         if reply.awaited {
             self.turned.notify_one();
         }
+        self.room.notify_all();
     }
 
-    pub(super) fn push(&self, reply: &mut MutexGuard<'_, Reply>, pieces: &[&[u8]]) -> Result<(), Fault> {
+    fn push(
+        self: &Arc<Self>,
+        reply: &mut MutexGuard<'_, Reply>,
+        pieces: &[&[u8]],
+        without: Without,
+    ) -> Result<(), Fault> {
         if let End::Dead(fault) = reply.end {
             return Err(fault);
         }
@@ -229,14 +277,14 @@ impl Client {
         }
         let slices = &mut slices[..pieces.len().min(4)];
         if reply.tls.is_none() {
-            return self.push_raw(reply, slices);
+            return self.push_raw(reply, slices, without);
         }
         WIRE.with_borrow_mut(|wire| {
             wire.clear();
-            let encrypted = reply.tls.as_mut().map(|tls| out::encrypt(tls, slices, wire));
+            let encrypted = reply.tls.as_mut().map(|tls| encrypt(tls, slices, wire));
             let pushed = match encrypted {
                 Some(Err(_)) => Err(Fault::ClientGoneData),
-                _ => self.push_raw(reply, &mut [IoSlice::new(wire)]),
+                _ => self.push_raw(reply, &mut [IoSlice::new(wire)], without),
             };
             wire.shrink_to(KEPT_WIRE);
             pushed
@@ -244,39 +292,170 @@ impl Client {
     }
 
     /// What is pushed here goes out as it is.
-    fn push_raw(&self, reply: &mut MutexGuard<'_, Reply>, mut rest: &mut [IoSlice<'_>]) -> Result<(), Fault> {
-        let fault_of = |error: io::Error| match error.kind() {
-            io::ErrorKind::StorageFull => Fault::SlowClient,
-            _ => Fault::ClientGoneData,
-        };
-        if !reply.courier {
-            out::flush(&self.stream, &mut reply.outbox).map_err(fault_of)?;
-            if reply.outbox.unsent() == 0 {
-                self.send_unlocked(reply, &mut rest).map_err(fault_of)?;
-                if rest.is_empty() {
-                    return Ok(());
+    fn push_raw(
+        self: &Arc<Self>,
+        reply: &mut MutexGuard<'_, Reply>,
+        mut rest: &mut [IoSlice<'_>],
+        without: Without,
+    ) -> Result<(), Fault> {
+        loop {
+            // Leaves only what has bytes.
+            IoSlice::advance_slices(&mut rest, 0);
+            if !reply.courier {
+                self.flush(reply).map_err(|_| Fault::ClientGoneData)?;
+                if reply.outbox.unsent() == 0 {
+                    self.send_unlocked(reply, &mut rest)
+                        .map_err(|_| Fault::ClientGoneData)?;
                 }
-                if let End::Dead(fault) = reply.end {
-                    return Err(fault);
+            }
+            if rest.is_empty() {
+                return alive(reply);
+            }
+            alive(reply)?;
+            let is_bounded = self.keep(reply, &mut rest);
+            alive(reply)?;
+            if rest.is_empty() {
+                self.note_backlog(reply, true);
+                return Ok(());
+            }
+            match without {
+                Without::Wait => self.wait_for_room(reply, is_bounded)?,
+                Without::Keep => {
+                    rest.iter().for_each(|piece| reply.outbox.put_in_excess(piece));
+                    self.note_backlog(reply, true);
+                    return Ok(());
                 }
             }
         }
-        out::keep(&self.hub, &mut reply.outbox, rest, self.listener.limit.response_memory).map_err(fault_of)
+    }
+
+    /// Sends what is in the outbox's memory as far as the socket has room. (What is in the file is a courier's.)
+    fn flush(&self, reply: &mut Reply) -> io::Result<()> {
+        while let Some(front) = reply.outbox.front() {
+            match self.stream.write_now(front) {
+                Ok(sent) => {
+                    reply.outbox.advance(sent);
+                    self.note_taken(reply, sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what the socket has no room for, as far as there is room: in memory, then in the spool.
+    /// Returns whether the rest is beyond what a client of this listener may have there, which is no
+    /// lack of room.
+    fn keep(&self, reply: &mut MutexGuard<'_, Reply>, rest: &mut &mut [IoSlice<'_>]) -> bool {
+        let limit = &self.listener.limit;
+        while let Some(piece) = rest.first() {
+            let kept = reply.outbox.put(piece, limit.response_memory, &self.hub.buffers);
+            IoSlice::advance_slices(rest, kept);
+            if kept == 0 {
+                break;
+            }
+        }
+        while let Some(piece) = rest.first() {
+            let Some((file, offset, left)) = reply.outbox.end_of_file(limit.response_spool) else {
+                return true;
+            };
+            let part = &piece[..piece.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+            // The disk may be slow, and the session and the courier need the lock.
+            reply.sending = true;
+            let written = MutexGuard::unlocked(reply, || {
+                let create = || SpoolFile::create(&self.hub.spool, Share::Responses).map(Arc::new);
+                file.or_else(create).filter(|file| file.append(part, offset))
+            });
+            self.end_sending(reply);
+            let Some(file) = written else { return false };
+            if matches!(reply.end, End::Dead(_)) {
+                return false;
+            }
+            reply.outbox.wrote(file, part.len());
+            self.spooled.store(true, Ordering::Relaxed);
+            let kept = part.len();
+            IoSlice::advance_slices(rest, kept);
+        }
+        false
+    }
+
+    /// Waits until the client has taken something, at most for a moment. Fails if the client is gone or
+    /// takes too little. If others have what is lacking, the one of them that has made no progress for
+    /// longest gives way.
+    fn wait_for_room(self: &Arc<Self>, reply: &mut MutexGuard<'_, Reply>, is_bounded: bool) -> Result<(), Fault> {
+        self.note_backlog(reply, true);
+        self.call_courier(reply);
+        reply.sending = true;
+        reply.waits = true;
+        if reply.outbox.unsent() > 0 {
+            self.room.wait_for(reply, LOOK);
+        } else {
+            // What it takes is counted when it has taken it.
+            let _looked_at_anyway = MutexGuard::unlocked(reply, || self.stream.wait_for_room(LOOK));
+        }
+        reply.waits = false;
+        self.end_sending(reply);
+        if reply.awaited && !reply.is_occupied() {
+            self.turned.notify_one();
+        }
+        alive(reply)?;
+        let now = Instant::now();
+        if reply
+            .pace
+            .as_ref()
+            .is_some_and(|pace| pace.is_too_slow(&self.listener, now))
+        {
+            return Err(Fault::SlowClient);
+        }
+        if !is_bounded {
+            MutexGuard::unlocked(reply, || self.hub.clients.give_way(Short::Responses, now, &self.hub));
+        }
+        Ok(())
+    }
+
+    /// Notes whether something lies undelivered. The client's time runs from then on.
+    pub(super) fn note_backlog(&self, reply: &mut Reply, is_there: bool) {
+        if is_there == reply.pace.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        reply.pace = is_there.then(|| Pace::starting(now));
+        let since = if is_there { self.hub.uptime_ms(now) } else { 0 };
+        self.taken_at.store(since, Ordering::Relaxed);
+        self.spooled.store(reply.outbox.is_spooled(), Ordering::Relaxed);
+    }
+
+    /// The client has taken so many of the bytes that lay undelivered.
+    pub(super) fn note_taken(&self, reply: &mut Reply, bytes: usize) {
+        let Some(pace) = &mut reply.pace else { return };
+        let now = Instant::now();
+        pace.took(bytes, &self.listener, now);
+        self.taken_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+        self.spooled.store(reply.outbox.is_spooled(), Ordering::Relaxed);
+        if reply.outbox.unsent() == 0 && !reply.waits {
+            self.note_backlog(reply, false);
+        }
+    }
+
+    fn end_sending(&self, reply: &mut Reply) {
+        reply.sending = false;
+        self.sent.notify_all();
     }
 
     /// Sends what the socket has room for, outside the lock: the caller's next step must not rely on what it knew before.
     fn send_unlocked(&self, reply: &mut MutexGuard<'_, Reply>, rest: &mut &mut [IoSlice<'_>]) -> io::Result<()> {
-        // Leaves only what has bytes.
-        IoSlice::advance_slices(rest, 0);
         if rest.is_empty() {
             return Ok(());
         }
         reply.sending = true;
         let sent = MutexGuard::unlocked(reply, || self.stream.write_pieces_now(rest));
-        reply.sending = false;
-        self.sent.notify_all();
+        self.end_sending(reply);
         match sent {
-            Ok(sent) => IoSlice::advance_slices(rest, sent),
+            Ok(sent) => {
+                IoSlice::advance_slices(rest, sent);
+                self.note_taken(reply, sent);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -295,6 +474,33 @@ impl Client {
                 Ok(()) => self.delivered(&mut reply),
                 Err(fault) => self.die(&mut reply, fault),
             }
+        }
+    }
+}
+
+fn alive(reply: &Reply) -> Result<(), Fault> {
+    match reply.end {
+        End::Dead(fault) => Err(fault),
+        End::Open | End::Closing => Ok(()),
+    }
+}
+
+/// Gives TLS plaintext and appends what it makes of it, and what it has to say besides, to `wire`. What is given together goes into one
+/// record if it fits.
+fn encrypt(tls: &mut ServerConnection, mut plain: &mut [IoSlice<'_>], wire: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        // Leaves only what has bytes.
+        IoSlice::advance_slices(&mut plain, 0);
+        if !plain.is_empty() {
+            // It takes no more than 64 KiB at once, until those have gone out.
+            let taken = tls.writer().write_vectored(plain)?;
+            IoSlice::advance_slices(&mut plain, taken);
+        }
+        while tls.wants_write() {
+            tls.write_tls(wire)?;
+        }
+        if plain.is_empty() {
+            return Ok(());
         }
     }
 }
