@@ -52,13 +52,6 @@ impl Fenwick {
         Some(place as u32)
     }
 
-    /// Takes all out.
-    pub(super) fn clear(&mut self) {
-        self.weights.fill(0);
-        self.sums.fill(0);
-        self.total = 0;
-    }
-
     fn grow(&mut self, members: usize) {
         // To a power of two, so that the sums already there stay as they are, and this is rare.
         let old = std::mem::take(&mut self.weights);

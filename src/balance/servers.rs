@@ -41,7 +41,6 @@ pub(super) struct Servers {
     measures: bool,
     /// It wants to know of every change of a load.
     follows_loads: bool,
-    uniform: bool,
     /// Weights of all servers in use.
     weights: u64,
     /// What the servers in use can serve at once.
@@ -155,7 +154,6 @@ impl Servers {
             random: Random::new(seed),
             measures: schedule == Schedule::PeakEwma,
             follows_loads: schedule == Schedule::LeastLoad,
-            uniform: true,
             weights: 0,
             capacity: 0,
             busy: 0,
@@ -311,7 +309,6 @@ impl Servers {
                 among,
                 in_use,
                 loads: &self.loads,
-                uniform: self.uniform,
                 sums: (self.loaded, self.weights),
             };
             if let Some(server) = scheduler.choose(view, Wish { except, key, now }, &mut self.random) {
@@ -550,6 +547,11 @@ impl Servers {
 
     /// Sees to it that a server is among the idle ones if it belongs there, and its scheduler knows its load.
     fn touch(&mut self, id: ServerId) {
+        self.place(id, false);
+    }
+
+    /// The same; `anew`: the server has come into use or gone out of it, or its weight has changed.
+    fn place(&mut self, id: ServerId, anew: bool) {
         let server = &self.servers[id.0 as usize];
         let Some(index) = server.tier else { return };
         let is_idle =
@@ -562,26 +564,26 @@ impl Servers {
             ..
         } = &mut self.tiers[index];
         let changed = idle.set(id.0, is_idle);
-        if !self.follows_loads && (!changed || self.early_binding) {
-            // Bound early, who may be chosen changes only with who is in use: then all is begun anew.
+        if !anew && !self.follows_loads && (!changed || self.early_binding) {
+            // Bound early, who may be chosen changes only with who is in use.
             return;
         }
         let (there, among) = match self.early_binding {
             true => (in_use, &*tier_in_use),
             false => (is_idle, &*idle),
         };
+        let view = View {
+            among,
+            in_use: tier_in_use,
+            loads: &self.loads,
+            sums: (self.loaded, self.weights),
+        };
+        if anew {
+            scheduler.weigh(id.0, view);
+        }
         if there {
-            scheduler.enter(
-                id.0,
-                View {
-                    among,
-                    in_use: tier_in_use,
-                    loads: &self.loads,
-                    uniform: self.uniform,
-                    sums: (self.loaded, self.weights),
-                },
-            );
-        } else if changed || self.early_binding {
+            scheduler.enter(id.0, view);
+        } else if anew || changed || self.early_binding {
             scheduler.leave(id.0);
         }
     }

@@ -51,4 +51,5 @@ mod tls;
 mod tls_records;
 mod undelivered;
 mod waiting;
+mod weights;
 mod witnesses;

@@ -59,13 +59,14 @@ impl Scheduler for Jump {
         others(view, wish).min_by_key(|server| view.loads[*server as usize].pressure())
     }
 
-    fn reset(&mut self, view: View<'_>) {
+    fn changed(&mut self, view: View<'_>) {
         self.places.clear();
         let weight = |server: u32| u64::from(view.loads[server as usize].weight.max(1));
         // Weights as small as their ratio allows: a weight of 1 is one place, not one thousand.
         let least = view.in_use.iter().map(weight).min().unwrap_or(1);
         let total: u64 = view.in_use.iter().map(weight).sum();
-        let unit = if view.uniform {
+        let uniform = total == least * view.in_use.len() as u64;
+        let unit = if uniform {
             least
         } else {
             (total / PLACES).max(1).max(least / 16)

@@ -12,6 +12,7 @@ mod rendezvous;
 mod round_robin;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod two_choices;
 
 use std::fmt::Debug;
@@ -59,10 +60,20 @@ pub(super) struct View<'a> {
     pub(super) in_use: &'a Bits,
     /// Every server, by number.
     pub(super) loads: &'a [Load],
-    /// All weights are the same.
-    pub(super) uniform: bool,
     /// Jobs of all servers that are in use, and their weights.
     pub(super) sums: (u64, u64),
+}
+
+impl View<'_> {
+    /// Jobs that a server has.
+    fn jobs(&self, server: u32) -> u32 {
+        self.loads[server as usize].jobs()
+    }
+
+    /// Its weight, if it is in use.
+    fn weight(&self, server: u32) -> Option<u32> {
+        self.in_use.contains(server).then(|| self.loads[server as usize].weight)
+    }
 }
 
 /// What is asked for.
@@ -75,19 +86,30 @@ pub(super) struct Wish {
     pub(super) now: Instant,
 }
 
-/// A way to choose. It is told who comes and goes, so that it need not look through all.
+/// A way to choose. It is told which servers come, go and change, so that it need not look through all, and nothing that it knows of
+/// the others is lost by that.
 pub(super) trait Scheduler: Debug + Send {
     /// One of those that may be chosen, if there is one.
     fn choose(&mut self, view: View<'_>, wish: Wish, random: &mut Random) -> Option<u32>;
 
-    /// This server may be chosen from now on, or (least load only) its load has changed while it may.
+    /// This server may be chosen from now on, or its weight or (least load only) its load has changed while it may.
     fn enter(&mut self, _server: u32, _view: View<'_>) {}
 
     /// It may not any more.
     fn leave(&mut self, _server: u32) {}
 
-    /// Servers have come into use or gone out of it, weights have changed, or it begins anew: everything is in the view.
-    fn reset(&mut self, _view: View<'_>) {}
+    /// It has come into use or gone out of it, or its weight has changed. [`Self::enter`] or [`Self::leave`] follows.
+    fn weigh(&mut self, _server: u32, _view: View<'_>) {}
+
+    /// It makes up for nothing that it has missed while its connections were busy: from now on that does not matter. [`Self::enter`] follows.
+    fn forgive(&mut self, _server: u32) {}
+
+    /// It is gone, and another one has its number from now on.
+    fn forget(&mut self, _server: u32) {}
+
+    /// Servers have come into use or gone out of it, or weights have changed: everything is in the view. For what is worked out from all
+    /// of them.
+    fn changed(&mut self, _view: View<'_>) {}
 }
 
 /// A scheduler of this kind.

@@ -1,5 +1,8 @@
 //! The better of two by expected wait: response time times jobs. The response time is a moving average that jumps up with a slow
 //! response at once and comes down slowly, so that a server in trouble is spared before its queue shows it.
+//!
+//! Response times that differ by less than a factor of two say nothing: then the two are compared as in `two_choices`, so that servers
+//! that are alike have their shares, and one whose times are not known yet gets no more than its own.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +13,8 @@ use crate::balance::random::Random;
 /// An observation counts for 1/e after so long.
 const DECAY: f64 = 10.0;
 
-/// What a server without an observation is taken for: quick, so that it is tried.
-const UNKNOWN: f64 = 1e-6;
+/// A server is slow beside another if its response time is more than so many times that of the other.
+const SLOW: f64 = 2.0;
 
 #[derive(Debug, Default)]
 pub(super) struct PeakEwma {
@@ -20,8 +23,16 @@ pub(super) struct PeakEwma {
 
 impl Scheduler for PeakEwma {
     fn choose(&mut self, view: View<'_>, wish: Wish, random: &mut Random) -> Option<u32> {
-        self.two.better(view, wish.except, random, |load| {
-            load.latency_at(wish.now).max(UNKNOWN) * load.pressure() as f64
+        self.two.better(view, wish, random, |first, second| {
+            let (first, second) = (&view.loads[first as usize], &view.loads[second as usize]);
+            // Whether the quick one would take longer all the same, for its jobs.
+            if first.is_slow_beside(second, wish.now) {
+                Some(second.wait(second.latency) <= first.wait(first.latency_at(wish.now)))
+            } else if second.is_slow_beside(first, wish.now) {
+                Some(first.wait(first.latency) > second.wait(second.latency_at(wish.now)))
+            } else {
+                None
+            }
         })
     }
 
@@ -33,8 +44,12 @@ impl Scheduler for PeakEwma {
         self.two.leave(server);
     }
 
-    fn reset(&mut self, view: View<'_>) {
-        self.two.reset(view);
+    fn weigh(&mut self, server: u32, view: View<'_>) {
+        self.two.weigh(server, view);
+    }
+
+    fn forget(&mut self, server: u32) {
+        self.two.forget(server);
     }
 }
 
@@ -54,11 +69,24 @@ impl Load {
         self.measured = Some(now);
     }
 
-    /// The average by now. Who is not asked any more is forgiven in time, or nobody would ever notice that it has recovered.
+    /// The average by now. A server that is not asked any more is forgiven in time, or its recovery would go unnoticed for ever.
     fn latency_at(&self, now: Instant) -> f64 {
         match self.measured {
             Some(then) => self.latency * (-now.saturating_duration_since(then).as_secs_f64() / DECAY).exp(),
             None => 0.0,
         }
+    }
+
+    /// Whether it is slow, forgiveness included, beside what is known of another. That one is not taken for quicker than it was only
+    /// because it has not been asked: it would get more than its share for that.
+    fn is_slow_beside(&self, other: &Self, now: Instant) -> bool {
+        // Mostly that is settled without a look at the clock.
+        let bound = SLOW * other.latency;
+        other.measured.is_some() && self.latency > bound && self.latency_at(now) > bound
+    }
+
+    /// How long one job more would take here, by this response time.
+    fn wait(&self, latency: f64) -> f64 {
+        latency * f64::from(self.jobs() + 1) / f64::from(self.weight.max(1))
     }
 }

@@ -43,11 +43,4 @@ impl Scheduler for Weighted {
             self.weights.set(server, 0);
         }
     }
-
-    fn reset(&mut self, view: View<'_>) {
-        self.weights.clear();
-        for server in view.among.iter() {
-            self.enter(server, view);
-        }
-    }
 }

@@ -58,7 +58,7 @@ impl Scheduler for Rendezvous {
         best(place, view, within).or_else(|| best(place, view, others(view, wish)))
     }
 
-    fn reset(&mut self, _: View<'_>) {
+    fn changed(&mut self, _: View<'_>) {
         self.first.fill(UNKNOWN);
     }
 }

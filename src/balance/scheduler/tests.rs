@@ -63,8 +63,8 @@ fn distribution(schedule: Schedule, weights: &[u32], jobs: u64) -> Vec<u64> {
 fn weights_converge() {
     assert_eq!(distribution(Schedule::RoundRobin, &[5, 3, 1], 900), [500, 300, 100]);
     assert_eq!(distribution(Schedule::Chance, &[5, 3, 1], 90), [90, 0, 0]);
-    // Loads that are always 0 are compared by weight.
-    assert_eq!(distribution(Schedule::LeastLoad, &[3, 1], 90), [90, 0]);
+    // Loads that are always 0 do not decide: turns do.
+    assert_eq!(distribution(Schedule::LeastLoad, &[3, 1], 88), [66, 22]);
     for schedule in [
         Schedule::Random,
         Schedule::Rendezvous { balance: 1000 },
@@ -95,7 +95,7 @@ fn turns_are_spread_evenly() {
 }
 
 #[test]
-fn who_was_away_does_not_catch_up() {
+fn who_was_away_makes_up_for_little() {
     let now = Instant::now();
     let mut dispatcher = cluster(Schedule::RoundRobin, &[2, 1], 1);
     // The second one is busy for a long time.
@@ -116,7 +116,10 @@ fn who_was_away_does_not_catch_up() {
     let turns = (200..230)
         .map(|id| serve(&mut dispatcher, id, 1, now, Duration::ZERO))
         .collect::<Vec<_>>();
-    assert_eq!(turns.iter().filter(|server| **server == 1).count(), 10, "{turns:?}");
+    let its = |turns: &[u32]| turns.iter().filter(|server| **server == 1).count();
+    // For four of the fifty turns that it has missed.
+    assert_eq!(its(&turns[..5]), 5, "{turns:?}");
+    assert_eq!(its(&turns[6..]), 8, "{turns:?}");
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! The better of two that are drawn by weight: nearly as good as the least load, without everybody running to the same server.
+//!
+//! The draw gives each server as many opportunities as it needs for its share, and more. It is not what makes the share: of the two,
+//! the one with the fewer jobs for its weight is chosen, and where that does not decide the one whose turn it is. So weights count
+//! once, however often the heavier server is drawn.
 
 use super::random::Weighted;
-use super::{Load, Scheduler, View, Wish};
+use super::turns::Turns;
+use super::{Scheduler, View, Wish};
 use crate::balance::random::Random;
 
 /// How often a second one is drawn that shall not be the first.
@@ -9,34 +14,37 @@ const DRAWS: usize = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct TwoChoices {
-    pub(super) drawn: Weighted,
+    drawn: Weighted,
+    turns: Turns,
 }
 
 impl TwoChoices {
-    /// The one of two with the lower cost.
-    pub(super) fn better<C: PartialOrd>(
-        &self,
+    /// One of two: the second if `prefers` says so of the first and it, or the one with the lower score if that says nothing.
+    pub(super) fn better(
+        &mut self,
         view: View<'_>,
-        except: Option<u32>,
+        wish: Wish,
         random: &mut Random,
-        cost: impl Fn(&Load) -> C,
+        prefers: impl Fn(u32, u32) -> Option<bool>,
     ) -> Option<u32> {
-        let first = self.drawn.draw(except, random)?;
+        let first = self.drawn.draw(wish.except, random)?;
         let second = (0..DRAWS)
-            .filter_map(|_| self.drawn.draw(except, random))
+            .filter_map(|_| self.drawn.draw(wish.except, random))
             .find(|server| *server != first);
-        let Some(second) = second else {
-            return Some(first);
+        let score = |server: u32| self.turns.score(server, view.jobs(server));
+        let chosen = match second {
+            Some(second) if prefers(first, second).unwrap_or_else(|| score(second) < score(first)) => second,
+            _ => first,
         };
-        let cost = |server: u32| cost(&view.loads[server as usize]);
-        Some(if cost(second) < cost(first) { second } else { first })
+        self.turns.take(chosen);
+        self.turns.rebase();
+        Some(chosen)
     }
 }
 
 impl Scheduler for TwoChoices {
     fn choose(&mut self, view: View<'_>, wish: Wish, random: &mut Random) -> Option<u32> {
-        // Drawn by weight already, so only what a server has beside its weight counts.
-        self.better(view, wish.except, random, Load::pressure)
+        self.better(view, wish, random, |_, _| None)
     }
 
     fn enter(&mut self, server: u32, view: View<'_>) {
@@ -47,7 +55,11 @@ impl Scheduler for TwoChoices {
         self.drawn.leave(server);
     }
 
-    fn reset(&mut self, view: View<'_>) {
-        self.drawn.reset(view);
+    fn weigh(&mut self, server: u32, view: View<'_>) {
+        self.turns.weigh(server, view.weight(server));
+    }
+
+    fn forget(&mut self, server: u32) {
+        self.turns.forget(server);
     }
 }

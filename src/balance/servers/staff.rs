@@ -41,6 +41,9 @@ impl Servers {
         if place < self.servers.len() {
             self.servers[place] = server;
             self.loads[place] = load;
+            for tier in &mut self.tiers {
+                tier.scheduler.forget(id.0);
+            }
         } else {
             self.servers.push(server);
             self.loads.push(load);
@@ -120,19 +123,26 @@ impl Servers {
     }
 
     pub(in crate::balance) fn set_schedule(&mut self, schedule: Schedule) {
+        if schedule == self.schedule {
+            return;
+        }
         self.schedule = schedule;
         self.measures = schedule == Schedule::PeakEwma;
         self.follows_loads = schedule == Schedule::LeastLoad;
         for tier in &mut self.tiers {
             tier.scheduler = scheduler(schedule);
         }
-        self.reset_schedulers();
+        self.fill_schedulers();
     }
 
     /// Who may be chosen is from now on whoever is in use, or whoever of them is idle.
     pub(in crate::balance) fn set_binding(&mut self, early: bool) {
         self.early_binding = early;
-        self.reset_schedulers();
+        for tier in &mut self.tiers {
+            // Bound early, a busy server has its turns all the same.
+            tier.in_use.iter().for_each(|server| tier.scheduler.forgive(server));
+        }
+        self.fill_schedulers();
     }
 
     fn start_worker(&mut self, id: ServerId) -> WorkerId {
@@ -230,7 +240,7 @@ impl Servers {
             }
         }
         if changed || others {
-            self.reset_schedulers();
+            self.tell_schedulers();
         }
     }
 
@@ -265,19 +275,41 @@ impl Servers {
             other.in_use.set(id.0, in_use && tier == Some(index));
         }
         if let Some(old) = old_tier.filter(|old| tier != Some(*old)) {
-            self.tiers[old].idle.remove(id.0);
-            self.tiers[old].scheduler.leave(id.0);
+            let Tier {
+                scheduler,
+                idle,
+                in_use,
+                ..
+            } = &mut self.tiers[old];
+            idle.remove(id.0);
+            scheduler.leave(id.0);
+            scheduler.weigh(
+                id.0,
+                View {
+                    among: idle,
+                    in_use,
+                    loads: &self.loads,
+                    sums: (self.loaded, self.weights),
+                },
+            );
         }
-        self.touch(id);
+        self.place(id, was != now);
         was != now
     }
 
-    fn reset_schedulers(&mut self) {
-        let weight = |server: u32| self.loads[server as usize].weight;
-        self.uniform = match self.in_use.next_from(0) {
-            Some(first) => self.in_use.iter().all(|server| weight(server) == weight(first)),
-            None => true,
-        };
+    /// Who may be chosen is worked out anew, for each scheduler. What they know of turns stays.
+    fn fill_schedulers(&mut self) {
+        for server in 0..self.servers.len() as u32 {
+            for tier in &mut self.tiers {
+                tier.scheduler.leave(server);
+            }
+            self.place(ServerId(server), true);
+        }
+        self.tell_schedulers();
+    }
+
+    /// Who is in use has changed, or a weight.
+    fn tell_schedulers(&mut self) {
         for tier in &mut self.tiers {
             let Tier {
                 scheduler,
@@ -286,11 +318,10 @@ impl Servers {
                 ..
             } = tier;
             let among = if self.early_binding { &*in_use } else { &*idle };
-            scheduler.reset(View {
+            scheduler.changed(View {
                 among,
                 in_use,
                 loads: &self.loads,
-                uniform: self.uniform,
                 sums: (self.loaded, self.weights),
             });
         }

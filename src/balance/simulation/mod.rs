@@ -3,6 +3,7 @@
 mod exact;
 mod model;
 mod shadow;
+mod shares;
 mod whole;
 
 /// Random numbers for a simulation.
@@ -27,7 +28,7 @@ impl Random {
 }
 
 /// Runs a simulation for many seeds, or for the one that is asked for.
-fn for_each_seed(seeds: u64, simulate: fn(u64)) {
+fn for_each_seed(seeds: u64, mut simulate: impl FnMut(u64)) {
     match std::env::var("JUGGLER_SEED") {
         Ok(seed) => simulate(seed.parse().expect("JUGGLER_SEED is a number")),
         Err(_) => (0..seeds).for_each(simulate),

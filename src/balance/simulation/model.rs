@@ -21,8 +21,15 @@ pub(super) struct Model {
     pub(super) queue: Vec<Waiting>,
     /// Until when, and who.
     pub(super) resting: Vec<(Instant, Waiting)>,
-    /// The server that is next.
-    cursor: usize,
+    /// The next turn of each server, in halves of a turn: a date, or while the server is not in use how long after the present.
+    turns: Vec<Turn>,
+    /// The latest turn so far.
+    present: i64,
+}
+
+struct Turn {
+    half: i64,
+    in_use: bool,
 }
 
 pub(super) struct ModelWorker {
@@ -75,7 +82,8 @@ impl Model {
             idle: vec![],
             queue: vec![],
             resting: vec![],
-            cursor: 0,
+            turns: vec![],
+            present: 0,
         }
     }
 
@@ -91,6 +99,12 @@ impl Model {
     }
 
     pub(super) fn set_binding(&mut self, early: bool, now: Instant) -> Handout<Job> {
+        self.note_use();
+        if self.settings.early_binding != early {
+            // What somebody missed while he was busy does not matter any more.
+            let in_use = self.turns.iter_mut().filter(|turn| turn.in_use);
+            in_use.for_each(|turn| turn.half = turn.half.max(self.present));
+        }
         self.settings.early_binding = early;
         if !early {
             self.queue.iter_mut().for_each(|waiting| waiting.bound = None);
@@ -406,12 +420,32 @@ impl Model {
         (server, server.and_then(|server| self.idle_worker(server)))
     }
 
-    /// Round robin.
+    /// Round robin: the earliest turn, of several the first of the list. A server can be late by four turns at most.
     fn choose(&mut self, among: impl Fn(&Self, usize) -> bool, except: Option<usize>) -> Option<usize> {
-        let mut round = (0..self.servers).map(|step| (self.cursor + step) % self.servers);
-        let server = round.find(|server| Some(*server) != except && among(self, *server))?;
-        self.cursor = server + 1;
+        self.note_use();
+        let all = (0..self.servers).filter(|server| Some(*server) != except && among(self, *server));
+        let server = all.min_by_key(|server| (self.turns[*server].half, *server))?;
+        let late = self.turns[server].half.max(self.present - 8);
+        self.turns[server].half = late + 2;
+        self.present = self.present.max(late);
         Some(server)
+    }
+
+    /// What is left of a turn stays so while a server is not in use. One that is new has a half.
+    fn note_use(&mut self) {
+        for server in 0..self.servers {
+            let in_use = self.is_reachable(server);
+            if self.turns.len() <= server {
+                self.turns.push(Turn { half: 1, in_use: false });
+            }
+            let turn = &mut self.turns[server];
+            match (turn.in_use, in_use) {
+                (false, true) => turn.half += self.present,
+                (true, false) => turn.half -= self.present,
+                _ => {}
+            }
+            turn.in_use = in_use;
+        }
     }
 
     fn serve(&mut self, worker: usize, waiting: Waiting) {

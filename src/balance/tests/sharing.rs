@@ -209,3 +209,90 @@ fn who_cannot_be_answered_in_time_any_more_is_not_served() {
     let handout = bench.done(0);
     assert_eq!((handout.next, handout.refused), (Some(4), vec![(Refusal::Hopeless, 3)]));
 }
+
+/// What a reload does that changes something else, between any two steps: buckets keep their turns and claims, and clients theirs.
+#[test]
+fn unrelated_changes_cost_nobody_its_place() {
+    let shares = [(0.5, 20), (0.2, 20), (0.0, 20)];
+    for seed in 0..60 {
+        let mut random = random::Random::new(seed);
+        let lending = if seed % 3 == 0 {
+            Lending::Reserve
+        } else {
+            Lending::WorkConserving
+        };
+        let settings = Settings {
+            lending,
+            queue_limit: 100,
+            ..LATE
+        };
+        let mut benches = [(); 2].map(|()| {
+            let mut bench = Bench::new(settings, &[2, 3]);
+            for (assured, queue_limit) in shares {
+                bench.bucket(assured, queue_limit);
+            }
+            let guest = NewServer {
+                health: Health::Offline,
+                ..NewServer::with_capacity(1)
+            };
+            bench.apply(Change::AddServer(guest));
+            bench
+        });
+        for id in 1..400 {
+            let [plain, changed] = &mut benches;
+            let bucket = random.below(3) as usize;
+            let same = Bucket {
+                assured: Share::Part(shares[bucket].0),
+                queue_limit: shares[bucket].1,
+                ..Bucket::default()
+            };
+            let id_of_bucket = BucketId(1 + bucket as u32);
+            match random.below(7) {
+                0 => drop(changed.apply(Change::SetBucket(id_of_bucket, same))),
+                1 => drop(changed.apply(Change::SetLending(lending))),
+                2 => drop(changed.apply(Change::SetQueue {
+                    limit: 100,
+                    wait_for_server: false,
+                })),
+                3 => {
+                    // One that nobody uses comes and goes.
+                    let added = changed.apply(Change::AddBucket(BucketId(0), Bucket::default()));
+                    changed.apply(Change::RemoveBucket(added.bucket.expect("a bucket")));
+                }
+                4 => {
+                    let change = ServerChange {
+                        warmth: Some(1 + random.below(900) as u16),
+                        ..ServerChange::default()
+                    };
+                    changed.apply(Change::SetServer(ServerId(2), change));
+                }
+                5 => drop(changed.apply(Change::SetSchedule(Schedule::RoundRobin))),
+                _ => drop(changed.apply(Change::SetBinding { early: false })),
+            }
+            if random.below(5) < 3 {
+                let key = random.below(4);
+                let both = [plain, changed].map(|bench| {
+                    let ticket = Ticket {
+                        key: Some(key),
+                        bucket: id_of_bucket,
+                        ..bench.ticket(id)
+                    };
+                    bench.dispatcher.offer(id, ticket, bench.now)
+                });
+                assert_eq!(both[0], both[1], "seed {seed}, {id}");
+            } else {
+                let worker = random.below(5) as u32;
+                let both = [plain, changed].map(|bench| bench.done(worker));
+                assert_eq!(both[0], both[1], "seed {seed}, {id}");
+            }
+        }
+        let [plain, changed] = &benches;
+        for bucket in 1..=3 {
+            let counts = |bench: &Bench| BucketCounts {
+                bound: 0,
+                ..bench.dispatcher.bucket(BucketId(bucket))
+            };
+            assert_eq!(counts(plain), counts(changed));
+        }
+    }
+}
