@@ -15,15 +15,25 @@ const MOST_BUCKETS: usize = 7;
 
 #[test]
 fn whatever_happens_the_rules_hold() {
-    super::for_each_seed(SEEDS, simulate);
+    super::for_each_seed(SEEDS, |seed| simulate(seed, None));
 }
 
-fn simulate(seed: u64) {
+/// As before, but every few steps a worker panics.
+#[test]
+fn panics_of_workers_cost_nothing_but_what_was_in_their_hands() {
+    super::for_each_seed(SEEDS / 4, |seed| simulate(seed, Some(1 + seed as usize % 8)));
+}
+
+/// One in so many steps is the panic of a worker.
+fn simulate(seed: u64, panics: Option<usize>) {
     let _seed = PrintedOnPanic(seed);
     let mut random = Random::new(seed);
     let mut simulation = Simulation::new(&mut random);
     for _ in 0..STEPS {
-        simulation.step(&mut random);
+        match panics {
+            Some(steps) if random.one_in(steps) => simulation.panic(&mut random),
+            _ => simulation.step(&mut random),
+        }
         simulation.check();
     }
     simulation.clear(&mut random);
@@ -250,6 +260,46 @@ impl Simulation {
                 }
             }
             None => self.next(worker, Verdict::None, link, most),
+        }
+    }
+
+    /// What is in a worker's hand is over. Of a batch, what is behind it is tried again, or is over too. The worker begins anew; or it
+    /// ends without having been told to, and another one is started in its place.
+    fn panic(&mut self, random: &mut Random) {
+        let workers = self.shadow.workers.keys().copied().collect::<Vec<_>>();
+        if workers.is_empty() {
+            return;
+        }
+        let worker = random.pick(&workers);
+        while let [first, behind, ..] = self.shadow.workers[&worker].jobs[..] {
+            if random.one_in(2) {
+                let ticket = self.shadow.jobs[&behind].ticket;
+                let verdict = Verdict::Retry {
+                    job: behind,
+                    ticket,
+                    free: random.one_in(2),
+                    back_off: Duration::ZERO,
+                };
+                self.part(worker, behind, verdict);
+            } else {
+                self.part(worker, first, Verdict::Done);
+            }
+            self.check();
+        }
+        let verdict = match self.shadow.workers[&worker].jobs.is_empty() {
+            true => Verdict::None,
+            false => Verdict::Done,
+        };
+        self.next(worker, verdict, Link::Connecting, 1);
+        self.check();
+        // A worker that panics while it has no connection may do so at once again.
+        if random.one_in(3) {
+            self.next(worker, Verdict::None, Link::Connecting, 1);
+        }
+        if random.one_in(3) {
+            self.gone(worker);
+        } else if !self.shadow.workers[&worker].leaving && random.one_in(2) {
+            self.next(worker, Verdict::None, Link::Up, 1);
         }
     }
 
