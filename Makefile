@@ -31,7 +31,7 @@ all: ## Build both programs, optimised, into ./bin (this is what plain `make` do
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Settings: FORCE=1 (ssl_cert), FUZZ_SECONDS=60 (fuzz), BENCH= (bench-micro), PREFIX=/usr/local and DESTDIR= (install), CARGO=cargo."
+	@echo "Settings: FORCE=1 (ssl_cert), FUZZ_SECONDS=60 (fuzz), BENCH= (bench-micro), JUGGLER_TEST_WITHOUT=root,ipv6,namespaces (test: what this machine has not), PREFIX=/usr/local and DESTDIR= (install), CARGO=cargo."
 
 run: all ## The demonstration: three test servers and the balancer on 8080 and 8443, until Ctrl-C
 	@test_servers/demo.sh
