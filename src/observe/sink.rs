@@ -24,6 +24,9 @@ const CHUNK: usize = 16 * 1024;
 /// How often the writer looks whether it shall open its file anew.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// So long the writer gathers lines after the first one has come.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// Other processes may write to the same pipe: up to so many bytes go into it in one piece (`PIPE_BUF`, pipe(7)).
 const WHOLE: usize = 4096;
 
@@ -223,6 +226,10 @@ impl Shared {
             queue.waiting = true;
             self.filled.wait_for(&mut queue, LOOK);
             queue.waiting = false;
+            // To be woken costs the thread that has a line a system call. So it is once for all lines of a while.
+            if !queue.chunks.is_empty() && !queue.closing {
+                self.filled.wait_for(&mut queue, GATHER);
+            }
         }
         queue.chunks.pop_front()
     }

@@ -343,9 +343,20 @@ fn what_others_have_written_forges_no_message() {
         .text();
     let released = r#"{ "version": 1, "held": [], "released": [{ "cluster": "main", "server": "s9",
         "by": "me\u001b[2J\u009b\u202e\n[forged] INFO all is well", "at": "2026-11-01T00:00:00Z" }] }"#;
-    let juggler = Start::config(&text).file("state.json", released).ready();
-    juggler.signal(Signal::SIGHUP);
-    let line = juggler.wait_for_log("main/s9 was released by");
+    let juggler = Start::config(&text).ready();
+    let told = || {
+        juggler
+            .log()
+            .into_iter()
+            .find(|line| line.contains("main/s9 was released by"))
+    };
+    // The balancer may write the file itself in between.
+    eventually(PATIENCE, "it is told", || {
+        fs::write(juggler.folder().join("state.json"), released).unwrap();
+        juggler.signal(Signal::SIGHUP);
+        told().is_some()
+    });
+    let line = told().unwrap();
     assert!(line.contains("me\\u{1b}[2J\\u{9b}\\u{202e}\\n[forged]"), "{line:?}");
     assert!(juggler.log().iter().all(|line| !line.chars().any(char::is_control)));
 }
