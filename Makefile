@@ -3,6 +3,7 @@
 CARGO        ?= cargo
 TARGET_DIR   := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
 CERTS        ?= certs
 
 DESTDIR      ?=
@@ -20,7 +21,7 @@ BENCH_FLAGS := --locked --manifest-path bench/Cargo.toml --target-dir $(TARGET_D
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help run test_servers ssl_cert routes test lint audit fmt fmt-check fuzz bench bench-quick bench-program bench-micro doc install \
+.PHONY: all help run test_servers ssl_cert routes test soak lint audit fmt fmt-check fuzz bench bench-quick bench-program bench-micro doc install \
 	uninstall clean
 
 all: ## Build both programs, optimised, into ./bin (this is what plain `make` does)
@@ -31,7 +32,7 @@ all: ## Build both programs, optimised, into ./bin (this is what plain `make` do
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "Settings: FORCE=1 (ssl_cert), FUZZ_SECONDS=60 (fuzz), BENCH= (bench-micro), JUGGLER_TEST_WITHOUT=root,ipv6,namespaces (test: what this machine has not), PREFIX=/usr/local and DESTDIR= (install), CARGO=cargo."
+	@echo "Settings: FORCE=1 (ssl_cert), FUZZ_SECONDS=60 (fuzz), SOAK_SECONDS=600 (soak), BENCH= (bench-micro), JUGGLER_TEST_WITHOUT=root,ipv6,namespaces (test: what this machine has not), PREFIX=/usr/local and DESTDIR= (install), CARGO=cargo."
 
 run: all ## The demonstration: three test servers and the balancer on 8080 and 8443, until Ctrl-C
 	@test_servers/demo.sh
@@ -82,6 +83,11 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (needs cargo-fuzz and a nightly t
 		echo "fuzz: $$target for $(FUZZ_SECONDS) s"; \
 		$(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1; \
 	done
+
+soak: ## Everything hostile at once for SOAK_SECONDS, beside ordinary clients; draws target/soak.svg (memory, threads, files)
+	JUGGLER_HOSTILE_SECONDS=$(SOAK_SECONDS) JUGGLER_HOSTILE_PLOT=$(abspath $(TARGET_DIR))/soak.svg \
+		$(CARGO) test --release --locked --features $(TEST_FEATURES) --test it hostile -- --nocapture
+	@echo "see $(TARGET_DIR)/soak.svg"
 
 bench: bench-program ## Measure against nginx and HAProxy, in pairs (40 minutes); writes docs/benchmarks.md, charts and JSON
 	@bench/install.sh

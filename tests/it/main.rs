@@ -19,6 +19,7 @@ mod forwarding;
 mod harness;
 mod health;
 mod health_states;
+mod hostile;
 mod layers;
 mod life;
 mod logs;

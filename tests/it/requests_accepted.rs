@@ -403,7 +403,8 @@ fn responses_without_a_body_have_none() {
         assert_eq!(response.field("transfer-encoding"), None, "{method} {path}");
         assert!(!response.closes() && client.leftover().is_empty(), "{method} {path}");
     }
-    assert_eq!((origin.requests().len(), origin.connections_ever()), (cases.len(), 1));
+    // After a 304 that speaks of chunks the end is in doubt: the connection to the server is not used again.
+    assert_eq!((origin.requests().len(), origin.connections_ever()), (cases.len(), 2));
     origin.assert_no_failures();
 }
 

@@ -88,8 +88,6 @@ struct Reply {
     idle_since: Instant,
     /// While something lies undelivered.
     pace: Option<Pace>,
-    /// Bytes that TLS said of itself and that lie undelivered.
-    own_tls: u64,
 }
 
 impl Reply {
@@ -193,7 +191,6 @@ impl Client {
             awaited: false,
             idle_since: now,
             pace: None,
-            own_tls: 0,
         };
         let client = Arc::new(Self {
             hub: Arc::clone(hub),

@@ -3,8 +3,6 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::fault::Fault;
-
 use super::write::forget_wire;
 use super::{Client, Fed, TlsError};
 
@@ -29,9 +27,7 @@ impl Client {
             let processed = tls.process_new_packets();
             if tls.wants_write() {
                 self.wait_sent(&mut reply);
-                if !self.push_tls(&mut reply) {
-                    self.die(&mut reply, Fault::SlowClient);
-                }
+                self.push_tls(&mut reply);
                 // A session says nothing more in most cases; there are many.
                 forget_wire();
             }

@@ -29,9 +29,6 @@ const KEPT_WIRE: usize = 256 * 1024;
 /// A thread that waits for a client looks so often whether that makes progress.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Bytes that TLS may say of itself (alerts, key updates) while the client takes nothing.
-const OWN_TLS: u64 = 16 * 1024;
-
 /// What becomes of bytes for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Without {
@@ -169,19 +166,10 @@ impl Client {
         self.push(reply, &[], Without::Keep)
     }
 
-    /// Sends what TLS has to say of itself. Returns `false` if so much of that lies unsent that the client
-    /// asks for it without end.
-    pub(super) fn push_tls(self: &Arc<Self>, reply: &mut MutexGuard<'_, Reply>) -> bool {
-        let before = reply.outbox.unsent();
+    /// Sends what TLS has to say of itself (rustls bounds how often a client can ask for that).
+    pub(super) fn push_tls(self: &Arc<Self>, reply: &mut MutexGuard<'_, Reply>) {
         // A connection that cannot be written to shows itself in reading as well.
         let _unwritable = self.push(reply, &[], Without::Keep);
-        let kept = reply.outbox.unsent().saturating_sub(before);
-        reply.own_tls = if reply.outbox.unsent() == 0 {
-            0
-        } else {
-            reply.own_tls.saturating_add(kept)
-        };
-        reply.own_tls <= OWN_TLS
     }
 
     /// Everything put in so far is with the kernel.

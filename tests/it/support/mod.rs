@@ -15,6 +15,7 @@ mod message;
 pub(crate) mod names;
 mod origin;
 pub(crate) mod patient;
+pub(crate) mod plot;
 mod process;
 mod reload;
 pub(crate) mod station;
