@@ -161,6 +161,7 @@ impl Cluster {
                 buckets => BucketId(1 + (id % u64::from(buckets)) as u32),
             },
             key: None,
+            affinity: None,
             // Nobody's deadline is another's, as in life.
             deadline: self.now + Duration::from_secs(60) + Duration::from_nanos(id),
             answer_by: None,

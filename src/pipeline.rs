@@ -78,11 +78,13 @@ impl Table {
             let field = fields.find(|field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))?;
             parse_deadline(field.value.of(buffer))
         });
+        let key = client_key(&entry.client_key, peer.map(|peer| peer.ip()), buffer, head);
         Some(Destination {
             cluster: entry.number,
             bucket,
             patience,
-            key: client_key(&entry.client_key, peer.map(|peer| peer.ip()), buffer, head),
+            key,
+            affinity: key,
             time,
             pipelines: entry.pipelines,
         })

@@ -353,7 +353,7 @@ impl<J> Dispatcher<J> {
             return Destination::Queue(None);
         }
         let except = ticket.avoid.filter(|_| self.heed_avoidance());
-        let Some(server) = self.servers.choose(except, ticket.key.unwrap_or(ticket.id), now) else {
+        let Some(server) = self.servers.choose(except, ticket.affinity.unwrap_or(ticket.id), now) else {
             return Destination::Queue(None);
         };
         let worker = self.servers.idle_worker(server).or_else(|| {
@@ -619,16 +619,16 @@ impl<J> Dispatcher<J> {
             let Some(slot) = self.next_slot(taker, now, &mut handout.refused) else {
                 break;
             };
-            let Some((avoid, key)) = self.queue.get(slot).map(|waiting| {
+            let Some((avoid, affinity)) = self.queue.get(slot).map(|waiting| {
                 let ticket = &waiting.ticket;
-                (ticket.avoid, ticket.key.unwrap_or(ticket.id))
+                (ticket.avoid, ticket.affinity.unwrap_or(ticket.id))
             }) else {
                 break;
             };
             let except = avoid.filter(|_| self.heed_avoidance());
             let server = match self.settings.early_binding {
                 true => self.servers.all_idle().find(|server| Some(*server) != except),
-                false => self.servers.choose(except, key, now),
+                false => self.servers.choose(except, affinity, now),
             };
             let Some(worker) = server.and_then(|server| self.servers.idle_worker(server)) else {
                 break;

@@ -47,9 +47,12 @@ pub struct Ticket {
     pub id: u64,
     /// Where it queues.
     pub bucket: BucketId,
-    /// Whose it is (a hash of the client's address, say): fair shares inside the bucket, and the key of consistent hashing. All that
-    /// have none are one client, whom no other limits.
+    /// Whose it is (a hash of the client's address, say): turns and fair shares inside the bucket. All that have none are one
+    /// client, whom no other limits.
     pub key: Option<u64>,
+    /// The key of consistent hashing. It chooses a server and nothing else, so a client may say what it likes; without one, any
+    /// server is as good as another.
+    pub affinity: Option<u64>,
     /// When it gives up waiting. Stays the same over all attempts.
     pub deadline: Instant,
     /// When its client wants the whole answer. Who cannot have it by then is refused, at once if that is known; nobody waits longer.

@@ -67,6 +67,7 @@ impl Bench {
             id,
             bucket: BucketId(0),
             key: None,
+            affinity: None,
             deadline: self.at(30),
             answer_by: None,
             avoid: None,

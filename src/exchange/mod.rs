@@ -101,8 +101,10 @@ pub struct Destination {
     pub bucket: BucketId,
     /// How long it may wait there.
     pub patience: Duration,
-    /// Whose it is.
+    /// Whose it is: for turns and parts of the queue.
     pub key: Option<u64>,
+    /// What consistent hashing goes by.
+    pub affinity: Option<u64>,
     /// How much time its client gives the whole exchange.
     pub time: Option<Duration>,
     /// Requests may be sent there several at once.

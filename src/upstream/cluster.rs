@@ -348,6 +348,7 @@ pub(super) fn ticket(exchange: &Exchange, avoid: Option<ServerId>) -> Ticket {
         id: exchange.id,
         bucket: destination.bucket,
         key: destination.key,
+        affinity: destination.affinity,
         deadline: offered + destination.patience,
         answer_by: answer_by(exchange),
         avoid,

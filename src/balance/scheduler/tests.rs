@@ -30,7 +30,8 @@ fn ticket(id: u64, key: u64, now: Instant) -> Ticket {
     Ticket {
         id,
         bucket: BucketId(0),
-        key: Some(key),
+        key: None,
+        affinity: Some(key),
         deadline: now + Duration::from_secs(60),
         answer_by: None,
         avoid: None,

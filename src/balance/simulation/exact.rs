@@ -94,6 +94,7 @@ impl Simulation {
             id: self.offered,
             bucket: BucketId(0),
             key: None,
+            affinity: None,
             answer_by: None,
             deadline: self.now + Duration::from_millis(random.below(120) as u64),
             // Now and then a server that does not exist.

@@ -138,6 +138,7 @@ impl World {
             id,
             bucket: BucketId(0),
             key: Some(id),
+            affinity: Some(id),
             deadline: self.now + Duration::from_secs(600),
             answer_by: None,
             avoid: None,

@@ -147,6 +147,7 @@ impl Simulation {
             // Now and then one that does not exist.
             bucket: BucketId(random.below(self.shadow.buckets.len() + 1) as u32),
             key: (!random.one_in(5)).then(|| random.below(self.clients) as u64),
+            affinity: (!random.one_in(5)).then(|| random.below(self.clients) as u64),
             deadline: self.now + Duration::from_millis(random.below(400) as u64),
             answer_by: random
                 .one_in(8)
