@@ -1,10 +1,19 @@
 //! Which cluster a request goes to: host, then path. Pure.
 
+#[doc(hidden)]
+pub mod check;
+pub mod path;
+
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
+use std::io::Write as _;
+use std::net::Ipv6Addr;
 
 /// The longest host name that is looked up; longer ones are not in the DNS, and match only routes for any host.
 const LONGEST_HOST: usize = 255;
+
+/// An IPv6 address in eight groups, the last two as one of IPv4.
+const LONGEST_ADDRESS: usize = 45;
 
 /// The routing table of a plan.
 #[derive(Debug, Default)]
@@ -18,6 +27,8 @@ pub struct RouteTable {
     /// Most dots in a key of `below`.
     below_dots: usize,
     any: Site,
+    /// A route is for less than all paths.
+    looks_at_paths: bool,
 }
 
 /// One route. Most specific wins: exact host before the longest `*.` host before any host; then the longest path.
@@ -25,7 +36,8 @@ pub struct RouteTable {
 pub struct Route {
     /// `example.org`, or `*.example.org` for every name below it (not itself); lower case, without port. `None` is any.
     pub host: Option<String>,
-    /// Path prefix by segment: `/checkout` matches `/checkout` and `/checkout/...`, not `/checkouts`. `/` is any.
+    /// Path prefix by segment: `/checkout` matches `/checkout` and `/checkout/...`, not `/checkouts`. `/` is any. As
+    /// [`path::see`] shows paths, and at most [`path::RULE_MOST`] bytes.
     pub path: String,
     /// Place of the cluster in the plan's list.
     pub cluster: usize,
@@ -43,6 +55,7 @@ impl RouteTable {
         routes.sort_by(|one, other| specificity(one).cmp(&specificity(other)));
         routes.dedup_by(|later, earlier| later.host == earlier.host && later.path == earlier.path);
         let mut table = Self {
+            looks_at_paths: routes.iter().any(|route| route.path != "/"),
             routes,
             ..Self::default()
         };
@@ -69,7 +82,8 @@ impl RouteTable {
     }
 
     /// The route for this authority (`host`, `host:port`, `[v6]:port`, may be empty; any case of letters, a final dot
-    /// does not count) and path (origin form, without query; `*` matches only routes for `/`). No allocation.
+    /// does not count, an IPv6 address is the same however it is written) and path (as [`path::see`] shows it). No
+    /// allocation.
     ///
     /// Where a host has routes but none for the path, those of the wildcards above it are tried, then those of any host.
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&Route> {
@@ -77,6 +91,11 @@ impl RouteTable {
             .find_by_host(authority, path)
             .or_else(|| self.any.find(path, &self.routes))?;
         self.routes.get(index)
+    }
+
+    /// Whether a path makes a difference to any route.
+    pub fn looks_at_paths(&self) -> bool {
+        self.looks_at_paths
     }
 
     /// All routes, the most specific first: exact hosts, then wildcards from the longest on, then any; of each the longest path first.
@@ -88,7 +107,8 @@ impl RouteTable {
         if self.exact.is_empty() && self.below.is_empty() {
             return None;
         }
-        let host = host_of(authority);
+        let mut canonical = [0; LONGEST_ADDRESS];
+        let host = canonical_address(authority, &mut canonical).unwrap_or_else(|| host_of(authority));
         let mut lower = [0; LONGEST_HOST];
         let lower = lower.get_mut(..host.len())?;
         lower.copy_from_slice(host);
@@ -207,6 +227,18 @@ fn by_segment(one: &[u8], other: &[u8]) -> Ordering {
     }
 }
 
+/// The IPv6 address of an authority as routes spell it; `None` if it is none.
+fn canonical_address<'a>(authority: &[u8], room: &'a mut [u8; LONGEST_ADDRESS]) -> Option<&'a [u8]> {
+    if authority.first() != Some(&b'[') {
+        return None;
+    }
+    let address: Ipv6Addr = str::from_utf8(host_of(authority)).ok()?.parse().ok()?;
+    let mut free = &mut room[..];
+    write!(free, "{address}").ok()?;
+    let left = free.len();
+    room.get(..LONGEST_ADDRESS - left)
+}
+
 /// The host of an authority, without brackets, port and final dot.
 fn host_of(authority: &[u8]) -> &[u8] {
     if let Some(rest) = authority.strip_prefix(b"[") {
@@ -306,7 +338,7 @@ mod tests {
         ] {
             assert_eq!(find(&table, authority, "/"), Some(0), "{authority}");
         }
-        for authority in ["[2001:db8::1]", "[2001:DB8::1]:443"] {
+        for authority in ["[2001:db8::1]", "[2001:DB8::1]:443", "[2001:0db8:0:0::0.0.0.1]"] {
             assert_eq!(find(&table, authority, "/"), Some(1), "{authority}");
         }
         assert_eq!(find(&table, "WWW.example.org.:1", "/"), Some(2));
