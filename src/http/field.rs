@@ -1,5 +1,7 @@
 //! Field names that mean something to a balancer.
 
+use super::fold;
+
 /// A field name that is looked at somewhere; all others are [`FieldId::Other`] and pass untouched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -12,6 +14,7 @@ pub enum FieldId {
     Forwarded,
     Host,
     KeepAlive,
+    MaxForwards,
     #[default]
     Other,
     ProxyAuthenticate,
@@ -24,11 +27,27 @@ pub enum FieldId {
     Upgrade,
     UserAgent,
     Via,
+    /// Any other field whose name begins with `X-Forwarded-`.
+    XForwarded,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
+    XRealIp,
     XRequestId,
 }
+
+/// How the names of all fields begin that are as [`FieldId::XForwarded`].
+const X_FORWARDED: &[u8] = b"x-forwarded-";
+
+/// The fields in which clients are named.
+pub const NAMING: [FieldId; 6] = [
+    FieldId::XForwarded,
+    FieldId::XForwardedFor,
+    FieldId::XForwardedProto,
+    FieldId::XForwardedHost,
+    FieldId::XRealIp,
+    FieldId::Forwarded,
+];
 
 impl FieldId {
     /// The id of this name, in any case of letters.
@@ -46,9 +65,11 @@ impl FieldId {
             (7, b't') => (b"trailer", Self::Trailer),
             (7, b'u') => (b"upgrade", Self::Upgrade),
             (9, b'f') => (b"forwarded", Self::Forwarded),
+            (9, b'x') => (b"x-real-ip", Self::XRealIp),
             (10, b'c') => (b"connection", Self::Connection),
             (10, b'k') => (b"keep-alive", Self::KeepAlive),
             (10, b'u') => (b"user-agent", Self::UserAgent),
+            (12, b'm') => (b"max-forwards", Self::MaxForwards),
             (12, b'x') => (b"x-request-id", Self::XRequestId),
             (14, b'c') => (b"content-length", Self::ContentLength),
             (15, b'x') => (b"x-forwarded-for", Self::XForwardedFor),
@@ -58,13 +79,35 @@ impl FieldId {
             (17, b'x') => (b"x-forwarded-proto", Self::XForwardedProto),
             (18, b'p') => (b"proxy-authenticate", Self::ProxyAuthenticate),
             (19, b'p') => (b"proxy-authorization", Self::ProxyAuthorization),
+            (_, b'x') => (b"", Self::Other),
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(candidate) {
             id
+        } else if first == b'x'
+            && name.len() > X_FORWARDED.len()
+            && name[..X_FORWARDED.len()].eq_ignore_ascii_case(X_FORWARDED)
+        {
+            Self::XForwarded
         } else {
             Self::Other
         }
+    }
+
+    /// The id of the field that a server may take a name for which [`fold::is_odd`].
+    pub fn from_odd_name(name: &[u8]) -> Self {
+        Self::from_name(fold::fold(name, &mut [0; fold::FOLDED_MOST]))
+    }
+
+    /// Whether it decides where a message ends, or is for the next hop alone. A request with a field that only looks like
+    /// one is an attack on what is behind.
+    pub fn is_framing(self) -> bool {
+        self.is_hop_by_hop() || matches!(self, Self::ContentLength | Self::Host | Self::Trailer)
+    }
+
+    /// Whether it names the client or the way that it came.
+    pub fn is_naming(self) -> bool {
+        NAMING.contains(&self)
     }
 
     /// Whether a field of this name is for the next hop alone (RFC 9110 §7.6.1; for authentication to a proxy
@@ -95,10 +138,13 @@ impl FieldId {
                 | Self::Expect
                 | Self::Forwarded
                 | Self::Host
+                | Self::MaxForwards
                 | Self::Via
+                | Self::XForwarded
                 | Self::XForwardedFor
                 | Self::XForwardedHost
                 | Self::XForwardedProto
+                | Self::XRealIp
                 | Self::XRequestId
         )
     }
@@ -118,6 +164,7 @@ mod tests {
             ("Forwarded", FieldId::Forwarded),
             ("Host", FieldId::Host),
             ("Keep-Alive", FieldId::KeepAlive),
+            ("Max-Forwards", FieldId::MaxForwards),
             ("Proxy-Authenticate", FieldId::ProxyAuthenticate),
             ("Proxy-Authorization", FieldId::ProxyAuthorization),
             ("Proxy-Connection", FieldId::ProxyConnection),
@@ -128,9 +175,11 @@ mod tests {
             ("Upgrade", FieldId::Upgrade),
             ("User-Agent", FieldId::UserAgent),
             ("Via", FieldId::Via),
+            ("X-Forwarded-Anything", FieldId::XForwarded),
             ("X-Forwarded-For", FieldId::XForwardedFor),
             ("X-Forwarded-Host", FieldId::XForwardedHost),
             ("X-Forwarded-Proto", FieldId::XForwardedProto),
+            ("X-Real-IP", FieldId::XRealIp),
             ("X-Request-Id", FieldId::XRequestId),
         ];
         for (name, id) in all {
@@ -140,11 +189,26 @@ mod tests {
                     FieldId::from_name(name.replace('-', "_").as_bytes()) == id,
                     !name.contains('-')
                 );
-                assert_eq!(FieldId::from_name(format!("{name} ").as_bytes()), FieldId::Other);
+                assert_eq!(FieldId::from_odd_name(name.replace('-', "_-_").as_bytes()), id);
+                let longer = FieldId::from_name(format!("{name} ").as_bytes());
+                assert_eq!(
+                    longer == FieldId::Other,
+                    !name.to_ascii_lowercase().starts_with("x-forwarded-")
+                );
                 assert_eq!(FieldId::from_name(&name.as_bytes()[1..]), FieldId::Other);
             }
         }
-        for name in ["", "X", "Accept", "HosT ", "(ost", "Cookie"] {
+        for name in [
+            "",
+            "X",
+            "Accept",
+            "HosT ",
+            "(ost",
+            "Cookie",
+            "X-Forwarded-",
+            "X-Forwarde_A",
+            "8-forwarded-a",
+        ] {
             assert_eq!(FieldId::from_name(name.as_bytes()), FieldId::Other, "{name}");
         }
     }

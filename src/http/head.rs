@@ -31,10 +31,13 @@ pub struct Field {
     pub value: Span,
     /// What its name means.
     pub id: FieldId,
-    /// It ends here: hop-by-hop by its name (RFC 9110 §7.6.1) or because Connection names it.
+    /// It ends here: hop-by-hop by its name (RFC 9110 §7.6.1), because Connection names it, or because the listener keeps it
+    /// from servers.
     pub hop_by_hop: bool,
     /// Control bytes or line ends are in the value (of responses alone): each goes on as a space (RFC 9110 §5.5).
     pub has_controls: bool,
+    /// Its name is one that servers may take for another ([`super::fold::is_odd`]).
+    pub odd: bool,
 }
 
 /// Form of a request target (RFC 9112 §3.2).
@@ -93,12 +96,16 @@ pub struct RequestHead {
     pub path_and_query: Span,
     /// The path alone, without the query.
     pub path: Span,
-    /// The authority asked for: of an absolute target, else of Host. Empty if HTTP/1.0 named none.
+    /// The authority asked for: of an absolute target, else of Host. Empty if HTTP/1.0 named none, or `*` was asked for.
     pub authority: Span,
     /// The version.
     pub version: Version,
     /// All fields.
     pub fields: Vec<Field>,
+    /// One of them has a name that servers may take for another.
+    pub has_odd_field: bool,
+    /// `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2): how many servers more may pass the request on.
+    pub max_forwards: Option<u64>,
     /// How long the body is.
     pub framing: BodyFraming,
     /// The client wants to keep the connection.

@@ -1,10 +1,11 @@
 //! What HTTP means, with no I/O: methods, versions, fields, heads (RFC 9110, RFC 9112).
 
 mod field;
+pub mod fold;
 mod head;
 mod method;
 
-pub use field::FieldId;
+pub use field::{FieldId, NAMING};
 pub use head::{BodyFraming, Field, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm};
 pub use method::Method;
 

@@ -761,6 +761,8 @@ fn fault_of(malformed: Malformed) -> Fault {
         | Malformed::FieldName
         | Malformed::Host
         | Malformed::LengthAndEncoding
+        | Malformed::LookAlike
+        | Malformed::MaxForwards
         | Malformed::ObsoleteFold
         | Malformed::StartLine
         | Malformed::Target

@@ -157,12 +157,9 @@ fn targets_reach_the_server_in_origin_form() {
             "{line}"
         );
     }
-    // HTTP/1.0 need not name a host; a server of HTTP/1.1 must be told that there is none.
+    // HTTP/1.0 need not name a host; in HTTP/1.1 a server would refuse that.
     let got = passed_on(&origin, &juggler, "GET /x HTTP/1.0\r\nX: y\r\n\r\n");
-    assert_eq!(
-        got,
-        "GET /x HTTP/1.1\r\nHost: \r\nX: y\r\nConnection: keep-alive\r\n\r\n"
-    );
+    assert_eq!(got, "GET /x HTTP/1.0\r\nX: y\r\nConnection: keep-alive\r\n\r\n");
     let got = passed_on(&origin, &juggler, "GET http://b/x HTTP/1.0\r\nX: y\r\n\r\n");
     assert_eq!(
         got,
@@ -316,7 +313,6 @@ fn hosts_and_paths_lead_to_their_clusters() {
         ("x", "/only/deep/erst", "any"),
         ("x", "/onlyx", ""),
         ("x", "/", ""),
-        ("", "/", ""),
         ("example.org", "/", ""),
         ("exact.example.org", "/", "exact"),
         ("EXACT.Example.org.:80", "/only", "exact"),

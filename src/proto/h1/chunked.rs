@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::http::FieldId;
+use crate::http::{FieldId, fold};
 
 use super::parse::split_field;
 use super::syntax::is_token_byte;
@@ -289,8 +289,8 @@ impl ChunkedDecoder {
             .trailers
             .get(self.trailer_start..self.trailers.len().saturating_sub(2))
             .unwrap_or_default();
-        let (name, _) = split_field(line).map_err(|_| Malformed::Trailer)?;
-        match judge_trailer(&line[..name]) {
+        let split = split_field(line).map_err(|_| Malformed::Trailer)?;
+        match judge_trailer(&line[..split.name], split.odd) {
             Verdict::Keep => self.trailer_start = self.trailers.len(),
             Verdict::Drop => self.trailers.truncate(self.trailer_start),
             Verdict::Refuse => return Err(Malformed::Trailer),
@@ -332,7 +332,8 @@ impl ChunkedDecoder {
         }
         self.trailer_before = self.trailer_start;
         let is_kept = self.trailer_fields < self.limits.fields
-            && split_field(line).is_ok_and(|(name, _)| matches!(judge_trailer(&line[..name]), Verdict::Keep));
+            && split_field(line)
+                .is_ok_and(|split| matches!(judge_trailer(&line[..split.name], split.odd), Verdict::Keep));
         if !is_kept {
             self.trailers.truncate(self.trailer_start);
             return;
@@ -355,7 +356,9 @@ enum Verdict {
 
 /// RFC 9110 §6.5.1: nothing that decides framing, routing, who is asking, how the request is meant, or what the content
 /// is. Servers may merge trailers into the head, and then such a field would have passed everything that looked for it.
-fn judge_trailer(name: &[u8]) -> Verdict {
+///
+/// A name that is `odd` counts as the one that a server may take it for.
+fn judge_trailer(name: &[u8], odd: bool) -> Verdict {
     const REFUSED: &[&str] = &[
         "accept-encoding",
         "age",
@@ -373,29 +376,36 @@ fn judge_trailer(name: &[u8]) -> Verdict {
         "if-range",
         "if-unmodified-since",
         "location",
-        "max-forwards",
         "pragma",
         "range",
         "set-cookie",
         "vary",
         "www-authenticate",
     ];
+    let mut room = [0; fold::FOLDED_MOST];
+    let name = if odd { fold::fold(name, &mut room) } else { name };
     match FieldId::from_name(name) {
-        FieldId::KeepAlive | FieldId::ProxyConnection | FieldId::Upgrade => Verdict::Drop,
+        FieldId::KeepAlive | FieldId::ProxyConnection | FieldId::Upgrade if !odd => Verdict::Drop,
         FieldId::Connection
         | FieldId::ContentLength
         | FieldId::Expect
         | FieldId::Forwarded
         | FieldId::Host
+        | FieldId::KeepAlive
+        | FieldId::MaxForwards
         | FieldId::ProxyAuthenticate
         | FieldId::ProxyAuthorization
+        | FieldId::ProxyConnection
         | FieldId::Te
         | FieldId::Trailer
         | FieldId::TransferEncoding
+        | FieldId::Upgrade
         | FieldId::Via
+        | FieldId::XForwarded
         | FieldId::XForwardedFor
         | FieldId::XForwardedHost
         | FieldId::XForwardedProto
+        | FieldId::XRealIp
         | FieldId::XRequestId => Verdict::Refuse,
         FieldId::Date | FieldId::Referer | FieldId::UserAgent => Verdict::Keep,
         FieldId::Other

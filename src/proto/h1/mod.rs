@@ -48,6 +48,10 @@ pub enum Malformed {
     Version,
     /// No Host in HTTP/1.1, two of them, or one that is no host.
     Host,
+    /// A field whose name a server may take for one that decides framing or is for one hop.
+    LookAlike,
+    /// Max-Forwards of OPTIONS or TRACE that is no number, or several.
+    MaxForwards,
     /// Content-Length that is not exactly digits, too large, or differing.
     ContentLength,
     /// Content-Length together with Transfer-Encoding.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, Span, TargetForm, Version};
 
 use super::scan::BESIDES_TARGET;
-use super::syntax::{decimal, find_control, is_authority, is_token, list, token_length, trim};
+use super::syntax::{decimal, find_control, is_authority, is_token, list, name_shape, token_length, trim};
 use super::{HeadLimits, Malformed};
 
 /// Parses exactly one whole request head, as [`super::HeadScanner`] found it (no empty lines before it).
@@ -24,6 +24,18 @@ pub fn parse_request(head: &[u8], limits: &HeadLimits, out: &mut RequestHead) ->
     }
     parse_request_line(head, line.end, limits, out)?;
     let seen = parse_fields(head, line.next, limits, &mut out.fields)?;
+    out.has_odd_field = seen.odd;
+    if seen.odd && out.fields.iter().any(|field| looks_like_framing(head, field)) {
+        return Err(Malformed::LookAlike);
+    }
+    out.max_forwards = match out.method {
+        Method::Options | Method::Trace if seen.max_forwards_lines > 0 => {
+            // Several, or one that is no number, would keep no loop from going round.
+            let one = seen.max_forwards.filter(|_| seen.max_forwards_lines == 1);
+            Some(one.ok_or(Malformed::MaxForwards)?)
+        }
+        _ => None,
+    };
     out.authority = find_authority(head, &seen, out)?;
     out.framing = match (seen.length, seen.codings.any) {
         (None, false) => BodyFraming::None,
@@ -58,8 +70,8 @@ pub(super) fn check_version(line: &[u8]) -> Result<Version, Malformed> {
 }
 
 /// Name and value in a field line without its CRLF, as places in that line.
-pub(super) fn split_field(line: &[u8]) -> Result<(usize, Span), Malformed> {
-    let name = token_length(line);
+pub(super) fn split_field(line: &[u8]) -> Result<Split, Malformed> {
+    let (name, odd) = name_shape(line);
     // RFC 9112 §5.1: whitespace before the colon is refused.
     if name == 0 || line.get(name) != Some(&b':') {
         return Err(Malformed::FieldName);
@@ -72,7 +84,21 @@ pub(super) fn split_field(line: &[u8]) -> Result<(usize, Span), Malformed> {
     while end > start && matches!(line[end - 1], b' ' | b'\t') {
         end -= 1;
     }
-    Ok((name, span(start, end)))
+    Ok(Split {
+        name,
+        odd,
+        value: span(start, end),
+    })
+}
+
+/// A field line taken apart.
+pub(super) struct Split {
+    /// Length of the name.
+    pub(super) name: usize,
+    /// Servers may take the name for another one.
+    pub(super) odd: bool,
+    /// Place of the value in the line.
+    pub(super) value: Span,
 }
 
 /// A line of a head, found anew: no control byte but HTAB, and CRLF after it.
@@ -221,8 +247,12 @@ pub(super) struct Seen {
     expect_other: bool,
     te_trailers: bool,
     pub(super) has_date: bool,
+    max_forwards: Option<u64>,
+    max_forwards_lines: usize,
     /// Connection names fields.
     pub(super) names_fields: bool,
+    /// A name is one that servers may take for another.
+    odd: bool,
 }
 
 impl Seen {
@@ -252,6 +282,10 @@ impl Seen {
                 self.hosts += 1;
             }
             FieldId::KeepAlive => self.keep_alive_timeout = self.keep_alive_timeout.or_else(|| idle_timeout(value)),
+            FieldId::MaxForwards => {
+                self.max_forwards = hops(value);
+                self.max_forwards_lines += 1;
+            }
             FieldId::Te => {
                 self.te_trailers |= list(value).any(|element| {
                     trim(element.split(|&byte| byte == b';').next().unwrap_or_default())
@@ -340,7 +374,7 @@ fn parse_fields(head: &[u8], start: usize, limits: &HeadLimits, out: &mut Vec<Fi
         if out.len() >= limits.fields {
             return Err(Malformed::TooManyFields);
         }
-        let (name, value) = split_field(text)?;
+        let Split { name, odd, value } = split_field(text)?;
         let id = FieldId::from_name(&text[..name]);
         let place = span(at + value.start as usize, at + value.end as usize);
         if id != FieldId::Other {
@@ -352,7 +386,9 @@ fn parse_fields(head: &[u8], start: usize, limits: &HeadLimits, out: &mut Vec<Fi
             id,
             hop_by_hop: id.is_hop_by_hop(),
             has_controls: false,
+            odd,
         });
+        seen.odd |= odd;
         at = line.next;
     }
     if seen.names_fields {
@@ -390,8 +426,8 @@ fn find_authority(head: &[u8], seen: &Seen, out: &RequestHead) -> Result<Span, M
         Some(_) if seen.hosts > 1 => return Err(Malformed::Host),
         Some(host) => {
             let value = host.of(head);
-            // RFC 9110 §7.2: empty if the target has no authority, and only then.
-            if !(is_authority(value) || value.is_empty() && !is_absolute) {
+            // RFC 9110 §7.2: empty if the target has no authority. That of http has one, and a host in it (§4.2.1).
+            if !(is_authority(value) || value.is_empty() && out.form == TargetForm::Asterisk) {
                 return Err(Malformed::Host);
             }
         }
@@ -403,6 +439,17 @@ fn find_authority(head: &[u8], seen: &Seen, out: &RequestHead) -> Result<Span, M
     } else {
         seen.host.unwrap_or_default()
     })
+}
+
+/// Whether a server may read this field as one that decides framing, though it is none (see [`crate::http::fold`]).
+fn looks_like_framing(head: &[u8], field: &Field) -> bool {
+    field.odd && FieldId::from_odd_name(field.name.of(head)).is_framing()
+}
+
+/// `1*DIGIT` of Max-Forwards; what does not fit is the most that does (RFC 9110 §7.6.2).
+fn hops(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| decimal(value).unwrap_or(u64::MAX))
 }
 
 /// No server means a longer idle time than this, in seconds: a day.

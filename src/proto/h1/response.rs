@@ -24,7 +24,7 @@
 
 use crate::http::{Field, FieldId, Method, ResponseFraming, ResponseHead, Version};
 
-use super::parse::{Seen, check_size, mark_named_fields, span, split_field};
+use super::parse::{Seen, Split, check_size, mark_named_fields, span, split_field};
 use super::syntax::{decimal, find_control, list, trim};
 use super::{HeadLimits, Malformed};
 
@@ -192,7 +192,7 @@ fn parse_fields(
             at = line.next;
             continue;
         }
-        let (name, value) = split_field(text)?;
+        let Split { name, odd, value } = split_field(text)?;
         let id = FieldId::from_name(&text[..name]);
         let place = span(at + value.start as usize, at + value.end as usize);
         match id {
@@ -206,6 +206,7 @@ fn parse_fields(
             id,
             hop_by_hop: id.is_hop_by_hop(),
             has_controls: line.has_controls,
+            odd,
         });
         at = line.next;
     }

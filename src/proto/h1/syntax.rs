@@ -25,7 +25,7 @@ pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
 
 /// `tchar` (RFC 9110 §5.6.2).
 pub(super) fn is_token_byte(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
+    TOKEN[usize::from(byte)] != 0
 }
 
 /// `token`.
@@ -39,6 +39,22 @@ pub(super) fn token_length(bytes: &[u8]) -> usize {
         .iter()
         .position(|&byte| !is_token_byte(byte))
         .unwrap_or(bytes.len())
+}
+
+/// How many bytes at the start are `tchar`, and whether among them is a sign besides letters, digits and single hyphens
+/// ([`crate::http::fold::is_odd`]).
+pub(super) fn name_shape(bytes: &[u8]) -> (usize, bool) {
+    let (mut seen, mut before) = (0, 0);
+    for (place, &byte) in bytes.iter().enumerate() {
+        let class = TOKEN[usize::from(byte)];
+        if class == 0 {
+            return (place, seen & ODD != 0);
+        }
+        // The second of two hyphens is an odd one.
+        seen |= class | (class & before & HYPHEN) << 1;
+        before = class;
+    }
+    (bytes.len(), seen & ODD != 0)
 }
 
 /// Without OWS (RFC 9110 §5.6.3) around it.
@@ -70,8 +86,9 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that is not empty.
 ///
-/// Narrower than RFC 3986 in what nobody needs and somebody abuses: no userinfo, no comma, no `IPvFuture`, no zone, and
-/// a port of at most 65535. An empty port is as good as none (RFC 3986 §3.2.3).
+/// Narrower than RFC 3986 in what nobody needs and somebody abuses: a name is letters, digits, `-`, `_` and single dots
+/// between them (one more may stand at the end), with no escapes, which some decode and some do not, and no other signs.
+/// No userinfo, no `IPvFuture`, no zone, and a port of at most 65535. An empty port is as good as none (RFC 3986 §3.2.3).
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     if let [b'[', rest @ ..] = bytes {
         let Some(end) = rest.iter().position(|&byte| byte == b']') else {
@@ -86,7 +103,11 @@ pub(super) fn is_authority(bytes: &[u8]) -> bool {
         .position(|&byte| !HOST[usize::from(byte)])
         .unwrap_or(bytes.len());
     let (host, port) = bytes.split_at(end);
-    !host.is_empty() && is_port(port) && are_percents_whole(host)
+    let name = host.strip_suffix(b".").unwrap_or(host);
+    // Two dots, or one at an end, are an empty label (RFC 1035 §2.3.1).
+    let has_empty_label =
+        name.is_empty() || name[0] == b'.' || name.windows(2).any(|pair| pair == b"..") || name.ends_with(b".");
+    !has_empty_label && is_port(port)
 }
 
 fn is_port(bytes: &[u8]) -> bool {
@@ -97,25 +118,30 @@ fn is_port(bytes: &[u8]) -> bool {
     }
 }
 
-/// `pct-encoded` (RFC 3986 §2.1) wherever there is a percent sign.
-fn are_percents_whole(host: &[u8]) -> bool {
-    let mut rest = host;
-    while let Some(place) = rest.iter().position(|&byte| byte == b'%') {
-        let [a, b, after @ ..] = &rest[place + 1..] else {
-            return false;
+/// A letter or digit, a hyphen, any other `tchar`.
+const PLAIN: u8 = 1;
+const HYPHEN: u8 = 2;
+const ODD: u8 = 4;
+
+/// The class of each `tchar`; 0 for what is none.
+static TOKEN: [u8; 256] = {
+    let others = class(b"!#$%&'*+-.^_`|~");
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'-' => HYPHEN,
+            letter if letter.is_ascii_alphanumeric() => PLAIN,
+            _ if others[byte] => ODD,
+            _ => 0,
         };
-        if !a.is_ascii_hexdigit() || !b.is_ascii_hexdigit() {
-            return false;
-        }
-        rest = after;
+        byte += 1;
     }
-    true
-}
+    table
+};
 
-static TOKEN: [bool; 256] = class(b"!#$%&'*+-.^_`|~");
-
-/// `reg-name` (RFC 3986 §3.2.2) without the comma; IPv4 addresses are among them.
-static HOST: [bool; 256] = class(b"-._~%!$&'()*+;=");
+/// What host names are made of, and dotted numbers; a `reg-name` (RFC 3986 §3.2.2) may have more.
+static HOST: [bool; 256] = class(b"-._");
 
 /// Letters, digits and these.
 const fn class(others: &[u8]) -> [bool; 256] {
@@ -155,6 +181,27 @@ mod tests {
     }
 
     #[test]
+    fn shapes_of_names() {
+        for byte in 0..=255_u8 {
+            for name in [
+                vec![byte],
+                vec![b'X', byte],
+                vec![b'-', byte, b'-'],
+                vec![b'X', b'-', byte],
+            ] {
+                let (length, odd) = name_shape(&name);
+                assert_eq!(length, token_length(&name));
+                assert_eq!(
+                    odd,
+                    crate::http::fold::is_odd(&name[..length]),
+                    "{}",
+                    name.escape_ascii()
+                );
+            }
+        }
+    }
+
+    #[test]
     fn authorities() {
         let right = [
             "a",
@@ -167,8 +214,7 @@ mod tests {
             "[::1]:8080",
             "[::ffff:1.2.3.4]",
             "a_b",
-            "a%2db",
-            "a!$&'()*+;=b",
+            "-a-.b.",
         ];
         let wrong = [
             "",
@@ -199,6 +245,20 @@ mod tests {
             "ä",
             "a\tb",
             "[1.2.3.4]",
+            "a%2db",
+            "a!b",
+            "a;b",
+            "a=b",
+            "a~b",
+            "a*",
+            "(a)",
+            "a..",
+            "a..b",
+            ".a",
+            ".",
+            "..",
+            "a..:80",
+            "[::1].",
         ];
         for text in right {
             assert!(is_authority(text.as_bytes()), "{text}");

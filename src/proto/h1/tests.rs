@@ -270,7 +270,9 @@ fn hosts() {
     let cases = [
         ("GET / HTTP/1.1", "", Err(Malformed::Host)),
         ("GET / HTTP/1.0", "", Ok(())),
-        ("GET / HTTP/1.1", "Host:\r\n", Ok(())),
+        ("GET / HTTP/1.1", "Host:\r\n", Err(Malformed::Host)),
+        ("GET / HTTP/1.0", "Host: \t\r\n", Err(Malformed::Host)),
+        ("OPTIONS / HTTP/1.1", "Host:\r\n", Err(Malformed::Host)),
         ("OPTIONS * HTTP/1.1", "Host:\r\n", Ok(())),
         ("GET / HTTP/1.1", "Host: a\r\nHost: a\r\n", Err(Malformed::Host)),
         ("GET / HTTP/1.0", "Host: a\r\nhost: b\r\n", Err(Malformed::Host)),

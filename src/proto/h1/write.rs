@@ -56,17 +56,26 @@ pub struct ResponseRewrite<'a> {
     pub append: &'a [u8],
 }
 
-/// Appends the head to send to a server, in HTTP/1.1: request line in origin (or asterisk) form, Host (that of an
+/// Appends the head to send to a server, in HTTP/1.1 (with one exception): request line in origin (or asterisk) form, Host (that of an
 /// absolute target where there is one; in its old place where there was one, else first), the client's fields, framing,
 /// `Connection: keep-alive`.
 ///
-/// Host is sent exactly once, whatever `omit` says. TE is hop-by-hop and not sent anew: a server that has trailers to
+/// Host is sent exactly once, whatever `omit` says. But where a client of HTTP/1.0 named none, none is made up: then the
+/// request stays one of HTTP/1.0, since servers refuse 1.1 without a host (RFC 9112 §3.2), and many with an empty one.
+///
+/// Max-Forwards of OPTIONS and TRACE is one less (RFC 9110 §7.6.2). TE is hop-by-hop and not sent anew: a server that has trailers to
 /// say sends them anyhow or not at all. Trailer is left out unless the framing is chunked.
 pub fn write_request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, rewrite: &RequestRewrite<'_>) {
     out.reserve(size_hint(head.target.end as usize, &head.fields) + rewrite.append.len());
-    write_request_line(out, buffer, head);
     let host = head.authority.of(buffer);
-    if !head.fields.iter().any(|field| field.id == FieldId::Host) {
+    let names_host = head.fields.iter().any(|field| field.id == FieldId::Host);
+    let version: &[u8] = if host.is_empty() && !names_host {
+        b" HTTP/1.0\r\n"
+    } else {
+        b" HTTP/1.1\r\n"
+    };
+    write_request_line(out, buffer, head, version);
+    if !host.is_empty() && !names_host {
         write_field(out, b"Host", host);
     }
     let mut lines = Lines::new(out, buffer);
@@ -89,6 +98,9 @@ pub fn write_request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, rewri
                 }
             }
             FieldId::Expect => {}
+            FieldId::MaxForwards if !field.hop_by_hop && head.max_forwards.is_some() => {
+                lines.replace_with_number(field, head.max_forwards.unwrap_or(0).saturating_sub(1));
+            }
             FieldId::Trailer if rewrite.framing != BodyFraming::Chunked => {}
             id if field.hop_by_hop || rewrite.omit.contains(&id) => {}
             _ => lines.copy(field),
@@ -226,7 +238,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-fn write_request_line(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead) {
+fn write_request_line(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, version: &[u8]) {
     out.extend_from_slice(head.method_text.of(buffer));
     out.push(b' ');
     let target = head.path_and_query.of(buffer);
@@ -238,7 +250,7 @@ fn write_request_line(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead) {
         _ => {}
     }
     out.extend_from_slice(target);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    out.extend_from_slice(version);
 }
 
 fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -43,8 +43,8 @@ fn requests_are_written() {
     );
     for (line, first) in [
         ("GET http://b HTTP/1.0", "GET / HTTP/1.1\r\nHost: b\r\n"),
-        ("GET / HTTP/1.0", "GET / HTTP/1.1\r\nHost: \r\n"),
-        ("OPTIONS * HTTP/1.0", "OPTIONS * HTTP/1.1\r\nHost: \r\n"),
+        ("GET / HTTP/1.0", "GET / HTTP/1.0\r\n"),
+        ("OPTIONS * HTTP/1.0", "OPTIONS * HTTP/1.0\r\n"),
         ("OPTIONS HTTPS://b HTTP/1.0", "OPTIONS * HTTP/1.1\r\nHost: b\r\n"),
         ("OPTIONS http://b/ HTTP/1.0", "OPTIONS / HTTP/1.1\r\nHost: b\r\n"),
     ] {
