@@ -43,6 +43,8 @@ faults! {
     TlsToPlain 400 "PR" "TLS was sent to a plain HTTP port";
     /// No route matches.
     NoRoute 404 "PR" "no route leads from this host and path to a cluster";
+    /// A TRACE that was to go no further.
+    TraceEnds 405 "PR" "a TRACE that ends here is not answered";
     /// The request head did not come in time.
     HeaderTimeout 408 "cR" "the request head took too long";
     /// The request body did not come in time.

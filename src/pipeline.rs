@@ -1,6 +1,6 @@
 //! Where a request goes: what the listener answers itself, then the route, then the cluster's queue.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use arc_swap::ArcSwap;
 use crate::balance::BucketId;
 use crate::exchange::{Admission, Answer, Client, Destination, Exchange, Hold, Service};
 use crate::fault::Fault;
-use crate::filter::client_key::client_key;
+use crate::filter::client_key::client_keys;
+use crate::filter::who::who;
 use crate::http::{RequestHead, TargetForm};
-use crate::plan::{ClientKey, ErrorPage, Plan};
+use crate::plan::{ClientKey, ErrorPage, Listener, Plan};
 use crate::proto::deadline::parse_deadline;
+use crate::route::path::{self, PathRoom};
 use crate::upstream::{Cluster, Clusters};
 
 /// The way from a parsed head to a cluster.
@@ -60,14 +62,9 @@ impl Table {
         Self { plan, entries }
     }
 
-    fn destination(
-        &self,
-        authority: &[u8],
-        path: &[u8],
-        peer: Option<SocketAddr>,
-        (buffer, head): (&[u8], &RequestHead),
-    ) -> Option<Destination> {
-        let route = self.plan.routes.find(authority, path)?;
+    fn destination(&self, asked: &Asked<'_>) -> Option<Destination> {
+        let Asked { buffer, head, .. } = *asked;
+        let route = self.plan.routes.find(asked.authority, asked.path)?;
         let entry = self.entries.get(route.cluster)?;
         let (bucket, patience) = route
             .bucket
@@ -78,17 +75,29 @@ impl Table {
             let field = fields.find(|field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))?;
             parse_deadline(field.value.of(buffer))
         });
-        let key = client_key(&entry.client_key, peer.map(|peer| peer.ip()), buffer, head);
+        let who = || who(asked.listener, asked.peer, buffer, head);
+        let keys = client_keys(&entry.client_key, who, buffer, head);
         Some(Destination {
             cluster: entry.number,
             bucket,
             patience,
-            key,
-            affinity: key,
+            key: keys.turns,
+            affinity: keys.affinity,
             time,
             pipelines: entry.pipelines,
         })
     }
+}
+
+/// What a request asks for, of whom, and who does.
+struct Asked<'a> {
+    listener: &'a Listener,
+    peer: Option<IpAddr>,
+    authority: &'a [u8],
+    /// The path as routes see it.
+    path: &'a [u8],
+    buffer: &'a [u8],
+    head: &'a RequestHead,
 }
 
 impl Pipeline {
@@ -109,9 +118,15 @@ impl Pipeline {
 impl Service for Pipeline {
     fn admit(&self, client: &Client, buffer: &[u8], head: &RequestHead) -> Admission {
         let listener = client.listener();
-        let path = head.path.of(buffer);
+        let mut room = PathRoom::new();
+        let seen = match head.form {
+            // The asterisk of OPTIONS asks about the server as a whole.
+            TargetForm::Asterisk => path::see(b"/", &mut room),
+            _ => path::see(head.path.of(buffer), &mut room),
+        };
         if let Some(health_path) = &listener.health_path
-            && path == health_path.as_bytes()
+            && seen.path == health_path.as_bytes()
+            && head.form != TargetForm::Asterisk
         {
             return Admission::Answer(Answer::health(client.hub().is_leaving()));
         }
@@ -119,13 +134,22 @@ impl Service for Pipeline {
         if let Some(port) = listener.redirect_https {
             return Admission::Answer(redirect(authority, port, buffer, head));
         }
-        // The asterisk of OPTIONS asks about the server as a whole.
-        let path = if head.form == TargetForm::Asterisk { b"/" } else { path };
-        let found = self
-            .table
-            .load()
-            .destination(authority, path, client.peer(), (buffer, head));
-        match found {
+        if head.max_forwards == Some(0) {
+            return Admission::Answer(Answer::last_hop(head.method));
+        }
+        let table = self.table.load();
+        if seen.is_ambiguous && table.plan.routes.looks_at_paths() {
+            return Admission::Answer(Answer::fault(Fault::BadRequest));
+        }
+        let asked = Asked {
+            listener,
+            peer: client.peer().map(|peer| peer.ip()),
+            authority,
+            path: seen.path,
+            buffer,
+            head,
+        };
+        match table.destination(&asked) {
             Some(destination) => Admission::Cluster(destination),
             None => Admission::Answer(Answer::fault(Fault::NoRoute)),
         }

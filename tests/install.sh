@@ -13,6 +13,7 @@ needed=(
     openssl:openssl
     prlimit:util-linux
     setpriv:util-linux
+    strace:strace
     unshare:util-linux
     wrk:wrk
 )

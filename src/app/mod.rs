@@ -243,7 +243,7 @@ fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<(Vec<Arc<Door>>, V
 }
 
 fn bind(listener: &Listener, address: &BindAddress) -> Result<Acceptor, (io::Error, String)> {
-    Acceptor::bind(address, listener.backlog).map_err(|error| {
+    Acceptor::bind(address, listener.backlog, &listener.socket).map_err(|error| {
         let problem = format!("listener {}: {}", listener.name, explain_bind(address, &error));
         (error, problem)
     })
@@ -282,6 +282,9 @@ fn explain_bind(address: &BindAddress, error: &io::Error) -> String {
     };
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => "; another process listens there (`ss -lp` tells which)",
+        io::ErrorKind::PermissionDenied if matches!(address, BindAddress::Unix { .. }) => {
+            "; its folder must be writable, and only root may give a file to somebody else"
+        }
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need root or CAP_NET_BIND_SERVICE: try sudo, or a higher port"
         }

@@ -21,6 +21,23 @@ pub type Source = Box<dyn Fn() -> config::Outcome + Send>;
 /// A door, and what it is to be like.
 type Opening = (Arc<Door>, Arc<Listener>, Option<Arc<ServerTls>>);
 
+/// Brings the files of sockets that stay to what their listeners say now. If one cannot be, all are as before.
+fn set_files(doors: &[Opening]) -> Result<(), String> {
+    for (place, (door, listener, _)) in doors.iter().enumerate() {
+        if door.listener().socket == listener.socket {
+            continue;
+        }
+        if let Err(error) = door.acceptor().set_file(&listener.socket) {
+            for (changed, ..) in &doors[..=place] {
+                let _as_well_as_can_be = changed.acceptor().set_file(&changed.listener().socket);
+            }
+            let name = door.acceptor().local_name();
+            return Err(format!("listener {}: {name}: {error}", listener.name));
+        }
+    }
+    Ok(())
+}
+
 impl Running {
     /// Reads everything anew. What cannot be done leaves all as it was.
     pub(super) fn reload(&mut self) {
@@ -56,6 +73,7 @@ impl Running {
             self.parked.extend(handed_over);
             return Err(problems);
         }
+        set_files(&doors).map_err(|problem| vec![problem])?;
 
         // Nothing can fail from here on.
         let now = Instant::now();

@@ -1,5 +1,6 @@
-//! What knows nothing of HTTP or sockets: buffers, dates, moments, units.
+//! What knows nothing of HTTP or sockets: addresses, buffers, dates, moments, units.
 
+pub mod address;
 pub mod buffers;
 pub mod date;
 pub mod text;

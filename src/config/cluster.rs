@@ -19,6 +19,8 @@ pub(super) struct ReadCluster {
     pub(super) addresses: Vec<Spot<ServerAddress>>,
     /// Its buckets' names.
     pub(super) buckets: Vec<Place>,
+    /// Where it says whose a request is.
+    pub(super) client_key: Place,
     /// Where it says that servers are kept offline, if it does.
     pub(super) sticky_offline: Option<Place>,
 }
@@ -122,6 +124,7 @@ fn read(
         place: table.place().clone(),
         addresses,
         buckets,
+        client_key: table.place_of("client_key"),
         sticky_offline: sticky.then(|| table.place_within("health", "sticky_offline")),
         cluster,
     }

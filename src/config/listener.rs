@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::problem::{Complaint, Spot};
-use super::process::saturate;
+use super::problem::{Complaint, Place, Spot};
+use super::process::{group_exists, saturate, user_exists};
 use super::reader::{Table, count_of, expected, text_of, word_of};
 use super::tls::{self, Part, Served};
-use super::value::{parse_bind, parse_name, parse_network, parse_path};
+use super::value::{Peer, parse_bind, parse_exact_path, parse_mode, parse_name, parse_peer, parse_stripped};
 use super::{idle, pages};
 use crate::plan::{
-    BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout, ServerAddress, Tls,
+    BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout, Peers,
+    ServerAddress, SocketFile, Tls, UnderscoreFields,
 };
 
 const STYLES: &[&str] = &["off", "x-forwarded", "rfc7239"];
@@ -67,7 +68,8 @@ fn read<'a>(
         backlog: i32::try_from(table.count("backlog")).unwrap_or(i32::MAX),
         tls: tls.as_ref().map(|(tls, _)| tls.clone()),
         optional,
-        proxy_protocol: values(table.texts("proxy_protocol", parse_network)),
+        socket: socket_file(table),
+        proxy_protocol: peers(table, "proxy_protocol"),
         redirect_https,
         sessions_per_address: table.count("sessions_per_address"),
         half_close_serve: table.word("half_close") == "serve",
@@ -76,14 +78,90 @@ fn read<'a>(
         timeout: timeout(&table.table("timeout")),
         limit: limit(&table.table("limit"), buffer),
         forwarded: forwarded(table),
+        underscore_fields: match table.word("underscore_fields") {
+            "drop" => UnderscoreFields::Drop,
+            "refuse" => UnderscoreFields::Refuse,
+            _ => UnderscoreFields::Pass,
+        },
         via: via(table),
         request_id: table.flag("request_id"),
     };
     idle::of_listener(table, &listener);
+    check_unix(table, &listener);
     match tls {
         Some((_, complete)) if !complete && optional => None,
         _ => Some(listener),
     }
+}
+
+/// Warns of what is said of Unix sockets where there is none, and the other way round.
+fn check_unix(table: &Table<'_>, listener: &Listener) {
+    let warn = |place: Place, message: &str, hint: &str| {
+        table.problems().warning(&place, Complaint::new(message).hint(hint));
+    };
+    // Without addresses there is a complaint already.
+    let has_unix = listener
+        .bind
+        .iter()
+        .any(|bind| matches!(bind, BindAddress::Unix { .. }));
+    if has_unix {
+        if !listener.proxy_protocol.is_empty() && !listener.proxy_protocol.unix {
+            let message = "does not list \"unix\": those who come over the Unix socket send no header";
+            warn(table.place_of("proxy_protocol"), message, "add \"unix\" if they do");
+        }
+        return;
+    }
+    for key in ["mode", "owner", "group"] {
+        if table.has(key) {
+            let message = "has no effect: the listener has no Unix socket";
+            warn(
+                table.place_of(key),
+                message,
+                "it is for the file of a \"unix:/path\" in `bind`",
+            );
+        }
+    }
+    let message = "lists \"unix\", and the listener has no Unix socket";
+    if listener.proxy_protocol.unix {
+        warn(table.place_of("proxy_protocol"), message, "leave it out");
+    }
+    if listener.forwarded.trusted.unix {
+        warn(table.place_within("forwarded", "trusted"), message, "leave it out");
+    }
+}
+
+/// How the files of its Unix sockets are made.
+fn socket_file(table: &Table<'_>) -> SocketFile {
+    let name = |key: &str, exists: fn(&str) -> bool| {
+        let name = table.has(key).then(|| table.text(key)).flatten()?;
+        if !exists(&name.value) {
+            let complaint = Complaint::new(format!(
+                "there is no {} {}",
+                if key == "owner" { "user" } else { key },
+                name.value
+            ));
+            table.problems().error(&name.place, complaint);
+        }
+        Some(name.value)
+    };
+    let mode = table.read("mode", |_, value| parse_mode(text_of(value)?));
+    SocketFile {
+        mode: mode.map_or_else(|| SocketFile::default().mode, |spot| spot.value),
+        owner: name("owner", user_exists),
+        group: name("group", group_exists),
+    }
+}
+
+/// The peers that a key lists.
+fn peers(table: &Table<'_>, key: &str) -> Peers {
+    let mut peers = Peers::default();
+    for Spot { value, .. } in table.texts(key, parse_peer) {
+        match value {
+            Peer::Network(network) => peers.networks.push(network),
+            Peer::Unix => peers.unix = true,
+        }
+    }
+    peers
 }
 
 /// The value of `name`, which no other table may have.
@@ -248,10 +326,13 @@ fn redirect_https(table: &Table<'_>) -> Option<u16> {
 
 fn health_path(table: &Table<'_>) -> Option<String> {
     let path = table.text("health_path")?;
-    if let Err(complaint) = parse_path(&path.value) {
-        table.problems().error(&path.place, complaint);
+    match parse_exact_path(&path.value) {
+        Ok(path) => Some(path),
+        Err(complaint) => {
+            table.problems().error(&path.place, complaint);
+            None
+        }
     }
-    Some(path.value)
 }
 
 fn via(table: &Table<'_>) -> Option<String> {
@@ -274,14 +355,16 @@ fn forwarded(table: &Table<'_>) -> Forwarded {
         Some(style) => Forwarded {
             style: style_of(style),
             replace: false,
-            trusted: Vec::new(),
+            trusted: Peers::default(),
+            strip: Vec::new(),
         },
         None => {
             let table = table.table("forwarded");
             Forwarded {
                 style: style_of(table.word("style")),
                 replace: table.word("mode") == "replace",
-                trusted: values(table.texts("trusted", parse_network)),
+                trusted: peers(&table, "trusted"),
+                strip: values(table.texts("strip", parse_stripped)),
             }
         }
     }

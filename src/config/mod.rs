@@ -32,7 +32,8 @@ use toml::de::DeTable;
 pub use flags::Overrides;
 pub use problem::{Problem, Severity};
 
-use crate::plan::{Listener, Plan, Process};
+use crate::balance::Schedule;
+use crate::plan::{ClientKey, Listener, Plan, Process};
 use crate::route::{Route, RouteTable};
 use cluster::ReadCluster;
 use problem::{Complaint, Place, Problems};
@@ -145,6 +146,7 @@ fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[ReadClu
             problems.warning(&read.place, complaint);
         } else {
             check_buckets(table, i, read, routes);
+            check_client_key(table, read, listeners);
         }
         for address in &read.addresses {
             let own = listeners
@@ -167,6 +169,20 @@ fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[ReadClu
     if !listeners.is_empty() && listeners.iter().all(|listener| listener.redirect_https.is_some()) {
         let complaint = Complaint::new("every listener redirects to https: no request is ever handed on");
         problems.warning(table.place(), complaint);
+    }
+}
+
+/// Warns of a client key that nobody may say. (Every listener leads to every cluster, but those that only redirect.)
+fn check_client_key(table: &Table<'_>, read: &ReadCluster, listeners: &[Listener]) {
+    let cluster = &read.cluster;
+    let is_said = matches!(cluster.client_key, ClientKey::Field(_) | ClientKey::Cookie(_));
+    // A server it chooses whoever says it.
+    let chooses = matches!(cluster.schedule, Schedule::Rendezvous { .. } | Schedule::Jump { .. });
+    let mut leading = listeners.iter().filter(|listener| listener.redirect_https.is_none());
+    if is_said && !chooses && leading.all(|listener| listener.forwarded.trusted.is_empty()) {
+        let complaint = Complaint::new("has no effect: no listener trusts anybody to say it, so the address counts");
+        let hint = "list the proxies in front that set it: [listener.forwarded] trusted = [\"10.0.0.0/8\"]";
+        table.problems().warning(&read.client_key, complaint.hint(hint));
     }
 }
 

@@ -53,11 +53,11 @@ fn account(table: &Table<'_>, name: &str, exists: fn(&str) -> bool) -> Option<St
 }
 
 // A system that cannot tell (an error) is not held against the file: the start will see.
-fn user_exists(name: &str) -> bool {
+pub(super) fn user_exists(name: &str) -> bool {
     !matches!(User::from_name(name), Ok(None))
 }
 
-fn group_exists(name: &str) -> bool {
+pub(super) fn group_exists(name: &str) -> bool {
     !matches!(Group::from_name(name), Ok(None))
 }
 

@@ -393,8 +393,8 @@ server = [{ address = "127.0.0.1:2" }]
     assert_eq!(listener.bind.len(), 3);
     assert_eq!(listener.redirect_https, Some(8443));
     assert!(listener.half_close_serve && listener.request_id && listener.forwarded.replace);
-    assert_eq!(listener.forwarded.trusted, ["192.0.2.1/32".parse().unwrap()]);
-    assert_eq!(listener.proxy_protocol.len(), 2);
+    assert_eq!(listener.forwarded.trusted.networks, ["192.0.2.1/32".parse().unwrap()]);
+    assert_eq!(listener.proxy_protocol.networks.len(), 2);
     assert_eq!(listener.timeout.header, Duration::from_secs(90));
     assert_eq!((listener.limit.body_memory, listener.limit.min_rate), (1 << 20, 0));
     let routes: Vec<_> = plan

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::problem::Complaint;
+use crate::http::{FieldId, fold};
 use crate::plan::{BindAddress, ServerAddress};
+use crate::route::path::{self, PathRoom};
 
 /// Longest path of a Unix socket that the system takes.
 const UNIX_PATH_MOST: usize = 107;
@@ -124,6 +126,58 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, Complaint> {
     Ok(network)
 }
 
+/// One of a listener's peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    Network(IpNet),
+    Unix,
+}
+
+/// A network, or `unix` for whoever comes over a Unix socket.
+pub(super) fn parse_peer(text: &str) -> Result<Peer, Complaint> {
+    if text == "unix" {
+        return Ok(Peer::Unix);
+    }
+    parse_network(text).map(Peer::Network).map_err(|mut complaint| {
+        if text.parse::<IpNet>().is_err() {
+            complaint = complaint.hint("write \"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\" or \"unix\"");
+        }
+        complaint
+    })
+}
+
+/// Permissions of a file as everybody writes them.
+pub(super) fn parse_mode(text: &str) -> Result<u32, Complaint> {
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if is_octal && mode <= 0o777 => Ok(mode),
+        _ => Err(
+            Complaint::new(format!("\"{text}\" is no permissions of a file in octal digits"))
+                .hint("write \"0660\" for its user and group, \"0666\" for everybody"),
+        ),
+    }
+}
+
+/// The name of a field that can be kept from servers; folded.
+pub(super) fn parse_stripped(text: &str) -> Result<String, Complaint> {
+    if !is_token(text) || text.len() > fold::FOLDED_MOST {
+        return Err(Complaint::new(format!("\"{text}\" is no name of a request field")));
+    }
+    if fold::is_odd(text.as_bytes()) {
+        return Err(
+            Complaint::new(format!("\"{text}\" has other signs than letters, digits and hyphens"))
+                .hint("write it with hyphens: other spellings are left out with it"),
+        );
+    }
+    let id = FieldId::from_name(text.as_bytes());
+    if id.is_framing() || id == FieldId::Expect {
+        return Err(Complaint::new(format!(
+            "\"{text}\" cannot be left out: it is of the protocol"
+        )));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
 /// The host of a route, as the routing table wants it: lower case, without the final dot.
 pub(super) fn parse_host(text: &str) -> Result<String, Complaint> {
     let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -212,12 +266,11 @@ pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token)
 }
 
-/// The path of a route, as the routing table wants it: a final slash does not count.
+/// The path of a route, as the routing table wants it: as it is seen ([`path::see`]), and a final slash does not count.
 pub(super) fn parse_path(text: &str) -> Result<String, Complaint> {
-    if !text.starts_with('/') {
-        return Err(Complaint::new("a path starts with a slash").hint(format!("write \"/{text}\"")));
-    }
-    if let Some(start) = text.strip_suffix('*') {
+    if let Some(start) = text.strip_suffix('*')
+        && text.starts_with('/')
+    {
         let start = if start == "/" {
             start
         } else {
@@ -228,18 +281,42 @@ pub(super) fn parse_path(text: &str) -> Result<String, Complaint> {
                 .hint(format!("write \"{start}\"")),
         );
     }
+    let path = parse_exact_path(text)?;
+    Ok(match path.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        path => path.to_owned(),
+    })
+}
+
+/// A path as it is seen ([`path::see`]).
+pub(super) fn parse_exact_path(text: &str) -> Result<String, Complaint> {
+    if !text.starts_with('/') {
+        return Err(Complaint::new("a path starts with a slash").hint(format!("write \"/{text}\"")));
+    }
     if text.contains(['?', '#']) {
         return Err(Complaint::new("a route's path has no query and no fragment"));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Complaint::new("has characters that a path cannot have").hint("write them as %XX"));
     }
-    let path = text.trim_end_matches('/');
-    Ok(if path.is_empty() {
-        "/".to_owned()
-    } else {
-        path.to_owned()
-    })
+    if text.contains(';') {
+        return Err(
+            Complaint::new("a route's path has no parameters: those of requests are not looked at")
+                .hint("leave out each \";\" and what follows it, or write \"%3B\""),
+        );
+    }
+    let mut room = PathRoom::new();
+    let seen = path::see(text.as_bytes(), &mut room);
+    if seen.is_ambiguous {
+        return Err(Complaint::new("has a percent sign that begins no escape").hint("write \"%25\" for one"));
+    }
+    if text.contains("%00") {
+        return Err(Complaint::new("has a zero byte, which no path of a server has"));
+    }
+    if seen.path.len() > path::RULE_MOST {
+        return Err(Complaint::new(format!("is longer than {} bytes", path::RULE_MOST)));
+    }
+    Ok(String::from_utf8_lossy(seen.path).into_owned())
 }
 
 /// A name for logs and tables: one word.
@@ -379,6 +456,41 @@ mod tests {
     }
 
     #[test]
+    fn peers_modes_and_fields() {
+        assert_eq!(parse_peer("unix"), Ok(Peer::Unix));
+        assert_eq!(
+            parse_peer("10.0.0.0/8"),
+            Ok(Peer::Network("10.0.0.0/8".parse().unwrap()))
+        );
+        for (bad, hint) in [
+            ("Unix", "or \"unix\""),
+            ("x", "or \"unix\""),
+            ("10.0.0.1/8", "10.0.0.0/8"),
+        ] {
+            assert!(parse_peer(bad).unwrap_err().to_string().contains(hint), "{bad}");
+        }
+        assert_eq!((parse_mode("0660"), parse_mode("600")), (Ok(0o660), Ok(0o600)));
+        for bad in ["", "66", "0888", "+660", "01777", "1777", "rw-", "0o660"] {
+            assert!(parse_mode(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_stripped("X-Client-Cert"), Ok("x-client-cert".into()));
+        let long = "x".repeat(65);
+        for bad in [
+            "",
+            "X_A",
+            "X--A",
+            "X A",
+            "Host",
+            "content-length",
+            "Connection",
+            "Expect",
+            &long,
+        ] {
+            assert!(parse_stripped(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn hosts_and_paths() {
         assert_eq!(parse_host("Shop.Example.ORG."), Ok("shop.example.org".into()));
         assert_eq!(parse_host("*.example.org"), Ok("*.example.org".into()));
@@ -392,7 +504,19 @@ mod tests {
         assert_eq!(parse_path("/"), Ok("/".into()));
         assert_eq!(parse_path("/a/"), Ok("/a".into()));
         assert_eq!(parse_path("/a/b"), Ok("/a/b".into()));
-        for bad in ["", "a", "/a*", "/a/*", "/a?b", "/a b", "/ä"] {
+        for (path, seen) in [
+            ("/%61//b/./c/../%c3%a9/", "/a/b/%C3%A9"),
+            ("//", "/"),
+            ("/a/..", "/"),
+            ("/a%2fb%3b", "/a%2Fb%3B"),
+        ] {
+            assert_eq!(parse_path(path), Ok(seen.into()), "{path}");
+        }
+        assert_eq!(parse_exact_path("//up/"), Ok("/up/".into()));
+        let long = format!("/{}", "x".repeat(1000));
+        for bad in [
+            "", "a", "/a*", "/a/*", "/a?b", "/a b", "/ä", "/a;b", "/a%", "/a%zz", "/a%00", &long,
+        ] {
             assert!(parse_path(bad).is_err(), "{bad}");
         }
     }

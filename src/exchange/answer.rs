@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use crate::fault::Fault;
+use crate::http::Method;
 use crate::plan::ErrorPage;
 use crate::proto::h1::Persistence;
 
@@ -18,8 +19,13 @@ pub struct Answer {
     pub retry_after: u32,
     /// `Location`, where there is one.
     pub location: Option<Vec<u8>>,
+    /// It names the methods that are served (`Allow`).
+    allow: bool,
     text: Cow<'static, str>,
 }
+
+/// What is passed on, if a server takes it. TRACE is passed on too, but not answered here.
+const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Answer {
     /// Tells a failure.
@@ -29,6 +35,7 @@ impl Answer {
             fault: Some(fault),
             retry_after: 1,
             location: None,
+            allow: false,
             text: Cow::Borrowed(fault.text()),
         }
     }
@@ -41,6 +48,7 @@ impl Answer {
             fault: None,
             retry_after: 1,
             location: None,
+            allow: false,
             text: Cow::Borrowed(text),
         }
     }
@@ -52,8 +60,26 @@ impl Answer {
             fault: None,
             retry_after: 1,
             location: Some(location),
+            allow: false,
             text: Cow::Borrowed("this is served over https"),
         }
+    }
+
+    /// An OPTIONS or TRACE that nobody may pass on any more (`Max-Forwards: 0`, RFC 9110 §7.6.2).
+    ///
+    /// TRACE is not answered with what came (RFC 9110 §9.3.8): that would show a script in a browser, or the client of a proxy
+    /// before us, fields that were not meant for it.
+    pub fn last_hop(method: Method) -> Self {
+        let answer = match method {
+            Method::Trace => Self::fault(Fault::TraceEnds),
+            _ => Self {
+                status: 200,
+                fault: None,
+                text: Cow::Borrowed("the request was to go no further"),
+                ..Self::health(false)
+            },
+        };
+        Self { allow: true, ..answer }
     }
 
     /// Writes it out. `page`, the operator's own for this status, takes the place of a failure's text. `head_only` for HEAD.
@@ -90,6 +116,9 @@ impl Answer {
         if let Some(location) = &self.location {
             field(b"Location: ", location);
         }
+        if self.allow {
+            field(b"Allow: ", ALLOW);
+        }
         if self.status == 503 {
             field(b"Retry-After: ", self.retry_after.to_string().as_bytes());
         }
@@ -111,6 +140,7 @@ fn reason_phrase(status: u16) -> &'static str {
         308 => "Permanent Redirect",
         400 => "Bad Request",
         404 => "Not Found",
+        405 => "Method Not Allowed",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",

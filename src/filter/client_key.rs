@@ -1,5 +1,9 @@
 //! Whose a request is, as a number: for turns and shares of the queue, and for consistent hashing. Nothing is allocated for it.
 //!
+//! The two are not the same. What a client says of itself in a field or cookie may choose its server, since it can choose no more
+//! than that. But turns and shares are what clients compete for: if a value counted from anybody, a client that sends another
+//! one each time would be many clients. So there it counts only if a trusted peer has sent it, and else the address does.
+//!
 //! The hash is fixed, with no secret of this process, because consistent hashing needs that: another balancer, or this one after a
 //! restart, must send a client to the same server. So somebody who chooses values can make keys collide. Values with one key share
 //! their turns: who does that to itself gets less, and who would do it to another has to know the other's value, and could send just
@@ -7,23 +11,38 @@
 
 use std::net::IpAddr;
 
+use crate::base::address;
 use crate::http::RequestHead;
 use crate::plan::ClientKey;
 
-/// The key of a request whose head was parsed from `bytes`, from a client at `peer` (after a PROXY header; `None` on Unix sockets).
+use super::who::Who;
+
+/// The keys of a request; `None` is nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// For turns and parts of the queue.
+    pub turns: Option<u64>,
+    /// For consistent hashing.
+    pub affinity: Option<u64>,
+}
+
+/// The keys of a request whose head was parsed from `bytes`. What `who` finds out is asked for only if it matters.
 ///
 /// A field or cookie that is missing or empty says nothing of the client: then the address counts. Of several of the same
 /// name the first one counts.
-pub fn client_key(key: &ClientKey, peer: Option<IpAddr>, bytes: &[u8], head: &RequestHead) -> Option<u64> {
+pub fn client_keys(key: &ClientKey, who: impl FnOnce() -> Who, bytes: &[u8], head: &RequestHead) -> Keys {
     let said = match key {
-        ClientKey::None => return None,
+        ClientKey::None => return Keys::default(),
         ClientKey::Address => None,
         ClientKey::Field(name) => values(name, bytes, head).next(),
         ClientKey::Cookie(name) => values("cookie", bytes, head).find_map(|pairs| cookie(name.as_bytes(), pairs)),
     };
-    match said {
-        Some(value) if !value.is_empty() => Some(hash(value)),
-        _ => peer.map(address_key),
+    let who = who();
+    let said = said.filter(|value| !value.is_empty()).map(hash);
+    let address = who.address.map(address_key);
+    Keys {
+        turns: said.filter(|_| who.trusted).or(address),
+        affinity: said.or(address),
     }
 }
 
@@ -43,9 +62,9 @@ fn cookie<'a>(name: &[u8], pairs: &'a [u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// The key of an address. Of IPv6 the first 64 bits: the rest is the client's to choose, and is chosen anew all the time (RFC 8981).
+/// The key of an address.
 pub fn address_key(address: IpAddr) -> u64 {
-    match address.to_canonical() {
+    match address::of_client(address) {
         IpAddr::V4(address) => mix(u64::from(address.to_bits())),
         IpAddr::V6(address) => mix((address.to_bits() >> 64) as u64),
     }
@@ -80,7 +99,7 @@ fn mix(number: u64) -> u64 {
 mod tests {
     use std::collections::HashSet;
 
-    use crate::proto::h1::{HeadLimits, parse_request};
+    use crate::filter::forwarded::tests::parsed;
 
     use super::*;
 
@@ -92,21 +111,20 @@ mod tests {
         ClientKey::Cookie("session".to_owned())
     }
 
-    fn key_of(key: &ClientKey, peer: Option<&str>, fields: &str) -> Option<u64> {
-        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-        let limits = HeadLimits {
-            head: 8192,
-            fields: 100,
-            target: 8192,
+    fn keys_of(key: &ClientKey, peer: Option<&str>, trusted: bool, fields: &str) -> Keys {
+        let (text, head) = parsed(fields);
+        let who = || Who {
+            address: peer.map(|address| address.parse().unwrap()),
+            trusted,
         };
-        let mut head = RequestHead::default();
-        parse_request(text.as_bytes(), &limits, &mut head).unwrap();
-        client_key(
-            key,
-            peer.map(|address| address.parse().unwrap()),
-            text.as_bytes(),
-            &head,
-        )
+        client_keys(key, who, &text, &head)
+    }
+
+    /// Of a trusted peer: whatever it says counts for everything.
+    fn key_of(key: &ClientKey, peer: Option<&str>, fields: &str) -> Option<u64> {
+        let keys = keys_of(key, peer, true, fields);
+        assert_eq!(keys.turns, keys.affinity);
+        keys.turns
     }
 
     fn of_address(address: &str) -> Option<u64> {
@@ -159,6 +177,24 @@ mod tests {
         }
         // Fields that have a meaning of their own are fields too.
         assert_eq!(key_of(&field("host"), None, ""), key_of(&key, None, "X-User: a\r\n"));
+    }
+
+    #[test]
+    fn what_an_untrusted_client_says_chooses_its_server_and_nothing_else() {
+        for (key, said) in [
+            (field("x-user"), "X-User: anna\r\n"),
+            (session(), "Cookie: session=1\r\n"),
+        ] {
+            let untrusted = keys_of(&key, Some("192.0.2.1"), false, said);
+            assert_eq!(untrusted.turns, of_address("192.0.2.1"));
+            assert_eq!(untrusted.affinity, key_of(&key, None, said));
+            assert_eq!(keys_of(&key, None, false, said).turns, None);
+            let silent = keys_of(&key, Some("192.0.2.1"), false, "");
+            assert_eq!(
+                (silent.turns, silent.affinity),
+                (untrusted.turns, of_address("192.0.2.1"))
+            );
+        }
     }
 
     #[test]

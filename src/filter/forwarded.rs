@@ -1,13 +1,14 @@
 //! What servers are told of the client: X-Forwarded-*, Forwarded (RFC 7239), Via, X-Request-Id.
 //!
-//! Whoever is not trusted could tell servers lies in any of the four fields that name clients, whichever style is active here: a
-//! server may read the others. So with a style other than off, a client's fields of *both* styles are left out unless it is trusted
-//! (and not to be replaced). What a client says in a field that its Connection makes hop-by-hop is not heard at all.
+//! A client that is not trusted could tell servers lies in any of the fields that name clients ([`NAMING`]), whichever style
+//! is active here: a server may read the others. So with a style other than off, all of them are left out of its requests
+//! (and of those of a trusted client whose fields are to be replaced). What a client says in a field that its Connection
+//! makes hop-by-hop is not heard at all.
 
 use std::io::Write;
 use std::net::IpAddr;
 
-use crate::http::{Field, FieldId, RequestHead, Version};
+use crate::http::{Field, FieldId, NAMING, RequestHead, Version};
 use crate::plan::{ForwardedStyle, Listener};
 
 /// What is known of the client besides its request.
@@ -45,8 +46,8 @@ pub fn apply(
     let request = Request { client, buffer, head };
     let omitted = match listener.forwarded.style {
         ForwardedStyle::Off => Omitted::default(),
-        ForwardedStyle::XForwarded => request.x_forwarded(request.is_believed(listener), append),
-        ForwardedStyle::Rfc7239 => request.rfc7239(request.is_believed(listener), append),
+        ForwardedStyle::XForwarded => request.x_forwarded(listener.believes(client.address), append),
+        ForwardedStyle::Rfc7239 => request.rfc7239(listener.believes(client.address), append),
     };
     if let Some(name) = &listener.via {
         let version: &[u8] = match head.version {
@@ -61,14 +62,6 @@ pub fn apply(
     omitted
 }
 
-/// The fields in which clients are named.
-const NAMING: [FieldId; 4] = [
-    FieldId::XForwardedFor,
-    FieldId::XForwardedProto,
-    FieldId::XForwardedHost,
-    FieldId::Forwarded,
-];
-
 struct Request<'a> {
     client: ClientFacts,
     buffer: &'a [u8],
@@ -76,13 +69,6 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Whether what the client says of clients behind it is passed on.
-    fn is_believed(&self, listener: &Listener) -> bool {
-        let forwarded = &listener.forwarded;
-        let is_trusted = |address: IpAddr| forwarded.trusted.iter().any(|net| net.contains(&address));
-        !forwarded.replace && self.client.address.is_some_and(is_trusted)
-    }
-
     fn x_forwarded(&self, believed: bool, append: &mut Vec<u8>) -> Omitted {
         append.extend_from_slice(b"X-Forwarded-For: ");
         if believed {
@@ -239,11 +225,12 @@ fn hex(number: u128) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use crate::http::Span;
-    use crate::plan::{Forwarded, ListenerLimit, ListenerTimeout};
+    use crate::plan::{Forwarded, ListenerLimit, ListenerTimeout, Peers, SocketFile, UnderscoreFields};
+    use crate::proto::h1::{HeadLimits, parse_request};
 
     use super::*;
 
@@ -301,8 +288,21 @@ mod tests {
         }
     }
 
+    /// The text and the head of a request with these field lines.
+    pub(in crate::filter) fn parsed(fields: &str) -> (Vec<u8>, RequestHead) {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes();
+        let limits = HeadLimits {
+            head: 8192,
+            fields: 100,
+            target: 8192,
+        };
+        let mut head = RequestHead::default();
+        parse_request(&text, &limits, &mut head).unwrap();
+        (text, head)
+    }
+
     /// Trusts 10.0.0.0/8 and 2001:db8::/32.
-    fn listener(style: ForwardedStyle) -> Listener {
+    pub(in crate::filter) fn listener(style: ForwardedStyle) -> Listener {
         let second = Duration::from_secs(1);
         Listener {
             name: String::new(),
@@ -310,7 +310,7 @@ mod tests {
             backlog: 1,
             tls: None,
             optional: false,
-            proxy_protocol: Vec::new(),
+            proxy_protocol: Peers::default(),
             redirect_https: None,
             sessions_per_address: 0,
             half_close_serve: false,
@@ -338,8 +338,14 @@ mod tests {
             forwarded: Forwarded {
                 style,
                 replace: false,
-                trusted: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+                trusted: Peers {
+                    networks: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+                    unix: false,
+                },
+                strip: Vec::new(),
             },
+            underscore_fields: UnderscoreFields::Pass,
+            socket: SocketFile::default(),
             via: None,
             request_id: false,
         }

@@ -2,3 +2,5 @@
 
 pub mod client_key;
 pub mod forwarded;
+pub mod look_alikes;
+pub mod who;

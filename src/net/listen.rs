@@ -4,14 +4,15 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{Group, User};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::plan::BindAddress;
+use crate::plan::{BindAddress, SocketFile};
 
 use super::Stream;
 
@@ -38,8 +39,8 @@ enum Inner {
 }
 
 impl Acceptor {
-    /// Binds and listens.
-    pub fn bind(address: &BindAddress, backlog: i32) -> io::Result<Self> {
+    /// Binds and listens. A socket file that is made is as `file` says before anybody can connect to it.
+    pub fn bind(address: &BindAddress, backlog: i32, file: &SocketFile) -> io::Result<Self> {
         match address {
             BindAddress::Tcp(address) => {
                 let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
@@ -63,10 +64,14 @@ impl Acceptor {
                 remove_dead_socket(path)?;
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.bind(&SockAddr::unix(path)?)?;
-                socket.listen(backlog)?;
-                socket.set_read_timeout(Some(TICK))?;
-                fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-                let inode = fs::symlink_metadata(path)?.ino();
+                // Until it listens, every connect is refused.
+                let prepared = set_file(path, file)
+                    .and_then(|()| socket.listen(backlog))
+                    .and_then(|()| socket.set_read_timeout(Some(TICK)))
+                    .and_then(|()| Ok(fs::symlink_metadata(path)?.ino()));
+                let inode = prepared.inspect_err(|_| {
+                    let _not_there_any_more = fs::remove_file(path);
+                })?;
                 let made = Some((path.clone(), inode));
                 Ok(Self {
                     socket: Inner::Unix(socket.into()),
@@ -105,6 +110,16 @@ impl Acceptor {
             && fs::symlink_metadata(path).is_ok_and(|found| found.ino() == *inode)
         {
             let _gone_already = fs::remove_file(path);
+        }
+    }
+
+    /// Brings the socket's file, if it was made here and is still there, to what `file` says.
+    pub fn set_file(&self, file: &SocketFile) -> io::Result<()> {
+        match &self.made {
+            Some((path, inode)) if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == *inode) => {
+                set_file(path, file)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -187,6 +202,46 @@ fn adopt(fd: i32) -> Option<Acceptor> {
         inherited: true,
         made: None,
     })
+}
+
+/// Gives a socket file its owner, group and permissions. Permissions come last: while they are wider than they shall be, the file
+/// is nobody's who may not have it.
+fn set_file(path: &Path, file: &SocketFile) -> io::Result<()> {
+    let told = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    let unknown = |what: String| io::Error::new(io::ErrorKind::NotFound, what);
+    let user = match &file.owner {
+        None => None,
+        Some(name) => Some(
+            User::from_name(name)?
+                .ok_or_else(|| unknown(format!("owner: there is no user {name}")))?
+                .uid
+                .as_raw(),
+        ),
+    };
+    let group = match &file.group {
+        None => None,
+        Some(name) => Some(
+            Group::from_name(name)?
+                .ok_or_else(|| unknown(format!("group: there is no group {name}")))?
+                .gid
+                .as_raw(),
+        ),
+    };
+    let found = fs::symlink_metadata(path)?;
+    let other = |wanted: Option<u32>, is: u32| wanted.filter(|wanted| *wanted != is);
+    let (user, group) = (other(user, found.uid()), other(group, found.gid()));
+    if user.is_some() || group.is_some() {
+        chown(path, user, group).map_err(told(format!(
+            "its owner and group cannot be set to {}:{}",
+            file.owner.as_deref().unwrap_or_default(),
+            file.group.as_deref().unwrap_or_default()
+        )))?;
+    }
+    if found.mode() & 0o7777 != file.mode || user.is_some() || group.is_some() {
+        fs::set_permissions(path, fs::Permissions::from_mode(file.mode))
+            .map_err(told(format!("its mode cannot be set to {:04o}", file.mode)))?;
+    }
+    Ok(())
 }
 
 /// A socket file that nobody listens on any more is in the way of binding; one that somebody listens on is not ours.

@@ -5,7 +5,7 @@
 
 mod cluster;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,9 +125,11 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Left out, with a warning, when its certificates are not there.
     pub optional: bool,
-    /// Who must send a PROXY protocol header (v1 or v2) first; empty is off. Connections from elsewhere are
+    /// How its socket files are made.
+    pub socket: SocketFile,
+    /// Peers that must send a PROXY protocol header (v1 or v2) first; nobody is off. Connections of others are
     /// taken as they are, without a header.
-    pub proxy_protocol: Vec<IpNet>,
+    pub proxy_protocol: Peers,
     /// Answer everything with a redirect to `https://host[:port]`.
     pub redirect_https: Option<u16>,
     /// Most connections at once of one client address; 0 is no limit.
@@ -144,10 +146,76 @@ pub struct Listener {
     pub limit: ListenerLimit,
     /// What servers are told of the client.
     pub forwarded: Forwarded,
+    /// What becomes of fields with odd names ([`crate::http::fold::is_odd`]) that are not dealt with otherwise.
+    pub underscore_fields: UnderscoreFields,
     /// Received-by name for `Via`; `None` adds none.
     pub via: Option<String>,
     /// Add an `X-Request-Id` where the client sent none.
     pub request_id: bool,
+}
+
+impl Listener {
+    /// Whether what a client at this address (`None` on Unix sockets) says of clients behind it is passed on.
+    pub fn believes(&self, address: Option<IpAddr>) -> bool {
+        !self.forwarded.replace && self.forwarded.trusted.contains(address)
+    }
+}
+
+/// Peers of a listener: some addresses, and those over Unix sockets, which have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// Those with addresses in these networks.
+    pub networks: Vec<IpNet>,
+    /// Those over Unix sockets. Who may connect there is the file system's business.
+    pub unix: bool,
+}
+
+impl Peers {
+    /// Whether this peer is one of them; `None` is one over a Unix socket.
+    pub fn contains(&self, address: Option<IpAddr>) -> bool {
+        match address.map(|address| address.to_canonical()) {
+            Some(address) => self.networks.iter().any(|network| network.contains(&address)),
+            None => self.unix,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && !self.unix
+    }
+}
+
+/// What a socket's file is to be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketFile {
+    /// Permissions, whatever the umask is.
+    pub mode: u32,
+    /// Name of its user; `None` is the one that binds.
+    pub owner: Option<String>,
+    /// Name of its group; `None` is that of the one that binds.
+    pub group: Option<String>,
+}
+
+impl Default for SocketFile {
+    fn default() -> Self {
+        Self {
+            mode: 0o666,
+            owner: None,
+            group: None,
+        }
+    }
+}
+
+/// What becomes of fields whose names a server may take for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnderscoreFields {
+    /// They go on.
+    #[default]
+    Pass,
+    /// They are left out.
+    Drop,
+    /// The request is answered with 400.
+    Refuse,
 }
 
 /// An address to bind.
@@ -155,7 +223,7 @@ pub struct Listener {
 pub enum BindAddress {
     /// TCP over IPv4 or IPv6 (the latter for IPv6 alone, so that both can have the same port).
     Tcp(SocketAddr),
-    /// A Unix stream socket at this path, for everybody who may enter its folder.
+    /// A Unix stream socket at this path.
     Unix {
         /// Where the socket file is made.
         path: PathBuf,
@@ -227,8 +295,10 @@ pub struct Forwarded {
     pub style: ForwardedStyle,
     /// Replace what the client sent even if it is trusted; else append to what a trusted one sent.
     pub replace: bool,
-    /// Clients whose own such fields are believed. What others send is replaced.
-    pub trusted: Vec<IpNet>,
+    /// Peers whose own such fields are believed. What others send is replaced.
+    pub trusted: Peers,
+    /// Further fields that only such peers may send; folded ([`crate::http::fold`]).
+    pub strip: Vec<String>,
 }
 
 /// Which fields tell servers of the client.

@@ -14,12 +14,23 @@ pub struct ProxyHeader {
 
 /// Why a header was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadProxyHeader;
+pub enum BadProxyHeader {
+    /// What came begins no header.
+    Missing,
+    /// It begins as one, and breaks the rules then.
+    Malformed,
+    /// It says that it has, or has, more bytes than this.
+    TooLong(usize),
+}
 
 /// Parses the header at the start of `buffer`; `None` if more bytes are needed.
 ///
-/// v1 takes 107 bytes at most, v2 is refused above 16 + 2048 bytes. The answer to a beginning is never taken back: more bytes
+/// v1 takes 107 bytes at most, v2 is refused above [`LONGEST`]. The answer to a beginning is never taken back: more bytes
 /// change only `None`.
+///
+/// # Errors
+///
+/// Each kind of [`BadProxyHeader`]; of the kinds, too, the first that shows stays.
 pub fn parse(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     match buffer.first() {
         None => Ok(None),
@@ -35,29 +46,38 @@ const V1_START: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const V2_FIXED: usize = 16;
-const V2_LONGEST: usize = 2048;
+/// Addresses and TLVs. Those that balancers send (a client certificate among them) have some thousand bytes.
+const V2_LONGEST: usize = 16 * 1024;
+
+/// The longest header that is taken, in bytes.
+pub const LONGEST: usize = V2_FIXED + V2_LONGEST;
 
 fn parse_v1(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     let buffer = &buffer[..buffer.len().min(V1_LONGEST)];
+    let start = buffer.len().min(V1_START.len());
+    if buffer[..start] != V1_START[..start] {
+        return Err(BadProxyHeader::Missing);
+    }
     let Some(end) = memchr::memchr(b'\n', buffer) else {
-        return match buffer.len() < V1_LONGEST && v1_may_begin(buffer) {
+        return match v1_may_begin(buffer) {
+            false => Err(BadProxyHeader::Malformed),
+            true if buffer.len() == V1_LONGEST => Err(BadProxyHeader::TooLong(V1_LONGEST)),
             true => Ok(None),
-            false => Err(BadProxyHeader),
         };
     };
-    let line = buffer[..end].strip_suffix(b"\r").ok_or(BadProxyHeader)?;
-    let text = line.strip_prefix(V1_START).ok_or(BadProxyHeader)?;
+    let line = buffer[..end].strip_suffix(b"\r").ok_or(BadProxyHeader::Malformed)?;
+    let text = line.get(V1_START.len()..).ok_or(BadProxyHeader::Malformed)?;
     if !text.iter().all(|byte| is_text(*byte)) {
-        return Err(BadProxyHeader);
+        return Err(BadProxyHeader::Malformed);
     }
-    let text = std::str::from_utf8(text).map_err(|_| BadProxyHeader)?;
+    let text = std::str::from_utf8(text).map_err(|_| BadProxyHeader::Malformed)?;
     let (protocol, rest) = text.split_once(' ').unwrap_or((text, ""));
     let addresses = match protocol {
         "TCP4" => Some(v1_addresses::<Ipv4Addr>(rest)?),
         "TCP6" => Some(v1_addresses::<Ipv6Addr>(rest)?),
         // What follows is to be ignored.
         "UNKNOWN" => None,
-        _ => return Err(BadProxyHeader),
+        _ => return Err(BadProxyHeader::Malformed),
     };
     Ok(Some(ProxyHeader {
         length: end + 1,
@@ -68,9 +88,6 @@ fn parse_v1(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
 /// Whether a line without its end can still become one.
 fn v1_may_begin(buffer: &[u8]) -> bool {
     let start = buffer.len().min(V1_START.len());
-    if buffer[..start] != V1_START[..start] {
-        return false;
-    }
     // Only the last byte may be the CR, and a line ends only behind a whole protocol.
     let rest = &buffer[start..];
     let (rest, ended) = rest.strip_suffix(b"\r").map_or((rest, false), |rest| (rest, true));
@@ -104,13 +121,13 @@ where
     std::net::IpAddr: From<A>,
 {
     let mut parts = text.split(' ');
-    let mut part = || parts.next().ok_or(BadProxyHeader);
+    let mut part = || parts.next().ok_or(BadProxyHeader::Malformed);
     let (source, destination) = (part()?, part()?);
     let (source_port, destination_port) = (v1_port(part()?)?, v1_port(part()?)?);
     if part().is_ok() {
-        return Err(BadProxyHeader);
+        return Err(BadProxyHeader::Malformed);
     }
-    let address = |text: &str| A::from_str(text).map_err(|_| BadProxyHeader);
+    let address = |text: &str| A::from_str(text).map_err(|_| BadProxyHeader::Malformed);
     Ok((
         SocketAddr::new(address(source)?.into(), source_port),
         SocketAddr::new(address(destination)?.into(), destination_port),
@@ -121,22 +138,22 @@ where
 fn v1_port(text: &str) -> Result<u16, BadProxyHeader> {
     let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     if !canonical {
-        return Err(BadProxyHeader);
+        return Err(BadProxyHeader::Malformed);
     }
-    text.parse().map_err(|_| BadProxyHeader)
+    text.parse().map_err(|_| BadProxyHeader::Malformed)
 }
 
 fn parse_v2(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     let start = buffer.len().min(V2_SIGNATURE.len());
     if buffer[..start] != V2_SIGNATURE[..start] {
-        return Err(BadProxyHeader);
+        return Err(BadProxyHeader::Missing);
     }
     // Each byte is judged as soon as it is there.
     let Some(command) = buffer.get(12) else { return Ok(None) };
     let local = match command {
         0x20 => true,
         0x21 => false,
-        _ => return Err(BadProxyHeader),
+        _ => return Err(BadProxyHeader::Malformed),
     };
     let Some(&family) = buffer.get(13) else { return Ok(None) };
     let least = match family {
@@ -147,19 +164,25 @@ fn parse_v2(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
         0x11 => 12,
         0x21 => 36,
         0x31 => 216,
-        _ => return Err(BadProxyHeader),
+        _ => return Err(BadProxyHeader::Malformed),
     };
     let Some(length) = buffer.get(14..V2_FIXED) else {
         return Ok(None);
     };
     let length = usize::from(u16(length));
-    if length < least || length > V2_LONGEST {
-        return Err(BadProxyHeader);
+    if length < least {
+        return Err(BadProxyHeader::Malformed);
+    }
+    if length > V2_LONGEST {
+        return Err(BadProxyHeader::TooLong(LONGEST));
     }
     // Behind the addresses there may be TLVs, up to the length.
     let Some(block) = buffer.get(V2_FIXED..V2_FIXED + length) else {
         return Ok(None);
     };
+    if least > 0 && !are_tlvs(&block[least..]) {
+        return Err(BadProxyHeader::Malformed);
+    }
     let addresses = match family {
         _ if local => None,
         0x11 => v2_addresses::<4>(block),
@@ -170,6 +193,17 @@ fn parse_v2(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
         length: V2_FIXED + length,
         addresses,
     }))
+}
+
+/// Whether these are TLVs, each within the block: a type, two bytes of length, and so many bytes.
+fn are_tlvs(mut block: &[u8]) -> bool {
+    while let [_, high, low, rest @ ..] = block {
+        match rest.get(usize::from(u16(&[*high, *low]))..) {
+            Some(after) => block = after,
+            None => return false,
+        }
+    }
+    block.is_empty()
 }
 
 /// Source, destination, source port, destination port.
@@ -195,6 +229,7 @@ fn u16(bytes: &[u8]) -> u16 {
 mod tests {
     use proptest::prelude::*;
 
+    use super::BadProxyHeader::{Malformed, Missing, TooLong};
     use super::*;
 
     fn addresses(source: &str, destination: &str) -> Option<(SocketAddr, SocketAddr)> {
@@ -268,14 +303,18 @@ mod tests {
             b"proxy UNKNOWN\r\n",
         ];
         for header in bad {
-            assert_eq!(parse(header), Err(BadProxyHeader), "{}", header.escape_ascii());
+            assert!(
+                matches!(parse(header), Err(Malformed | Missing)),
+                "{}",
+                header.escape_ascii()
+            );
         }
         let line = |length: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(length - 16)).into_bytes();
         check(&line(107), None);
-        assert_eq!(parse(&line(108)), Err(BadProxyHeader));
+        assert_eq!(parse(&line(108)), Err(TooLong(107)));
         // Without waiting for the line's end.
         assert_eq!(parse(&line(108)[..106]), Ok(None));
-        assert_eq!(parse(&line(108)[..107]), Err(BadProxyHeader));
+        assert_eq!(parse(&line(108)[..107]), Err(TooLong(107)));
     }
 
     #[test]
@@ -284,13 +323,14 @@ mod tests {
             let expected = if byte == b'P' || byte == b'\r' {
                 Ok(None)
             } else {
-                Err(BadProxyHeader)
+                Err(Missing)
             };
             assert_eq!(parse(&[byte]), expected);
         }
+        for start in ["PR_", "PROXYTCP", "POST ", "\r\nX"] {
+            assert_eq!(parse(start.as_bytes()), Err(Missing), "{start}");
+        }
         for start in [
-            "PR_",
-            "PROXYTCP",
             "PROXY X",
             "PROXY TCP5",
             "PROXY TCP4 GET",
@@ -298,12 +338,12 @@ mod tests {
             "PROXY UNK\r",
             "PROXY TCP4 1\r1",
         ] {
-            assert_eq!(parse(start.as_bytes()), Err(BadProxyHeader), "{start}");
+            assert_eq!(parse(start.as_bytes()), Err(Malformed), "{start}");
         }
-        assert_eq!(parse(b"\r\n\r\nG"), Err(BadProxyHeader));
-        assert_eq!(parse(&v2(0x11, 0, b"")[..13]), Err(BadProxyHeader));
-        assert_eq!(parse(&v2(0x22, 0, b"")[..13]), Err(BadProxyHeader));
-        assert_eq!(parse(&v2(0x21, 0x12, &[0; 12])[..14]), Err(BadProxyHeader));
+        assert_eq!(parse(b"\r\n\r\nG"), Err(Missing));
+        assert_eq!(parse(&v2(0x11, 0, b"")[..13]), Err(Malformed));
+        assert_eq!(parse(&v2(0x22, 0, b"")[..13]), Err(Malformed));
+        assert_eq!(parse(&v2(0x21, 0x12, &[0; 12])[..14]), Err(Malformed));
     }
 
     #[test]
@@ -321,7 +361,9 @@ mod tests {
         let mut v6 = [0; 36];
         (v6[15], v6[31], v6[33], v6[35]) = (1, 2, 3, 4);
         check(&v2(0x21, 0x21, &v6), addresses("[::1]:3", "[::2]:4"));
-        check(&v2(0x20, 0x00, &[0; 2048]), None);
+        check(&v2(0x20, 0x00, &[0; V2_LONGEST]), None);
+        let long = [&v4[..], &[0xe0, 0x10, 0x00], &[7; 0x1000], &[0x04, 0, 0]].concat();
+        check(&v2(0x21, 0x11, &long), expected);
     }
 
     #[test]
@@ -333,12 +375,23 @@ mod tests {
             v2(0x21, 0x12, &[0; 12]),
             v2(0x21, 0x10, &[0; 12]),
             v2(0x21, 0x41, &[0; 12]),
-            v2(0x20, 0x00, &[0; 2049]),
+            v2(0x21, 0x11, &[&[0; 12][..], &[0x04, 0]].concat()),
+            v2(0x21, 0x11, &[&[0; 12][..], &[0x04, 0, 1]].concat()),
+            v2(0x21, 0x11, &[&[0; 12][..], &[0x04, 0xff, 0xff, 1, 2, 3]].concat()),
+            v2(0x21, 0x11, &[&[0; 12][..], &[0x04, 0, 1, 1, 0x04]].concat()),
             v2(0x22, 0x11, &[0; 12]),
         ];
         for header in bad {
-            assert_eq!(parse(&header), Err(BadProxyHeader), "{}", header.escape_ascii());
+            assert_eq!(parse(&header), Err(Malformed), "{}", header.escape_ascii());
         }
+    }
+
+    #[test]
+    fn v2_has_a_longest() {
+        let header = v2(0x20, 0x00, &[0; V2_LONGEST + 1]);
+        assert_eq!(parse(&header), Err(TooLong(LONGEST)));
+        // As soon as it says so.
+        assert_eq!(parse(&header[..V2_FIXED]), Err(TooLong(LONGEST)));
     }
 
     /// Bytes near a header: one with a byte changed.
@@ -363,7 +416,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_headers_are_read(source: SocketAddr, port: u16, tlv in prop::collection::vec(any::<u8>(), 0..20)) {
+        fn written_headers_are_read(source: SocketAddr, port: u16, tlvs in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 0..4)) {
             let destination = SocketAddr::new(source.ip(), port);
             // `SocketAddr`s of this generator have scopes and flow labels, which headers have not.
             let source = SocketAddr::new(source.ip(), source.port());
@@ -375,6 +428,8 @@ mod tests {
                 std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
                 std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
             };
+            let tlv = |value: &Vec<u8>| [&[0xe0][..], &(value.len() as u16).to_be_bytes(), value].concat();
+            let tlv = tlvs.iter().flat_map(tlv).collect::<Vec<_>>();
             let block = [&ip[..], &ip[..], &source.port().to_be_bytes(), &port.to_be_bytes(), &tlv].concat();
             check(&v2(0x21, family, &block), Some((source, destination)));
         }

@@ -1,13 +1,16 @@
 //! What comes before HTTP and TLS: the PROXY protocol header of a balancer in front of this one.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::base::address::Peer;
 use crate::net::Stream;
+use crate::net::stream::is_timeout;
 use crate::plan::Listener;
-use crate::proto::proxy_header;
+use crate::proto::proxy_header::{self, BadProxyHeader, LONGEST};
 
-/// Larger than any header that is taken.
+/// Enough for nearly every header; for longer ones more room is made.
 const ROOM: usize = 4096;
 
 /// A client that has been greeted.
@@ -19,50 +22,99 @@ pub(super) struct Greeting {
     pub(super) rest: Vec<u8>,
 }
 
-/// Reads the PROXY header if one must come. `None` if it did not, or not in time.
+/// Reads the PROXY header if one must come. `None` if it did not, or not in time, which is told.
 pub(super) fn greet(
     listener: &Listener,
     stream: &Stream,
     peer: Option<SocketAddr>,
     began: Instant,
 ) -> Option<Greeting> {
-    let expected = match peer {
-        Some(peer) => listener
-            .proxy_protocol
-            .iter()
-            .any(|network| network.contains(&peer.ip())),
-        // Who may connect to a Unix socket is the file system's business.
-        None => !listener.proxy_protocol.is_empty(),
-    };
-    if !expected {
+    if !listener.proxy_protocol.contains(peer.map(|peer| peer.ip())) {
         return Some(Greeting { peer, rest: Vec::new() });
     }
+    match read_header(listener, stream, peer, began) {
+        Ok(greeting) => Some(greeting),
+        Err(problem) => {
+            // To connect and leave is how some see whether a port is open.
+            let level = if problem.is_silence() {
+                log::Level::Debug
+            } else {
+                log::Level::Info
+            };
+            log::log!(level, "{}: {} {problem}", listener.name, Peer(peer));
+            None
+        }
+    }
+}
+
+fn read_header(
+    listener: &Listener,
+    stream: &Stream,
+    peer: Option<SocketAddr>,
+    began: Instant,
+) -> Result<Greeting, Problem> {
     let until = began + listener.timeout.handshake;
     let mut buffer = vec![0; ROOM];
     let mut filled = 0;
     loop {
-        let left = until.checked_duration_since(Instant::now())?;
-        stream.set_read_timeout(left).ok()?;
-        let room = buffer.get_mut(filled..).filter(|room| !room.is_empty())?;
-        match stream.read(room) {
-            Ok(0) | Err(_) => return None,
+        let ended = |late| Problem::Ended { filled, late };
+        let left = until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero());
+        let left = left.ok_or_else(|| ended(true))?;
+        stream.set_read_timeout(left).map_err(|_| ended(false))?;
+        if filled == buffer.len() {
+            // A header that is longer is refused before this is full.
+            buffer.resize(LONGEST, 0);
+        }
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => return Err(ended(false)),
+            Err(error) => return Err(ended(is_timeout(&error))),
             Ok(read) => filled += read,
         }
-        match proxy_header::parse(&buffer[..filled]) {
-            Ok(None) => {}
-            Ok(Some(header)) => {
-                let peer = header.addresses.map_or(peer, |(source, _)| Some(source));
-                return Some(Greeting {
-                    peer,
-                    rest: buffer[header.length..filled].to_vec(),
-                });
+        if let Some(header) = proxy_header::parse(&buffer[..filled]).map_err(Problem::Bad)? {
+            let peer = header.addresses.map_or(peer, |(source, _)| Some(source));
+            return Ok(Greeting {
+                peer,
+                rest: buffer[header.length..filled].to_vec(),
+            });
+        }
+    }
+}
+
+/// Why there is no header.
+#[derive(Clone, Copy, Debug)]
+enum Problem {
+    Bad(BadProxyHeader),
+    /// After so many bytes nothing more came.
+    Ended {
+        filled: usize,
+        late: bool,
+    },
+}
+
+impl Problem {
+    fn is_silence(self) -> bool {
+        matches!(self, Self::Ended { filled: 0, late: false })
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Bad(BadProxyHeader::Missing) | Self::Ended { filled: 0, late: false } => {
+                out.write_str("sent no PROXY header, though it should have")
             }
-            Err(_) => {
-                log::info!(
-                    "{}: {peer:?} sent no PROXY header, though it should have",
-                    listener.name
-                );
-                return None;
+            Self::Bad(BadProxyHeader::Malformed) => out.write_str("sent a PROXY header that is malformed"),
+            Self::Bad(BadProxyHeader::TooLong(most)) => {
+                write!(out, "sent a PROXY header that is too long: more than {most} bytes")
+            }
+            Self::Ended { filled: 0, late: true } => {
+                out.write_str("sent no PROXY header within timeout.handshake, though it should have")
+            }
+            Self::Ended { filled, late } => {
+                let how = if late { " within timeout.handshake" } else { "" };
+                write!(out, "sent a PROXY header that is not whole{how}: {filled} bytes")
             }
         }
     }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Condvar, Mutex};
 
+use crate::base::address;
 use crate::exchange::{Hub, Service, Short};
 use crate::net::Stream;
 use crate::net::listen::Acceptor;
@@ -370,7 +371,8 @@ impl Front {
 
     /// Room for one more session of this address.
     fn place(self: &Arc<Self>, listener: &Arc<Listener>, peer: Option<SocketAddr>) -> Option<Place> {
-        let Some(address) = peer.map(|peer| peer.ip()).filter(|_| listener.sessions_per_address > 0) else {
+        let client = peer.map(|peer| address::of_client(peer.ip()));
+        let Some(address) = client.filter(|_| listener.sessions_per_address > 0) else {
             return Some(Place {
                 front: Arc::clone(self),
                 key: None,

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConnection;
 
+use crate::base::address::Peer;
 use crate::base::date::DateCache;
 use crate::exchange::{Admission, Answer, Client, Exchange, Fed, Hub, Left, Opened, RequestFacts, Service, Short};
 use crate::fault::Fault;
 use crate::filter::forwarded::{self, ClientFacts};
+use crate::filter::look_alikes;
 use crate::http::{BodyFraming, FieldId, Method, RequestHead, Version};
 use crate::net::Stream;
 use crate::net::stream::is_timeout;
@@ -167,6 +169,10 @@ impl Session<'_> {
         self.capture(&mut exchange, head_bytes, parsed.is_ok().then_some(&self.head));
         if let Err(malformed) = parsed {
             return self.refuse(exchange, fault_of(malformed));
+        }
+        let believed = self.listener.believes(self.client.peer().map(|peer| peer.ip()));
+        if let Err(fault) = look_alikes::keep_back(self.listener, believed, head_bytes, &mut self.head) {
+            return self.refuse(exchange, fault);
         }
         exchange.request = RequestFacts::of(&self.head);
         let has_body = !matches!(self.head.framing, BodyFraming::None | BodyFraming::Length(0));
@@ -340,7 +346,11 @@ impl Session<'_> {
         self.copy.extend_from_slice(&self.input.data()[..length]);
         self.input.consume(length);
         self.input.settle();
-        let read = self.read_body(&mut exchange);
+        let read = self.read_body(&mut exchange).and_then(|()| {
+            let believed = self.listener.believes(self.client.peer().map(|peer| peer.ip()));
+            look_alikes::keep_back_trailers(self.listener, believed, &mut exchange.body.trailers)?;
+            Ok(())
+        });
         self.client.note_read_whole();
         match read {
             Ok(()) => {
@@ -431,7 +441,7 @@ impl Session<'_> {
 
     /// The same when the exchange is open already.
     fn finish_refused(&mut self, mut exchange: Exchange, fault: Fault) -> Result<(), Over> {
-        log::debug!("{}: {:?}: {}", self.listener.name, self.client.peer(), fault.text());
+        log::debug!("{}: {}: {}", self.listener.name, Peer(self.client.peer()), fault.text());
         let answer = Answer::fault(fault);
         exchange.status = answer.status;
         exchange.fault = Some(fault);
@@ -550,9 +560,9 @@ impl Session<'_> {
                 Ok(Fed::Ended) => return false,
                 Err(error) => {
                     log::debug!(
-                        "{}: {:?}: TLS handshake: {}",
+                        "{}: {}: TLS handshake: {}",
                         self.listener.name,
-                        self.client.peer(),
+                        Peer(self.client.peer()),
                         error.0
                     );
                     self.client.say_goodbye();
@@ -683,7 +693,7 @@ impl Session<'_> {
             Ok(Fed::Ended) => Some(Filled::End),
             Ok(Fed::More) => None,
             Err(error) => {
-                log::debug!("{}: {:?}: TLS: {}", self.listener.name, self.client.peer(), error.0);
+                log::debug!("{}: {}: TLS: {}", self.listener.name, Peer(self.client.peer()), error.0);
                 Some(Filled::Broken)
             }
         }

@@ -11,6 +11,7 @@ use crate::support::{Client, Config, Juggler, Response, eventually_eq};
 fn start(station: &Station, connections: usize, cluster: &str, rest: &str) -> Juggler {
     let juggler = Config::new([station.address()])
         .top("[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\nformat = \"json\"")
+        .listener("forwarded = { style = \"off\", trusted = [\"127.0.0.1\"] }")
         .cluster(&format!("capacity = {connections}\n{cluster}"))
         .rest(rest)
         .start();

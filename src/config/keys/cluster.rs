@@ -38,9 +38,11 @@ pub(super) static CLUSTER: Section = Section {
             "client_key",
             Forms("\"address\", \"none\", \"field:NAME\" or \"cookie:NAME\""),
             Is("\"address\""),
-            "Whose a request is: clients take turns in a queue, have a part of it each, and keep their server with \"rendezvous\" and \
-             \"jump\". The client's address (of IPv6 the first 64 bits), or the value of a request field or cookie, without which it is the \
-             address; \"none\" is nobody's.",
+            "Whose a request is: clients take turns in a queue, have a part of it each, and keep their server with \
+             \"rendezvous\" and \"jump\". The client's address (of IPv6 the first 64 bits; behind a trusted proxy, the \
+             address that the proxy names), or the value of a request field or cookie, without which it is the address; \
+             \"none\" is nobody's. For turns and parts a field or cookie counts only if a peer sends it that the listener \
+             trusts (`forwarded.trusted`).",
         ),
         key(
             "capacity",

@@ -24,6 +24,25 @@ pub(super) static LISTENER: Section = Section {
             Is("4096"),
             "Connections that the kernel holds until they are accepted.",
         ),
+        key(
+            "mode",
+            Text,
+            Is("\"0666\""),
+            "Permissions of the file of a Unix socket, in octal digits, whatever the umask is. The file has them before \
+             anybody can connect.",
+        ),
+        key(
+            "owner",
+            Text,
+            Means("the user that starts the program"),
+            "User whose the file of a Unix socket is. To be set by root, before it becomes `process.user`.",
+        ),
+        key(
+            "group",
+            Text,
+            Means("the group of that user"),
+            "Group of the file of a Unix socket.",
+        ),
         key("tls", Table, Means("plain HTTP"), "Makes it HTTPS."),
         key(
             "optional",
@@ -36,7 +55,8 @@ pub(super) static LISTENER: Section = Section {
             Texts,
             Is("[]"),
             "Addresses and networks whose connections must start with a PROXY protocol header (v1 or v2), such as \
-             \"10.0.0.0/8\". Others' connections are taken as they are.",
+             \"10.0.0.0/8\"; \"unix\" is everybody who comes over a Unix socket. Others' connections are taken as they \
+             are.",
         ),
         key(
             "redirect_https",
@@ -48,7 +68,7 @@ pub(super) static LISTENER: Section = Section {
             "sessions_per_address",
             Count(0, 1_000_000),
             Is("0"),
-            "Most connections at once from one client address; 0 is no limit.",
+            "Most connections at once from one client address (of IPv6, one network of 64 bits); 0 is no limit.",
         ),
         key(
             "half_close",
@@ -60,7 +80,8 @@ pub(super) static LISTENER: Section = Section {
             "health_path",
             Text,
             Means("none"),
-            "Path that answers for the balancer itself: 200, or 503 while it drains.",
+            "Path that answers for the balancer itself: 200, or 503 while it drains. It is known in every spelling, as \
+             the paths of routes are.",
         ),
         key(
             "error_page",
@@ -75,6 +96,15 @@ pub(super) static LISTENER: Section = Section {
             Forms("\"off\", \"x-forwarded\", \"rfc7239\" or table"),
             Is("\"off\""),
             "Fields that tell servers of the client. A text is short for a table with only that style.",
+        ),
+        key(
+            "underscore_fields",
+            Word(&["pass", "drop", "refuse"]),
+            Is("\"pass\""),
+            "What becomes of request fields and trailers whose names have other signs than letters, digits and single \
+             hyphens: many servers take `X_Name` for `X-Name`. Those that look like a field of framing are always \
+             refused with 400, and those that look like one that this listener sets, or keeps from clients, are \
+             always left out.",
         ),
         key(
             "via",
@@ -254,7 +284,16 @@ pub(super) static FORWARDED: Section = Section {
             "trusted",
             Texts,
             Is("[]"),
-            "Addresses and networks of clients whose own such fields are believed.",
+            "Addresses and networks of clients whose own such fields are believed, such as a proxy in front; \"unix\" \
+             is everybody who comes over a Unix socket. What they name is whose a request is (`client_key`). With a \
+             style other than \"off\" all X-Forwarded-* fields, Forwarded and X-Real-IP of others are left out.",
+        ),
+        key(
+            "strip",
+            Texts,
+            Is("[]"),
+            "Further fields that only trusted clients may send, such as \"X-Client-Cert\": of others they are left \
+             out, whatever the style is.",
         ),
     ],
 };

@@ -21,7 +21,10 @@ pub(super) static ROUTE: Section = Section {
             "path",
             Text,
             Is("\"/\""),
-            "Start of the path, by segments: \"/shop\" is /shop and /shop/..., not /shops.",
+            "Start of the path, by segments: \"/shop\" is /shop and /shop/..., not /shops. Other spellings of a path are \
+             the same path: needless escapes, dot segments, slashes in a row and parameters (`;...`) are seen through; \
+             `%2F` and `%5C` are no slashes. The server gets the path as it was spelt. Where routes look at paths, one \
+             with a percent sign that begins no escape is answered with 400.",
         ),
         key("cluster", Text, Required, "Name of the cluster."),
         key(
