@@ -214,10 +214,10 @@ impl Worker {
 
     /// A failure of this exchange, for health checks: whose it is counts, so that nobody alone can take a server from all.
     pub(super) fn seen_by(&self, exchange: &Exchange, class: FaultClass) -> health::Failure {
-        // A cookie is the client's to choose; a field that names the client is a trusted peer's.
+        // A cookie is the client's to choose; a field counts, and an address is named, by a trusted peer alone.
         let named = match self.plan.client_key {
-            ClientKey::Field(_) => exchange.destination.key,
-            ClientKey::None | ClientKey::Address | ClientKey::Cookie(_) => None,
+            ClientKey::Address | ClientKey::Field(_) => exchange.destination.key,
+            ClientKey::None | ClientKey::Cookie(_) => None,
         };
         let address = || exchange.client.peer().map(|peer| address_key(peer.ip()));
         let target = exchange.head.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
