@@ -13,8 +13,8 @@ datadir      ?= $(PREFIX)/share
 unitdir      ?= $(PREFIX)/lib/systemd/system
 sysconfdir   ?= /etc
 
-# Lock cycles are looked for in all tests and lints see that code too.
-TEST_FEATURES := deadlock_detection
+# Lock cycles are looked for in all tests, threads can be made to panic, and lints see that code too.
+TEST_FEATURES := deadlock_detection,panic_points
 
 # The benchmark is a package of its own, so that what it needs is in nobody else's way.
 BENCH_FLAGS := --locked --manifest-path bench/Cargo.toml --target-dir $(TARGET_DIR)

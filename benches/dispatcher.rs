@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
     clippy::expect_used,
     missing_docs,
     reason = "a benchmark is no library"
@@ -124,7 +125,7 @@ impl Cluster {
             }
         }
         for worker in 0..shape.servers * CAPACITY {
-            dispatcher.next(WorkerId(worker), Verdict::None, Link::Up, now);
+            let _ = dispatcher.next(WorkerId(worker), Verdict::None, Link::Up, now);
         }
         Self {
             shape,

@@ -2,6 +2,11 @@
 //!
 //! Each module imports only modules of lower layers (`docs/architecture.md` lists them; `tests/it/layers.rs` checks it).
 
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, reason = "a test chooses its own moments")
+)]
+
 pub mod app;
 pub mod balance;
 pub mod base;

@@ -1,5 +1,10 @@
 //! The program: what the command line asks for, then the balancer until it is stopped.
 
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, reason = "a test chooses its own moments")
+)]
+
 mod cli;
 
 use std::process::ExitCode;

@@ -1,8 +1,15 @@
-//! The only place that spawns threads, and counts them.
+//! The only place that spawns threads, and counts them; and what becomes of each kind when it panics.
+//!
+//! Threads are tended ([`tend`]): after a panic they begin anew. A session ends the client that it is with, a worker the exchange in its
+//! hand; reaper, prober, resolver, tick and logs go on with the next round. A courier, of which there are many, catches it where it
+//! delivers, and ends its client. Each panic is counted and told once, where it happens ([`count_panic`]).
 
+use std::cell::Cell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +37,17 @@ pub enum Kind {
 /// Untouched stack costs no memory; a TLS handshake without optimisation needs more than 64 KiB.
 const STACK: usize = 256 * 1024;
 
+/// A tended thread begins anew so long after a panic: one that panics at each step must not take a processor.
+const AFTER_PANIC: Duration = Duration::from_millis(10);
+
 static ALIVE: [AtomicUsize; 9] = [const { AtomicUsize::new(0) }; 9];
+
+/// By kind; the last one counts all threads that were not started here.
+static PANICS: [AtomicUsize; 10] = [const { AtomicUsize::new(0) }; 10];
+
+thread_local! {
+    static KIND: Cell<Option<Kind>> = const { Cell::new(None) };
+}
 
 impl Kind {
     /// Name for logs, and for the thread where no better one is known.
@@ -53,6 +70,11 @@ impl Kind {
         self.counter().load(Ordering::Relaxed)
     }
 
+    /// Panics of threads of this kind.
+    pub fn panics(self) -> usize {
+        PANICS[self as usize].load(Ordering::Relaxed)
+    }
+
     fn counter(self) -> &'static AtomicUsize {
         &ALIVE[self as usize]
     }
@@ -63,6 +85,7 @@ pub fn spawn(kind: Kind, name: String, body: impl FnOnce() + Send + 'static) -> 
     kind.counter().fetch_add(1, Ordering::Relaxed);
     let started = Builder::new().name(name).stack_size(STACK).spawn(move || {
         let _alive = Alive(kind);
+        KIND.set(Some(kind));
         body();
     });
     if started.is_err() {
@@ -77,5 +100,45 @@ struct Alive(Kind);
 impl Drop for Alive {
     fn drop(&mut self) {
         self.0.counter().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts a thread that has to be there as long as its work goes on: when `body` panics it is called again, after a short pause. What it
+/// needs to know then has to lie outside of it. The thread ends when `body` returns.
+pub fn tend(kind: Kind, name: String, mut body: impl FnMut() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    spawn(kind, name, move || {
+        while catch_unwind(AssertUnwindSafe(&mut body)).is_err() {
+            std::thread::sleep(AFTER_PANIC);
+        }
+    })
+}
+
+/// Counts a panic of this thread. To be called by the program's panic hook, which tells it as well: so each is counted and told once,
+/// whoever catches it.
+pub fn count_panic() {
+    let place = KIND.get().map_or(PANICS.len() - 1, |kind| kind as usize);
+    PANICS[place].fetch_add(1, Ordering::Relaxed);
+}
+
+/// Panics of all threads.
+pub fn panics() -> usize {
+    PANICS.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_tended_thread_begins_anew_until_it_returns() {
+        let lives = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&lives);
+        let thread = tend(Kind::Reaper, "test".to_owned(), move || {
+            assert!(counted.fetch_add(1, Ordering::Relaxed) >= 2, "not yet");
+        });
+        thread.unwrap().join().unwrap();
+        assert_eq!(lives.load(Ordering::Relaxed), 3);
     }
 }

@@ -5,10 +5,17 @@ use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::base::descriptors;
 use crate::plan::Plan;
 
 /// Descriptors for everything but clients and workers: logs, listeners, spool files of the unlucky.
 const OTHER_FILES: u64 = 256;
+
+/// Of these so many are there in any case.
+const FEW_FILES: usize = 64;
+
+/// Of these so many are kept back for files.
+const KEPT_FILES: usize = 32;
 
 /// Memory maps of one thread: its stack, its signal stack, and a guard before each.
 const MAPS_OF_A_THREAD: u64 = 4;
@@ -42,16 +49,13 @@ impl Limits {
     /// Raises the file limit as far as allowed, and finds how much of what the plan asks for is possible. Says so if it is less, and other
     /// than it was `before`.
     pub(super) fn find(plan: &Plan, before: Option<Self>) -> Self {
-        let workers: u64 = plan
-            .clusters
-            .iter()
-            .flat_map(|cluster| &cluster.servers)
-            .map(|server| server.capacity as u64)
-            .sum();
+        let workers = workers(plan) as u64;
         let wanted = plan.process.max_sessions as u64;
-        // Its connection, and its bell.
-        let worker_files = 2 * workers;
-        let files = raise_files(wanted + worker_files + OTHER_FILES);
+        // Its connection, its bell, and what is kept back for its next connection.
+        let worker_files = 3 * workers;
+        // A client may have a file in the spool as well.
+        let files = raise_files(2 * wanted + worker_files + OTHER_FILES);
+        keep_back(usize::try_from(workers).unwrap_or(usize::MAX), files);
         let bounds = [
             Bound {
                 most: files.saturating_sub(worker_files + OTHER_FILES),
@@ -110,6 +114,22 @@ impl Limits {
         }
         found
     }
+}
+
+/// Workers of all servers.
+fn workers(plan: &Plan) -> usize {
+    let servers = plan.clusters.iter().flat_map(|cluster| &cluster.servers);
+    servers.map(|server| server.capacity).sum()
+}
+
+/// Keeps descriptors back from clients: one for each worker's next connection, and some for files. Where there are few in all, it is a
+/// part of what workers and the rest leave, so that clients have most of that.
+fn keep_back(workers: usize, files: u64) {
+    let left = usize::try_from(files)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(2 * workers + FEW_FILES);
+    descriptors::SERVERS.resize(workers.min(left / 4));
+    descriptors::FILES.resize(KEPT_FILES.min(left / 8));
 }
 
 /// How many sessions leave room for workers and couriers among so many threads.

@@ -17,6 +17,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use crate::base::text::{is_plain, push_plain};
 use crate::observe::sink::{self, Lost, Sink};
 use crate::plan;
+use crate::threads;
 
 /// How long the process waits at its end for messages to be written.
 const LAST_WRITE: Duration = Duration::from_secs(1);
@@ -139,6 +140,7 @@ impl Log for Plain {
 
 /// The standard hook writes to standard error itself, and waits for that.
 fn tell_panic(info: &PanicHookInfo<'_>) {
+    threads::count_panic();
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("?");
     let mut text = format!("thread '{name}' panicked");

@@ -21,6 +21,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::base::buffers::BufferPool;
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::base::units::format_duration;
 use crate::exchange::{Hub, HubSettings, Service, Spool};
 use crate::fault::Fault;
@@ -136,12 +138,12 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     }
     let state = plan.process.state.clone();
     hold_back(state.as_ref(), &current);
-    let reaper =
-        Reaper::start(Arc::clone(&clusters), Arc::clone(&hub)).map_err(told("the reaper cannot be started"))?;
-    let prober = Prober::start(Arc::clone(&clusters), state.clone()).map_err(told("the prober cannot be started"))?;
+    let reaper = Reaper::start(Arc::clone(&clusters), &hub).map_err(told("the reaper cannot be started"))?;
+    let prober =
+        Prober::start(Arc::clone(&clusters), &hub, state.clone()).map_err(told("the prober cannot be started"))?;
     current
         .iter()
-        .for_each(|(_, cluster)| cluster.wait_tried(now + FIRST_CONNECTS));
+        .for_each(|(_, cluster)| cluster.wait_tried(after(now, FIRST_CONNECTS)));
     let table = Table::new(Arc::clone(&plan), &current);
     let pipeline = Arc::new(Pipeline::new(Arc::clone(&clusters), table));
     let service: Arc<dyn Service> = Arc::clone(&pipeline) as Arc<dyn Service>;
@@ -163,7 +165,11 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
         clusters: Arc::clone(&clusters),
         retired: Arc::clone(&retired),
     };
-    threads::spawn(Kind::Tick, "tick".to_owned(), move || ticking.run()).map_err(told("the tick cannot be started"))?;
+    let (mut summary, mut losses) = (Summary::new(now), Losses::default());
+    threads::tend(Kind::Tick, "tick".to_owned(), move || {
+        ticking.run(&mut summary, &mut losses);
+    })
+    .map_err(told("the tick cannot be started"))?;
     log::info!("ready");
     systemd::notify("READY=1");
     let running = Running {
@@ -304,11 +310,10 @@ struct Ticking {
 }
 
 impl Ticking {
-    fn run(self) {
-        let mut summary = Summary::new(Instant::now());
-        let mut losses = Losses::default();
+    fn run(&self, summary: &mut Summary, losses: &mut Losses) {
         loop {
             std::thread::sleep(Duration::from_secs(1));
+            Point::Tick.pass();
             let now = Instant::now();
             self.front.make_room();
             self.hub.clients.end_lingering(now, &self.hub);
@@ -377,7 +382,7 @@ impl Running {
     /// Finishes what is there, takes nothing new.
     fn drain(self) {
         let began = Instant::now();
-        let until = began + self.plan.load().process.drain_timeout;
+        let until = after(began, self.plan.load().process.drain_timeout);
         self.hub.drain();
         log::info!("stopping: {} clients are connected", self.hub.clients.count());
         self.front.close();
@@ -389,7 +394,8 @@ impl Running {
                 self.hub.clients.dismiss_idle(idle_since);
             }
             // Clients outlive their sessions while a worker or a courier still writes to them.
-            finished = self.front.wait_gone((Instant::now() + DRAIN_TICK).min(until)) && self.hub.clients.count() == 0;
+            finished =
+                self.front.wait_gone(after(Instant::now(), DRAIN_TICK).min(until)) && self.hub.clients.count() == 0;
             if self.hub.clients.count() > 0 && self.front.wait_gone(Instant::now()) {
                 std::thread::sleep(DRAIN_TICK);
             }
@@ -407,7 +413,7 @@ impl Running {
         if !finished {
             clusters.iter().for_each(|cluster| cluster.abort());
         }
-        let patience = Instant::now() + Duration::from_millis(500);
+        let patience = after(Instant::now(), Duration::from_millis(500));
         clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
         self.reaper.stop();
         self.hub.clients.abandon(Fault::Draining);

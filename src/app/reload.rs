@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use crate::base::time::after;
 use crate::config::{self, Severity};
 use crate::net::tls::ServerTls;
 use crate::observe::held;
@@ -239,7 +240,7 @@ impl Running {
         }
         // Before anybody is sent there.
         for cluster in new {
-            cluster.wait_tried(now + FIRST_CONNECTS);
+            cluster.wait_tried(after(now, FIRST_CONNECTS));
         }
         let old = self.pipeline.set_table(Table::new(Arc::clone(plan), &running));
         self.tables.retain(|table| table.strong_count() > 0);
@@ -251,7 +252,7 @@ impl Running {
             }
         }
         for (_, cluster) in &running {
-            cluster.settle_reload(now + FIRST_CONNECTS);
+            cluster.settle_reload(after(now, FIRST_CONNECTS));
         }
         self.current = running;
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::exchange::Hub;
 use crate::fault::Fault;
-use crate::threads::Kind;
+use crate::threads::{self, Kind};
 use crate::upstream::Cluster;
 
 use super::logging;
@@ -31,7 +31,7 @@ impl Summary {
     pub(super) fn write_if_due(&mut self, now: Instant, every: Duration, hub: &Hub, clusters: &[Arc<Cluster>]) {
         let passed = now.saturating_duration_since(self.at);
         // The clock behind this ticks every second, so half of one early is in time.
-        if passed + Duration::from_millis(500) < every {
+        if passed.saturating_add(Duration::from_millis(500)) < every {
             return;
         }
         for cluster in clusters {
@@ -119,7 +119,7 @@ pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Cluster>]) {
         counters.sessions_refused.get(),
         counters.requests.get(),
         counters.retries.get(),
-        counters.panics.get(),
+        threads::panics(),
         counters.accept_errors.get(),
         counters.log_dropped.get(),
         hub.access.as_ref().map_or(0, |access| access.lost().0.failed),

@@ -140,6 +140,7 @@ pub enum Link {
 
 /// What is to be done after a call, all decided under one lock.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), must_use = "jobs in here that nobody takes are lost")]
 pub struct Handout<J> {
     /// Next job of the worker that asked.
     pub next: Option<J>,

@@ -280,7 +280,9 @@ impl Servers {
             workers: entry.staying,
             leaving: entry.live - entry.staying,
             in_use: entry.in_use,
-            latency: load.measured.map(|_| Duration::from_secs_f64(load.latency)),
+            latency: load
+                .measured
+                .map(|_| Duration::try_from_secs_f64(load.latency).unwrap_or_default()),
         }
     }
 

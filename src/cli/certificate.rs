@@ -73,6 +73,10 @@ fn names(further: &[String]) -> Vec<String> {
 }
 
 /// Certificate and key, in PEM.
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a command for people, with lengths of its own"
+)]
 fn generate(names: &[String]) -> Result<(String, String), rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut parameters = CertificateParams::new(names.to_vec())?;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use parking_lot::Mutex;
 
+use crate::base::panic_points::Point;
 use crate::threads::{self, Kind};
 
 use super::Client;
@@ -169,10 +170,13 @@ impl Office {
 
     /// Brings a client what it takes now.
     fn visit(&self, epoll: &Epoll, token: u64, client: Arc<Client>, room: &mut [u8]) {
-        let delivered = catch_unwind(AssertUnwindSafe(|| deliver(&client, room)));
+        let delivered = catch_unwind(AssertUnwindSafe(|| {
+            Point::CourierDeliver.pass();
+            deliver(&client, room)
+        }));
         let delivered = delivered.unwrap_or_else(|_| {
             client.fail_delivery();
-            client.hub().note_panic();
+            client.hub().answer_lost();
             Delivery::Over
         });
         if delivered == Delivery::Interrupted && epoll.modify(client.stream(), &mut interest(token)).is_ok() {

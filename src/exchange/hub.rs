@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::base::alarm::Alarm;
 use crate::base::buffers::BufferPool;
 use crate::observe::access::AccessLog;
 use crate::observe::counters::Counters;
@@ -42,6 +43,10 @@ pub struct Hub {
     #[allow(clippy::vec_box, reason = "they go from here into an exchange as they are")]
     spare: Mutex<Vec<Box<State>>>,
     pub(super) lost: Lost,
+    /// Wakes the thread that looks after deadlines.
+    pub reaper: Alarm,
+    /// Wakes the thread that decides when servers are probed.
+    pub prober: Alarm,
     started: Instant,
 }
 
@@ -82,6 +87,8 @@ impl Hub {
             ids: AtomicU64::new(1),
             spare: Mutex::new(Vec::with_capacity(SPARE)),
             lost: Lost::default(),
+            reaper: Alarm::default(),
+            prober: Alarm::default(),
             started: Instant::now(),
         })
     }
@@ -143,8 +150,7 @@ impl Hub {
 
     /// Milliseconds since the start, never 0.
     pub fn uptime_ms(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.started) + Duration::from_millis(1);
-        milliseconds(since)
+        milliseconds(now.saturating_duration_since(self.started)).saturating_add(1)
     }
 
     pub(super) fn next_id(&self) -> u64 {

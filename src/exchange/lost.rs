@@ -38,12 +38,6 @@ impl Hub {
             client.end_lost(exchange);
         }
     }
-
-    /// Counts a panic that was caught, and ends the exchanges that it has cost.
-    pub fn note_panic(&self) {
-        self.counters.panics.add(1);
-        self.answer_lost();
-    }
 }
 
 impl Client {

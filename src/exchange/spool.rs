@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FallocateFlags, fallocate};
 use parking_lot::Mutex;
 
+use crate::base::descriptors::FILES;
+
 /// A file's beginning is given back in pieces of this size at least.
 const FREED_AT_ONCE: u64 = 1 << 20;
 
@@ -151,7 +153,7 @@ impl SpoolFile {
         if spool.limit == 0 || spool.is_paused() {
             return None;
         }
-        match tempfile::tempfile_in(&spool.folder) {
+        match FILES.open(|| tempfile::tempfile_in(&spool.folder)) {
             Ok(file) => Some(Self {
                 file,
                 share,

@@ -18,6 +18,8 @@ pub use witness::{Failure, Witness};
 
 use std::time::{Duration, Instant};
 
+use crate::base::time::after;
+
 use cause::CLASSES;
 use window::{Event, Window};
 use witness::Streak;
@@ -292,7 +294,7 @@ impl Monitor {
         }
         self.probes += 1;
         let id = ProbeId(self.probes);
-        self.probing = Some((id, now + self.settings.timeout));
+        self.probing = Some((id, after(now, self.settings.timeout)));
         (Some(id), change)
     }
 
@@ -319,11 +321,11 @@ impl Monitor {
             }
         };
         let doubtful = self.state != State::Offline && self.counts.failures > 0;
-        self.next_probe = now
-            + match doubtful {
-                true => self.settings.recheck.min(self.settings.interval),
-                false => self.interval(),
-            };
+        let pause = match doubtful {
+            true => self.settings.recheck.min(self.settings.interval),
+            false => self.interval(),
+        };
+        self.next_probe = after(now, pause);
         change
     }
 
@@ -331,7 +333,7 @@ impl Monitor {
     /// counted, and the next one is due an interval later.
     pub fn skipped(&mut self, id: ProbeId, now: Instant) {
         if self.probing.take_if(|(probing, _)| *probing == id).is_some() {
-            self.next_probe = now + self.interval();
+            self.next_probe = after(now, self.interval());
         }
     }
 
@@ -393,7 +395,7 @@ impl Monitor {
         self.is_suspected |= is_enough(all) || is_too_much(failed, of);
         // Not enough to be sure: ask it soon, if it is asked at all.
         if self.settings.mode != Mode::Lazy || self.is_suspected && !was_suspected {
-            let soon = now + self.settings.recheck;
+            let soon = after(now, self.settings.recheck);
             self.next_probe = match self.settings.mode {
                 Mode::Lazy => soon,
                 _ => self.next_probe.min(soon),
@@ -422,7 +424,7 @@ impl Monitor {
             self.window = Window::new(settings.passive.window, WINDOW);
         }
         self.settings = settings;
-        self.next_probe = self.next_probe.min(now + settings.interval);
+        self.next_probe = self.next_probe.min(after(now, settings.interval));
         if settings.mode == Mode::Disabled {
             self.probing = None;
         }
@@ -478,7 +480,7 @@ impl Monitor {
             (Mode::Disabled, _) => None,
             (Mode::Lazy, State::Online) if !self.is_suspected => None,
             (Mode::Opportunistic, State::Online) if self.counts.failures == 0 && !self.is_suspected => {
-                Some(self.next_probe.max(self.last_used + self.settings.interval))
+                Some(self.next_probe.max(after(self.last_used, self.settings.interval)))
             }
             _ => Some(self.next_probe),
         }
@@ -510,7 +512,7 @@ impl Monitor {
             State::Unknown => {}
         }
         // The next look is an interval away.
-        self.next_probe = now + self.interval();
+        self.next_probe = after(now, self.interval());
         let change = Change {
             from,
             to,

@@ -2,17 +2,20 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::base::time::after;
 use crate::plan::ServerAddress;
 
 use super::Stream;
 
-/// Connects, within `timeout` over TCP. (A Unix socket connects or fails at once, but for a full backlog, which
-/// the timeouts of the kernel bound.)
+/// The backlog of a Unix socket that is full is looked at again after so long; then after twice that, up to the most.
+const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+/// Connects, within `timeout`.
 pub fn connect(address: &ServerAddress, timeout: Duration) -> io::Result<Stream> {
     match address {
         ServerAddress::Tcp(address) => {
@@ -29,7 +32,65 @@ pub fn connect(address: &ServerAddress, timeout: Duration) -> io::Result<Stream>
             stream.set_nodelay();
             Ok(stream)
         }
-        ServerAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
+        ServerAddress::Unix(path) => connect_unix(path, timeout),
         ServerAddress::Name { .. } => Err(io::Error::new(io::ErrorKind::NotFound, "the name is not resolved yet")),
+    }
+}
+
+/// A Unix socket connects or fails at once, but where the backlog is full (unix(7)): `connect()` would wait for room without end, and one
+/// that does not block says [`io::ErrorKind::WouldBlock`], and nothing tells when there is room.
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<Stream> {
+    let until = after(Instant::now(), timeout);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let address = SockAddr::unix(path)?;
+    let mut pause = LOOK.0;
+    loop {
+        match socket.connect(&address) {
+            Ok(()) => break,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "its backlog is full"));
+                }
+                std::thread::sleep(pause.min(left));
+                pause = (pause * 2).min(LOOK.1);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    socket.set_nonblocking(false)?;
+    Ok(Stream::Unix(socket.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_backlog_is_waited_for_and_given_up_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let address = ServerAddress::Unix(path);
+        let timeout = Duration::from_millis(60);
+        let mut connected = Vec::new();
+        let failure = loop {
+            match connect(&address, timeout) {
+                Ok(stream) => connected.push(stream),
+                Err(error) => break error,
+            }
+            assert!(connected.len() < 10, "its backlog has room without end");
+        };
+        assert_eq!(failure.kind(), io::ErrorKind::TimedOut);
+        // Room that comes while it is waited for is used.
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| connect(&address, Duration::from_secs(20)).is_ok());
+            listener.accept().unwrap();
+            assert!(waiting.join().unwrap());
+        });
     }
 }

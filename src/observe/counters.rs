@@ -39,8 +39,6 @@ pub struct Counters {
     pub accept_errors: Counter,
     /// Access log lines dropped because the log could not keep up.
     pub log_dropped: Counter,
-    /// Panics caught.
-    pub panics: Counter,
     faults: Box<[AtomicU64]>,
 }
 
@@ -54,7 +52,6 @@ impl Default for Counters {
             bytes_out: Counter::default(),
             accept_errors: Counter::default(),
             log_dropped: Counter::default(),
-            panics: Counter::default(),
             faults: Fault::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
         }
     }

@@ -14,6 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::base::time::after;
+
 /// What is written; another one is not understood.
 const VERSION: u32 = 1;
 
@@ -87,7 +89,8 @@ impl Released {
     /// Whether it is this hold that was ended: a server that has fallen again since then is held for something new.
     pub fn is_of(&self, held: &HeldServer) -> bool {
         // Both are known to the second only.
-        let is_later = self.at + Duration::from_secs(1) >= held.since;
+        let a_second = Duration::from_secs(1);
+        let is_later = self.at.checked_add(a_second).is_none_or(|at| at >= held.since);
         (&self.cluster, &self.server) == (&held.cluster, &held.server) && is_later
     }
 }
@@ -174,7 +177,7 @@ fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
     let Ok(mut folder) = File::open(folder(path)) else {
         return Ok(None);
     };
-    let until = Instant::now() + MOST_LOCKED;
+    let until = after(Instant::now(), MOST_LOCKED);
     loop {
         match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Some(lock)),

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +15,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::{Condvar, Mutex};
 
+use crate::base::descriptors::FILES;
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::threads::{self, Kind};
 
 /// Lines are kept in pieces of so many bytes; a longer line has one of its own.
@@ -84,11 +86,13 @@ impl Sink {
     pub fn start(name: &str, limit: usize, mut target: Target) -> io::Result<Self> {
         let sink = Self::new(limit);
         let shared = Arc::clone(&sink.0);
-        threads::spawn(Kind::Log, name.to_owned(), move || {
+        let mut has_begun = false;
+        threads::tend(Kind::Log, name.to_owned(), move || {
             // A panic costs the lines that were in hand, and no more.
-            while catch_unwind(AssertUnwindSafe(|| shared.write_all(&mut target))).is_err() {
+            if std::mem::replace(&mut has_begun, true) {
                 shared.recover();
             }
+            shared.write_all(&mut target);
         })?;
         Ok(sink)
     }
@@ -147,7 +151,7 @@ impl Sink {
 
     /// Writes what waits and ends the thread; waits for that at most this long.
     pub fn close(&self, patience: Duration) {
-        let until = Instant::now() + patience;
+        let until = after(Instant::now(), patience);
         let mut queue = self.0.queue.lock();
         queue.closing = true;
         queue.waiting = false;
@@ -194,6 +198,7 @@ impl Shared {
     /// The thread.
     fn write_all(&self, target: &mut Target) {
         loop {
+            Point::LogWrite.pass();
             let chunk = self.next();
             #[cfg(test)]
             assert!(chunk.as_deref() != Some(b"panic\n"), "as the test wants it");
@@ -359,7 +364,7 @@ impl Target {
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).append(true).custom_flags(libc::O_NONBLOCK);
-    options.open(path)
+    FILES.open(|| options.open(path))
 }
 
 fn is_file(file: &File) -> bool {

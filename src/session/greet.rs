@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::base::address::Peer;
+use crate::base::time::after;
 use crate::net::Stream;
 use crate::net::stream::is_timeout;
 use crate::plan::Listener;
@@ -53,7 +54,7 @@ fn read_header(
     peer: Option<SocketAddr>,
     began: Instant,
 ) -> Result<Greeting, Problem> {
-    let until = began + listener.timeout.handshake;
+    let until = after(began, listener.timeout.handshake);
     let mut buffer = vec![0; ROOM];
     let mut filled = 0;
     loop {

@@ -22,6 +22,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Condvar, Mutex};
 
 use crate::base::address;
+use crate::base::descriptors;
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::{Hub, Service, Short};
 use crate::net::Stream;
 use crate::net::listen::Acceptor;
@@ -237,7 +240,7 @@ impl Front {
             log::warn!("{}: the backlog cannot be emptied: {error}", door.acceptor.local_name());
             return;
         }
-        let until = Instant::now() + Duration::from_secs(1);
+        let until = after(Instant::now(), Duration::from_secs(1));
         loop {
             // Some more than there may be otherwise, but not beyond what the system bears: a twentieth of that is left for such things.
             let most = self.max_sessions.load(Ordering::Relaxed);
@@ -251,15 +254,11 @@ impl Front {
             let Ok((stream, peer)) = door.acceptor.accept() else {
                 break;
             };
-            let (front, own_door) = (Arc::clone(self), Arc::clone(door));
             self.threads.fetch_add(1, Ordering::AcqRel);
-            let spawned = threads::spawn(Kind::Session, "session".to_owned(), move || {
-                front.serve_fenced(&own_door, stream, peer);
-                front.leave();
-            });
-            if spawned.is_err() {
-                self.leave();
-            }
+            let seat = Seat::new(self, door, false);
+            let serve = move || seat.front.serve_fenced(&seat.door, stream, peer);
+            // A seat that no thread takes is given back.
+            let _ = threads::spawn(Kind::Session, "session".to_owned(), serve);
             if Instant::now() > until {
                 break;
             }
@@ -273,13 +272,9 @@ impl Front {
             return Err(io::Error::other("max_sessions is reached"));
         }
         door.waiting.fetch_add(1, Ordering::AcqRel);
-        let (front, own_door) = (Arc::clone(self), Arc::clone(door));
-        let spawned = threads::spawn(Kind::Session, "session".to_owned(), move || front.work(own_door));
-        if let Err(error) = spawned {
-            door.waiting.fetch_sub(1, Ordering::AcqRel);
-            self.leave();
-            return Err(error);
-        }
+        let mut seat = Seat::new(self, door, true);
+        // A seat that no thread takes is given back.
+        threads::tend(Kind::Session, "session".to_owned(), move || seat.work())?;
         Ok(())
     }
 
@@ -290,62 +285,12 @@ impl Front {
         }
     }
 
-    /// A session thread's life. It is counted among those waiting at its door.
-    fn work(self: &Arc<Self>, mut door: Arc<Door>) {
-        if self.hub.batch_scheduling() {
-            let _not_a_must = crate::sys::schedule_as_batch();
-        }
-        loop {
-            match door.acceptor.accept() {
-                Ok((stream, peer)) => {
-                    let waiting = door.waiting.fetch_sub(1, Ordering::AcqRel) - 1;
-                    if waiting < self.min_idle && !self.is_shut(&door) && self.spawn(&door).is_err() && waiting == 0 {
-                        self.free_a_place();
-                    }
-                    self.serve_fenced(&door, stream, peer);
-                    // What waits at an inherited socket now is its next owner's.
-                    if self.is_shut(&door) {
-                        break;
-                    }
-                    // A freed place goes to where nobody waits.
-                    let doors = self.doors.load();
-                    if let Some(empty) = doors.iter().find(|door| door.waiting.load(Ordering::Relaxed) == 0) {
-                        door = Arc::clone(empty);
-                    }
-                    door.waiting.fetch_add(1, Ordering::AcqRel);
-                }
-                Err(_) if self.is_shut(&door) => {
-                    door.waiting.fetch_sub(1, Ordering::AcqRel);
-                    break;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Spare threads go, one at a time, once they have waited for a while.
-                    let enough = |waiting: usize| (waiting > self.min_idle).then(|| waiting - 1);
-                    if door
-                        .waiting
-                        .fetch_update(Ordering::AcqRel, Ordering::Acquire, enough)
-                        .is_ok()
-                    {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.hub.counters.accept_errors.add(1);
-                    log::debug!("{}: accept: {error}", door.acceptor.local_name());
-                    std::thread::sleep(ACCEPT_PAUSE);
-                }
-            }
-        }
-        self.leave();
-    }
-
     /// A panic ends one client, and is counted.
     fn serve_fenced(self: &Arc<Self>, door: &Door, stream: Stream, peer: Option<SocketAddr>) {
         self.hub.counters.sessions.add(1);
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(door, stream, peer)));
         if served.is_err() {
-            self.hub.note_panic();
+            self.hub.answer_lost();
         }
     }
 
@@ -390,6 +335,98 @@ impl Front {
             front: Arc::clone(self),
             key: Some(key),
         })
+    }
+}
+
+/// A session thread's place among all, and whether it is counted among those waiting at its door. Given back when dropped.
+struct Seat {
+    front: Arc<Front>,
+    door: Arc<Door>,
+    is_waiting: bool,
+}
+
+impl Seat {
+    /// A place that is counted already.
+    fn new(front: &Arc<Front>, door: &Arc<Door>, is_waiting: bool) -> Self {
+        Self {
+            front: Arc::clone(front),
+            door: Arc::clone(door),
+            is_waiting,
+        }
+    }
+
+    /// Counts the thread among those waiting at its door. Returns how many these are then, without it.
+    fn wait(&mut self, is_waiting: bool) -> usize {
+        if std::mem::replace(&mut self.is_waiting, is_waiting) == is_waiting {
+            return self.door.waiting.load(Ordering::Acquire);
+        }
+        match is_waiting {
+            true => self.door.waiting.fetch_add(1, Ordering::AcqRel),
+            false => self.door.waiting.fetch_sub(1, Ordering::AcqRel) - 1,
+        }
+    }
+
+    /// A session thread's life, and what is left of it after a panic.
+    fn work(&mut self) {
+        let front = Arc::clone(&self.front);
+        if front.hub.batch_scheduling() {
+            let _ = crate::sys::schedule_as_batch(); // Not a must.
+        }
+        self.wait(true);
+        loop {
+            if !descriptors::are_left_for_clients() && !front.is_shut(&self.door) {
+                front.hub.counters.accept_errors.add(1);
+                std::thread::sleep(ACCEPT_PAUSE);
+                continue;
+            }
+            match self.door.acceptor.accept() {
+                Ok((stream, peer)) => {
+                    Point::SessionAccept.pass();
+                    let waiting = self.wait(false);
+                    let is_short = waiting < front.min_idle && !front.is_shut(&self.door);
+                    if is_short && front.spawn(&self.door).is_err() && waiting == 0 {
+                        front.free_a_place();
+                    }
+                    front.serve_fenced(&self.door, stream, peer);
+                    // What waits at an inherited socket now is its next owner's.
+                    if front.is_shut(&self.door) {
+                        return;
+                    }
+                    // A freed place goes to where nobody waits.
+                    let doors = front.doors.load();
+                    if let Some(empty) = doors.iter().find(|door| door.waiting.load(Ordering::Relaxed) == 0) {
+                        self.door = Arc::clone(empty);
+                    }
+                    self.wait(true);
+                }
+                Err(_) if front.is_shut(&self.door) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Spare threads go, one at a time, once they have waited for a while.
+                    let enough = |waiting: usize| (waiting > front.min_idle).then(|| waiting - 1);
+                    let waiting = &self.door.waiting;
+                    if waiting
+                        .fetch_update(Ordering::AcqRel, Ordering::Acquire, enough)
+                        .is_ok()
+                    {
+                        self.is_waiting = false;
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    front.hub.counters.accept_errors.add(1);
+                    log::debug!("{}: accept: {error}", self.door.acceptor.local_name());
+                    std::thread::sleep(ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.wait(false);
+        self.front.leave();
     }
 }
 

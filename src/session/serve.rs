@@ -12,6 +12,8 @@ use rustls::ServerConnection;
 
 use crate::base::address::Peer;
 use crate::base::date::DateCache;
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::{Admission, Answer, Client, Exchange, Fed, Hub, Left, Opened, RequestFacts, Service, Short};
 use crate::fault::Fault;
 use crate::filter::forwarded::{self, ClientFacts};
@@ -145,7 +147,7 @@ impl Session<'_> {
         self.await_first_byte()?;
         self.client.note_reading(true);
         let mut exchange = Exchange::begin(self.client, Instant::now());
-        let deadline = exchange.times.began + self.listener.timeout.header;
+        let deadline = after(exchange.times.began, self.listener.timeout.header);
         // An answer to what never becomes a head must not take after the request before it.
         self.head.method = Method::Get;
         self.head.version = Version::Http11;
@@ -162,6 +164,7 @@ impl Session<'_> {
                 };
             }
         };
+        Point::SessionHead.pass();
         let whole = self.input.data();
         let (head_bytes, body_bytes) = whole.split_at(length);
         let parsed = parse_request(head_bytes, &self.limits, &mut self.head);
@@ -257,7 +260,7 @@ impl Session<'_> {
                         if idle_for >= idle {
                             return self.part();
                         }
-                        patience = idle - idle_for;
+                        patience = idle.saturating_sub(idle_for);
                     }
                 }
                 Filled::End => self.at_end()?,
@@ -536,7 +539,7 @@ impl Session<'_> {
     // === Reading
 
     fn handshake(&mut self, began: Instant) -> bool {
-        let deadline = began + self.listener.timeout.handshake;
+        let deadline = after(began, self.listener.timeout.handshake);
         let mut was_fed = false;
         self.client.note_read(began, self.listener.timeout.handshake, false);
         while !self.client.is_greeted() {
@@ -586,7 +589,7 @@ impl Session<'_> {
         exchange.status = answer.status;
         exchange.fault = answer.fault;
         let stream = self.client.stream();
-        let until = Instant::now() + LINGER_PAUSE;
+        let until = after(Instant::now(), LINGER_PAUSE);
         let mut left = &bytes[..];
         while let Some(patience) = until.checked_duration_since(Instant::now())
             && !left.is_empty()
@@ -708,7 +711,7 @@ impl Session<'_> {
         }
         if !exact {
             // Then it stays near for a while, though ever less is left.
-            wanted -= wanted / 4;
+            wanted = wanted.saturating_sub(wanted / 4);
         }
         if self.client.stream().set_read_timeout(wanted).is_ok() {
             self.read_timeout = wanted;

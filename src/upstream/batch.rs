@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::Verdict;
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 
@@ -69,7 +71,7 @@ impl Batching {
         }
         self.broken = self.broken.saturating_add(1);
         if self.broken >= BROKEN {
-            self.paused_until = Some(now + PAUSE);
+            self.paused_until = Some(after(now, PAUSE));
         }
         self.broken == BROKEN
     }
@@ -94,6 +96,7 @@ impl Worker {
             };
         }
         let (sent, is_whole) = self.send_batch(connection, now);
+        Point::WorkerBatch.pass();
         let mut rest = Rest::Untouched;
         for turn in 1..=sent {
             rest = self.serve_turn(connection, turn == 1, turn < sent);
@@ -173,6 +176,7 @@ impl Worker {
         };
         let id = exchange.id;
         self.slot().turn(id, &connection.stream);
+        self.sent_at = Instant::now();
         let mut held = Some(exchange);
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             self.attempt_turn(connection, &mut held, is_followed)

@@ -1,9 +1,9 @@
 //! A cluster as it runs: the lock round its dispatcher, its workers' slots, and what the dispatcher's decisions lead to.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
@@ -14,6 +14,8 @@ use crate::balance::{
     Verdict, WorkerId,
 };
 use crate::base::date::DateCache;
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::{Answer, Exchange, Hub};
 use crate::fault::Fault;
 use crate::plan::{self, ErrorPage, OnClientAbort};
@@ -45,10 +47,6 @@ pub struct Cluster {
     pub(super) is_closed: AtomicBool,
     /// Who is held back is to be written down, whether it has changed or not.
     pub(super) is_to_remember: AtomicBool,
-    /// Who looks after deadlines.
-    pub(super) reaper: OnceLock<Thread>,
-    /// Who decides when servers are probed.
-    pub(super) prober: OnceLock<Thread>,
 }
 
 impl Cluster {
@@ -68,7 +66,7 @@ impl Cluster {
         let mut ticket = ticket(&exchange, None);
         ticket.batchable = exchange.destination.pipelines && exchange.is_batchable();
         // What is due later is found in time by whoever looks.
-        let is_soon = ticket.gives_up() < now + LONGEST_PERIOD;
+        let is_soon = ticket.gives_up() < after(now, LONGEST_PERIOD);
         let (offer, is_first) = {
             let mut dispatcher = self.dispatcher.lock();
             let offer = dispatcher.offer(exchange, ticket, now);
@@ -152,7 +150,7 @@ impl Cluster {
             }
         };
         if let Some(handout) = handout {
-            let _nobody_asked = self.carry_out(handout);
+            self.carry_out_all(handout);
         }
         for slot in self.slots.load().iter().flatten() {
             slot.abort_if_due(now);
@@ -163,7 +161,7 @@ impl Cluster {
     /// When [`Self::tick`] has to be called next, so that nothing is much too late.
     pub fn next_tick(&self, now: Instant) -> Instant {
         // Who waits has a deadline that is known; what a client's leaving has begun is looked for.
-        let regular = now + (self.plan.load().timeout.abort / 4).min(LONGEST_PERIOD);
+        let regular = after(now, (self.plan.load().timeout.abort / 4).min(LONGEST_PERIOD));
         let deadline = self.dispatcher.lock().next_deadline();
         deadline.map_or(regular, |deadline| deadline.min(regular))
     }
@@ -189,7 +187,7 @@ impl Cluster {
         let control = self.control.lock();
         let closed = self.dispatcher.lock().apply(Change::Close, Instant::now());
         if let Ok(outcome) = closed {
-            self.carry_out(outcome.handout);
+            self.carry_out_all(outcome.handout);
         }
         for slot in self.slots.load().iter().flatten() {
             slot.stop();
@@ -267,7 +265,10 @@ impl Cluster {
     pub(super) fn part(&self, worker: WorkerId, id: u64, verdict: Verdict<Exchange>) {
         let rests = rests(&verdict);
         let handout = self.dispatcher.lock().part(worker, id, verdict, Instant::now());
-        let _it_did_not_ask = self.follow_up(handout, rests);
+        if rests {
+            self.alarm();
+        }
+        self.carry_out_all(handout);
     }
 
     fn follow_up(&self, handout: Handout<Exchange>, rests: bool) -> Option<Exchange> {
@@ -283,9 +284,7 @@ impl Cluster {
 
     /// Something is due before whoever looks after that expects it.
     pub(super) fn alarm(&self) {
-        if let Some(reaper) = self.reaper.get() {
-            reaper.unpark();
-        }
+        self.hub.reaper.ring();
     }
 
     pub(super) fn note_first_try(&self) {
@@ -294,14 +293,31 @@ impl Cluster {
         self.tried.notify_all();
     }
 
-    pub(super) fn carry_out(&self, handout: Handout<Exchange>) -> Option<Exchange> {
+    /// Does what was decided. Returns the job of the worker that asked for one.
+    #[must_use = "a worker that asked has to serve this"]
+    fn carry_out(&self, handout: Handout<Exchange>) -> Option<Exchange> {
         for (worker, exchange) in handout.assigned {
-            self.give(worker, exchange);
+            self.fenced(|| self.give(worker, exchange));
         }
         for (refusal, exchange) in handout.refused {
-            self.refuse(refusal, exchange);
+            self.fenced(|| self.refuse(refusal, exchange));
         }
         handout.next
+    }
+
+    /// Does what was decided where nobody has asked for a job.
+    pub(super) fn carry_out_all(&self, handout: Handout<Exchange>) {
+        if let Some(exchange) = self.carry_out(handout) {
+            log::error!("{}: a request was given to a worker that asked for none", self.name);
+            self.respond(exchange, Fault::Internal);
+        }
+    }
+
+    /// Does something for one exchange: a panic costs no other one.
+    fn fenced(&self, act: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(act)).is_err() {
+            self.hub.answer_lost();
+        }
     }
 
     fn give(&self, worker: WorkerId, exchange: Exchange) {
@@ -324,6 +340,7 @@ impl Cluster {
             Refusal::Closed => Fault::Draining,
             Refusal::Disabled => Fault::Disabled,
         };
+        Point::Refuse.pass();
         let retry_after = match refusal {
             Refusal::QueueFull | Refusal::ClientQueueFull | Refusal::Hopeless => {
                 let wait = self.dispatcher.lock().expected_wait(exchange.destination.bucket);
@@ -349,14 +366,14 @@ pub(super) fn ticket(exchange: &Exchange, avoid: Option<ServerId>) -> Ticket {
         bucket: destination.bucket,
         key: destination.key,
         affinity: destination.affinity,
-        deadline: offered + destination.patience,
+        deadline: after(offered, destination.patience),
         answer_by: answer_by(exchange),
         avoid,
         batchable: false,
     }
 }
 
-fn answer_by(exchange: &Exchange) -> Option<Instant> {
+pub(super) fn answer_by(exchange: &Exchange) -> Option<Instant> {
     exchange
         .destination
         .time

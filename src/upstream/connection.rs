@@ -48,6 +48,8 @@ pub(super) struct Connection {
 pub(super) struct Upload {
     /// Something went out.
     pub(super) has_begun: bool,
+    /// When it went out, if another thread than the worker has sent it.
+    pub(super) sent_at: Option<Instant>,
     /// Everything went out.
     pub(super) is_whole: bool,
     /// The head went out, before a body in chunks.
@@ -56,6 +58,13 @@ pub(super) struct Upload {
     offset: u64,
     /// Of the piece behind that, with what goes out together with it, so much is sent.
     of_pieces: usize,
+}
+
+impl Upload {
+    /// When another thread than the worker began to send it, if one did.
+    pub(super) fn began_at(&self) -> Option<Instant> {
+        self.sent_at
+    }
 }
 
 /// A connection over which its worker waits for a job. Whoever has one may send its request.
@@ -82,6 +91,7 @@ impl Idle {
                 .write_pieces_now(&[IoSlice::new(&exchange.head), IoSlice::new(body)])
         {
             upload.has_begun = sent > 0;
+            upload.sent_at = upload.has_begun.then(Instant::now);
             upload.is_whole = sent as u64 == length;
             upload.of_pieces = sent;
         }
@@ -329,7 +339,7 @@ impl Connection {
     /// Reads more, and waits for it at most this long. 0 is the end.
     pub(super) fn fill(&mut self, patience: Duration) -> Result<usize, Fault> {
         // What is left of a time limit is always a little less than that: this is not worth two system calls for each response.
-        if patience < self.tick - self.tick / 64 {
+        if patience < self.tick.saturating_sub(self.tick / 64) {
             self.hurry(patience);
         }
         self.make_room();
@@ -342,11 +352,11 @@ impl Connection {
                 }
                 // The socket's own timeout is the shortest of several. (Counting these costs no look at the clock.)
                 Err(error) if is_timeout(&error) => {
-                    waited += self.tick;
+                    waited = waited.saturating_add(self.tick);
                     if waited >= patience {
                         return Err(Fault::ReadTimeout);
                     }
-                    self.hurry(patience - waited);
+                    self.hurry(patience.saturating_sub(waited));
                 }
                 Err(_) => return Err(Fault::ResponseCut),
             }

@@ -3,8 +3,8 @@
 //! All of it happens under the control lock, one change after the other. The data path never takes it.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -121,8 +121,6 @@ impl Cluster {
             alive: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
             is_to_remember: AtomicBool::new(false),
-            reaper: OnceLock::new(),
-            prober: OnceLock::new(),
         });
         let mut control = cluster.control.lock();
         cluster.apply(&mut control, Change::SetAdmin(plan.admin), now);
@@ -465,7 +463,7 @@ impl Cluster {
                 slot.stop();
             }
         }
-        let _nobody_asked = self.carry_out(std::mem::take(&mut outcome.handout));
+        self.carry_out_all(std::mem::take(&mut outcome.handout));
     }
 
     fn start_worker(self: &Arc<Self>, control: &mut Control, server: ServerId, worker: WorkerId) {
@@ -500,9 +498,9 @@ impl Cluster {
             entry.numbers.len() - 1
         });
         let name = format!("w-{}-{number}", entry.server.name);
-        let worker_thread = Worker::new(self, worker, &entry.server, slot);
+        let mut worker_thread = Worker::new(self, worker, &entry.server, slot);
         self.alive.fetch_add(1, Ordering::AcqRel);
-        match threads::spawn(Kind::Worker, name, move || worker_thread.run()) {
+        match threads::tend(Kind::Worker, name, move || worker_thread.run()) {
             Ok(_) => {
                 entry.numbers[number] = Some(worker);
                 Ok(())

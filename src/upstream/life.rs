@@ -2,16 +2,21 @@
 //! panic: nothing but the exchange in its hand is lost by one.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::{Link, Verdict};
+use crate::base::descriptors;
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::health::{Failure, FaultClass, ProbeId};
+use crate::net::Stream;
 use crate::net::connect::connect;
+use crate::plan::ServerAddress;
 
+use super::cluster::answer_by;
 use super::connection::{Connection, Upload};
 use super::relay::Rest;
 use super::slot::Woken;
@@ -20,11 +25,11 @@ use super::worker::{Worker, limits};
 /// An idle worker looks at its connection so often.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// It never looks more often than this.
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+
 /// After a failed attempt to connect, the next comes after so long; then twice that, up to the most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-
-/// A worker that has panicked goes on after so long: one that does so at each step must not take a processor.
-const AFTER_PANIC: Duration = Duration::from_millis(10);
 
 /// What a worker is in the middle of. Kept apart from the stack, so that it survives a panic.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub(super) struct Hands {
     pub(super) probe: Option<ProbeId>,
     /// It is counted among those connected.
     is_connected: bool,
+    /// It has run before.
+    has_begun: bool,
     /// It has not tried to connect yet.
     is_first_try: bool,
     /// The exchange to go on with after a panic: the next of its batch.
@@ -47,6 +54,7 @@ impl Default for Hands {
             job: None,
             probe: None,
             is_connected: false,
+            has_begun: false,
             is_first_try: true,
             left_over: None,
         }
@@ -66,34 +74,25 @@ pub(super) fn is_our_own(error: &io::Error) -> bool {
 }
 
 impl Worker {
-    /// Its life. A panic costs the exchange in its hand, and the worker begins anew.
-    pub(super) fn run(mut self) {
-        if self.cluster().hub.batch_scheduling() {
+    /// Its life. A panic costs the exchange in its hand; called again, the worker begins anew.
+    pub(super) fn run(&mut self) {
+        if std::mem::replace(&mut self.hands.has_begun, true) {
+            self.recover();
+        } else if self.cluster().hub.batch_scheduling() {
             let _ = crate::sys::schedule_as_batch(); // Not a must.
         }
-        let hub = Arc::clone(&self.cluster().hub);
-        let mut has_panicked = false;
-        while catch_unwind(AssertUnwindSafe(|| self.live_on(has_panicked))).is_err() {
-            has_panicked = true;
-            hub.note_panic();
-            std::thread::sleep(AFTER_PANIC);
-        }
+        self.live();
         self.cluster().worker_ended(self.id, self.server.id);
         if let Some(probe) = self.slot().take_probe() {
             self.server.monitor().skipped(probe, Instant::now());
         }
     }
 
-    fn live_on(&mut self, has_panicked: bool) {
-        if has_panicked {
-            self.recover();
-        }
-        self.live();
-    }
-
-    /// Puts right what a panic has left undone. It may itself be cut short by one, and is then done again.
+    /// Puts right what a panic has left undone.
     fn recover(&mut self) {
-        log::error!("{}: a worker has panicked and begins anew", self.name());
+        log::warn!("{}: a worker begins anew after a panic", self.name());
+        // First of all its client learns of it.
+        self.cluster().hub.answer_lost();
         if std::mem::take(&mut self.hands.is_connected) {
             self.server.note_connected(false);
         }
@@ -106,19 +105,19 @@ impl Worker {
         }
         self.reset();
         let half_sent = self.slot().reset();
-        let had_job = self.hands.job.take();
+        let had_job = self.hands.job;
         let now = Instant::now();
         for exchange in self.behind.iter_mut().filter(|exchange| exchange.attempts > 0) {
             exchange.unlucky = true;
             exchange.times.waiting_since = now;
         }
-        self.hands.left_over = self.next_behind();
+        if self.hands.left_over.is_none() {
+            self.hands.left_over = self.next_behind();
+        }
+        self.hands.job = self.hands.left_over.as_ref().map(|exchange| exchange.id);
         match (had_job, &self.hands.left_over) {
-            (Some(id), Some(next)) => {
-                self.hands.job = Some(next.id);
-                self.cluster().part(self.id, id, Verdict::Done);
-            }
-            (None, Some(_)) => {}
+            (Some(id), Some(next)) if next.id != id => self.cluster().part(self.id, id, Verdict::Done),
+            (_, Some(_)) => {}
             (had_job, None) if had_job.is_some() || half_sent.is_some() => {
                 self.cluster().next(self.id, Verdict::Done, Link::Connecting);
             }
@@ -160,6 +159,14 @@ impl Worker {
                     job = self.serve_all(&mut connection, job);
                     self.slot().forget_connection();
                     self.note_connected(false);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // The job has no more time. Whether the server can be reached is seen without it.
+                    self.give_back_behind();
+                    let verdict = job.take().map_or(Verdict::None, |exchange| {
+                        self.again(exchange, Fault::DeadlinePassed, true)
+                    });
+                    self.next(verdict, Link::Connecting);
                 }
                 Err(error) => {
                     if back_off == BACK_OFF.0 {
@@ -203,26 +210,51 @@ impl Worker {
         next
     }
 
-    /// Connects; a job that waits for that is told how long it took.
+    /// Connects, to the first address that can be reached, within `timeout.connect` in all. A job that waits for that is told how long it
+    /// took, and limits it to its own time. [`io::ErrorKind::Interrupted`] if that is up, which says nothing of the server.
     pub(super) fn connect(&self, waiting: Option<&mut Exchange>) -> io::Result<Connection> {
+        Point::WorkerConnect.pass();
         let began = Instant::now();
-        let mut outcome = Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "its name does not lead to an address",
-        ));
-        for address in self.server.addresses(self.timeout.connect) {
-            outcome = connect(&address, self.timeout.connect).map(|stream| (stream, address));
-            if let Ok((_, address)) = &outcome {
-                self.server.prefer(address);
-                break;
+        let regular = after(began, self.timeout.connect);
+        let until = match waiting.as_ref().and_then(|exchange| answer_by(exchange)) {
+            Some(answer_by) => answer_by.min(regular),
+            None => regular,
+        };
+        let connected = self.connect_until(until);
+        if let Some(exchange) = waiting {
+            let connect = exchange.times.connect.get_or_insert_default();
+            *connect = connect.saturating_add(began.elapsed());
+        }
+        match connected {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && until < regular => {
+                Err(io::Error::from(io::ErrorKind::Interrupted))
+            }
+            Ok((stream, address)) => Connection::new(stream, address, &self.timeout, self.limits.head),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn connect_until(&self, until: Instant) -> io::Result<(Stream, ServerAddress)> {
+        let left = || until.saturating_duration_since(Instant::now());
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name does not lead to an address");
+        let addresses = self.server.addresses(left());
+        let mut untried = addresses.len() as u32;
+        for address in addresses {
+            // Each that is still to be tried has its part of the time that is left.
+            let patience = left() / untried.max(1);
+            untried -= 1;
+            if patience.is_zero() {
+                return Err(io::Error::from(io::ErrorKind::TimedOut));
+            }
+            match descriptors::SERVERS.open(|| connect(&address, patience)) {
+                Ok(stream) => {
+                    self.server.prefer(&address);
+                    return Ok((stream, address));
+                }
+                Err(error) => failure = error,
             }
         }
-        let (stream, address) = outcome?;
-        let connection = Connection::new(stream, address, &self.timeout, self.limits.head)?;
-        if let Some(exchange) = waiting {
-            *exchange.times.connect.get_or_insert_default() += began.elapsed();
-        }
-        Ok(connection)
+        Err(failure)
     }
 
     /// Serves over this connection until it is not good any more. Answers the job that found it so, if one did.
@@ -249,16 +281,14 @@ impl Worker {
             };
             self.look_at_settings(Some(connection));
             let id = exchange.id;
-            let now = if upload.has_begun {
-                exchange.times.waiting_since
-            } else {
-                Instant::now()
-            };
+            Point::WorkerTaken.pass();
+            let now = upload.began_at().unwrap_or_else(Instant::now);
             let (verdict, rest) = if is_batch {
                 self.serve_batch(connection, exchange, now)
             } else {
                 self.serve(connection, exchange, upload, now)
             };
+            Point::WorkerEnd.pass();
             let is_clean = match rest {
                 Rest::Complete => connection.rest(),
                 Rest::Lost => false,
@@ -292,8 +322,11 @@ impl Worker {
 
     /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the end.
     fn wait(&mut self, connection: &mut Connection) -> Option<(Exchange, Upload)> {
+        // What another thread has sent meanwhile is picked up before its response is late.
+        let look = LOOK.min(self.timeout.first_byte.max(SHORTEST_LOOK));
         loop {
-            let is_lost = match self.slot().wait(Some(connection), LOOK) {
+            Point::WorkerIdle.pass();
+            let is_lost = match self.slot().wait(Some(connection), look) {
                 Woken::Job(exchange, upload) => {
                     self.hands.job = Some(exchange.id);
                     return Some((exchange, upload));

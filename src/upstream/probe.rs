@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::fault::Fault;
 use crate::health::{FaultClass, ProbeId};
 use crate::http::{ResponseFraming, ResponseHead};
@@ -79,7 +81,7 @@ impl Cluster {
     /// most for each server, and it ends with the probe's time.
     pub(super) fn probe_apart(self: &Arc<Self>, server: &Arc<Server>, id: ProbeId, now: Instant, port: Option<u16>) {
         if !server.begin_probe_apart() {
-            server.monitor().postponed(id, now + AGAIN);
+            server.monitor().postponed(id, after(now, AGAIN));
             return;
         }
         let (cluster, probed) = (Arc::clone(self), Arc::clone(server));
@@ -90,7 +92,7 @@ impl Cluster {
                 Ok(Some(result)) => cluster.probed(&probed, id, result),
                 Ok(None) => probed.monitor().skipped(id, Instant::now()),
                 Err(_) => {
-                    cluster.hub.note_panic();
+                    cluster.hub.answer_lost();
                     probed.monitor().skipped(id, Instant::now());
                 }
             }
@@ -124,7 +126,7 @@ impl Cluster {
 }
 
 fn deadline(plan: &plan::Cluster) -> Instant {
-    crate::base::time::after(Instant::now(), plan.health.settings.timeout)
+    after(Instant::now(), plan.health.settings.timeout)
 }
 
 /// Connects to the first address that takes it, all within the probe's time.
@@ -178,6 +180,7 @@ impl Question {
         if !connection.send_small(&probe.request) {
             return Err(wrong(Fault::SendFailed));
         }
+        Point::WorkerProbe.pass();
         let length = loop {
             self.scanner.reset();
             let length = loop {

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::base::panic_points::Point;
+use crate::base::time::after;
+use crate::exchange::Hub;
 use crate::observe::held::{self, HeldFile, HeldServer};
 use crate::threads::{self, Kind};
 
@@ -26,17 +29,16 @@ pub struct Prober {
 
 impl Prober {
     /// Starts it. It also keeps the state file true.
-    pub fn start(clusters: Arc<Clusters>, state: Option<PathBuf>) -> std::io::Result<Self> {
+    pub fn start(clusters: Arc<Clusters>, hub: &Hub, state: Option<PathBuf>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = threads::spawn(Kind::Prober, "prober".to_owned(), move || {
-            let me = std::thread::current();
-            let mut memory = state.map(Memory::new);
+        let mut memory = state.map(Memory::new);
+        let thread = threads::tend(Kind::Prober, "prober".to_owned(), move || {
             while !stopped.load(Ordering::Relaxed) {
+                Point::ProberLook.pass();
                 let now = Instant::now();
-                let mut next = now + PERIOD.1;
+                let mut next = after(now, PERIOD.1);
                 for cluster in clusters.all() {
-                    let _known_already = cluster.prober.set(me.clone());
                     if let Some(due) = cluster.look_after_health(now) {
                         next = next.min(due);
                     }
@@ -53,6 +55,8 @@ impl Prober {
                 memory.keep(&clusters, Instant::now());
             }
         })?;
+        // Before its first round, so that no cluster ever rings in vain.
+        hub.prober.set(thread.thread());
         Ok(Self { stop, thread })
     }
 
@@ -104,7 +108,7 @@ impl Memory {
                 if self.again.is_none() {
                     log::error!("servers kept offline are not remembered: {error}");
                 }
-                (self.written, self.again) = (None, Some(now + AGAIN));
+                (self.written, self.again) = (None, Some(after(now, AGAIN)));
             }
         }
     }

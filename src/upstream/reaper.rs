@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::Hub;
 use crate::threads::{self, Kind};
 
@@ -23,17 +25,17 @@ pub struct Reaper {
 
 impl Reaper {
     /// Starts it.
-    pub fn start(clusters: Arc<Clusters>, hub: Arc<Hub>) -> std::io::Result<Self> {
+    pub fn start(clusters: Arc<Clusters>, hub: &Arc<Hub>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = threads::spawn(Kind::Reaper, "reaper".to_owned(), move || {
-            let me = std::thread::current();
+        let shared = Arc::clone(hub);
+        let thread = threads::tend(Kind::Reaper, "reaper".to_owned(), move || {
             while !stopped.load(Ordering::Relaxed) {
+                Point::ReaperTick.pass();
                 let now = Instant::now();
-                let mut next = now + PERIOD.1;
-                hub.answer_lost();
+                let mut next = after(now, PERIOD.1);
+                shared.answer_lost();
                 for cluster in clusters.all() {
-                    let _known_already = cluster.reaper.set(me.clone());
                     cluster.tick(now);
                     next = next.min(cluster.next_tick(now));
                 }
@@ -41,6 +43,8 @@ impl Reaper {
                 std::thread::park_timeout(left.max(PERIOD.0));
             }
         })?;
+        // Before its first round, so that no cluster ever rings in vain.
+        hub.reaper.set(thread.thread());
         Ok(Self { stop, thread })
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::{Body, Client, Exchange, Sent};
 use crate::fault::Fault;
 use crate::http::{ResponseFraming, Version};
@@ -121,6 +123,7 @@ impl Worker {
                 self.out.clear();
             }
             connection.consume(step.used);
+            Point::WorkerRelay.pass();
             if unsent > UNSENT {
                 client.hand_over();
             }
@@ -199,7 +202,7 @@ impl Worker {
     /// The client is gone: reads the rest of the response, if that comes in time, to keep the connection.
     pub(super) fn discard(&mut self, connection: &mut Connection, mut coming: Coming) -> Rest {
         let until = match self.on_client_abort {
-            OnClientAbort::Close | OnClientAbort::Notify => Some(Instant::now() + self.timeout.abort),
+            OnClientAbort::Close | OnClientAbort::Notify => Some(after(Instant::now(), self.timeout.abort)),
             OnClientAbort::Ignore => None,
         };
         loop {

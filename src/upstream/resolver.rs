@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::net::resolve::resolve;
 use crate::threads::{self, Kind};
 
@@ -17,9 +19,10 @@ impl Cluster {
     /// Looks this server's name up from now on, until it is removed.
     pub(super) fn resolve(self: &Arc<Self>, server: &Arc<Server>, host: String, port: u16) {
         let (cluster, own) = (Arc::clone(self), Arc::clone(server));
+        let mut has_failed = false;
         let run = move || {
-            let mut has_failed = false;
             while !own.is_removed() {
+                Point::ResolverLook.pass();
                 let found = resolve(&host, port);
                 if let Err(error) = &found
                     && !std::mem::replace(&mut has_failed, true)
@@ -33,13 +36,13 @@ impl Cluster {
                     log::info!("{}: {host} is {addresses:?}", own.full_name);
                     cluster.wake_workers(&own);
                 }
-                let next = Instant::now() + cluster.hub.resolve_interval();
+                let next = after(Instant::now(), cluster.hub.resolve_interval());
                 while Instant::now() < next && !own.is_removed() {
                     std::thread::sleep(LOOK.min(next.saturating_duration_since(Instant::now())));
                 }
             }
         };
-        if let Err(error) = threads::spawn(Kind::Resolver, format!("resolve-{}", server.name), run) {
+        if let Err(error) = threads::tend(Kind::Resolver, format!("resolve-{}", server.name), run) {
             log::error!("{}: its name cannot be looked up: {error}", server.full_name);
             server.resolved(None);
         }

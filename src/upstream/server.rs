@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
 use crate::balance::ServerId;
+use crate::base::time::after;
 use crate::health::{self, Failure, FaultClass, Held, Mode, Monitor, ProbeId, Seen};
 use crate::net::resolve;
 use crate::plan::{self, ServerAddress};
@@ -136,7 +137,7 @@ impl Server {
         if !matches!(plan.address, ServerAddress::Name { .. }) {
             return vec![plan.address.clone()];
         }
-        let until = Instant::now() + patience;
+        let until = after(Instant::now(), patience);
         let mut addresses = self.addresses.lock();
         while !addresses.is_tried {
             if self.resolved.wait_until(&mut addresses, until).timed_out() {

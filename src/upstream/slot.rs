@@ -5,12 +5,15 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::Exchange;
 use crate::health::ProbeId;
 use crate::net::Stream;
@@ -22,6 +25,8 @@ use super::connection::{Connection, Idle, Upload};
 #[derive(Debug)]
 pub(super) struct Slot {
     state: Mutex<State>,
+    /// The thread that was sending is through.
+    sent: Condvar,
     bell: Bell,
     /// Grows while a response comes in.
     progress: AtomicU64,
@@ -36,6 +41,8 @@ struct State {
     probe: Option<ProbeId>,
     /// The connection over which the worker waits.
     idle: Option<Idle>,
+    /// Another thread sends over it, outside the lock: until that is done the worker goes on with nothing.
+    is_sending: bool,
     /// The exchange being served; of several sent together the one whose turn it is.
     serving: Option<u64>,
     /// The turn passes from one of these to the next.
@@ -107,6 +114,7 @@ impl Slot {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             state: Mutex::default(),
+            sent: Condvar::new(),
             bell: Bell::new()?,
             progress: AtomicU64::new(0),
             heard: AtomicU64::new(0),
@@ -114,22 +122,38 @@ impl Slot {
     }
 
     /// Gives the worker a job. The dispatcher sees to it that there is never a second one.
+    ///
+    /// The request is sent outside the lock, which the dispatcher's lock waits for ([`Self::cancel`]): a system call may take long.
     pub(super) fn put(&self, job: Exchange) {
         let mut state = self.state.lock();
-        let upload = match state.idle.take() {
-            // A second try is looked at more closely, by the worker. So is who may have left.
-            Some(idle) if job.fault.is_none() && state.cancelled(job.id).is_none() => {
-                let upload = idle.send(&job);
-                if upload.has_begun {
-                    state.serve(job.id, &idle.stream);
-                }
-                upload
-            }
-            _ => Upload::default(),
+        let idle = state.idle.take();
+        // A second try is looked at more closely, by the worker. So is who may have left.
+        let Some(idle) = idle.filter(|_| job.fault.is_none() && state.cancelled(job.id).is_none()) else {
+            state.job = Some((job, Upload::default()));
+            drop(state);
+            return self.bell.ring();
         };
+        state.serve(job.id, &idle.stream);
+        state.is_sending = true;
+        drop(state);
+        let sent = catch_unwind(AssertUnwindSafe(|| {
+            Point::SlotSend.pass();
+            idle.send(&job)
+        }));
+        let upload = sent.unwrap_or_else(|_| {
+            // The worker is given another connection, and the job with nothing sent.
+            idle.stream.shutdown(Shutdown::Both);
+            Upload::default()
+        });
         let is_sent = upload.is_whole;
+        let mut state = self.state.lock();
+        state.is_sending = false;
+        if !upload.has_begun {
+            (state.serving, state.abort) = (None, None);
+        }
         state.job = Some((job, upload));
         drop(state);
+        self.sent.notify_one();
         if !is_sent {
             self.bell.ring();
         }
@@ -143,7 +167,7 @@ impl Slot {
             drop(state);
             self.bell
                 .wait(connection.map(|connection| &*connection.stream), patience);
-            state = self.state.lock();
+            state = self.lock_unsending();
             state.idle = None;
         }
         if let Some((job, upload)) = state.job.take() {
@@ -156,10 +180,19 @@ impl Slot {
         }
     }
 
+    /// The lock, with nobody sending for the worker.
+    fn lock_unsending(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        while state.is_sending {
+            self.sent.wait(&mut state);
+        }
+        state
+    }
+
     /// The worker has panicked: its connection is lost, and nothing that it was doing goes on. Returns the job whose request was
     /// sent over that connection and which the worker has not taken yet. Another one stays.
     pub(super) fn reset(&self) -> Option<Exchange> {
-        let mut state = self.state.lock();
+        let mut state = self.lock_unsending();
         let half_sent = state.job.take_if(|(_, upload)| upload.has_begun);
         let State {
             job,
@@ -275,7 +308,7 @@ impl Slot {
 
     fn abort_after(&self, grace: Option<Duration>, now: Instant) -> Option<Abort> {
         grace.map(|grace| Abort {
-            at: now + grace,
+            at: after(now, grace),
             grace,
             progress: self.progress.load(Ordering::Relaxed),
         })
@@ -323,7 +356,7 @@ impl Slot {
         if progress != abort.progress {
             // A client that only ended its sending side still gets what comes.
             abort.progress = progress;
-            abort.at = now + abort.grace;
+            abort.at = after(now, abort.grace);
             return;
         }
         state.abort = None;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::balance::{Admin, Change, Role, WorkerId};
+use crate::base::time::after;
 use crate::health::{self, Failure, FaultClass, Held, ProbeId, State};
 use crate::observe::held::HeldServer;
 
@@ -41,9 +42,7 @@ impl Cluster {
 
     /// The next probe may be due earlier than whoever makes it due expects.
     pub(super) fn hurry_prober(&self) {
-        if let Some(prober) = self.prober.get() {
-            prober.unpark();
-        }
+        self.hub.prober.ring();
     }
 
     /// How a probe went; `what` says what was wrong with it.
@@ -168,7 +167,7 @@ impl Cluster {
         let mut control = self.control.lock();
         if is_warming || control.entries().iter().any(|entry| entry.used && entry.warmth < 1000) {
             self.settle_health(&mut control, now);
-            sooner(now + (slow_start / STEPS).max(SHORTEST_STEP));
+            sooner(after(now, (slow_start / STEPS).max(SHORTEST_STEP)));
         }
         next
     }
@@ -200,7 +199,7 @@ impl Cluster {
                 );
             }
             // It is new, or has closed all its connections: they are being made.
-            None if server.connected() == 0 => server.monitor().postponed(id, now + AGAIN),
+            None if server.connected() == 0 => server.monitor().postponed(id, after(now, AGAIN)),
             // All are at work: what they do shows how it is.
             None if !plan.health.when_busy => server.monitor().skipped(id, now),
             // And what they do not, shows that too.
@@ -208,7 +207,7 @@ impl Cluster {
                 let interval = plan.health.settings.interval;
                 match interval.checked_sub(self.silent_for(server, now)) {
                     None | Some(Duration::ZERO) => self.probe_apart(server, id, now, None),
-                    Some(left) => server.monitor().postponed(id, now + left.max(AGAIN)),
+                    Some(left) => server.monitor().postponed(id, after(now, left.max(AGAIN))),
                 }
             }
         }
@@ -287,7 +286,8 @@ impl Cluster {
                 // As the file has it, and not earlier each time that it comes from there.
                 let ago = now.saturating_duration_since(since);
                 let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(ago);
-                let since = UNIX_EPOCH + Duration::from_secs((since + Duration::from_millis(500)).as_secs());
+                let rounded = since.saturating_add(Duration::from_millis(500)).as_secs();
+                let since = UNIX_EPOCH.checked_add(Duration::from_secs(rounded)).unwrap_or(wall);
                 Some(HeldServer {
                     cluster: self.name.to_string(),
                     server: server.name.to_string(),

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::balance::{Verdict, WorkerId};
 use crate::base::date::DateCache;
+use crate::base::panic_points::Point;
+use crate::base::time::after;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::filter::client_key::{address_key, hash};
@@ -69,6 +71,8 @@ pub(super) struct Worker {
     /// What the last attempt shows of the server, if anything.
     pub(super) evidence: Option<Result<(), health::Failure>>,
     pub(super) hands: Hands,
+    /// When the request in hand was sent, or its turn came: from then on the server has `timeout.first_byte`.
+    pub(super) sent_at: Instant,
 }
 
 /// How an attempt ended.
@@ -140,7 +144,9 @@ fn back_off(tries: u32, least: Duration) -> Duration {
     match tries {
         // The first retry goes at once: it mostly goes elsewhere, and to find a connection closed is no failure of anybody's.
         0 | 1 => Duration::ZERO,
-        tries => (least * 2_u32.pow((tries - 2).min(10))).min(MOST_BACK_OFF.max(least)),
+        tries => least
+            .saturating_mul(2_u32.pow((tries - 2).min(10)))
+            .min(MOST_BACK_OFF.max(least)),
     }
 }
 
@@ -175,6 +181,7 @@ impl Worker {
             batching: Batching::new(plan.pipeline),
             evidence: None,
             hands: Hands::default(),
+            sent_at: Instant::now(),
             plan,
         }
     }
@@ -264,7 +271,8 @@ impl Worker {
         exchange.times.taken = Some(now);
         exchange.times.first_byte = None;
         let waiting_since = exchange.times.waiting_since;
-        exchange.times.queued += now.saturating_duration_since(waiting_since);
+        let waited = now.saturating_duration_since(waiting_since);
+        exchange.times.queued = exchange.times.queued.saturating_add(waited);
         exchange.attempts += 1;
         if self.cluster.hub.access.is_some() {
             exchange.server = Some(Arc::clone(&self.server.name));
@@ -304,7 +312,7 @@ impl Worker {
                 failure
             }
             Err(_) => {
-                self.cluster.hub.note_panic();
+                self.cluster.hub.answer_lost();
                 Failure::new(Fault::Internal, Again::Never)
             }
         };
@@ -381,8 +389,11 @@ impl Worker {
         };
         // Bytes of interim responses.
         let mut interims = 0;
+        let mut was_sent_at = upload.sent_at.filter(|_| upload.is_whole);
         let (length, is_whole) = loop {
             let sent = connection.send(exchange, &mut upload, &mut self.room, self.timeout.send);
+            self.sent_at = was_sent_at.take().unwrap_or_else(Instant::now);
+            Point::WorkerSent.pass();
             let may_go_on = matches!(sent, Err(SendError::Answered));
             let is_whole = match sent {
                 Ok(()) => true,
@@ -432,6 +443,7 @@ impl Worker {
             _ => Ok(()),
         });
         self.heed_keep_alive(connection);
+        Point::WorkerHead.pass();
         let keeps = self.head.keep_alive && is_whole;
         let patience = match exchange.request.method {
             Method::Head => AFTER_HEAD,
@@ -460,7 +472,7 @@ impl Worker {
         only_one: bool,
     ) -> Result<Option<usize>, Failure> {
         let never = |fault| Failure::new(fault, Again::Never);
-        let until = Instant::now() + self.timeout.first_byte;
+        let until = after(self.sent_at, self.timeout.first_byte);
         self.scanner.reset();
         loop {
             let found = match self.scanner.scan(connection.data(), &self.limits) {
@@ -599,7 +611,7 @@ impl Worker {
 /// The server has said in this head for how long it keeps the connection.
 pub(super) fn heed_keep_alive(head: &ResponseHead, connection: &mut Connection) {
     let limit = head.keep_alive_timeout;
-    connection.idle_limit = limit.map(|limit| limit - (limit / 2).min(Duration::from_secs(1)));
+    connection.idle_limit = limit.map(|limit| limit.saturating_sub((limit / 2).min(Duration::from_secs(1))));
 }
 
 /// Limits of the trailers behind a head of these limits.

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::arithmetic_side_effects,
     reason = "that is how a test says no"
 )]
 
@@ -15,6 +16,7 @@ mod buckets;
 mod buffers;
 mod client_keys;
 mod command_line;
+mod descriptors;
 mod error_pages;
 mod forwarding;
 mod harness;
@@ -31,6 +33,8 @@ mod names;
 mod numbers;
 mod odd_servers;
 mod overload;
+#[cfg(feature = "panic_points")]
+mod panics;
 mod paths;
 mod pipelining;
 mod probes_apart;
@@ -57,5 +61,6 @@ mod tls;
 mod tls_records;
 mod undelivered;
 mod waiting;
+mod waits;
 mod weights;
 mod witnesses;

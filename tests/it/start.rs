@@ -290,8 +290,8 @@ fn sessions_are_as_many_as_files_allow() {
     });
     let config = Config::new([origin.address()]).cluster("capacity = 1\nqueue = { limit = 1000 }");
     let juggler = Start::config(&config.text()).by(by).ready();
-    // 300 without the two of a worker and 256 for everything else.
-    let said = juggler.wait_for_log("max_sessions is lowered from 16384 to 42 by the limit of open files");
+    // 300 without the three of a worker and 256 for everything else.
+    let said = juggler.wait_for_log("max_sessions is lowered from 16384 to 41 by the limit of open files");
     assert!(said.contains("ulimit -n"), "{said}");
     // More than that wait in the backlog, and are served all the same.
     let mut clients: Vec<_> = (0..100)
@@ -302,7 +302,7 @@ fn sessions_are_as_many_as_files_allow() {
         })
         .collect();
     eventually(PATIENCE, "all sessions busy", || {
-        juggler.threads_by_name().get("session") == Some(&42)
+        juggler.threads_by_name().get("session") == Some(&41)
     });
     gate.open();
     for client in &mut clients {

@@ -12,6 +12,7 @@ use parking_lot::MutexGuard;
 
 use rustls::ServerConnection;
 
+use crate::base::time::after;
 use crate::exchange::registry::Short;
 use crate::exchange::spool::{Share, SpoolFile};
 use crate::exchange::{Body, Exchange};
@@ -178,7 +179,7 @@ impl Client {
         reply.idle_since = now;
         if reply.end == End::Closing {
             self.linger_until
-                .store(self.hub.uptime_ms(now + LINGER), Ordering::Relaxed);
+                .store(self.hub.uptime_ms(after(now, LINGER)), Ordering::Relaxed);
             self.stream.shutdown(Shutdown::Write);
         } else if reply.open.is_none() {
             self.idle_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);

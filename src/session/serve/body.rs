@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::panic_points::Point;
 use crate::exchange::{Exchange, Short};
 use crate::fault::Fault;
 use crate::http::BodyFraming;
@@ -26,6 +27,7 @@ impl Session<'_> {
             BodyFraming::Chunked | BodyFraming::None => Coming::Chunks(Box::new(Chunks::new(self.limits))),
         };
         loop {
+            Point::SessionBody.pass();
             let had = self.input.data().len();
             let limit = self.listener.limit.body.saturating_sub(exchange.body.length());
             let step = coming.step(self.input.data_mut(), limit)?;
