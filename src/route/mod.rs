@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Ipv6Addr;
 
-/// The longest host name that is looked up; longer ones are not in the DNS, and match only routes for any host.
+/// The longest host name that is looked up. The parser refuses longer ones, so that none slips past its own route.
 const LONGEST_HOST: usize = 255;
 
 /// An IPv6 address in eight groups, the last two as one of IPv4.

@@ -7,7 +7,7 @@ fn secret() -> (Origin, Origin, Juggler) {
     let juggler = Juggler::start(&format!(
         "[[listener]]\nname = \"main\"\nbind = [\"127.0.0.1:0\"]\n\
          [[route]]\ncluster = \"rest\"\n\
-         [[route]]\nhost = [\"secret.example\", \"[2001:db8::1]\"]\ncluster = \"secret\"\n\
+         [[route]]\nhost = [\"secret.example\", \"*.secret.example\", \"[2001:db8::1]\"]\ncluster = \"secret\"\n\
          [[cluster]]\nname = \"rest\"\ncapacity = 1\nserver = [{{ address = \"{}\" }}]\n\
          [[cluster]]\nname = \"secret\"\ncapacity = 1\nserver = [{{ address = \"{}\" }}]\n",
         rest.address(),
@@ -19,7 +19,13 @@ fn secret() -> (Origin, Origin, Juggler) {
 #[test]
 fn what_is_no_host_passes_no_route() {
     let (rest, secret, juggler) = secret();
+    // A name that is too long for a rule must not be one for the rule behind it.
+    let [long, longer] = [254, 300].map(|length| format!("{}secret.example", "a.".repeat((length - 14) / 2)));
     for host in [
+        &*long,
+        &*longer,
+        &format!("{longer}."),
+        &format!("{longer}:80"),
         "secret%2eexample",
         "%73ecret.example",
         "secret.example..",
@@ -73,6 +79,7 @@ fn a_host_is_the_same_in_every_spelling() {
         ("[2001:DB8:0:0::1]:80", "secret"),
         ("[2001:0db8:0000:0000:0000:0000:0000:0001]", "secret"),
         ("[2001:db8::0.0.0.1]", "secret"),
+        (&*format!("{}secret.example", "a.".repeat(119)), "secret"),
         ("[2001:db8::2]", "rest"),
         ("my_host.example", "rest"),
         ("10.0.0.1:65535", "rest"),

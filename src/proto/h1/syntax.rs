@@ -87,7 +87,8 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that is not empty.
 ///
 /// Narrower than RFC 3986 in what nobody needs and somebody abuses: a name is letters, digits, `-`, `_` and single dots
-/// between them (one more may stand at the end), with no escapes, which some decode and some do not, and no other signs.
+/// between them (one more may stand at the end), with no escapes, which some decode and some do not, and no other signs,
+/// and no longer than [`NAME_MOST`].
 /// No userinfo, no `IPvFuture`, no zone, and a port of at most 65535. An empty port is as good as none (RFC 3986 §3.2.3).
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     if let [b'[', rest @ ..] = bytes {
@@ -107,7 +108,7 @@ pub(super) fn is_authority(bytes: &[u8]) -> bool {
     // Two dots, or one at an end, are an empty label (RFC 1035 §2.3.1).
     let has_empty_label =
         name.is_empty() || name[0] == b'.' || name.windows(2).any(|pair| pair == b"..") || name.ends_with(b".");
-    !has_empty_label && is_port(port)
+    !has_empty_label && name.len() <= NAME_MOST && is_port(port)
 }
 
 fn is_port(bytes: &[u8]) -> bool {
@@ -117,6 +118,9 @@ fn is_port(bytes: &[u8]) -> bool {
         _ => false,
     }
 }
+
+/// Longest host name in bytes, without the final dot (RFC 1035 §2.3.4: 255 bytes on the wire). Routes look no further.
+const NAME_MOST: usize = 253;
 
 /// A letter or digit, a hyphen, any other `tchar`.
 const PLAIN: u8 = 1;
@@ -260,6 +264,13 @@ mod tests {
             "a..:80",
             "[::1].",
         ];
+        let longest = format!("{}.a", "a".repeat(NAME_MOST - 2));
+        for right in [longest.clone(), format!("{longest}.:80")] {
+            assert!(is_authority(right.as_bytes()), "{right}");
+        }
+        for wrong in [format!("{longest}b"), format!("{longest}b."), format!("{longest}b:80")] {
+            assert!(!is_authority(wrong.as_bytes()), "{wrong}");
+        }
         for text in right {
             assert!(is_authority(text.as_bytes()), "{text}");
         }
