@@ -123,6 +123,8 @@ pub struct RequestFacts {
     pub version: Version,
     /// The client wants to keep the connection.
     pub keep_alive: bool,
+    /// It names no host: a server gets it in HTTP/1.0, and may close after it.
+    pub lacks_host: bool,
 }
 
 impl RequestFacts {
@@ -132,6 +134,7 @@ impl RequestFacts {
             method: head.method,
             version: head.version,
             keep_alive: head.keep_alive,
+            lacks_host: head.authority.is_empty(),
         }
     }
 }
@@ -304,9 +307,11 @@ impl State {
         self.attempts.saturating_sub(free)
     }
 
-    /// It may be sent together with others (RFC 9112 §9.3.2): it may be repeated, and nothing follows its head.
+    /// It may be sent together with others (RFC 9112 §9.3.2): it may be repeated, nothing follows its head, and the server
+    /// gets it in HTTP/1.1. After one of HTTP/1.0 many servers close, which breaks the batch of the others.
     pub fn is_batchable(&self) -> bool {
         matches!(self.request.method, Method::Get | Method::Head)
+            && !self.request.lacks_host
             && self.body.length() == 0
             && self.body.trailers.is_empty()
     }

@@ -16,6 +16,11 @@ pub struct Span {
 }
 
 impl Span {
+    /// Whether there is nothing in it.
+    pub fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
     /// The bytes, or none if the buffer is not the one that was parsed.
     pub fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(self.start as usize..self.end as usize).unwrap_or_default()

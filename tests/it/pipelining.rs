@@ -422,7 +422,8 @@ fn what_has_a_body_or_may_not_be_repeated_goes_alone() {
             if first.target == "/held" {
                 held.wait();
             }
-            let is_alone = |request: &Request| request.method != "GET" || !request.body.is_empty();
+            let is_alone =
+                |request: &Request| request.method != "GET" || !request.body.is_empty() || request.minor == 0;
             if requests.iter().any(is_alone) {
                 assert_eq!(requests.len(), 1);
                 seen.fetch_add(1, Ordering::SeqCst);
@@ -438,9 +439,12 @@ fn what_has_a_body_or_may_not_be_repeated_goes_alone() {
     requests.push("GET /b HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody".to_owned());
     requests.push("PUT /c HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody".to_owned());
     requests.push("DELETE /d HTTP/1.1\r\nHost: x\r\n\r\n".to_owned());
+    // Without a host it stays one of HTTP/1.0.
+    requests.push("GET /e HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned());
+    requests.push("GET /f HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned());
     requests.extend((6..9).map(|number| get(&format!("/{number}"))));
     release(&juggler, &gate, &requests).all_answered();
-    assert_eq!(alone.load(Ordering::SeqCst), 4);
+    assert_eq!(alone.load(Ordering::SeqCst), 6);
     assert_eq!(origin.connections_ever(), 1);
     origin.assert_no_failures();
 }
