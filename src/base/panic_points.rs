@@ -38,8 +38,14 @@ pub enum Point {
     CourierDeliver,
     /// The reaper looks after deadlines.
     ReaperTick,
+    /// The reaper looks after deadlines of one cluster.
+    ClusterTick,
     /// The prober looks after health.
     ProberLook,
+    /// The prober looks after health of one cluster.
+    ClusterLook,
+    /// An exchange that was lost is about to be answered.
+    AnswerLost,
     /// A resolver looks a name up.
     ResolverLook,
     /// The tick comes round.
@@ -50,7 +56,7 @@ pub enum Point {
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::WorkerConnect,
         Self::WorkerIdle,
         Self::WorkerTaken,
@@ -67,7 +73,10 @@ impl Point {
         Self::SessionBody,
         Self::CourierDeliver,
         Self::ReaperTick,
+        Self::ClusterTick,
         Self::ProberLook,
+        Self::ClusterLook,
+        Self::AnswerLost,
         Self::ResolverLook,
         Self::Tick,
         Self::LogWrite,
@@ -92,7 +101,10 @@ impl Point {
             Self::SessionBody => "session.body",
             Self::CourierDeliver => "courier.deliver",
             Self::ReaperTick => "reaper.tick",
+            Self::ClusterTick => "cluster.tick",
             Self::ProberLook => "prober.look",
+            Self::ClusterLook => "cluster.look",
+            Self::AnswerLost => "answer.lost",
             Self::ResolverLook => "resolver.look",
             Self::Tick => "tick",
             Self::LogWrite => "log.write",

@@ -74,6 +74,8 @@ pub struct State {
     /// So many of these ended with a connection that had served others before, without a byte of an answer: a server that stops, or gives
     /// up idle connections, ends one after the other, and so may meet the same request several times.
     pub met_ends: u32,
+    /// So often its holder has let go of it without an end.
+    pub losses: u32,
     /// Moments of its life.
     pub times: Times,
     /// Server of the last attempt, for the access log where there is one.
@@ -290,6 +292,7 @@ impl State {
             why: None,
             unlucky: false,
             met_ends: 0,
+            losses: 0,
             times: Times::starting(now),
             server: None,
             cluster_name: None,
@@ -328,6 +331,7 @@ impl State {
         self.why = None;
         self.unlucky = false;
         self.met_ends = 0;
+        self.losses = 0;
         self.server = None;
         self.cluster_name = None;
         self.fault = None;

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 
 use super::connection::{Connection, Upload};
 use super::relay::{Rest, end_alone};
-use super::worker::{Again, Attempt, Failure, Worker};
+use super::worker::{Again, Attempt, Failure, Interims, Worker};
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its first response, and nobody reads that
 /// while we send: so they have to fit into the sockets' buffers.
@@ -204,7 +204,7 @@ impl Worker {
         if !connection.data().is_empty() {
             exchange.times.first_byte = Some(Instant::now());
         }
-        match self.read_head(connection, exchange, &mut 0, false) {
+        match self.read_head(connection, exchange, &mut Interims::default(), false) {
             Ok(Some(length)) => self.answer(connection, held, length, (true, is_followed)),
             Ok(None) => Attempt::Failed(Failure::new(Fault::Internal, Again::Never)),
             Err(failure) => Attempt::Failed(failure),

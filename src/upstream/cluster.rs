@@ -102,14 +102,18 @@ impl Cluster {
                 client.drop_exchange(exchange);
             }
             Cancelled::Serving(worker) => {
-                // Still under the lock: the worker can have come to no other exchange then, whose own cancel would be lost.
                 if let Some(slot) = self.slot(worker) {
+                    // Still under the lock: the worker can have come to no other exchange then, whose own cancel would be lost.
                     let grace = match plan.on_client_abort {
                         OnClientAbort::Close | OnClientAbort::Notify => Some(plan.timeout.abort),
                         OnClientAbort::Ignore => None,
                     };
                     let notify = plan.on_client_abort == OnClientAbort::Notify;
                     slot.cancel(id, (grace, notify), Instant::now());
+                    drop(dispatcher);
+                    if notify {
+                        slot.notify(id);
+                    }
                 }
             }
             Cancelled::Unknown => {}

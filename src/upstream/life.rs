@@ -73,6 +73,47 @@ pub(super) fn is_our_own(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| LACKS.contains(&code))
 }
 
+/// No address could be reached.
+#[derive(Debug)]
+struct Unreached {
+    /// What the last attempt met.
+    last: io::Error,
+    /// The time for one of them was too short, or for looking them up.
+    has_timed_out: bool,
+}
+
+/// Connects to the first of these addresses that can be reached, until then in all.
+fn first_of<S>(
+    addresses: Vec<ServerAddress>,
+    until: Instant,
+    mut connect: impl FnMut(&ServerAddress, Duration) -> io::Result<S>,
+) -> Result<(S, ServerAddress), Unreached> {
+    let left = || until.saturating_duration_since(Instant::now());
+    let mut untried = addresses.len() as u32;
+    let mut unreached = Unreached {
+        last: io::Error::new(io::ErrorKind::NotFound, "its name does not lead to an address"),
+        has_timed_out: addresses.is_empty() && left().is_zero(),
+    };
+    for address in addresses {
+        // Each that is still to be tried has its part of the time that is left.
+        let patience = left() / untried.max(1);
+        untried -= 1;
+        let connected = if patience.is_zero() {
+            Err(io::Error::from(io::ErrorKind::TimedOut))
+        } else {
+            connect(&address, patience)
+        };
+        match connected {
+            Ok(stream) => return Ok((stream, address)),
+            Err(error) => {
+                unreached.has_timed_out |= error.kind() == io::ErrorKind::TimedOut;
+                unreached.last = error;
+            }
+        }
+    }
+    Err(unreached)
+}
+
 impl Worker {
     /// Its life. A panic costs the exchange in its hand; called again, the worker begins anew.
     pub(super) fn run(&mut self) {
@@ -82,6 +123,7 @@ impl Worker {
             let _ = crate::sys::schedule_as_batch(); // Not a must.
         }
         self.live();
+        self.leave();
         self.cluster().worker_ended(self.id, self.server.id);
         if let Some(probe) = self.slot().take_probe() {
             self.server.monitor().skipped(probe, Instant::now());
@@ -190,10 +232,42 @@ impl Worker {
                     if std::mem::take(&mut self.hands.is_first_try) {
                         self.cluster().note_first_try();
                     }
-                    // The dispatcher gives nothing to who is unreachable: only a stop, or somebody who is connected again, ends this wait.
-                    let _ = self.slot().wait(None, back_off); // Whatever ended it.
+                    // The dispatcher gives nothing to an unreachable worker: a stop, or another worker that is connected again,
+                    // ends this wait. So does a job that was assigned before a panic, and that lies in the slot since.
+                    match self.slot().wait(None, back_off) {
+                        Woken::Job(exchange, _) => {
+                            self.hands.job = Some(exchange.id);
+                            job = Some(exchange);
+                        }
+                        // The failure to connect, which says more, is told.
+                        Woken::Probe(probe) => self.server.monitor().skipped(probe, Instant::now()),
+                        Woken::Nothing | Woken::Stop => {}
+                    }
                     back_off = (back_off * 2).min(most_back_off);
                 }
+            }
+        }
+    }
+
+    /// Ends its part in the dispatcher's work. A job that was assigned before is tried elsewhere: the dispatcher counts it as served
+    /// until the worker says otherwise.
+    fn leave(&mut self) {
+        while !self.cluster().retire(self.id) {
+            match self.slot().wait(None, SHORTEST_LOOK) {
+                Woken::Job(exchange, upload) => {
+                    self.hands.job = Some(exchange.id);
+                    let verdict = if upload.has_begun {
+                        self.cluster().respond(exchange, Fault::Draining);
+                        Verdict::Done
+                    } else {
+                        self.again(exchange, Fault::Draining, true)
+                    };
+                    self.next(verdict, Link::Connecting);
+                }
+                Woken::Probe(probe) => self.server.monitor().skipped(probe, Instant::now()),
+                // A stopped slot does not wait, and the job is on its way.
+                Woken::Stop => std::thread::sleep(Duration::from_millis(1)),
+                Woken::Nothing => {}
             }
         }
     }
@@ -220,41 +294,31 @@ impl Worker {
             Some(answer_by) => answer_by.min(regular),
             None => regular,
         };
-        let connected = self.connect_until(until);
+        let connected = self.connect_until(until, regular);
         if let Some(exchange) = waiting {
             let connect = exchange.times.connect.get_or_insert_default();
             *connect = connect.saturating_add(began.elapsed());
         }
         match connected {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && until < regular => {
-                Err(io::Error::from(io::ErrorKind::Interrupted))
-            }
             Ok((stream, address)) => Connection::new(stream, address, &self.timeout, self.limits.head),
             Err(error) => Err(error),
         }
     }
 
-    fn connect_until(&self, until: Instant) -> io::Result<(Stream, ServerAddress)> {
-        let left = || until.saturating_duration_since(Instant::now());
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name does not lead to an address");
-        let addresses = self.server.addresses(left());
-        let mut untried = addresses.len() as u32;
-        for address in addresses {
-            // Each that is still to be tried has its part of the time that is left.
-            let patience = left() / untried.max(1);
-            untried -= 1;
-            if patience.is_zero() {
-                return Err(io::Error::from(io::ErrorKind::TimedOut));
+    fn connect_until(&self, until: Instant, regular: Instant) -> io::Result<(Stream, ServerAddress)> {
+        let addresses = self.server.addresses(until.saturating_duration_since(Instant::now()));
+        let connected = first_of(addresses, until, |address, patience| {
+            descriptors::SERVERS.open(|| connect(address, patience))
+        });
+        match connected {
+            Ok((stream, address)) => {
+                self.server.prefer(&address);
+                Ok((stream, address))
             }
-            match descriptors::SERVERS.open(|| connect(&address, patience)) {
-                Ok(stream) => {
-                    self.server.prefer(&address);
-                    return Ok((stream, address));
-                }
-                Err(error) => failure = error,
-            }
+            // With the regular time that address might have been reached, whatever became of the others.
+            Err(failed) if failed.has_timed_out && until < regular => Err(io::Error::from(io::ErrorKind::Interrupted)),
+            Err(failed) => Err(failed.last),
         }
-        Err(failure)
     }
 
     /// Serves over this connection until it is not good any more. Answers the job that found it so, if one did.
@@ -382,5 +446,42 @@ impl Worker {
             self.at_home = version;
         }
         self.at_home == version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses() -> Vec<ServerAddress> {
+        let port = |port: u16| ServerAddress::Tcp(([127, 0, 0, 1], port).into());
+        vec![port(1), port(2)]
+    }
+
+    fn failing(kinds: [io::ErrorKind; 2]) -> (io::ErrorKind, bool) {
+        let mut kinds = kinds.into_iter();
+        let until = after(Instant::now(), Duration::from_secs(60));
+        let failed = first_of(addresses(), until, |_, _| Err::<(), _>(kinds.next().unwrap().into())).unwrap_err();
+        (failed.last.kind(), failed.has_timed_out)
+    }
+
+    #[test]
+    fn an_address_whose_time_was_too_short_is_remembered_whatever_the_others_say() {
+        use io::ErrorKind::{ConnectionRefused, TimedOut};
+        assert_eq!(failing([TimedOut, ConnectionRefused]), (ConnectionRefused, true));
+        assert_eq!(failing([ConnectionRefused, TimedOut]), (TimedOut, true));
+        assert_eq!(failing([ConnectionRefused; 2]), (ConnectionRefused, false));
+    }
+
+    #[test]
+    fn without_time_no_address_is_tried_and_no_name_is_missed() {
+        let now = Instant::now();
+        let failed = first_of(addresses(), now, |_, _| Ok(())).unwrap_err();
+        assert!(failed.has_timed_out);
+        assert!(first_of(Vec::new(), now, |_, _| Ok(())).unwrap_err().has_timed_out);
+        let until = after(now, Duration::from_secs(60));
+        let failed = first_of(Vec::new(), until, |_, _| Ok(())).unwrap_err();
+        assert_eq!((failed.last.kind(), failed.has_timed_out), (io::ErrorKind::NotFound, false));
+        assert!(first_of(addresses(), until, |_, _| Ok(())).is_ok());
     }
 }

@@ -181,6 +181,7 @@ impl Question {
             return Err(wrong(Fault::SendFailed));
         }
         Point::WorkerProbe.pass();
+        let mut ends_connection = false;
         let length = loop {
             self.scanner.reset();
             let length = loop {
@@ -198,7 +199,8 @@ impl Question {
             if self.head.status >= 200 {
                 break length;
             }
-            // An interim response.
+            // An interim response. One that claims to have a body leaves in doubt what follows.
+            ends_connection |= !self.head.keep_alive;
             connection.consume(length);
         };
         connection.consume(length);
@@ -215,7 +217,7 @@ impl Question {
         heed_keep_alive(&self.head, connection);
         // A body where none may be would be read as the next response, a client's.
         let says_more = self.head.framing == ResponseFraming::None && connection.says_more(AFTER_HEAD);
-        Ok(is_whole && self.head.keep_alive && !says_more && connection.rest())
+        Ok(is_whole && self.head.keep_alive && !ends_connection && !says_more && connection.rest())
     }
 
     /// The body's beginning, and whether that is all.

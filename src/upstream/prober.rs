@@ -1,5 +1,6 @@
 //! One thread that decides when servers are probed. The probe itself is made by one of the server's own workers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use crate::observe::held::{self, HeldFile, HeldServer};
 use crate::threads::{self, Kind};
 
 use super::Clusters;
+use super::reaper::AFTER_PANIC;
 
 /// A look more often than this, or more rarely, is of no use.
 const PERIOD: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
@@ -39,8 +41,17 @@ impl Prober {
                 let now = Instant::now();
                 let mut next = after(now, PERIOD.1);
                 for cluster in clusters.all() {
-                    if let Some(due) = cluster.look_after_health(now) {
-                        next = next.min(due);
+                    // One that panics each time holds up no other.
+                    let look = AssertUnwindSafe(|| {
+                        Point::ClusterLook.pass();
+                        cluster.look_after_health(now)
+                    });
+                    match catch_unwind(look) {
+                        Ok(due) => next = due.map_or(next, |due| next.min(due)),
+                        Err(_) => {
+                            cluster.hub.answer_lost();
+                            next = next.min(after(now, AFTER_PANIC));
+                        }
                     }
                 }
                 if let Some(memory) = &mut memory {

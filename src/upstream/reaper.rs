@@ -1,5 +1,6 @@
 //! One thread that looks after what is due in every cluster.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,6 +16,9 @@ use super::cluster::LONGEST_PERIOD;
 
 /// Looks more rarely or more often than this are of no use.
 const PERIOD: (Duration, Duration) = (Duration::from_millis(2), LONGEST_PERIOD);
+
+/// A cluster that has panicked is looked at again so soon.
+pub(super) const AFTER_PANIC: Duration = Duration::from_millis(50);
 
 /// The thread.
 #[derive(Debug)]
@@ -34,11 +38,16 @@ impl Reaper {
                 Point::ReaperTick.pass();
                 let now = Instant::now();
                 let mut next = after(now, PERIOD.1);
-                shared.answer_lost();
                 for cluster in clusters.all() {
-                    cluster.tick(now);
-                    next = next.min(cluster.next_tick(now));
+                    // One that panics each time holds up no other.
+                    let look = AssertUnwindSafe(|| {
+                        Point::ClusterTick.pass();
+                        cluster.tick(now);
+                        cluster.next_tick(now)
+                    });
+                    next = next.min(catch_unwind(look).unwrap_or_else(|_| after(now, AFTER_PANIC)));
                 }
+                shared.answer_lost();
                 let left = next.saturating_duration_since(Instant::now());
                 std::thread::park_timeout(left.max(PERIOD.0));
             }

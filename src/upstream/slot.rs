@@ -127,6 +127,8 @@ impl Slot {
     pub(super) fn put(&self, job: Exchange) {
         let mut state = self.state.lock();
         let idle = state.idle.take();
+        // What the server was told of an earlier client says nothing of this one.
+        state.is_notified = false;
         // A second try is looked at more closely, by the worker. So is who may have left.
         let Some(idle) = idle.filter(|_| job.fault.is_none() && state.cancelled(job.id).is_none()) else {
             state.job = Some((job, Upload::default()));
@@ -257,12 +259,14 @@ impl Slot {
         state.serving = None;
         state.between = !was_last;
         state.abort = None;
+        if was_last {
+            state.is_shared = false;
+        }
         if state.cancelled.is_empty() {
             return false;
         }
         let found = state.cancelled(id);
         if was_last {
-            state.is_shared = false;
             // With those that were told too late.
             state.cancelled.clear();
         } else if let Some(place) = found {
@@ -283,11 +287,13 @@ impl Slot {
 
     /// The connection is not the worker's any more.
     pub(super) fn forget_connection(&self) {
-        self.state.lock().connection = None;
+        let mut state = self.state.lock();
+        state.connection = None;
+        state.is_notified = false;
     }
 
     /// The client of this exchange has left. If its server says nothing for the time of the grace, and the worker is not through with
-    /// it, the connection is broken.
+    /// it, the connection is broken. The server is told by [`Self::notify`].
     pub(super) fn cancel(&self, id: u64, grace: Grace, now: Instant) {
         let mut state = self.state.lock();
         if state.cancelled(id).is_none() {
@@ -296,13 +302,21 @@ impl Slot {
         // Another one's turn is not to end because of it.
         if state.serving == Some(id) {
             state.abort = self.abort_after(grace.0, now);
-            if grace.1
-                && !state.is_shared
-                && let Some(connection) = &state.connection
-            {
-                connection.shutdown(Shutdown::Write);
-                state.is_notified = true;
-            }
+        }
+    }
+
+    /// Tells the server that the client of this exchange has left, if that is what it serves, and serves alone. A system call: not
+    /// to be made under the dispatcher's lock.
+    pub(super) fn notify(&self, id: u64) {
+        let mut state = self.state.lock();
+        let is_wanted = state.cancelled(id).is_some_and(|place| state.cancelled[place].1.1);
+        if is_wanted
+            && state.serving == Some(id)
+            && !state.is_shared
+            && let Some(connection) = &state.connection
+        {
+            connection.shutdown(Shutdown::Write);
+            state.is_notified = true;
         }
     }
 
@@ -434,6 +448,42 @@ mod tests {
         slot.end(2, false);
         slot.abort();
         assert_eq!(server.peek_now(), Peek::Ended);
+    }
+
+    #[test]
+    fn a_server_is_told_of_the_exchange_that_it_serves_alone_and_of_no_later_one() {
+        let (slot, (connection, server)) = (Slot::new().unwrap(), pair());
+        let now = Instant::now();
+        assert!(slot.begin(1, &connection));
+        slot.cancel(1, (Some(GRACE), true), now);
+        assert!(slot.end(1, true));
+        // Between the mark and this the worker has gone on.
+        assert!(slot.begin(2, &connection));
+        slot.notify(1);
+        assert!(!slot.is_notified());
+        slot.notify(2);
+        assert!(!slot.is_notified(), "its client is there");
+        assert_eq!(server.peek_now(), Peek::Nothing);
+        slot.cancel(2, (Some(GRACE), true), now);
+        assert_eq!(server.peek_now(), Peek::Nothing, "not under the dispatcher's lock");
+        slot.notify(2);
+        assert!(slot.is_notified());
+        assert_eq!(server.peek_now(), Peek::Ended);
+        // The connection is known to be half closed until it is given up.
+        assert!(slot.end(2, true) && slot.is_notified());
+        slot.forget_connection();
+        assert!(!slot.is_notified());
+    }
+
+    #[test]
+    fn a_batch_that_ends_with_nobody_leaving_is_shared_no_longer() {
+        let (slot, (connection, server)) = (Slot::new().unwrap(), pair());
+        slot.turn(1, &connection);
+        assert!(!slot.end(1, true));
+        assert!(slot.begin(2, &connection));
+        slot.cancel(2, (Some(GRACE), true), Instant::now());
+        slot.notify(2);
+        assert_eq!(server.peek_now(), Peek::Ended, "the next is alone again");
     }
 
     #[test]

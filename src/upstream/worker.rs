@@ -83,6 +83,16 @@ pub(super) enum Attempt {
     Failed(Failure),
 }
 
+/// What is known of the interim responses to one request.
+#[derive(Debug, Default)]
+pub(super) struct Interims {
+    /// Bytes of them.
+    bytes: usize,
+    /// The connection must not be used after one of them: what follows on it may be the body that it claims to have, taken
+    /// for a response.
+    ends_connection: bool,
+}
+
 /// An attempt that may be worth another.
 pub(super) struct Failure {
     pub(super) fault: Fault,
@@ -254,9 +264,15 @@ impl Worker {
                 || is_second_try && self.on_client_abort != OnClientAbort::Ignore && exchange.client.gone().is_some());
         if has_left {
             self.slot().end(id, self.behind.is_empty());
+            // The server was told while another thread was about to send the request, none of which went out then.
+            let rest = if self.slot().is_notified() {
+                Rest::Lost
+            } else {
+                Rest::Untouched
+            };
             let client = Arc::clone(&exchange.client);
             end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
-            return (Verdict::Done, Rest::Untouched);
+            return (Verdict::Done, rest);
         }
         self.begin_attempt(&mut exchange, now);
         let mut held = Some(exchange);
@@ -387,8 +403,7 @@ impl Worker {
         let Some(exchange) = held.as_mut() else {
             return Attempt::Over(Rest::Untouched);
         };
-        // Bytes of interim responses.
-        let mut interims = 0;
+        let mut interims = Interims::default();
         let mut was_sent_at = upload.sent_at.filter(|_| upload.is_whole);
         let (length, is_whole) = loop {
             let sent = connection.send(exchange, &mut upload, &mut self.room, self.timeout.send);
@@ -463,12 +478,12 @@ impl Worker {
     }
 
     /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on; `None` after one of these if
-    /// asked to return then. `interims` counts their bytes.
+    /// asked to return then. `interims` keeps what is known of them.
     pub(super) fn read_head(
         &mut self,
         connection: &mut Connection,
         exchange: &mut Exchange,
-        interims: &mut usize,
+        interims: &mut Interims,
         only_one: bool,
     ) -> Result<Option<usize>, Failure> {
         let never = |fault| Failure::new(fault, Again::Never);
@@ -494,13 +509,17 @@ impl Worker {
             let status = self.head.status;
             match status {
                 101 => return Err(never(Fault::UnaskedUpgrade)),
-                408 if *interims == 0 && self.is_farewell(connection, exchange, length) => {
+                408 if interims.bytes == 0 && self.is_farewell(connection, exchange, length) => {
                     return Err(Failure::stale());
                 }
-                200.. => return Ok(Some(length)),
+                200.. => {
+                    self.head.keep_alive &= !interims.ends_connection;
+                    return Ok(Some(length));
+                }
                 _ => {
-                    *interims += length;
-                    if *interims > self.limits.head.saturating_mul(INTERIM_HEADS) {
+                    interims.bytes += length;
+                    interims.ends_connection |= !self.head.keep_alive;
+                    if interims.bytes > self.limits.head.saturating_mul(INTERIM_HEADS) {
                         return Err(never(Fault::ResponseTooLarge));
                     }
                     // 100 was for the request's body, and the client has had it. HTTP/1.0 knows none of these.

@@ -35,6 +35,8 @@ mod odd_servers;
 mod overload;
 #[cfg(feature = "panic_points")]
 mod panics;
+#[cfg(feature = "panic_points")]
+mod panics_apart;
 mod paths;
 mod pipelining;
 mod probes_apart;

@@ -85,13 +85,34 @@ fn what_has_no_content_ends_at_the_empty_line_whatever_its_fields_say() {
 }
 
 #[test]
+fn after_an_interim_response_that_claims_a_body_the_connection_is_not_used_again() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    for (fields, is_kept) in [
+        ("", true),
+        ("Content-Length: 0\r\n", true),
+        ("Content-Length: 7\r\n", false),
+        ("Transfer-Encoding: chunked\r\n", false),
+        ("Content-Length: many\r\n", false),
+    ] {
+        for status in ["100 Continue", "103 Early Hints"] {
+            // Nor if another follows that claims none.
+            for next in ["", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
+                let odd = format!("HTTP/1.1 {status}\r\n{fields}\r\n{next}{answer}");
+                let (response, was_kept) = delivered("GET", odd);
+                assert_eq!((response.text().as_str(), was_kept), ("ok", is_kept), "{status} {fields}");
+            }
+        }
+    }
+}
+
+#[test]
 fn interim_responses_go_on_without_framing_and_as_many_as_there_are() {
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n";
     let odd = hints.repeat(500) + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let (response, was_kept) = delivered("GET", odd);
     assert_eq!(
         (response.text().as_str(), response.interim.len(), was_kept),
-        ("ok", 500, true)
+        ("ok", 500, false)
     );
     for interim in response.interim {
         assert_eq!(

@@ -284,7 +284,8 @@ fn storm(rules: &str, panics: usize, with_courier: bool) {
 fn alone(point: Point) {
     let every = match point {
         // Before the first round is over, and after.
-        Point::Tick | Point::ReaperTick | Point::ResolverLook | Point::ProberLook => 2,
+        Point::Tick | Point::ReaperTick | Point::ClusterTick => 2,
+        Point::ResolverLook | Point::ProberLook | Point::ClusterLook => 2,
         Point::CourierDeliver | Point::WorkerConnect | Point::WorkerBatch => 1,
         // As often as clients come in.
         Point::SessionAccept => 3,
@@ -335,7 +336,9 @@ fn a_courier_that_panics_ends_its_client_alone() {
 fn who_looks_after_things_begins_anew() {
     for point in [
         Point::ReaperTick,
+        Point::ClusterTick,
         Point::ProberLook,
+        Point::ClusterLook,
         Point::ResolverLook,
         Point::Tick,
         Point::LogWrite,
@@ -388,6 +391,9 @@ fn a_storm_of_panics_loses_nothing_but_what_was_in_those_hands() {
             Point::Refuse => continue,
             Point::Tick | Point::WorkerConnect | Point::CourierDeliver => (1, 2),
             Point::ReaperTick | Point::ProberLook | Point::ResolverLook => (2, 3),
+            Point::ClusterTick | Point::ClusterLook => (3, 2),
+            // Each passage is another point's panic.
+            Point::AnswerLost => (3, 2),
             Point::SessionAccept | Point::WorkerBatch | Point::LogWrite => (3, 3),
             _ => (17 + 2 * index, 4),
         };

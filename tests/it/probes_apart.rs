@@ -241,3 +241,18 @@ fn a_probe_sends_what_it_was_told() {
     assert_eq!(request.all("content-length"), ["11"]);
     assert_eq!(origin.connections_ever(), 1);
 }
+
+#[test]
+fn a_probe_whose_interim_response_claims_a_body_costs_the_connection() {
+    let origin = Origin::start(|conn, _| {
+        while conn.request().is_some() {
+            conn.send("HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n");
+            conn.answer(200, "good");
+        }
+    });
+    let _juggler = Config::new([origin.address()])
+        .cluster("capacity = 1\nhealth = { path = \"/up\", interval = \"20ms\" }")
+        .start();
+    wait_for_probes(&origin, 5);
+    assert!(origin.connections_ever() >= 4, "{}", origin.connections_ever());
+}
