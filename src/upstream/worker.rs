@@ -20,6 +20,7 @@ use crate::plan::{self, ClientKey, ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
     Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
 };
+use crate::route::path::{self, PathRoom};
 
 use super::Cluster;
 use super::batch::Batching;
@@ -243,7 +244,8 @@ impl Worker {
             class,
             witness: Some(Witness {
                 client: named.or_else(address).unwrap_or_default(),
-                path: hash(path),
+                // As routes see it: to spell one path in many ways makes no more witnesses.
+                path: hash(path::see(path, &mut PathRoom::new()).path),
             }),
         }
     }

@@ -100,6 +100,28 @@ fn many_clients_of_one_broken_path_take_no_server_from_others() {
 }
 
 #[test]
+fn a_path_that_is_spelt_in_many_ways_is_one() {
+    for wrong in WRONGS {
+        let origin = server(&Arc::default());
+        let juggler = before(&origin, "lazy", "");
+        Client::connect(juggler.address()).get("/").expect(200);
+        let spellings = (1..7).flat_map(|number| {
+            let slashes = "/".repeat(number);
+            [
+                format!("{wrong}{slashes}report"),
+                format!("{wrong};v={number}/%{:X}eport", b'r'),
+                format!("{wrong}/{}/..{slashes}report", "x".repeat(number)),
+            ]
+        });
+        for (number, path) in (2..).zip(spellings) {
+            assert!(Client::connect_as(number, juggler.address()).get(&path).status >= 500);
+        }
+        assert_eq!(falls(&juggler), [""; 0], "{wrong}");
+        Client::connect(juggler.address()).get("/").expect(200);
+    }
+}
+
+#[test]
 fn what_several_see_at_several_paths_takes_a_server_offline_at_once() {
     for wrong in WRONGS {
         let origin = server(&Arc::default());
