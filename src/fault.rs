@@ -134,6 +134,7 @@ impl Fault {
                 | Self::NotImplemented
                 | Self::TargetTooLong
                 | Self::TlsToPlain
+                | Self::TraceEnds
                 | Self::VersionNotSupported
         )
     }

@@ -45,7 +45,7 @@ fn a_page_that_is_never_sent_is_told() {
     for status in [400, 408, 413, 431, 502, 503, 504] {
         assert_eq!(load(&format!("{LEAST}\n{}", page("cluster", status))), "");
     }
-    for status in [404, 414, 417, 500, 501, 505] {
+    for status in [404, 405, 414, 417, 500, 501, 505] {
         let said = load(&format!("{LEAST}\n{}", page("cluster", status)));
         let hint = "the listener does: write it in the [[listener]]";
         assert!(
@@ -62,7 +62,7 @@ fn a_page_that_is_never_sent_is_told() {
     };
     assert_eq!(
         load(&pages(&[
-            400, 404, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505
+            400, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505
         ])),
         ""
     );
