@@ -71,11 +71,10 @@ impl Table {
             .and_then(|place| entry.buckets.get(place).copied())
             .unwrap_or_else(|| (BucketId::default(), entry.root_patience));
         let time = entry.deadline_field.as_deref().and_then(|name| {
-            let mut fields = head.fields.iter();
-            let field = fields.find(|field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))?;
-            parse_deadline(field.value.of(buffer))
+            let value = head.values_named(name, buffer).next()?;
+            parse_deadline(value)
         });
-        let who = || who(asked.listener, asked.peer, buffer, head);
+        let who = || who(asked.listener, asked.peer, asked.trusted, buffer, head);
         let keys = client_keys(&entry.client_key, who, buffer, head);
         Some(Destination {
             cluster: entry.number,
@@ -93,6 +92,7 @@ impl Table {
 struct Asked<'a> {
     listener: &'a Listener,
     peer: Option<IpAddr>,
+    trusted: bool,
     authority: &'a [u8],
     /// The path as routes see it.
     path: &'a [u8],
@@ -144,6 +144,7 @@ impl Service for Pipeline {
         let asked = Asked {
             listener,
             peer: client.peer().map(|peer| peer.ip()),
+            trusted: client.is_trusted(),
             authority,
             path: seen.path,
             buffer,

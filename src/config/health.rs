@@ -8,10 +8,11 @@ use super::idle;
 use super::keys::CLASSES;
 use super::problem::{Complaint, Spot};
 use super::reader::{Table, count_of, expected, text_of};
-use super::value::{check_host_field, is_token};
+use super::value::check_host_field;
 use crate::health::{Mode, Panic, Passive, Settings};
 use crate::http::{FieldId, Method};
 use crate::plan::{Health, HttpProbe, Probe};
+use crate::proto::h1::is_token;
 
 /// What a probe says it is.
 const USER_AGENT: &str = "juggler-health-check";
@@ -205,7 +206,7 @@ fn parse_field(text: &str) -> Result<(String, String), Complaint> {
     let Some((name, value)) = text.split_once(':') else {
         return Err(Complaint::new(format!("\"{text}\" is no field with a value")).hint(example));
     };
-    if !is_token(name) {
+    if !is_token(name.as_bytes()) {
         return Err(Complaint::new(format!("\"{name}\" is no name of a field")).hint(example));
     }
     // What goes into a field must not be able to end it.

@@ -5,9 +5,10 @@ use toml::de::DeValue;
 use super::keys::SCHEDULERS;
 use super::problem::{Complaint, nearest};
 use super::reader::{Table, expected, text_of, word_of};
-use super::value::is_token;
 use crate::balance::Schedule;
+use crate::http::{FieldId, fold};
 use crate::plan::ClientKey;
+use crate::proto::h1::is_token;
 
 /// Reads `cluster.scheduler`, a text or a table.
 pub(super) fn schedule(cluster: &Table<'_>) -> Schedule {
@@ -81,7 +82,7 @@ pub(super) fn client_key(cluster: &Table<'_>, schedule: Schedule) -> ClientKey {
 
 fn parse_key(text: &str) -> Result<ClientKey, Complaint> {
     let name = |name: &str, what: &str| {
-        if is_token(name) {
+        if is_token(name.as_bytes()) {
             Ok(name.to_owned())
         } else {
             Err(Complaint::new(format!("\"{name}\" is no name of a {what}")))
@@ -90,7 +91,21 @@ fn parse_key(text: &str) -> Result<ClientKey, Complaint> {
     match text.split_once(':') {
         None if text == "address" => Ok(ClientKey::Address),
         None if text == "none" => Ok(ClientKey::None),
-        Some(("field", rest)) => Ok(ClientKey::Field(name(rest, "request field")?.to_ascii_lowercase())),
+        Some(("field", rest)) => {
+            let name = name(rest, "request field")?.to_ascii_lowercase();
+            let mut room = [0; fold::FOLDED_MOST];
+            match FieldId::from_name(fold::fold(name.as_bytes(), &mut room)) {
+                // Its start is each client's own tale: the whole of it would be another key each time.
+                FieldId::XForwardedFor | FieldId::Forwarded => {
+                    let complaint = Complaint::new(format!("\"{rest}\" is a list, to which clients can add"));
+                    Err(complaint.hint(
+                        "client_key = \"address\" goes by the client that a trusted proxy names in it \
+                         ([listener.forwarded] style, trusted)",
+                    ))
+                }
+                _ => Ok(ClientKey::Field(name)),
+            }
+        }
         // Names of cookies differ by the case of letters (RFC 6265 §5.4).
         Some(("cookie", rest)) => Ok(ClientKey::Cookie(name(rest, "cookie")?)),
         _ => {
@@ -108,7 +123,7 @@ fn parse_key(text: &str) -> Result<ClientKey, Complaint> {
 /// Reads `cluster.deadline_field`.
 pub(super) fn deadline_field(cluster: &Table<'_>) -> Option<String> {
     let name = cluster.text("deadline_field")?;
-    if !is_token(&name.value) {
+    if !is_token(name.value.as_bytes()) {
         let complaint = Complaint::new(format!("\"{}\" is no name of a request field", name.value));
         cluster.problems().error(&name.place, complaint);
     }

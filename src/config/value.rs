@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::problem::Complaint;
 use crate::http::{FieldId, fold};
 use crate::plan::{BindAddress, ServerAddress};
+use crate::proto::h1::is_token;
 use crate::route::path::{self, PathRoom};
 
 /// Longest path of a Unix socket that the system takes.
@@ -160,7 +161,7 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, Complaint> {
 
 /// The name of a field that can be kept from servers; folded.
 pub(super) fn parse_stripped(text: &str) -> Result<String, Complaint> {
-    if !is_token(text) || text.len() > fold::FOLDED_MOST {
+    if !is_token(text.as_bytes()) || text.len() > fold::FOLDED_MOST {
         return Err(Complaint::new(format!("\"{text}\" is no name of a request field")));
     }
     if fold::is_odd(text.as_bytes()) {
@@ -258,12 +259,6 @@ pub(super) fn check_host_field(text: &str) -> Result<(), Complaint> {
         Err(Complaint::new(format!("\"{text}\" is no host"))
             .hint("write \"app.example.org\", with \":port\" or without"))
     }
-}
-
-/// Whether it can be the name of a field or of a cookie (RFC 9110 §5.6.2, RFC 6265 §4.1.1).
-pub(super) fn is_token(text: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token)
 }
 
 /// The path of a route, as the routing table wants it: as it is seen ([`path::see`]), and a final slash does not count.

@@ -28,14 +28,18 @@ pub struct Keys {
 
 /// The keys of a request whose head was parsed from `bytes`. What `who` finds out is asked for only if it matters.
 ///
-/// A field or cookie that is missing or empty says nothing of the client: then the address counts. Of several of the same
-/// name the first one counts.
+/// A field or cookie that is missing or empty says nothing of the client: then the address counts. Of several lines of a
+/// field the last one counts: a proxy that adds its own leaves those of its client before it. Of several cookies it is the
+/// first one, as with servers.
 pub fn client_keys(key: &ClientKey, who: impl FnOnce() -> Who, bytes: &[u8], head: &RequestHead) -> Keys {
     let said = match key {
         ClientKey::None => return Keys::default(),
         ClientKey::Address => None,
-        ClientKey::Field(name) => values(name, bytes, head).next(),
-        ClientKey::Cookie(name) => values("cookie", bytes, head).find_map(|pairs| cookie(name.as_bytes(), pairs)),
+        ClientKey::Field(name) => head.values_named(name, bytes).next_back(),
+        ClientKey::Cookie(name) => {
+            let mut lines = head.values_named("cookie", bytes);
+            lines.find_map(|pairs| cookie(name.as_bytes(), pairs))
+        }
     };
     let who = who();
     let said = said.filter(|value| !value.is_empty()).map(hash);
@@ -44,14 +48,6 @@ pub fn client_keys(key: &ClientKey, who: impl FnOnce() -> Who, bytes: &[u8], hea
         turns: said.filter(|_| who.trusted).or(address),
         affinity: said.or(address),
     }
-}
-
-/// The values of the field lines of this name, in any case of letters.
-fn values<'a>(name: &str, bytes: &'a [u8], head: &'a RequestHead) -> impl Iterator<Item = &'a [u8]> {
-    head.fields
-        .iter()
-        .filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
-        .map(|field| field.value.of(bytes))
 }
 
 /// The value of the cookie of exactly this name among `a=b; c=d` (RFC 6265 §4.2.1), quotes kept: they are part of it.
@@ -162,13 +158,14 @@ mod tests {
         assert!(anna.is_some());
         for same in [
             "x-USER:anna \r\n",
-            "X-Users: eve\r\nX-User: anna\r\nX-User: eve\r\n",
+            "X-User: eve\r\nX-User: anna\r\nX-Users: eve\r\n",
+            "X-User:\r\nX-User: anna\r\n",
             "Connection: x-user\r\nX-User: anna\r\n",
         ] {
             assert_eq!(key_of(&key, Some("192.0.2.1"), same), anna, "{same}");
         }
         assert_ne!(key_of(&key, None, "X-User: Anna\r\n"), anna);
-        for nothing in ["", "X-User:\r\n", "X-User: \r\nX-User: anna\r\n", "X-Use: anna\r\n"] {
+        for nothing in ["", "X-User:\r\n", "X-User: anna\r\nX-User: \r\n", "X-Use: anna\r\n"] {
             assert_eq!(
                 key_of(&key, Some("192.0.2.1"), nothing),
                 of_address("192.0.2.1"),

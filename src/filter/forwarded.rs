@@ -8,14 +8,17 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use crate::http::{Field, FieldId, NAMING, RequestHead, Version};
+use crate::http::{FieldId, NAMING, RequestHead, Version};
 use crate::plan::{ForwardedStyle, Listener};
+use crate::proto::h1::is_token;
 
 /// What is known of the client besides its request.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientFacts {
     /// Its address as the balancer sees it (after a PROXY header); `None` on Unix sockets.
     pub address: Option<IpAddr>,
+    /// What it says of others counts.
+    pub trusted: bool,
     /// It came over TLS.
     pub tls: bool,
     /// Number for a request id, different for each request of this process and unguessable enough to differ between processes.
@@ -30,7 +33,7 @@ pub type Omitted = [FieldId; 8];
 ///
 /// `x-forwarded`: For, Proto, Host; what a trusted client sent is appended to (For), kept (Proto, Host), else replaced.
 /// `rfc7239`: one `Forwarded` element `for=…;host=…;proto=…` (quoted where needed), after a trusted client's own.
-/// A value in several field lines is joined in order. A trusted client is one whose address lies in `forwarded.trusted`.
+/// A value in several field lines is joined in order. With `replace` a trusted client's are replaced like anybody's.
 pub fn apply(
     listener: &Listener,
     client: &ClientFacts,
@@ -43,11 +46,12 @@ pub fn apply(
         address: client.address.map(|address| address.to_canonical()),
         ..*client
     };
+    let believed = client.trusted && !listener.forwarded.replace;
     let request = Request { client, buffer, head };
     let omitted = match listener.forwarded.style {
         ForwardedStyle::Off => Omitted::default(),
-        ForwardedStyle::XForwarded => request.x_forwarded(listener.believes(client.address), append),
-        ForwardedStyle::Rfc7239 => request.rfc7239(listener.believes(client.address), append),
+        ForwardedStyle::XForwarded => request.x_forwarded(believed, append),
+        ForwardedStyle::Rfc7239 => request.rfc7239(believed, append),
     };
     if let Some(name) = &listener.via {
         let version: &[u8] = match head.version {
@@ -120,7 +124,7 @@ impl<'a> Request<'a> {
 
     /// Copies the client's values of this field that may be copied, each with a comma behind it.
     fn copy_list(&self, id: FieldId, may_be_copied: fn(&[u8]) -> bool, append: &mut Vec<u8>) {
-        for value in self.fields(id).map(|field| field.value.of(self.buffer)) {
+        for value in self.head.values(id, self.buffer) {
             if !value.is_empty() && may_be_copied(value) {
                 append.extend_from_slice(value);
                 append.extend_from_slice(b", ");
@@ -129,15 +133,7 @@ impl<'a> Request<'a> {
     }
 
     fn has(&self, id: FieldId) -> bool {
-        self.fields(id).next().is_some()
-    }
-
-    /// The lines of this field that are meant for others than us.
-    fn fields(&self, id: FieldId) -> impl Iterator<Item = &'a Field> {
-        self.head
-            .fields
-            .iter()
-            .filter(move |field| field.id == id && !field.hop_by_hop)
+        self.head.values(id, self.buffer).next().is_some()
     }
 
     fn authority(&self) -> &'a [u8] {
@@ -182,7 +178,7 @@ fn write_address(append: &mut Vec<u8>, address: IpAddr) {
 }
 
 fn write_token_or_quoted(append: &mut Vec<u8>, value: &[u8]) {
-    if value.iter().all(|byte| is_token(*byte)) {
+    if is_token(value) {
         append.extend_from_slice(value);
         return;
     }
@@ -194,11 +190,6 @@ fn write_token_or_quoted(append: &mut Vec<u8>, value: &[u8]) {
         append.push(*byte);
     }
     append.push(b'"');
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether every quoted string in a value has its end.
@@ -228,7 +219,7 @@ fn hex(number: u128) -> [u8; 32] {
 pub(super) mod tests {
     use std::time::Duration;
 
-    use crate::http::Span;
+    use crate::http::{Field, Span};
     use crate::plan::{Forwarded, ListenerLimit, ListenerTimeout, Peers, SocketFile, UnderscoreFields};
     use crate::proto::h1::{HeadLimits, parse_request};
 
@@ -273,6 +264,7 @@ pub(super) mod tests {
                 listener,
                 ClientFacts {
                     address: address.parse().ok(),
+                    trusted: listener.forwarded.trusted.contains(address.parse().ok()),
                     tls: false,
                     request_id: 0xabc,
                 },
@@ -424,6 +416,7 @@ pub(super) mod tests {
         );
         let tls = ClientFacts {
             address: "2001:dead::1".parse().ok(),
+            trusted: false,
             tls: true,
             request_id: 0,
         };

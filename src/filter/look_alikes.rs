@@ -6,18 +6,18 @@ use crate::fault::Fault;
 use crate::http::{FieldId, RequestHead, fold};
 use crate::plan::{ForwardedStyle, Listener, UnderscoreFields};
 
-/// Marks the fields that are not to go on, as if they were for this hop alone. `believed` is whether what the client says
-/// of others counts.
+/// Marks the fields that are not to go on, as if they were for this hop alone. `trusted` is whether the client is
+/// one of `forwarded.trusted`.
 ///
 /// # Errors
 ///
 /// [`Fault::BadRequest`], if the listener refuses such names.
-pub fn keep_back(listener: &Listener, believed: bool, buffer: &[u8], head: &mut RequestHead) -> Result<(), Fault> {
-    if !head.has_odd_field && (believed || listener.forwarded.strip.is_empty()) {
+pub fn keep_back(listener: &Listener, trusted: bool, buffer: &[u8], head: &mut RequestHead) -> Result<(), Fault> {
+    if !head.has_odd_field && (trusted || listener.forwarded.strip.is_empty()) {
         return Ok(());
     }
     for field in &mut head.fields {
-        match judge(listener, believed, field.name.of(buffer), field.odd) {
+        match judge(listener, trusted, field.name.of(buffer), field.odd) {
             Verdict::Pass => {}
             Verdict::Drop => field.hop_by_hop = true,
             Verdict::Refuse => return Err(Fault::BadRequest),
@@ -31,13 +31,13 @@ pub fn keep_back(listener: &Listener, believed: bool, buffer: &[u8], head: &mut 
 /// # Errors
 ///
 /// [`Fault::BadRequest`], if the listener refuses such names.
-pub fn keep_back_trailers(listener: &Listener, believed: bool, trailers: &mut Vec<u8>) -> Result<(), Fault> {
+pub fn keep_back_trailers(listener: &Listener, trusted: bool, trailers: &mut Vec<u8>) -> Result<(), Fault> {
     let mut place = 0;
     while let Some(end) = memchr::memchr(b'\n', trailers.get(place..).unwrap_or_default()) {
         let next = place + end + 1;
         let line = &trailers[place..next];
         let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
-        match judge(listener, believed, name, fold::is_odd(name)) {
+        match judge(listener, trusted, name, fold::is_odd(name)) {
             Verdict::Pass => place = next,
             Verdict::Drop => drop(trailers.drain(place..next)),
             Verdict::Refuse => return Err(Fault::BadRequest),
@@ -53,7 +53,7 @@ enum Verdict {
     Refuse,
 }
 
-fn judge(listener: &Listener, believed: bool, name: &[u8], odd: bool) -> Verdict {
+fn judge(listener: &Listener, trusted: bool, name: &[u8], odd: bool) -> Verdict {
     if !odd {
         let is_stripped = || {
             listener
@@ -62,7 +62,7 @@ fn judge(listener: &Listener, believed: bool, name: &[u8], odd: bool) -> Verdict
                 .iter()
                 .any(|strip| name.eq_ignore_ascii_case(strip.as_bytes()))
         };
-        return if !believed && is_stripped() {
+        return if !trusted && is_stripped() {
             Verdict::Drop
         } else {
             Verdict::Pass
@@ -95,11 +95,11 @@ mod tests {
     use super::*;
 
     /// Names of the fields that stay.
-    fn kept(listener: &Listener, believed: bool, fields: &str) -> Result<Vec<String>, Fault> {
+    fn kept(listener: &Listener, trusted: bool, fields: &str) -> Result<Vec<String>, Fault> {
         let (text, mut head) = parsed(fields);
-        keep_back(listener, believed, &text, &mut head)?;
+        keep_back(listener, trusted, &text, &mut head)?;
         let mut trailers = fields.as_bytes().to_vec();
-        keep_back_trailers(listener, believed, &mut trailers)?;
+        keep_back_trailers(listener, trusted, &mut trailers)?;
         let stay = head
             .fields
             .iter()
@@ -121,8 +121,8 @@ mod tests {
         let fields =
             "X_Forwarded_For: a\r\nX-B: b\r\nX_C: c\r\nX.Real.IP: d\r\nX_Request_ID: e\r\nX_FORWARDED-Anything: f\r\n";
         let mut on = listener(ForwardedStyle::Rfc7239);
-        for believed in [false, true] {
-            assert_eq!(kept(&on, believed, fields).unwrap(), ["X-B", "X_C", "X_Request_ID"]);
+        for trusted in [false, true] {
+            assert_eq!(kept(&on, trusted, fields).unwrap(), ["X-B", "X_C", "X_Request_ID"]);
         }
         on.request_id = true;
         assert_eq!(kept(&on, true, fields).unwrap(), ["X-B", "X_C"]);

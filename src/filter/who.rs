@@ -15,61 +15,47 @@ pub struct Who {
     pub trusted: bool,
 }
 
-/// Who sent this request over a connection from `peer` (after a PROXY header; `None` on Unix sockets).
+/// Who sent this request over a connection from `peer` (after a PROXY header; `None` on Unix sockets), which is `trusted`
+/// or not.
 ///
 /// A trusted peer names the client in the field of the listener's style (`X-Forwarded-For`, or `for` in `Forwarded`), as
 /// one of a list to which each proxy adds the address that it sees. So the list is read from its end: the first address
 /// that is not trusted itself is the client's, and what stands before that is its own tale. If all are trusted, it is
 /// the first of the list. Behind something that is no address (`unknown`) nothing is read.
-pub fn who(listener: &Listener, peer: Option<IpAddr>, buffer: &[u8], head: &RequestHead) -> Who {
-    let peer = peer.map(|peer| peer.to_canonical());
-    let trusted = listener.forwarded.trusted.contains(peer);
+pub fn who(listener: &Listener, peer: Option<IpAddr>, trusted: bool, buffer: &[u8], head: &RequestHead) -> Who {
+    let lines = |id| head.values(id, buffer).rev();
     let named = match listener.forwarded.style {
         _ if !trusted || listener.forwarded.replace => None,
         ForwardedStyle::Off => None,
-        ForwardedStyle::XForwarded => named(
-            listener,
-            values(FieldId::XForwardedFor, buffer, head).flat_map(addresses),
-        ),
-        ForwardedStyle::Rfc7239 => named(listener, values(FieldId::Forwarded, buffer, head).flat_map(elements)),
+        ForwardedStyle::XForwarded => named(listener, lines(FieldId::XForwardedFor).flat_map(addresses)),
+        ForwardedStyle::Rfc7239 => named(listener, lines(FieldId::Forwarded).flat_map(elements)),
     };
     Who {
-        address: named.or(peer),
+        address: named.or_else(|| peer.map(|peer| peer.to_canonical())),
         trusted,
     }
 }
 
-/// The values of the lines of this field that are meant for others than the next hop.
-fn values<'a>(id: FieldId, buffer: &'a [u8], head: &'a RequestHead) -> impl Iterator<Item = &'a [u8]> {
-    let fields = head
-        .fields
-        .iter()
-        .filter(move |field| field.id == id && !field.hop_by_hop);
-    fields.map(|field| field.value.of(buffer))
-}
-
-/// The client among these, the one that was added last at the end; `None` in the list is no address.
+/// The client among these, of which the one that was added last comes first; `None` in the list is no address.
 fn named(listener: &Listener, list: impl Iterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
-    let (mut client, mut first_trusted) = (None, None);
+    let mut first = None;
     for address in list {
-        match address {
-            None => (client, first_trusted) = (None, None),
-            Some(address) if listener.forwarded.trusted.contains(Some(address)) => {
-                first_trusted = first_trusted.or(Some(address));
-            }
-            Some(_) => (client, first_trusted) = (address, None),
+        let Some(address) = address else { break };
+        first = Some(address);
+        if !listener.forwarded.trusted.contains(first) {
+            break;
         }
     }
-    client.or(first_trusted)
+    first
 }
 
-/// The addresses of a value of X-Forwarded-For. Empty parts are none (RFC 9110 §5.6.1).
+/// The addresses of a value of X-Forwarded-For, from its end. Empty parts are none (RFC 9110 §5.6.1).
 fn addresses(value: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
-    let parts = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let parts = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     parts.filter(|part| !part.is_empty()).map(address)
 }
 
-/// The addresses of a value of Forwarded, one for each element (RFC 7239 §4).
+/// The addresses of a value of Forwarded, one for each element (RFC 7239 §4), from its end.
 fn elements(value: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
     split_unquoted(value, b',')
         .filter(|element| !element.is_empty())
@@ -82,20 +68,33 @@ fn elements(value: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
         })
 }
 
-/// The parts between separators outside of quotes, trimmed. A quote that stays open has no part: nothing after it is said.
+/// The parts between separators outside of quotes, trimmed, the last one first.
+///
+/// Quotes too are read from the end. Where they close it makes no difference; but a client that leaves one open could
+/// else make what its proxies add a part of its own string.
 fn split_unquoted(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let (mut quoted, mut escaped) = (false, false);
-    let parts = value.split(move |&byte| {
-        if escaped {
-            escaped = false;
-        } else if byte == b'"' {
-            quoted = !quoted;
-        } else if quoted && byte == b'\\' {
-            escaped = true;
-        }
-        !quoted && byte == separator
-    });
-    parts.map(<[u8]>::trim_ascii)
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let bytes = rest?;
+        let mut quoted = false;
+        let place = (0..bytes.len()).rev().find(|&place| {
+            match bytes[place] {
+                b'"' if !quoted => quoted = true,
+                b'"' => quoted = is_escaped(bytes, place),
+                byte => return !quoted && byte == separator,
+            }
+            false
+        });
+        let part = place.map_or(bytes, |place| &bytes[place + 1..]);
+        rest = place.map(|place| &bytes[..place]);
+        Some(part.trim_ascii())
+    })
+}
+
+/// Whether the byte at this place of a quoted string stands for itself: behind backslashes that do not escape each other.
+fn is_escaped(bytes: &[u8], place: usize) -> bool {
+    let backslashes = bytes[..place].iter().rev().take_while(|&&byte| byte == b'\\');
+    backslashes.count() % 2 == 1
 }
 
 /// An address, with a port or without, an IPv6 one in brackets or not.
@@ -128,7 +127,8 @@ mod tests {
     fn told(style: ForwardedStyle, peer: Option<&str>, fields: &str) -> (Option<String>, bool) {
         let (text, head) = parsed(fields);
         let peer = peer.map(|peer| peer.parse().unwrap());
-        let who = who(&trusting(style), peer, &text, &head);
+        let listener = trusting(style);
+        let who = who(&listener, peer, listener.forwarded.trusted.contains(peer), &text, &head);
         (who.address.map(|address| address.to_string()), who.trusted)
     }
 
@@ -184,6 +184,15 @@ mod tests {
             ("for=6.6.6.6, proto=http", "10.0.0.1"),
             ("for=_hidden", "10.0.0.1"),
             ("for=\"6.6.6.6", "10.0.0.1"),
+            // A quote that the client leaves open, and what its proxies add.
+            ("for=\", for=192.0.2.1", "192.0.2.1"),
+            ("for=\", for=192.0.2.1, for=10.0.0.2", "192.0.2.1"),
+            (
+                "for=\"6.6.6.6, for=\"[2001:db9::1]:80\";by=\"[2001:db8::1]\"",
+                "2001:db9::1",
+            ),
+            ("for=\"\\, for=192.0.2.1;by=\"a\\\"b\\\\\"", "192.0.2.1"),
+            ("\", for=10.0.0.2", "10.0.0.2"),
             ("xfor=6.6.6.6", "10.0.0.1"),
         ] {
             let field = format!("Forwarded: {list}\r\n");
@@ -218,15 +227,14 @@ mod tests {
         listener.forwarded.replace = true;
         let peer = "10.0.0.1".parse().ok();
         assert_eq!(
-            who(&listener, peer, &text, &head),
+            who(&listener, peer, true, &text, &head),
             Who {
                 address: peer,
                 trusted: true
             }
         );
-        listener.forwarded.trusted = Peers::default();
         assert_eq!(
-            who(&listener, None, &text, &head),
+            who(&listener, None, false, &text, &head),
             Who {
                 address: None,
                 trusted: false
@@ -239,16 +247,14 @@ mod tests {
         #[test]
         fn a_clients_own_tale_changes_nothing(tale in "[ -~]{0,40}", rfc in any::<bool>()) {
             let (style, name, ours) = match rfc {
-                true => (ForwardedStyle::Rfc7239, "Forwarded", "for=192.0.2.1, for=10.0.0.2"),
+                true => (ForwardedStyle::Rfc7239, "Forwarded", "for=\"192.0.2.1:80\";by=\"a\\\"b\", for=10.0.0.2"),
                 false => (ForwardedStyle::XForwarded, "X-Forwarded-For", "192.0.2.1, 10.0.0.2"),
             };
-            // A proxy adds a line of its own, or goes on in a line that it may go on in.
+            // A proxy adds a line of its own, or goes on in the client's.
             let expected = (Some("192.0.2.1".to_owned()), true);
             let fields = format!("{name}: {tale}\r\n{name}: {ours}\r\n");
             prop_assert_eq!(&told(style, Some("10.0.0.1"), &fields), &expected);
-            if !rfc {
-                prop_assert_eq!(told(style, Some("10.0.0.1"), &format!("{name}: {tale}, {ours}\r\n")), expected);
-            }
+            prop_assert_eq!(told(style, Some("10.0.0.1"), &format!("{name}: {tale}, {ours}\r\n")), expected);
         }
     }
 }

@@ -121,6 +121,25 @@ pub struct RequestHead {
     pub te_trailers: bool,
 }
 
+impl RequestHead {
+    /// The values of the lines of this field in the order in which they came, but of those that end here. `buffer` is what
+    /// the head was parsed from.
+    pub fn values<'a>(&'a self, id: FieldId, buffer: &'a [u8]) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let lines = self.fields.iter();
+        lines
+            .filter(move |field| field.id == id && !field.hop_by_hop)
+            .map(|field| field.value.of(buffer))
+    }
+
+    /// The values of the lines of this name, in any case of letters, those too that end here.
+    pub fn values_named<'a>(&'a self, name: &str, buffer: &'a [u8]) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let lines = self.fields.iter();
+        lines
+            .filter(move |field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| field.value.of(buffer))
+    }
+}
+
 /// A response head. Made once and filled again and again.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {

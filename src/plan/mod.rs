@@ -154,13 +154,6 @@ pub struct Listener {
     pub request_id: bool,
 }
 
-impl Listener {
-    /// Whether what a client at this address (`None` on Unix sockets) says of clients behind it is passed on.
-    pub fn believes(&self, address: Option<IpAddr>) -> bool {
-        !self.forwarded.replace && self.forwarded.trusted.contains(address)
-    }
-}
-
 /// Peers of a listener: some addresses, and those over Unix sockets, which have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peers {

@@ -10,6 +10,8 @@ pub struct ProxyHeader {
     pub length: usize,
     /// Who the client is and where it came in; `None` for LOCAL and UNKNOWN, and for what is no TCP (Unix sockets).
     pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// The connection is the balancer's own (LOCAL), and nobody's behind it.
+    pub is_local: bool,
 }
 
 /// Why a header was refused.
@@ -82,6 +84,7 @@ fn parse_v1(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     Ok(Some(ProxyHeader {
         length: end + 1,
         addresses,
+        is_local: false,
     }))
 }
 
@@ -192,6 +195,7 @@ fn parse_v2(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     Ok(Some(ProxyHeader {
         length: V2_FIXED + length,
         addresses,
+        is_local: local,
     }))
 }
 
@@ -248,13 +252,14 @@ mod tests {
     /// A header followed by something else, and every beginning of it.
     fn check(header: &[u8], addresses: Option<(SocketAddr, SocketAddr)>) {
         let length = header.len();
+        let is_local = header.get(12) == Some(&0x20) && header[0] == V2_SIGNATURE[0];
+        let expected = ProxyHeader {
+            length,
+            addresses,
+            is_local,
+        };
         let whole = [header, b"GET / HTTP/1.1\r\n"].concat();
-        assert_eq!(
-            parse(&whole),
-            Ok(Some(ProxyHeader { length, addresses })),
-            "{}",
-            header.escape_ascii()
-        );
+        assert_eq!(parse(&whole), Ok(Some(expected)), "{}", header.escape_ascii());
         for end in 0..length {
             assert_eq!(parse(&header[..end]), Ok(None), "{}", header[..end].escape_ascii());
         }

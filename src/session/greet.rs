@@ -19,8 +19,18 @@ const ROOM: usize = 4096;
 pub(super) struct Greeting {
     /// Its address, told by the PROXY header where there is one.
     pub(super) peer: Option<SocketAddr>,
+    /// The connection is that of somebody behind the balancer, whose address is not known: `peer` is the balancer's.
+    pub(super) is_of_unknown: bool,
     /// What came behind the header already.
     pub(super) rest: Vec<u8>,
+}
+
+impl Greeting {
+    /// Whether what this client says of others counts. Of somebody unknown it does not, even if the balancer is trusted:
+    /// few balancers that send a PROXY header read HTTP, so what comes over it is not theirs.
+    pub(super) fn is_trusted(&self, listener: &Listener) -> bool {
+        !self.is_of_unknown && listener.forwarded.trusted.contains(self.peer.map(|peer| peer.ip()))
+    }
 }
 
 /// Reads the PROXY header if one must come. `None` if it did not, or not in time, which is told.
@@ -31,7 +41,11 @@ pub(super) fn greet(
     began: Instant,
 ) -> Option<Greeting> {
     if !listener.proxy_protocol.contains(peer.map(|peer| peer.ip())) {
-        return Some(Greeting { peer, rest: Vec::new() });
+        return Some(Greeting {
+            peer,
+            is_of_unknown: false,
+            rest: Vec::new(),
+        });
     }
     match read_header(listener, stream, peer, began) {
         Ok(greeting) => Some(greeting),
@@ -77,6 +91,7 @@ fn read_header(
             let peer = header.addresses.map_or(peer, |(source, _)| Some(source));
             return Ok(Greeting {
                 peer,
+                is_of_unknown: header.addresses.is_none() && !header.is_local,
                 rest: buffer[header.length..filled].to_vec(),
             });
         }

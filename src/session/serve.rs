@@ -69,7 +69,8 @@ pub(super) fn serve(
     } else {
         Input::new(&greeting.rest)
     };
-    let client = Client::new(hub, stream, Arc::clone(listener), greeting.peer, tls, began);
+    let trusted = greeting.is_trusted(listener);
+    let client = Client::new(hub, stream, Arc::clone(listener), greeting.peer, trusted, tls, began);
     let limits = HeadLimits {
         // A head lies in one buffer: what fits into none is too large, and not a lack of buffers.
         head: listener.limit.head.min(Input::most(&hub.buffers)),
@@ -173,8 +174,8 @@ impl Session<'_> {
         if let Err(malformed) = parsed {
             return self.refuse(exchange, fault_of(malformed));
         }
-        let believed = self.listener.believes(self.client.peer().map(|peer| peer.ip()));
-        if let Err(fault) = look_alikes::keep_back(self.listener, believed, head_bytes, &mut self.head) {
+        let trusted = self.client.is_trusted();
+        if let Err(fault) = look_alikes::keep_back(self.listener, trusted, head_bytes, &mut self.head) {
             return self.refuse(exchange, fault);
         }
         exchange.request = RequestFacts::of(&self.head);
@@ -350,8 +351,7 @@ impl Session<'_> {
         self.input.consume(length);
         self.input.settle();
         let read = self.read_body(&mut exchange).and_then(|()| {
-            let believed = self.listener.believes(self.client.peer().map(|peer| peer.ip()));
-            look_alikes::keep_back_trailers(self.listener, believed, &mut exchange.body.trailers)?;
+            look_alikes::keep_back_trailers(self.listener, self.client.is_trusted(), &mut exchange.body.trailers)?;
             Ok(())
         });
         self.client.note_read_whole();
@@ -383,6 +383,7 @@ impl Session<'_> {
             self.listener,
             &ClientFacts {
                 address: client.peer().map(|peer| peer.ip()),
+                trusted: client.is_trusted(),
                 tls: client.is_tls(),
                 request_id: request_id(self.listener, exchange.id),
             },

@@ -99,6 +99,9 @@ fn clients_behind_a_trusted_proxy_each_have_a_part() {
     let noisy = |_| "X-User: a\r\n".to_owned();
     let listener = "forwarded = { style = \"off\", trusted = [\"127.0.0.0/8\"] }";
     assert_eq!(crowd(listener, "field:X-User", noisy, 1, "X-User: b\r\n"), (11, 200));
+    // A proxy that adds its line puts it behind those of its client.
+    let noisy = |number: usize| format!("X-User: {number}\r\nX-User: a\r\n");
+    assert_eq!(crowd(listener, "field:X-User", noisy, 1, "X-User: b\r\n"), (11, 200));
     let listener = "forwarded = { style = \"x-forwarded\", trusted = [\"127.0.0.0/8\"] }";
     // Only what the proxy itself has added counts: what is left of that is the client's own tale.
     let noisy = |number: usize| format!("X-Forwarded-For: 6.6.6.{number}, 192.0.2.1\r\n");
@@ -114,6 +117,10 @@ fn clients_behind_a_trusted_proxy_each_have_a_part() {
         crowd(listener, "address", noisy, 1, "Forwarded: for=192.0.2.2\r\n"),
         (11, 200)
     );
+    // A quote that the client leaves open hides nothing of what the proxy has added.
+    let noisy = |_| "Forwarded: for=\", for=192.0.2.1\r\n".to_owned();
+    let victim = "Forwarded: for=\", for=192.0.2.2\r\n";
+    assert_eq!(crowd(listener, "address", noisy, 1, victim), (11, 200));
 }
 
 /// What `check` says of this configuration.
@@ -316,6 +323,54 @@ fn connections_are_counted_by_what_one_client_can_choose() {
 }
 
 // === PROXY headers
+
+/// Over a trusted balancer that speaks the PROXY protocol, whether a client's own tale counts.
+#[test]
+fn a_client_that_a_proxy_header_does_not_name_is_trusted_by_nobody() {
+    let v2 = |command: u8, family: u8, length: u16| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+        header.extend([0x20 | command, family]);
+        header.extend(length.to_be_bytes());
+        header.extend(std::iter::repeat_n(b'/', usize::from(length)));
+        header
+    };
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Client-Cert: x\r\n\r\n";
+    for (bind, peer, address) in [
+        ("127.0.0.1:0", "127.0.0.1", "127.0.0.1"),
+        ("unix:{dir}/juggler.sock", "unix", "unknown"),
+    ] {
+        let origin = Origin::answering("fine");
+        let juggler = Config::new([origin.address()])
+            .listener(&format!("bind = [\"{bind}\"]\nproxy_protocol = [\"{peer}\"]"))
+            .listener(&format!(
+                "forwarded = {{ style = \"x-forwarded\", trusted = [\"{peer}\"], strip = [\"X-Client-Cert\"] }}"
+            ))
+            .start();
+        for (header, is_believed) in [
+            (b"PROXY UNKNOWN\r\n".to_vec(), false),
+            (b"PROXY UNKNOWN 127.0.0.1 127.0.0.1 1 2\r\n".to_vec(), false),
+            (v2(1, 0x00, 0), false),
+            (v2(1, 0x00, 12), false),
+            (v2(1, 0x31, 216), false),
+            // The balancer itself.
+            (v2(0, 0x00, 0), true),
+            (v2(0, 0x11, 12), true),
+        ] {
+            let mut client = Client::connect(juggler.address());
+            client.send([header.as_slice(), request.as_bytes()].concat());
+            client.read_response().expect(200);
+            let got = origin.request();
+            let told = match is_believed {
+                true => format!("192.0.2.1, {address}"),
+                false => address.to_owned(),
+            };
+            let header = header.escape_ascii();
+            assert_eq!(got.field("x-forwarded-for"), Some(&*told), "{header}");
+            assert_eq!(got.field("x-client-cert").is_some(), is_believed, "{header}");
+            origin.forget();
+        }
+    }
+}
 
 /// A v2 header for 203.0.113.7 with TLVs of this many bytes.
 fn long_header(tlvs: usize) -> Vec<u8> {

@@ -260,3 +260,30 @@ fn other_odd_names_are_the_operators_choice() {
         .expect(200);
     assert_eq!(origin.request().trailers, [("X-Sum".to_owned(), "1".to_owned())]);
 }
+
+/// To have one's own word in the place of a trusted client's is no reason to trust it less.
+#[test]
+fn a_trusted_client_that_is_replaced_may_send_what_others_may_not() {
+    let lines = ["X-Client-Cert: a", "X-Real-IP: b", "X-Other: c"];
+    for (trusted, expected) in [
+        (
+            "127.0.0.1",
+            &["X-Client-Cert of the client", "X-Other of the client"][..],
+        ),
+        ("192.0.2.1", &["X-Other of the client"][..]),
+    ] {
+        let listener = format!(
+            "forwarded = {{ style = \"x-forwarded\", mode = \"replace\", trusted = [\"{trusted}\"], \
+             strip = [\"X-Client-Cert\"] }}"
+        );
+        let mut names = received(&listener, &lines);
+        names.retain(|name| !name.starts_with("X-Forwarded-"));
+        assert_eq!(names, expected, "{trusted}");
+        let (origin, juggler) = start(&listener);
+        Client::connect(juggler.address())
+            .exchange(with_trailer("X-Client-Cert: a"))
+            .expect(200);
+        let is_there = trusted == "127.0.0.1";
+        assert_eq!((origin.request().trailers.len() == 1), is_there, "{trusted}");
+    }
+}

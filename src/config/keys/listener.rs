@@ -258,7 +258,7 @@ pub(super) static ERROR_PAGE: Section = Section {
     path: "listener.error_page",
     header: "[[listener.error_page]]",
     about: "A page of your own for a failure that the balancer itself answers: of a request for which no route is chosen yet \
-            (400, 404, 408, 414, 417, 431, 501, 505), of one that a fault of the program has cost (500), or of a later one for \
+            (400, 404, 405, 408, 414, 417, 431, 501, 505), of one that a fault of the program has cost (500), or of a later one for \
             whose status the cluster has no page. A server's own errors are not touched.",
     keys: super::cluster::ERROR_PAGE.keys,
 };
@@ -285,8 +285,10 @@ pub(super) static FORWARDED: Section = Section {
             Texts,
             Is("[]"),
             "Addresses and networks of clients whose own such fields are believed, such as a proxy in front; \"unix\" \
-             is everybody who comes over a Unix socket. What they name is whose a request is (`client_key`). With a \
-             style other than \"off\" all X-Forwarded-* fields, Forwarded and X-Real-IP of others are left out.",
+             is everybody who comes over a Unix socket. After a PROXY header the client is the one that it names; one \
+             that it does not know is never trusted. With a style other than \"off\" the client that they name is whose a \
+             request is (`client_key`; not with mode \"replace\"), and all X-Forwarded-* fields, Forwarded and X-Real-IP \
+             of others are left out.",
         ),
         key(
             "strip",

@@ -121,6 +121,15 @@ fn client_keys() {
         assert!(is_said || said(&text).is_empty());
         assert_eq!(plan(&text).clusters[0].client_key, expected);
     }
+    // Clients write the start of these lists.
+    for name in ["X-Forwarded-For", "x_forwarded_for", "Forwarded"] {
+        let told = said(&with(&format!("client_key = \"field:{name}\""), SERVER));
+        assert!(
+            told.contains("cluster[0].client_key: ") && told.contains("is a list"),
+            "{told}"
+        );
+        assert!(told.contains("client_key = \"address\""), "{told}");
+    }
 }
 
 /// Each of these, in line 4, is told exactly this.

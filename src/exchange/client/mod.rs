@@ -44,6 +44,7 @@ pub struct Client {
     stream: Stream,
     listener: Arc<Listener>,
     peer: Option<SocketAddr>,
+    trusted: bool,
     is_tls: bool,
     reply: Mutex<Reply>,
     turned: Condvar,
@@ -170,12 +171,13 @@ pub enum Fed {
 pub struct TlsError(pub rustls::Error);
 
 impl Client {
-    /// A client that has just come in.
+    /// A client that has just come in. `trusted` is whether what it says of others counts.
     pub fn new(
         hub: &Arc<Hub>,
         stream: Stream,
         listener: Arc<Listener>,
         peer: Option<SocketAddr>,
+        trusted: bool,
         tls: Option<Box<ServerConnection>>,
         now: Instant,
     ) -> Arc<Self> {
@@ -197,6 +199,7 @@ impl Client {
             stream,
             listener,
             peer,
+            trusted,
             is_tls,
             reply: Mutex::new(reply),
             turned: Condvar::new(),
@@ -235,6 +238,11 @@ impl Client {
     /// Its address; `None` on a Unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// What it says of others counts: it is one of the listener's `forwarded.trusted`.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
     }
 
     /// It came over TLS.

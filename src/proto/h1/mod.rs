@@ -14,6 +14,7 @@ pub use parse::parse_request;
 pub use relay::{Coming, Going, Step, framing_for};
 pub use response::parse_response;
 pub use scan::HeadScanner;
+pub use syntax::is_token;
 pub use write::{
     Persistence, RequestRewrite, ResponseRewrite, write_chunk_size, write_last_chunk, write_request, write_response,
 };

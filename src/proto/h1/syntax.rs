@@ -28,8 +28,8 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN[usize::from(byte)] != 0
 }
 
-/// `token`.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+/// Whether it is a `token` (RFC 9110 §5.6.2), as names of fields and of cookies are (RFC 6265 §4.1.1).
+pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
 }
 
