@@ -63,6 +63,10 @@ struct Shared {
     limit: usize,
     dropped: AtomicU64,
     failed: AtomicU64,
+    /// Lines that are being written.
+    in_hand: AtomicU64,
+    /// So long the writer gathers lines.
+    gather: Duration,
     /// Why lines could not be written the last time.
     error: Mutex<Option<String>>,
     reopen: AtomicBool,
@@ -77,14 +81,20 @@ struct Queue {
     held: usize,
     /// The writer waits for a line.
     waiting: bool,
+    /// The writer has a line and waits for more.
+    gathering: bool,
     closing: bool,
     ended: bool,
 }
 
 impl Sink {
     /// A log with room for `limit` bytes of lines that wait, and the thread `name` that writes them to `target`.
-    pub fn start(name: &str, limit: usize, mut target: Target) -> io::Result<Self> {
-        let sink = Self::new(limit);
+    pub fn start(name: &str, limit: usize, target: Target) -> io::Result<Self> {
+        Self::start_gathering(name, limit, GATHER, target)
+    }
+
+    fn start_gathering(name: &str, limit: usize, gather: Duration, mut target: Target) -> io::Result<Self> {
+        let sink = Self::new(limit, gather);
         let shared = Arc::clone(&sink.0);
         let mut has_begun = false;
         threads::tend(Kind::Log, name.to_owned(), move || {
@@ -97,7 +107,7 @@ impl Sink {
         Ok(sink)
     }
 
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, gather: Duration) -> Self {
         Self(Arc::new(Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
@@ -105,6 +115,8 @@ impl Sink {
             limit,
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            in_hand: AtomicU64::new(0),
+            gather,
             error: Mutex::new(None),
             reopen: AtomicBool::new(false),
         }))
@@ -118,7 +130,9 @@ impl Sink {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        let is_awaited = std::mem::take(&mut queue.waiting);
+        let is_full_soon = queue.gathering && queue.is_past_half(self.0.limit);
+        queue.gathering &= !is_full_soon;
+        let is_awaited = std::mem::take(&mut queue.waiting) || is_full_soon;
         drop(queue);
         if is_awaited {
             self.0.filled.notify_one();
@@ -171,6 +185,11 @@ impl Queue {
             .is_some_and(|last| last.capacity() - last.len() >= bytes)
     }
 
+    /// The writer had better begin, or the queue is full before it has.
+    fn is_past_half(&self, limit: usize) -> bool {
+        self.held > limit / 2
+    }
+
     fn has_room(&self, bytes: usize, limit: usize) -> bool {
         self.fits_last(bytes) || self.held.saturating_add(bytes.max(CHUNK)) <= limit
     }
@@ -200,6 +219,7 @@ impl Shared {
         loop {
             Point::LogWrite.pass();
             let chunk = self.next();
+            self.in_hand.store(chunk.as_deref().map_or(0, count), Ordering::Relaxed);
             #[cfg(test)]
             assert!(chunk.as_deref() != Some(b"panic\n"), "as the test wants it");
             if self.reopen.swap(false, Ordering::Relaxed)
@@ -220,6 +240,7 @@ impl Shared {
                 self.failed.fetch_add(lines, Ordering::Relaxed);
                 *self.error.lock() = Some(error.to_string());
             }
+            self.in_hand.store(0, Ordering::Relaxed);
             self.give_back(chunk);
         }
     }
@@ -232,15 +253,22 @@ impl Shared {
             self.filled.wait_for(&mut queue, LOOK);
             queue.waiting = false;
             // To be woken costs the thread that has a line a system call. So it is once for all lines of a while.
-            if !queue.chunks.is_empty() && !queue.closing {
-                self.filled.wait_for(&mut queue, GATHER);
+            if !queue.chunks.is_empty() && !queue.closing && !queue.is_past_half(self.limit) {
+                queue.gathering = true;
+                self.filled.wait_for(&mut queue, self.gather);
+                queue.gathering = false;
             }
         }
         queue.chunks.pop_front()
     }
 
-    /// After a panic: nothing is in the writer's hand.
+    /// After a panic: what was in the writer's hand counts as lost. Its beginning may have been written.
     fn recover(&self) {
+        let lost = self.in_hand.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.failed.fetch_add(lost, Ordering::Relaxed);
+            *self.error.lock() = Some("the writer panicked".to_owned());
+        }
         let mut queue = self.queue.lock();
         queue.held = queue.chunks.iter().map(Vec::capacity).sum();
     }
@@ -481,10 +509,31 @@ mod tests {
         }
         assert!(sink.push(b"line\n"));
         sink.close(Duration::from_secs(20));
+        let lost = Lost { dropped: 0, failed: 20 };
+        assert_eq!(sink.lost(), lost);
+        assert_eq!(sink.error().as_deref(), Some("the writer panicked"));
         drop(sink);
         let mut read = String::new();
         reader.read_to_string(&mut read).unwrap();
         assert_eq!(read, "line\n");
+    }
+
+    #[test]
+    fn a_queue_that_fills_up_wakes_a_writer_that_gathers() {
+        let (reader, target) = pipe();
+        let sink = Sink::start_gathering("log", 4 * CHUNK, Duration::from_secs(600), target).unwrap();
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        for _ in 0..3 * CHUNK / 1000 {
+            assert!(sink.push(&line));
+        }
+        let began = Instant::now();
+        while sink.0.queue.lock().held >= 3 * CHUNK {
+            assert!(began.elapsed() < Duration::from_secs(20), "it gathers still");
+            std::thread::yield_now();
+        }
+        sink.close(Duration::from_secs(20));
+        assert_eq!(sink.lost(), Lost::default());
+        drop(reader);
     }
 
     #[test]
