@@ -161,7 +161,11 @@ fn parse(text: &[u8]) -> Result<HeldFile, String> {
 ///
 /// The errors are those of [`load`] and [`store`], and that somebody keeps the folder locked for longer than a second.
 pub fn update<T>(path: &Path, change: impl FnOnce(&mut HeldFile) -> T) -> io::Result<T> {
-    let _until_the_end = lock(path).map_err(|error| of_file(path, "cannot be locked", &error))?;
+    update_within(path, MOST_LOCKED, change)
+}
+
+fn update_within<T>(path: &Path, patience: Duration, change: impl FnOnce(&mut HeldFile) -> T) -> io::Result<T> {
+    let _until_the_end = lock(path, patience).map_err(|error| of_file(path, "cannot be locked", &error))?;
     let before = load(path)?;
     let mut file = before.clone();
     let result = change(&mut file);
@@ -173,11 +177,11 @@ pub fn update<T>(path: &Path, change: impl FnOnce(&mut HeldFile) -> T) -> io::Re
 
 /// The file itself is replaced with each change, so its folder is what can be locked. One that is not there, or that cannot be opened, is not
 /// locked: then there is nothing to be lost, or writing is going to fail.
-fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
+fn lock(path: &Path, patience: Duration) -> io::Result<Option<Flock<File>>> {
     let Ok(mut folder) = File::open(folder(path)) else {
         return Ok(None);
     };
-    let until = after(Instant::now(), MOST_LOCKED);
+    let until = after(Instant::now(), patience);
     loop {
         match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Some(lock)),
@@ -285,12 +289,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("held.json");
         let names: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+        // How long the others take for theirs is the disk's business.
+        let patience = Duration::from_secs(600);
         std::thread::scope(|scope| {
             for names in names.chunks(10) {
                 let path = &path;
                 scope.spawn(move || {
                     for name in names {
-                        update(path, |file| file.held.push(held("shop", name))).unwrap();
+                        update_within(path, patience, |file| file.held.push(held("shop", name))).unwrap();
                     }
                 });
             }

@@ -485,12 +485,10 @@ fn an_early_answer_to_an_upload_reaches_the_client() {
         );
         client.get("/test.txt").expect(200);
         assert_eq!(server.stat("connections_ever"), 2 + round as u64, "{path}");
+        // The old one's end comes behind all of the body that is on its way: so the new one may be seen before.
+        server.wait_for_stat("connections_now", 1);
     }
-    let stats = server.stats();
-    assert_eq!(
-        (&stats["malformed"], &stats["connections_most"]),
-        (&0.into(), &1.into())
-    );
+    assert_eq!(server.stat("malformed"), 0);
 }
 
 #[test]

@@ -286,14 +286,22 @@ impl Juggler {
         self.folder.path().to_owned()
     }
 
-    /// What it has logged so far.
+    /// What it has logged so far; all of it if it was waited for.
     pub(crate) fn log(&self) -> Vec<String> {
-        self.lines.all()
+        self.all(&self.lines)
     }
 
-    /// What it has written to standard output so far (the access log, by default).
+    /// What it has written to standard output so far (the access log, by default); all of it if it was waited for.
     pub(crate) fn output(&self) -> Vec<String> {
-        self.output.all()
+        self.all(&self.output)
+    }
+
+    fn all(&self, lines: &Lines) -> Vec<String> {
+        if self.gone.is_some() {
+            // The last lines may still be in the pipe.
+            lines.wait(0, PATIENCE, |_| None::<()>);
+        }
+        lines.all()
     }
 
     /// Waits for a log line with that text, and gives it.
