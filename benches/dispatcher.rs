@@ -9,6 +9,7 @@
     reason = "a benchmark is no library"
 )]
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -257,6 +258,35 @@ fn schedulers(criterion: &mut Criterion) {
     }
 }
 
+/// Half of the servers are ten times as slow as the others, and two fifths of the workers are busy under least load: the slow
+/// servers are always late for their turns there, and the fast ones early. A job comes, and those end whose time is up.
+fn schedulers_two_speeds(criterion: &mut Criterion) {
+    const SLOW: u32 = 50;
+    let mut group = criterion.benchmark_group("scheduler_two_speeds");
+    for (name, shape) in large(false, 0) {
+        let mut cluster = Cluster::idle(shape);
+        // Of each speed the job that began first ends first.
+        let mut lines = [(100, VecDeque::new()), (1000, VecDeque::new())];
+        let mut at = 0_u64;
+        let mut round = || {
+            let Offer::Assigned(worker, job) = cluster.offer(None) else {
+                unreachable!("a worker is idle");
+            };
+            black_box(job);
+            let (lasts, line) = &mut lines[usize::from(worker.0 < SLOW * CAPACITY)];
+            line.push_back((at + *lasts, worker));
+            at += 1;
+            for (_, line) in &mut lines {
+                while let Some((_, worker)) = line.pop_front_if(|(end, _)| *end <= at) {
+                    assert_eq!(cluster.next(worker, Verdict::Done), None);
+                }
+            }
+        };
+        (0..10_000).for_each(|_| round());
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| bencher.iter(&mut round));
+    }
+}
+
 /// A job comes; one fails at a server, which takes another; the failed one is taken at another server (with several buckets: the one
 /// whose turn it is). In the beginning half of what waits avoids the first server; with one bucket that stays so.
 fn retry(criterion: &mut Criterion) {
@@ -346,6 +376,6 @@ fn expire(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = offer_next_idle, offer_next_queued, schedulers, retry, cancel_queued, cancel_serving, expire
+    targets = offer_next_idle, offer_next_queued, schedulers, schedulers_two_speeds, retry, cancel_queued, cancel_serving, expire
 }
 criterion_main!(benches);

@@ -1,43 +1,98 @@
 //! The server with the fewest jobs for its weight; where that does not decide, the one whose turn it is.
 
-use super::turns::Turns;
+use super::turns::{Score, Turns};
 use super::{Scheduler, View, Wish};
 use crate::balance::heap::IndexedHeap;
 use crate::balance::random::Random;
 
+/// The scores of many servers grow with each choice, all by the same amount: those of servers that are late for their turns, and
+/// of those that are early by a turn or more. They are kept without that amount, so that a choice has no work with them.
+///
+/// With each turn that it takes a server crosses from early to late at most once. So a choice costs log n on average over the
+/// choices, however many servers are late or early.
 #[derive(Debug, Default)]
 pub(super) struct LeastLoad {
     turns: Turns,
-    /// Those that may be chosen. The scores are as old as the last change of the server: they have grown since, or are the same.
-    by_score: IndexedHeap<(i64, i64)>,
+    /// Servers that may be chosen, late or early: the scores that grow, less the present.
+    growing: IndexedHeap<(i64, i64)>,
+    /// The others that may be chosen: the scores that stay. Those that have become late since may still be here; their scores
+    /// here are too low, never too high.
+    staying: IndexedHeap<(i64, i64)>,
+    /// The early ones, by when they cease to be that.
+    early: IndexedHeap<i64>,
+    /// The one that was chosen last, until its score is known anew: that comes with its next job, mostly at once.
+    taken: Option<u32>,
+}
+
+impl LeastLoad {
+    /// The server with the lowest score.
+    fn first(&mut self, view: View<'_>, except: Option<u32>) -> Option<u32> {
+        if let Some(taken) = self.taken {
+            self.enter(taken, view);
+        }
+        let present = self.turns.present();
+        while let Some((_, server)) = self.early.first().filter(|(until, _)| *until < present) {
+            self.enter(server, view);
+        }
+        let least = |heap: &IndexedHeap<(i64, i64)>| match except {
+            Some(server) => heap.first_except(server),
+            None => heap.first(),
+        };
+        loop {
+            let growing =
+                least(&self.growing).map(|((score, date), server)| ((score.saturating_add(present), date), server));
+            let Some(staying) = least(&self.staying) else {
+                return growing.map(|(_, server)| server);
+            };
+            match growing {
+                Some(growing) if growing < staying => return Some(growing.1),
+                _ if self.turns.is_late(staying.1) => self.enter(staying.1, view),
+                _ => return Some(staying.1),
+            }
+        }
+    }
 }
 
 impl Scheduler for LeastLoad {
     fn choose(&mut self, view: View<'_>, wish: Wish, _: &mut Random) -> Option<u32> {
-        let server = loop {
-            let (old, server) = match wish.except {
-                Some(server) => self.by_score.first_except(server)?,
-                None => self.by_score.first()?,
-            };
-            let score = self.turns.score(server, view.jobs(server));
-            if score == old {
-                break server;
-            }
-            self.by_score.set(server, score);
-        };
+        let server = self.first(view, wish.except)?;
         self.turns.take(server);
         if self.turns.rebase() {
             view.among.iter().for_each(|server| self.enter(server, view));
+        } else {
+            self.taken = Some(server);
         }
         Some(server)
     }
 
     fn enter(&mut self, server: u32, view: View<'_>) {
-        self.by_score.set(server, self.turns.score(server, view.jobs(server)));
+        if self.taken == Some(server) {
+            self.taken = None;
+        }
+        let (score, early_until) = self.turns.score_apart(server, view.jobs(server));
+        match score {
+            Score::Growing(score) => {
+                self.staying.remove(server);
+                self.growing.set(server, score);
+            }
+            Score::Staying(score) => {
+                self.growing.remove(server);
+                self.staying.set(server, score);
+            }
+        }
+        match early_until {
+            Some(until) => self.early.set(server, until),
+            None => self.early.remove(server),
+        }
     }
 
     fn leave(&mut self, server: u32) {
-        self.by_score.remove(server);
+        if self.taken == Some(server) {
+            self.taken = None;
+        }
+        self.growing.remove(server);
+        self.staying.remove(server);
+        self.early.remove(server);
     }
 
     fn weigh(&mut self, server: u32, view: View<'_>) {
@@ -46,5 +101,109 @@ impl Scheduler for LeastLoad {
 
     fn forget(&mut self, server: u32) {
         self.turns.forget(server);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::super::Load;
+    use super::*;
+    use crate::balance::bits::Bits;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// Whether the job comes about.
+        Choose(Option<u32>, bool),
+        End(u32),
+        Weigh(u32, u32),
+        Leave(u32),
+        Enter(u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let server = 0u32..8;
+        prop_oneof![
+            6 => (prop::option::weighted(0.2, server.clone()), prop::bool::weighted(0.9))
+                .prop_map(|(except, comes_about)| Step::Choose(except, comes_about)),
+            4 => server.clone().prop_map(Step::End),
+            1 => (server.clone(), 1u32..2000).prop_map(|(server, weight)| Step::Weigh(server, weight)),
+            1 => server.clone().prop_map(Step::Leave),
+            1 => server.prop_map(Step::Enter),
+        ]
+    }
+
+    proptest! {
+        /// The choice is the one with the least score of all, looked at one by one.
+        #[test]
+        fn the_least_score_is_chosen(
+            steps in prop::collection::vec(step(), 1..300),
+            weights in prop::collection::vec(1u32..2000, 8),
+            moved: bool,
+        ) {
+            let mut scheduler = LeastLoad::default();
+            let mut loads = vec![Load::default(); 8];
+            let (mut among, mut in_use) = (Bits::default(), Bits::default());
+            for (load, weight) in loads.iter_mut().zip(weights) {
+                load.weight = weight;
+            }
+            for server in 0..8 {
+                in_use.set(server, true);
+                among.set(server, true);
+            }
+            macro_rules! view { () => { View { among: &among, in_use: &in_use, loads: &loads, sums: (0, 0) } } }
+            for server in 0..8 {
+                scheduler.weigh(server, view!());
+                if moved && server == 7 {
+                    scheduler.turns.move_on(1 << 40);
+                }
+            }
+            for server in 0..8 {
+                scheduler.enter(server, view!());
+            }
+            let (now, mut random) = (Instant::now(), Random::new(1));
+            for step in steps {
+                match step {
+                    Step::Choose(except, comes_about) => {
+                        let expected = among
+                            .iter()
+                            .filter(|server| Some(*server) != except)
+                            .min_by_key(|server| (scheduler.turns.score(*server, loads[*server as usize].jobs()), *server));
+                        let chosen = scheduler.choose(view!(), Wish { except, key: 0, now }, &mut random);
+                        prop_assert_eq!(chosen, expected);
+                        let Some(server) = chosen else { continue };
+                        if comes_about {
+                            loads[server as usize].running += 1;
+                            scheduler.enter(server, view!());
+                        }
+                    }
+                    Step::End(server) => {
+                        let load = &mut loads[server as usize];
+                        load.running = load.running.saturating_sub(1);
+                        if among.contains(server) {
+                            scheduler.enter(server, view!());
+                        }
+                    }
+                    Step::Weigh(server, weight) => {
+                        loads[server as usize].weight = weight;
+                        scheduler.weigh(server, view!());
+                        if among.contains(server) {
+                            scheduler.enter(server, view!());
+                        }
+                    }
+                    Step::Leave(server) => {
+                        among.set(server, false);
+                        scheduler.leave(server);
+                    }
+                    Step::Enter(server) => {
+                        among.set(server, true);
+                        scheduler.enter(server, view!());
+                    }
+                }
+            }
+        }
     }
 }

@@ -63,6 +63,15 @@ struct Turn {
     in_use: bool,
 }
 
+/// A score, by what it does until something about the server changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Score {
+    /// It is this and the present, and grows with that.
+    Growing((i64, i64)),
+    /// It is this.
+    Staying((i64, i64)),
+}
+
 /// The turns of the servers of one role.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
@@ -157,6 +166,28 @@ impl Turns {
         let left = (date - self.present).clamp(0, step.whole - 1);
         let load = step.whole.saturating_mul(i64::from(jobs));
         (load.saturating_add(self.present + left), date)
+    }
+
+    /// The same score, by what it does. The second is there for a server that is early by a turn or more: once the present is
+    /// past it, the score stays. A score that stays grows from when the server is late.
+    pub(super) fn score_apart(&self, server: u32, jobs: u32) -> (Score, Option<i64>) {
+        let Turn { date, step, .. } = self.servers[server as usize];
+        let load = step.whole.saturating_mul(i64::from(jobs));
+        let most = step.whole - 1;
+        match date - self.present {
+            ..=0 => (Score::Growing((load, date)), None),
+            left if left < most => (Score::Staying((load.saturating_add(date), date)), None),
+            _ => (Score::Growing((load.saturating_add(most), date)), Some(date - most)),
+        }
+    }
+
+    pub(super) fn present(&self) -> i64 {
+        self.present
+    }
+
+    /// Whether a server's date has come.
+    pub(super) fn is_late(&self, server: u32) -> bool {
+        self.servers[server as usize].date <= self.present
     }
 
     /// A server has its turn. It may be early.
