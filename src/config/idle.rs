@@ -1,5 +1,6 @@
 //! Settings that are written and have no effect as the rest of the file stands: each is warned of.
 
+use super::keys::HEALTH;
 use super::problem::Complaint;
 use super::reader::Table;
 use crate::balance::Schedule;
@@ -41,7 +42,13 @@ pub(super) fn of_listener(table: &Table<'_>, listener: &Listener) {
             &of_servers,
             "no request of this listener is handed on (redirect_https)",
         );
-        let of_bodies = ["timeout.body", "limit.body", "limit.body_memory"];
+        let of_bodies = [
+            "timeout.body",
+            "timeout.body_total",
+            "limit.body",
+            "limit.body_memory",
+            "limit.min_upload_rate",
+        ];
         unused(table, &of_bodies, "no body is read on this listener (redirect_https)");
     }
     let has_addresses = listener.bind.iter().any(|bind| matches!(bind, BindAddress::Tcp(_)));
@@ -86,26 +93,24 @@ pub(super) fn of_cluster(table: &Table<'_>, cluster: &Cluster) {
         }
     }
     if cluster.health.settings.mode == Mode::Disabled {
-        let others = [
-            "type", "method", "path", "host", "fields", "expect", "body", "interval", "jitter", "timeout",
-        ];
-        let more = [
-            "recheck",
-            "rise",
-            "fall",
-            "panic",
-            "slow_start",
-            "sticky_offline",
-            "passive",
-        ];
-        if others.iter().chain(&more).any(|key| table.has_within("health", key)) {
+        let mut others = HEALTH.keys.iter().filter(|key| key.name != "mode");
+        if others.any(|key| table.has_within("health", key.name)) {
             unused(table, &["health"], "its mode is \"disabled\"");
         }
-    } else if cluster.health.settings.fall == 1 {
+        return;
+    }
+    if cluster.health.settings.fall == 1 {
         unused(
             table,
             &["health.recheck"],
             "the first failure takes a server out of use (fall)",
+        );
+    }
+    if cluster.health.port.is_some() {
+        unused(
+            table,
+            &["health.probe_when_busy"],
+            "each probe has a connection of its own (health.port)",
         );
     }
 }
@@ -143,6 +148,13 @@ pub(super) fn of_process(root: &Table<'_>, process: &Process, clusters: &[&Clust
     }
     if process.spool.limit == 0 {
         unused(root, &["spool.folder"], "nothing may be in it (spool.limit)");
+        for table in &root.tables("listener") {
+            unused(
+                table,
+                &["limit.response_spool"],
+                "the spool holds nothing (spool.limit)",
+            );
+        }
     }
     let mut servers = clusters.iter().flat_map(|cluster| &cluster.servers).peekable();
     if servers.peek().is_some() && !servers.any(|server| matches!(server.address, ServerAddress::Name { .. })) {

@@ -16,7 +16,7 @@ pub(in crate::config) const CLASSES: &[&str] = &["connect", "broken", "timeout",
 /// Failures in a row.
 const STREAK: Kind = Count(0, 1000);
 
-pub(super) static HEALTH: Section = Section {
+pub(in crate::config) static HEALTH: Section = Section {
     path: "cluster.health",
     header: "[cluster.health]",
     about: "How a cluster's servers are looked after. Without this table a server is used as long as it can be connected to.",

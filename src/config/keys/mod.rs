@@ -12,7 +12,7 @@ use super::reference::Default::{Means, Required};
 use super::reference::Kind::{Table, Tables};
 use super::reference::{Default, Key, Kind, Section};
 
-pub(super) use health::CLASSES;
+pub(super) use health::{CLASSES, HEALTH};
 pub(super) use sharing::SCHEDULERS;
 
 const KIB: u64 = 1 << 10;
@@ -53,7 +53,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &sharing::SCHEDULER,
     &sharing::BUCKET,
     &sharing::BUCKET_QUEUE,
-    &health::HEALTH,
+    &HEALTH,
     &health::PASSIVE,
     &cluster::QUEUE,
     &cluster::RETRY,

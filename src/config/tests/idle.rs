@@ -5,6 +5,7 @@ use std::fs;
 use rcgen::{CertificateParams, DnType, KeyPair};
 
 use super::*;
+use crate::config::keys::HEALTH;
 
 /// A whole file with these lines in its listener, its cluster and its only server.
 fn file(top: &str, listener: &str, cluster: &str, server: &str) -> String {
@@ -40,6 +41,16 @@ fn a_setting_without_effect_is_warned_of_and_one_with_effect_is_not() {
             l("redirect_https = true\nlimit = { body = \"1MiB\" }"),
             "listener[0].limit.body",
             l("limit = { body = \"1MiB\" }"),
+        ),
+        (
+            l("redirect_https = true\ntimeout = { body_total = \"1h\" }"),
+            "listener[0].timeout.body_total",
+            l("timeout = { body_total = \"1h\" }"),
+        ),
+        (
+            l("redirect_https = true\nlimit = { min_upload_rate = \"1KiB\" }"),
+            "listener[0].limit.min_upload_rate",
+            l("limit = { min_upload_rate = \"1KiB\" }"),
         ),
         (
             l("sessions_per_address = 3").replace("127.0.0.1:8080", "unix:/run/x"),
@@ -87,6 +98,11 @@ fn a_setting_without_effect_is_warned_of_and_one_with_effect_is_not() {
             c("health = { mode = \"disabled\" }"),
         ),
         (
+            c("health = { port = 8081, probe_when_busy = true }"),
+            "cluster[0].health.probe_when_busy",
+            c("health = { probe_when_busy = true }"),
+        ),
+        (
             c("health = { passive = { classes = [], ratio = \"10%\" } }"),
             "cluster[0].health.passive.ratio",
             c("health = { passive = { classes = [\"connect\"], ratio = \"10%\" } }"),
@@ -122,6 +138,16 @@ fn a_setting_without_effect_is_warned_of_and_one_with_effect_is_not() {
             file("spool = { folder = \"/tmp\" }", "", "", ""),
         ),
         (
+            file(
+                "spool = { limit = \"0B\" }",
+                "limit = { response_spool = \"1MiB\" }",
+                "",
+                "",
+            ),
+            "listener[0].limit.response_spool",
+            l("limit = { response_spool = \"1MiB\" }"),
+        ),
+        (
             file("process = { resolve = \"1s\" }", "", "", ""),
             "process.resolve",
             file("process = { resolve = \"1s\" }", "", "", "").replace("127.0.0.1:6901", "a.test:6901"),
@@ -141,6 +167,42 @@ fn a_setting_without_effect_is_warned_of_and_one_with_effect_is_not() {
         if !effective.is_empty() {
             assert!(!said(&effective).contains("has no effect"), "{}", said(&effective));
         }
+    }
+}
+
+/// Of no key is it forgotten that without probes it does nothing.
+#[test]
+fn no_key_of_a_health_check_that_is_off_has_an_effect() {
+    for key in HEALTH.keys.iter().filter(|key| key.name != "mode") {
+        let value = match key.name {
+            "type" | "method" | "path" | "host" | "send" | "body" => "\"x\"",
+            "fields" => "[\"X: y\"]",
+            "expect" => "[200]",
+            "passive" => "{ connect = 2 }",
+            "sticky_offline" | "probe_when_busy" => "true",
+            "port" | "rise" | "fall" => "2",
+            "panic" | "jitter" => "\"10%\"",
+            _ => "\"1s\"",
+        };
+        let value = match key.name {
+            "type" => "\"http\"",
+            "method" => "\"GET\"",
+            "path" => "\"/x\"",
+            _ => value,
+        };
+        let more = match key.name {
+            "type" | "path" => "",
+            "send" => ", type = \"http\", method = \"POST\"",
+            _ => ", type = \"http\"",
+        };
+        let health = format!("health = {{ mode = \"disabled\", {} = {value}{more} }}", key.name);
+        let told = said(&file("", "", &health, ""));
+        assert!(
+            told.contains("warning: cluster[0].health: has no effect: "),
+            "{}: {told}",
+            key.name
+        );
+        assert!(!told.contains("error"), "{told}");
     }
 }
 
