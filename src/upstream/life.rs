@@ -481,7 +481,10 @@ mod tests {
         assert!(first_of(Vec::new(), now, |_, _| Ok(())).unwrap_err().has_timed_out);
         let until = after(now, Duration::from_secs(60));
         let failed = first_of(Vec::new(), until, |_, _| Ok(())).unwrap_err();
-        assert_eq!((failed.last.kind(), failed.has_timed_out), (io::ErrorKind::NotFound, false));
+        assert_eq!(
+            (failed.last.kind(), failed.has_timed_out),
+            (io::ErrorKind::NotFound, false)
+        );
         assert!(first_of(addresses(), until, |_, _| Ok(())).is_ok());
     }
 }

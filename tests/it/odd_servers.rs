@@ -99,7 +99,11 @@ fn after_an_interim_response_that_claims_a_body_the_connection_is_not_used_again
             for next in ["", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
                 let odd = format!("HTTP/1.1 {status}\r\n{fields}\r\n{next}{answer}");
                 let (response, was_kept) = delivered("GET", odd);
-                assert_eq!((response.text().as_str(), was_kept), ("ok", is_kept), "{status} {fields}");
+                assert_eq!(
+                    (response.text().as_str(), was_kept),
+                    ("ok", is_kept),
+                    "{status} {fields}"
+                );
             }
         }
     }

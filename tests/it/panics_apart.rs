@@ -128,7 +128,11 @@ fn workers_that_panic_while_their_server_is_down_lose_no_capacity() {
         origin.restart();
     }
     for answered in load.end() {
-        assert!([200, 502, 503, 504].contains(&answered.status()), "{}", answered.status());
+        assert!(
+            [200, 502, 503, 504].contains(&answered.status()),
+            "{}",
+            answered.status()
+        );
     }
     let came = gate.came();
     let clients = (0..WORKERS).map(|_| {
