@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "see each function")]
 
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Takes over a descriptor that was inherited by number (`LISTEN_FDS`); `None` if it is not open.
 ///
@@ -25,4 +25,13 @@ pub fn schedule_as_batch() -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Returns how many bytes a stream socket was given that its other side has not taken (`SIOCOUTQ`);
+/// `None` if the system does not tell.
+pub fn queued(socket: BorrowedFd<'_>) -> Option<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open as long as it is borrowed, and the call writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    (result == 0).then_some(u64::try_from(bytes).unwrap_or(0))
 }

@@ -417,6 +417,9 @@ impl Running {
         clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
         self.reaper.stop();
         self.hub.clients.abandon(Fault::Draining);
+        // Workers that waited for their clients log what they had now.
+        let patience = after(Instant::now(), Duration::from_millis(200));
+        clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
         if let Some(access) = &self.hub.access {
             access.close(Duration::from_secs(1));
         }

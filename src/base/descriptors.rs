@@ -57,8 +57,10 @@ impl Reserve {
     }
 
     fn give(&self) -> bool {
+        // With the lock: a refill that goes on counts what is taken here.
+        let mut kept = self.kept.lock();
         self.is_short.store(true, Ordering::Relaxed);
-        self.kept.lock().pop().is_some()
+        kept.pop().is_some()
     }
 
     /// Takes back what was given, as far as that is possible now. Returns whether it is full.

@@ -65,6 +65,11 @@ impl Body {
         bytes.len() - rest.len()
     }
 
+    /// Some of it is in a file.
+    pub fn is_spooled(&self) -> bool {
+        self.in_file > 0
+    }
+
     /// Bytes, trailers not counted.
     pub fn length(&self) -> u64 {
         self.in_memory.saturating_add(self.in_file)

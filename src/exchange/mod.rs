@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use answer::Answer;
 pub use body::{Body, Piece};
-pub use client::{Client, Fed, Left, Opened, Sent, TlsError};
+pub use client::{Client, Fed, Holds, Left, Opened, Sent, TlsError};
 pub use courier::Couriers;
 pub use hub::{Hub, HubSettings, Permit};
 pub use registry::{Registry, Short};

@@ -32,7 +32,8 @@ pub enum Short {
 #[derive(Debug, Default)]
 pub struct Registry {
     clients: Mutex<HashMap<usize, Weak<Client>>>,
-    looked_at: AtomicU64,
+    /// When that was for each kind of shortage, in milliseconds of uptime.
+    looked_at: [AtomicU64; 4],
 }
 
 impl Registry {
@@ -79,15 +80,15 @@ impl Registry {
         longest.inspect(|client| client.dismiss()).is_some()
     }
 
-    /// Ends the client that has made no progress for longest with something of which others lack room,
-    /// if that is for a quarter of its time limit. Returns `false` if there is none, or if one was looked
+    /// Ends the client that holds most of what others lack and has made no progress for longest, if that
+    /// is for a quarter of its time limit. Returns `false` if there is none, or if one was looked
     /// for just now.
     pub fn give_way(&self, short: Short, now: Instant, hub: &Hub) -> bool {
         let now_ms = hub.uptime_ms(now);
-        let before = self.looked_at.load(Ordering::Relaxed);
+        let looked_at = &self.looked_at[short as usize];
+        let before = looked_at.load(Ordering::Relaxed);
         let is_due = now_ms.saturating_sub(before) >= LOOK_MS
-            && self
-                .looked_at
+            && looked_at
                 .compare_exchange(before, now_ms, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if !is_due {

@@ -1,8 +1,8 @@
 //! Unlinked files for what does not fit into memory: how much of them there may be, and one of them.
 //!
 //! Requests and responses have shares apart: neither can take the last quarter of the room, which is
-//! the other's. Of what is left of its share a request body may have two thirds, so that a few large
-//! uploads leave room for all the small ones. A disk that is full counts like a limit that is reached.
+//! the other's. Of what others leave of its share a body may have two thirds, so that a few large ones
+//! leave room for all the small ones. A disk that is full counts like a limit that is reached.
 
 use std::fs::File;
 use std::io;
@@ -247,14 +247,15 @@ mod tests {
     #[test]
     fn neither_share_takes_the_last_quarter() {
         let spool = spool(400 * KIB);
-        let (responses, length) = fill(&spool, Share::Responses);
-        assert_eq!(length, 300 * KIB);
+        let responses: Vec<_> = (0..20).map(|_| fill(&spool, Share::Responses).0).collect();
+        let used = spool.used();
+        assert!((280 * KIB..=300 * KIB).contains(&used), "{used}");
         let (requests, length) = fill(&spool, Share::Requests);
-        assert_eq!(length, 66 * KIB, "two thirds of the last quarter");
-        drop(responses);
-        let (more, length) = fill(&spool, Share::Responses);
-        assert_eq!(length, 300 * KIB);
-        drop((requests, more));
+        assert!(
+            (66 * KIB..80 * KIB).contains(&length),
+            "two thirds of the last quarter: {length}"
+        );
+        drop((responses, requests));
         assert_eq!(spool.used(), 0);
     }
 

@@ -117,6 +117,11 @@ impl Stream {
         Ok((readable, found.contains(PollFlags::POLLOUT)))
     }
 
+    /// Bytes that the kernel has taken and the other side has not; `None` if it does not tell.
+    pub fn queued(&self) -> Option<u64> {
+        crate::sys::queued(self.as_fd())
+    }
+
     /// Waits until there is room to write, whatever there is to read.
     pub fn wait_for_room(&self, timeout: Duration) -> io::Result<()> {
         let mut entry = [PollFd::new(self.as_fd(), PollFlags::POLLOUT)];

@@ -12,6 +12,8 @@ const SMALL: usize = 4096;
 pub(super) struct Input {
     small: Box<[u8]>,
     large: Option<Buffer>,
+    /// The large buffer is one of those that are reserved for heads.
+    is_reserved: bool,
     start: usize,
     end: usize,
 }
@@ -24,6 +26,7 @@ impl Input {
         Self {
             small,
             large: None,
+            is_reserved: false,
             start: 0,
             end: first.len(),
         }
@@ -83,7 +86,9 @@ impl Input {
 
     /// Makes more room for a head, for which some is reserved.
     pub(super) fn grow_for_head(&mut self, pool: &Arc<BufferPool>) -> bool {
-        !self.is_grown(pool) && self.grow_into(pool.take_for_head())
+        let has_grown = !self.is_grown(pool) && self.grow_into(pool.take_for_head());
+        self.is_reserved |= has_grown;
+        has_grown
     }
 
     fn grow_into(&mut self, buffer: Option<Buffer>) -> bool {
@@ -101,14 +106,22 @@ impl Input {
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {
             self.large = None;
+            self.is_reserved = false;
         }
     }
 
-    /// Gives the large buffer back if what is in it fits into the small one: a body is not to be read
-    /// with room that is reserved for heads.
+    /// A large buffer that was taken for a head.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.is_reserved && self.large.is_some()
+    }
+
+    /// Gives a large buffer that was taken for a head back, as soon as what is in it fits into the small
+    /// one: a body is not to be read with room that is reserved for heads.
     pub(super) fn settle(&mut self) {
         let length = self.end - self.start;
-        if let Some(large) = self.large.take_if(|_| length <= self.small.len()) {
+        let may_go = self.is_reserved && length <= self.small.len();
+        if let Some(large) = self.large.take_if(|_| may_go) {
+            self.is_reserved = false;
             self.small[..length].copy_from_slice(&large.all()[self.start..self.end]);
             self.start = 0;
             self.end = length;
@@ -142,8 +155,8 @@ mod tests {
         input.space().fill(b'x');
         input.filled(room);
         assert_eq!(input.space().len(), 1, "the byte that was used is room again");
-        assert!(input.grow(&pool));
-        assert!(!input.grow(&pool));
+        assert!(input.grow_for_head(&pool));
+        assert!(!input.grow(&pool) && input.is_reserved());
         assert!(input.data().starts_with(b"bcx"));
         assert_eq!(input.data().len(), SMALL - 1);
         assert!(!input.space().is_empty());

@@ -14,7 +14,9 @@ use crate::base::address::Peer;
 use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
-use crate::exchange::{Admission, Answer, Client, Exchange, Fed, Hub, Left, Opened, RequestFacts, Service, Short};
+use crate::exchange::{
+    Admission, Answer, Client, Exchange, Fed, Holds, Hub, Left, Opened, RequestFacts, Service, Short,
+};
 use crate::fault::Fault;
 use crate::filter::forwarded::{self, ClientFacts};
 use crate::filter::look_alikes;
@@ -291,8 +293,13 @@ impl Session<'_> {
             if self.input.space().is_empty() && !self.grow_for_head() {
                 return Err(Stop::Fault(Fault::NoBuffer));
             }
+            let holds = if self.input.is_reserved() {
+                Holds::Head
+            } else {
+                Holds::Nothing
+            };
             self.client
-                .note_read(Instant::now(), self.listener.timeout.header, false);
+                .note_read(Instant::now(), self.listener.timeout.header, holds);
             self.fill_until(deadline, Fault::HeaderTimeout)?;
         }
     }
@@ -331,7 +338,7 @@ impl Session<'_> {
             if !self.client.wait_turn(TURN_TICK)
                 && !self.ended
                 && self.client.stream().has_ended()
-                && !self.client.is_dismissed()
+                && !self.is_ended_here()
                 && !self.listener.half_close_serve
             {
                 exchange.fault = Some(Fault::ClientGoneQueue);
@@ -345,6 +352,7 @@ impl Session<'_> {
     fn with_body(&mut self, mut exchange: Exchange, length: usize, is_coming: bool) -> Result<(), Over> {
         if self.head.expect_continue && is_coming {
             self.client.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.client.hand_over();
         }
         self.copy.clear();
         self.copy.extend_from_slice(&self.input.data()[..length]);
@@ -490,9 +498,14 @@ impl Session<'_> {
         self.part()
     }
 
+    /// It is the balancer that reads no more: what the client has asked for is still answered.
+    fn is_ended_here(&self) -> bool {
+        self.client.is_dismissed() || self.client.is_condemned()
+    }
+
     /// The client has ended its sending side between requests.
     fn at_end(&mut self) -> Result<(), Over> {
-        if !self.client.is_dismissed() && !self.listener.half_close_serve {
+        if !self.is_ended_here() && !self.listener.half_close_serve {
             self.leave(false);
             self.client.say_goodbye();
             return Err(Over);
@@ -523,18 +536,21 @@ impl Session<'_> {
         let until = Instant::now().checked_add(LINGER_TIME);
         let mut left = LINGER_BYTES.max(self.listener.limit.body);
         let mut room = [0; 16 * 1024];
+        self.input.consume(usize::MAX);
+        self.input.shrink();
         while left > 0 {
             let now = Instant::now();
             let Some(rest) = until.and_then(|until| until.checked_duration_since(now)) else {
-                return;
+                break;
             };
-            self.client.note_read(now, LINGER_PAUSE, false);
+            self.client.note_read(now, LINGER_PAUSE, Holds::Nothing);
             self.set_read_timeout(rest.min(LINGER_PAUSE), true);
             match self.client.stream().read(&mut room) {
-                Ok(0) | Err(_) => return,
+                Ok(0) | Err(_) => break,
                 Ok(read) => left = left.saturating_sub(read as u64),
             }
         }
+        self.client.note_read_whole();
     }
 
     // === Reading
@@ -542,7 +558,8 @@ impl Session<'_> {
     fn handshake(&mut self, began: Instant) -> bool {
         let deadline = after(began, self.listener.timeout.handshake);
         let mut was_fed = false;
-        self.client.note_read(began, self.listener.timeout.handshake, false);
+        self.client
+            .note_read(began, self.listener.timeout.handshake, Holds::Nothing);
         while !self.client.is_greeted() {
             match self.fill_cipher_until(deadline) {
                 Filled::Nothing | Filled::Some => {}

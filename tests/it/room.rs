@@ -199,6 +199,7 @@ fn clients_that_take_nothing_are_cut_in_time_and_cost_others_nothing() {
         .listener("timeout = { write = \"3s\" }")
         .cluster("capacity = 4\nqueue = { limit = 1000, timeout = \"120s\" }")
         .start();
+    let cut = || juggler.output().iter().filter(|line| line.contains("end=cD")).count();
     let stalled: Vec<_> = (0..STALLED)
         .map(|number| {
             let mut client = Client::connect(juggler.address());
@@ -207,9 +208,10 @@ fn clients_that_take_nothing_are_cut_in_time_and_cost_others_nothing() {
             client
         })
         .collect();
+    // Before the first of them is cut: no courier waits for them.
     let mut good = ask(&juggler, "/big/good");
     assert!(good.read_response().expect(200).body == pattern[..]);
-    let cut = || juggler.output().iter().filter(|line| line.contains("end=cD")).count();
+    assert!(cut() < STALLED, "the good client waited for all of them");
     let until = Instant::now() + 2 * PATIENCE;
     while cut() < STALLED && Instant::now() < until {
         thread::sleep(Duration::from_millis(50));
@@ -352,4 +354,91 @@ fn an_early_answer_reaches_a_client_that_writes_first() {
         client.send(&chunk);
     }
     client.read_response().expect(413);
+}
+
+#[test]
+fn a_client_that_reads_steadily_and_slowly_is_not_taken_for_one_that_takes_nothing() {
+    let (origin, _) = serving(64 << 20);
+    let juggler = Config::new([origin.address()])
+        .top("[log]\naccess = \"stdout\"\n[spool]\nfolder = \"{dir}\"")
+        .listener("timeout = { write = \"1500ms\" }")
+        .start();
+    let mut client = Client::connect(juggler.address());
+    client.receive_buffer(256 << 10);
+    client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    // A third of what the kernel holds takes far longer than the time limit at this rate.
+    let began = Instant::now();
+    let mut read = 0;
+    while began.elapsed() < Duration::from_secs(6) {
+        match client.try_read_a_little() {
+            Ok(bytes) => read += bytes,
+            Err(problem) => panic!("{problem} after {read} bytes: {:#?}", juggler.output()),
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(
+        !juggler.output().iter().any(|line| line.contains("/big")),
+        "{:#?}",
+        juggler.output()
+    );
+    assert!(read > 0);
+    drop(client);
+    let line = juggler.wait_for_output("/big");
+    assert!(line.contains("end=CD"), "{line}");
+}
+
+#[test]
+fn a_client_that_trickles_holds_no_worker_without_end() {
+    let (origin, _) = serving(20 << 20);
+    let juggler = Config::new([origin.address()])
+        .top("[log]\naccess = \"stdout\"\n[spool]\nlimit = \"0B\"")
+        .listener("timeout = { write = \"2s\" }\nlimit = { response_memory = \"0B\", min_rate = \"1MiB\" }")
+        .cluster("capacity = 1")
+        .start();
+    let mut client = Client::connect(juggler.address());
+    client.receive_buffer(32 << 10);
+    client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    let trickling = thread::spawn(move || {
+        // Always something, and never a mebibyte in a second.
+        loop {
+            match client.try_read_a_little() {
+                Ok(0) | Err(_) => return,
+                Ok(_) => thread::sleep(Duration::from_millis(150)),
+            }
+        }
+    });
+    let line = juggler.wait_for_output("/big");
+    assert!(line.contains("end=cD"), "{line}");
+    trickling.join().unwrap();
+    Client::connect(juggler.address()).get("/").expect(200);
+}
+
+#[test]
+fn while_a_worker_waits_with_the_last_piece_no_other_request_is_begun() {
+    let (origin, _) = serving(1 << 20);
+    let juggler = Config::new([origin.address()])
+        .top("[spool]\nlimit = \"0B\"")
+        .listener("limit = { response_memory = \"4KiB\" }")
+        .cluster("capacity = 2\nqueue = { timeout = \"1s\" }")
+        .start();
+    origin.wait_for_connections(2);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(juggler.address());
+        client.receive_buffer(32 << 10);
+        client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n".repeat(6));
+        clients.push(client);
+    }
+    // Deadlines of queues are met, whatever those clients wait for.
+    for _ in 0..3 {
+        let mut other = Client::connect(juggler.address());
+        let status = other.get("/other").status;
+        assert!([200, 504].contains(&status), "{status}");
+    }
+    for client in &mut clients {
+        client.receive_buffer(1 << 20);
+        for _ in 0..6 {
+            assert_eq!(client.read_response().expect(200).body.len(), 1 << 20);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crate::exchange::registry::Short;
 use crate::fault::Fault;
 
 use super::write::LINGER;
-use super::{Client, End};
+use super::{Client, End, Holds};
 
 /// What became of bytes that a courier had taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +56,14 @@ impl Client {
         while let Some(exchange) = reply.outbox.delivered() {
             exchange.complete();
         }
-        if reply.outbox.unsent() == 0 && reply.open.is_none() && !reply.waits {
+        // Nor has anybody bytes on their way to the outbox.
+        if reply.is_delivered() && reply.open.is_none() {
             self.delivered(&mut reply);
         }
         if reply.awaited && !reply.is_occupied() {
             self.turned.notify_one();
         }
-        if reply.waits {
+        if reply.in_hand {
             self.room.notify_all();
         }
         drop(reply);
@@ -91,10 +92,7 @@ impl Client {
     pub(in crate::exchange) fn look_at_pace(&self, now: Instant) {
         // A thread that has the lock sends, or looks by itself.
         if let Some(mut reply) = self.reply.try_lock()
-            && reply
-                .pace
-                .as_ref()
-                .is_some_and(|pace| pace.is_too_slow(&self.listener, now))
+            && self.is_too_slow(&mut reply, now)
         {
             self.die(&mut reply, Fault::SlowClient);
         }
@@ -125,8 +123,8 @@ impl Client {
     }
 
     /// For how long it has made no progress with something of which others lack room, if that is for a
-    /// quarter of its time limit: then it is to give way.
-    pub(in crate::exchange) fn stands_still(&self, short: Short, now_ms: u64) -> Option<Duration> {
+    /// quarter of its time limit: then it is to give way. Those with more of it come first.
+    pub(in crate::exchange) fn stands_still(&self, short: Short, now_ms: u64) -> Option<(Holds, Duration)> {
         let over = |since: u64, limit: Duration| {
             let still = Duration::from_millis(now_ms.saturating_sub(since));
             (since != 0 && still >= limit / 4).then_some(still)
@@ -136,14 +134,18 @@ impl Client {
             let limit = Duration::from_millis(self.read_limit.load(Ordering::Relaxed));
             over(self.read_at.load(Ordering::Relaxed), limit)
         };
-        if self.condemned.load(Ordering::Relaxed) {
+        if self.is_condemned() {
             return None;
         }
+        let holds = self.holds.load(Ordering::Relaxed);
+        let has = |what: Holds| holds == what as u8;
         match short {
-            Short::Responses => takes().filter(|_| self.spooled.load(Ordering::Relaxed)),
-            Short::Requests => gives().filter(|_| self.holds_body.load(Ordering::Relaxed)),
-            Short::Heads => gives(),
-            Short::Sessions => takes().max(gives()),
+            Short::Responses if self.spooled.load(Ordering::Relaxed) => takes().map(|still| (Holds::Spool, still)),
+            Short::Requests if has(Holds::Spool) => gives().map(|still| (Holds::Spool, still)),
+            Short::Requests if has(Holds::Memory) => gives().map(|still| (Holds::Memory, still)),
+            Short::Heads if has(Holds::Head) => gives().map(|still| (Holds::Head, still)),
+            Short::Sessions => takes().max(gives()).map(|still| (Holds::Nothing, still)),
+            Short::Responses | Short::Requests | Short::Heads => None,
         }
     }
 
@@ -167,18 +169,18 @@ impl Client {
         self.condemned.load(Ordering::Relaxed)
     }
 
-    /// Something of a request came now, and the next of it has to come within this time. `holds_body`
-    /// says that it takes room for a body.
-    pub fn note_read(&self, now: Instant, limit: Duration, holds_body: bool) {
+    /// Something of a request came now, and the next of it has to come within this time. It `holds` so
+    /// much of what all share.
+    pub fn note_read(&self, now: Instant, limit: Duration, holds: Holds) {
         self.read_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
         let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         self.read_limit.store(limit, Ordering::Relaxed);
-        self.holds_body.store(holds_body, Ordering::Relaxed);
+        self.holds.store(holds as u8, Ordering::Relaxed);
     }
 
     /// Nothing of a request is waited for any more.
     pub fn note_read_whole(&self) {
         self.read_at.store(0, Ordering::Relaxed);
-        self.holds_body.store(false, Ordering::Relaxed);
+        self.holds.store(Holds::Nothing as u8, Ordering::Relaxed);
     }
 }

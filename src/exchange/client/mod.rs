@@ -15,7 +15,7 @@ mod write;
 
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -68,8 +68,8 @@ pub struct Client {
     read_at: AtomicU64,
     /// How long the next of it may take, in milliseconds.
     read_limit: AtomicU64,
-    /// What came of a body takes room.
-    holds_body: AtomicBool,
+    /// What of the shared room that request takes: a [`Holds`].
+    holds: AtomicU8,
 }
 
 #[derive(Debug)]
@@ -80,8 +80,9 @@ struct Reply {
     courier: bool,
     /// Somebody is sending, or writing to the spool, outside the lock: until that is done nobody else adds to what goes out.
     sending: bool,
-    /// It is a worker that waits until the client has taken something.
-    waits: bool,
+    /// A writer has bytes in its hand for which there is no room, and waits until the client has taken others: until they are
+    /// out nobody else adds to what goes out, whether the lock is free or not.
+    in_hand: bool,
     open: Option<Open>,
     end: End,
     /// The session waits for its turn.
@@ -94,7 +95,7 @@ struct Reply {
 impl Reply {
     /// Everything handed in is with the kernel.
     fn is_delivered(&self) -> bool {
-        self.outbox.unsent() == 0 && !self.sending
+        self.outbox.unsent() == 0 && !self.sending && !self.in_hand
     }
 
     /// Returns whether the client's next request has to wait: another one is open, or so much of what
@@ -155,6 +156,19 @@ pub enum Left {
     Nothing,
 }
 
+/// What of the room that all share a request takes while it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// Only what each session has of its own.
+    Nothing,
+    /// A buffer for its head.
+    Head,
+    /// Buffers for its body.
+    Memory,
+    /// Buffers, and a part of the spool.
+    Spool,
+}
+
 /// What came out of ciphertext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fed {
@@ -187,7 +201,7 @@ impl Client {
             outbox: Outbox::default(),
             courier: false,
             sending: false,
-            waits: false,
+            in_hand: false,
             open: None,
             end: End::Open,
             awaited: false,
@@ -214,7 +228,7 @@ impl Client {
             spooled: AtomicBool::new(false),
             read_at: AtomicU64::new(0),
             read_limit: AtomicU64::new(0),
-            holds_body: AtomicBool::new(false),
+            holds: AtomicU8::new(Holds::Nothing as u8),
         });
         hub.clients.add(&client);
         client

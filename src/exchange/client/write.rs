@@ -18,7 +18,7 @@ use crate::exchange::spool::{Share, SpoolFile};
 use crate::exchange::{Body, Exchange};
 use crate::fault::Fault;
 
-use super::pace::Pace;
+use super::pace::{Limit, Pace};
 use super::{Client, End, Reply, Sent};
 
 /// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112 §9.6).
@@ -155,7 +155,7 @@ impl Client {
     }
 
     pub(super) fn wait_sent(&self, reply: &mut MutexGuard<'_, Reply>) {
-        while reply.sending {
+        while reply.sending || reply.in_hand {
             self.sent.wait(reply);
         }
     }
@@ -233,6 +233,11 @@ impl Client {
         if matches!(reply.end, End::Dead(_)) {
             return;
         }
+        let fault = match fault {
+            // It was ended here, perhaps by a thread that could not say so.
+            Fault::ClientGoneData if self.is_condemned() => Fault::GaveWayResponse,
+            fault => fault,
+        };
         reply.end = End::Dead(fault);
         self.stream.shutdown(side);
         // A courier that is still with it ends by itself.
@@ -284,6 +289,24 @@ impl Client {
     fn push_raw(
         self: &Arc<Self>,
         reply: &mut MutexGuard<'_, Reply>,
+        rest: &mut [IoSlice<'_>],
+        without: Without,
+    ) -> Result<(), Fault> {
+        let pushed = self.push_rest(reply, rest, without);
+        if reply.in_hand {
+            reply.in_hand = false;
+            self.sent.notify_all();
+            self.note_taken(reply, 0);
+            if reply.awaited && !reply.is_occupied() {
+                self.turned.notify_one();
+            }
+        }
+        pushed
+    }
+
+    fn push_rest(
+        self: &Arc<Self>,
+        reply: &mut MutexGuard<'_, Reply>,
         mut rest: &mut [IoSlice<'_>],
         without: Without,
     ) -> Result<(), Fault> {
@@ -297,10 +320,14 @@ impl Client {
                         .map_err(|_| Fault::ClientGoneData)?;
                 }
             }
-            if rest.is_empty() {
-                return alive(reply);
-            }
             alive(reply)?;
+            if rest.is_empty() {
+                if !reply.in_hand && reply.outbox.unsent() == 0 {
+                    // All of it went out at once: the client keeps up.
+                    reply.pace = None;
+                }
+                return Ok(());
+            }
             let is_bounded = self.keep(reply, &mut rest);
             alive(reply)?;
             if rest.is_empty() {
@@ -373,28 +400,18 @@ impl Client {
     /// takes too little. If others have what is lacking, the one of them that has made no progress for
     /// longest gives way.
     fn wait_for_room(self: &Arc<Self>, reply: &mut MutexGuard<'_, Reply>, is_bounded: bool) -> Result<(), Fault> {
+        reply.in_hand = true;
         self.note_backlog(reply, true);
         self.call_courier(reply);
-        reply.sending = true;
-        reply.waits = true;
         if reply.outbox.unsent() > 0 {
             self.room.wait_for(reply, LOOK);
         } else {
             // What it takes is counted when it has taken it.
             let _looked_at_anyway = MutexGuard::unlocked(reply, || self.stream.wait_for_room(LOOK));
         }
-        reply.waits = false;
-        self.end_sending(reply);
-        if reply.awaited && !reply.is_occupied() {
-            self.turned.notify_one();
-        }
         alive(reply)?;
         let now = Instant::now();
-        if reply
-            .pace
-            .as_ref()
-            .is_some_and(|pace| pace.is_too_slow(&self.listener, now))
-        {
+        if self.is_too_slow(reply, now) {
             return Err(Fault::SlowClient);
         }
         if !is_bounded {
@@ -403,13 +420,31 @@ impl Client {
         Ok(())
     }
 
+    /// Returns whether the client takes too little of what lies undelivered.
+    pub(super) fn is_too_slow(&self, reply: &mut Reply, now: Instant) -> bool {
+        let Some(pace) = &mut reply.pace else { return false };
+        // A socket has room again only when a third of its buffer is free: what a slow client takes until
+        // then is seen in what the kernel still has.
+        let limit = Limit::of(&self.listener);
+        if pace.look(|| self.stream.queued(), limit, now) {
+            self.taken_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+        }
+        pace.is_too_slow(limit, now)
+    }
+
     /// Notes whether something lies undelivered. The client's time runs from then on.
     pub(super) fn note_backlog(&self, reply: &mut Reply, is_there: bool) {
-        if is_there == reply.pace.is_some() {
-            return;
+        match &reply.pace {
+            Some(pace) if pace.is_paused() != is_there => return,
+            None if !is_there => return,
+            Some(_) | None => {}
         }
         let now = Instant::now();
-        reply.pace = is_there.then(|| Pace::starting(now));
+        match &mut reply.pace {
+            None => reply.pace = Some(Pace::starting(now)),
+            Some(pace) if is_there => pace.resume(now),
+            Some(pace) => pace.pause(now),
+        }
         let since = if is_there { self.hub.uptime_ms(now) } else { 0 };
         self.taken_at.store(since, Ordering::Relaxed);
         self.spooled.store(reply.outbox.is_spooled(), Ordering::Relaxed);
@@ -418,11 +453,14 @@ impl Client {
     /// The client has taken so many of the bytes that lay undelivered.
     pub(super) fn note_taken(&self, reply: &mut Reply, bytes: usize) {
         let Some(pace) = &mut reply.pace else { return };
-        let now = Instant::now();
-        pace.took(bytes, &self.listener, now);
-        self.taken_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+        if bytes > 0 && !pace.is_paused() {
+            let now = Instant::now();
+            pace.took(bytes as u64, Limit::of(&self.listener), now);
+            self.taken_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+        }
         self.spooled.store(reply.outbox.is_spooled(), Ordering::Relaxed);
-        if reply.outbox.unsent() == 0 && !reply.waits {
+        if reply.outbox.unsent() == 0 && !reply.in_hand {
+            // A writer that has more will say so.
             self.note_backlog(reply, false);
         }
     }

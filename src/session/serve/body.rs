@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::panic_points::Point;
-use crate::exchange::{Exchange, Short};
+use crate::exchange::{Exchange, Holds, Short};
 use crate::fault::Fault;
 use crate::http::BodyFraming;
 use crate::plan::Listener;
@@ -45,14 +45,19 @@ impl Session<'_> {
             if self.ended {
                 return Err(Stop::Ended);
             }
+            self.input.settle();
             // A large body is read in large pieces if the region has room; if not, small ones will do.
             if coming.may_exceed(self.input.space().len()) {
                 let _small_ones_will_do = self.input.grow(&self.client.hub().buffers);
             }
             let left = had - step.used;
             let now = Instant::now();
-            self.client
-                .note_read(now, self.listener.timeout.body, exchange.body.length() > 0);
+            let holds = match exchange.body.length() {
+                _ if exchange.body.is_spooled() => Holds::Spool,
+                0 => Holds::Nothing,
+                _ => Holds::Memory,
+            };
+            self.client.note_read(now, self.listener.timeout.body, holds);
             self.fill_until(pace.deadline(), Fault::BodyTimeout)?;
             let came = self.input.data().len().saturating_sub(left);
             if !pace.note(came, Instant::now()) {

@@ -248,6 +248,12 @@ impl Client {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Reads what comes in one piece, or says why nothing does.
+    pub(crate) fn try_read_a_little(&mut self) -> io::Result<usize> {
+        self.buffer.clear();
+        self.wire.read(&mut self.buffer, Instant::now() + self.patience)
+    }
+
     /// Reads until so many bytes are here and were not read yet.
     #[track_caller]
     pub(crate) fn read_exactly(&mut self, count: usize) -> Vec<u8> {
