@@ -26,6 +26,10 @@ const CLIENTS: usize = 32;
 /// their threads and the allocator need.
 const MEMORY_KIB: u64 = 128 << 10;
 
+/// Threads panic that have nothing of an ordinary client in their hands.
+const PANICS: &str =
+    "reaper.tick=40x20,prober.look=40x20,tick=7x5,log.write=5x5,courier.deliver=20x20,session.body=40x30";
+
 /// Where everything happens: `good` and `odd` are the clusters, `tls` the second listener.
 fn config(authority: &Authority, folder: &Path, good: &Origin, odd: &Origin) -> String {
     let (chain, key) = authority.issue(&["localhost"]).write(folder, "hostile");
@@ -298,6 +302,13 @@ fn reload_again_and_again(juggler: &Juggler, until: &Until) -> usize {
     count
 }
 
+/// Threads that serve servers.
+fn workers(juggler: &Juggler) -> usize {
+    let threads = juggler.threads_by_name();
+    let of_workers = threads.iter().filter(|(name, _)| name.starts_with("w-"));
+    of_workers.map(|(_, count)| count).sum()
+}
+
 #[test]
 fn ordinary_clients_notice_nothing_of_everything_at_once() {
     let number = |name: &str| std::env::var(name).ok()?.parse().ok();
@@ -309,11 +320,11 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
     let stuck = start.folder().join("stuck");
     nix::unistd::mkfifo(&stuck, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let _never_read = OpenOptions::new().read(true).write(true).open(&stuck).unwrap();
-    let mut juggler = start.ready();
+    let mut juggler = start.environment("JUGGLER_PANIC_AT", PANICS).ready();
     juggler.may_panic();
     good.wait_for_connections(16);
     let (main, tls) = (juggler.address_of("main"), juggler.address_of("tls"));
-    let files = juggler.open_files();
+    let (files, before) = (juggler.open_files(), workers(&juggler));
     let until = Until {
         end: Instant::now() + Duration::from_secs(seconds),
         stopped: Arc::default(),
@@ -389,6 +400,17 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
     eventually(2 * PATIENCE, "as many files as before", || {
         juggler.open_files() <= files + 2
     });
+    eventually(2 * PATIENCE, "as many workers as before", || {
+        workers(&juggler) == before
+    });
+    if cfg!(feature = "panic_points") {
+        let panics = juggler
+            .log()
+            .iter()
+            .filter(|line| line.contains("JUGGLER_PANIC_AT says"))
+            .count();
+        assert!(panics > 10, "{panics} panics");
+    }
     let mut client = Client::connect(&main);
     client.get("/small").expect(200);
     eventually(PATIENCE, "the odd server is served too", || {
