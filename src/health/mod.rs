@@ -253,6 +253,11 @@ impl Monitor {
         now.saturating_duration_since(since)
     }
 
+    /// Whether probes have failed of late, or exchanges so that it is to be asked.
+    pub fn is_doubted(&self) -> bool {
+        self.is_suspected || self.counts.failures > 0
+    }
+
     /// What probes have shown lately.
     pub fn counts(&self) -> Counts {
         self.counts

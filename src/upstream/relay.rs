@@ -93,7 +93,7 @@ impl Worker {
                 if let Some(exchange) = held.as_mut().filter(|exchange| exchange.bytes > 0) {
                     // What is good of it, as if it had come alone.
                     exchange.bytes += self.out.len() as u64;
-                    let _shown_by_the_cut = client.send(&[&self.out]);
+                    let _shown_by_the_cut = self.slot().giving(|| client.send(&[&self.out]));
                 }
                 return Ok(self.break_off(held, client, &coming, going, Fault::ResponseMalformed));
             }
@@ -101,7 +101,7 @@ impl Worker {
             let pieces = [self.out.as_slice(), direct, step.behind];
             if step.finished {
                 if let Some(exchange) = held.take() {
-                    client.finish_response(&pieces, close, exchange);
+                    self.slot().giving(|| client.finish_response(&pieces, close, exchange));
                 }
                 connection.consume(step.used);
                 return Ok(Rest::Complete);
@@ -111,7 +111,7 @@ impl Worker {
                 if let Some(exchange) = held.as_mut() {
                     exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
                 }
-                match client.send(&pieces) {
+                match self.slot().giving(|| client.send(&pieces)) {
                     Sent::All => {}
                     Sent::Pending(pending) => unsent = pending,
                     Sent::Gone(fault) => {
@@ -228,6 +228,7 @@ impl Worker {
             if !connection.fill(patience).is_ok_and(|read| read > 0) {
                 return Rest::Lost;
             }
+            self.slot().note_heard();
         }
     }
 }

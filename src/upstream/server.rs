@@ -213,10 +213,11 @@ impl Server {
         }
     }
 
-    /// Its workers have heard so much (another number whenever something came). Returns for how long nothing has come.
-    pub(super) fn note_heard(&self, heard: u64, now: Instant) -> Duration {
+    /// Its workers have heard so much (another number whenever something came). Returns for how long nothing has come. That is no time
+    /// at all while a worker does not listen, because it waits for its client or for a request.
+    pub(super) fn note_heard(&self, heard: u64, listens: bool, now: Instant) -> Duration {
         let mut known = self.heard.lock();
-        if known.0 != heard {
+        if known.0 != heard || !listens {
             *known = (heard, now);
         }
         now.saturating_duration_since(known.1)

@@ -7,7 +7,7 @@ use std::io;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -32,6 +32,8 @@ pub(super) struct Slot {
     progress: AtomicU64,
     /// Grows with whatever comes from the server.
     heard: AtomicU64,
+    /// The worker gives something to its client, which may take long. What the server says meanwhile is not read.
+    is_giving: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +120,7 @@ impl Slot {
             bell: Bell::new()?,
             progress: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            is_giving: AtomicBool::new(false),
         })
     }
 
@@ -194,6 +197,7 @@ impl Slot {
     /// The worker has panicked: its connection is lost, and nothing that it was doing goes on. Returns the job whose request was
     /// sent over that connection and which the worker has not taken yet. Another one stays.
     pub(super) fn reset(&self) -> Option<Exchange> {
+        self.is_giving.store(false, Ordering::Relaxed);
         let mut state = self.lock_unsending();
         let half_sent = state.job.take_if(|(_, upload)| upload.has_begun);
         let State {
@@ -333,6 +337,21 @@ impl Slot {
         // Its worker alone writes it.
         self.heard
             .store(self.heard.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Gives something to the client of its worker. Until that is done the server's silence is none.
+    pub(super) fn giving<T>(&self, give: impl FnOnce() -> T) -> T {
+        self.is_giving.store(true, Ordering::Relaxed);
+        let given = give();
+        // First, so that whoever looks sees one of both.
+        self.note_heard();
+        self.is_giving.store(false, Ordering::Release);
+        given
+    }
+
+    /// Whether its worker does that now.
+    pub(super) fn is_giving(&self) -> bool {
+        self.is_giving.load(Ordering::Acquire)
     }
 
     /// Another number whenever something has come from the server.
@@ -484,6 +503,16 @@ mod tests {
         slot.cancel(2, (Some(GRACE), true), Instant::now());
         slot.notify(2);
         assert_eq!(server.peek_now(), Peek::Ended, "the next is alone again");
+    }
+
+    #[test]
+    fn a_server_is_not_silent_while_its_worker_waits_for_a_client() {
+        let slot = Slot::new().unwrap();
+        let before = slot.heard();
+        assert!(!slot.is_giving());
+        assert!(slot.giving(|| slot.is_giving()));
+        assert!(!slot.is_giving());
+        assert_ne!(slot.heard(), before, "its silence begins now");
     }
 
     #[test]

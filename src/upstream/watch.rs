@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::balance::{Admin, Change, Role, WorkerId};
+use crate::balance::{Admin, Change, Role};
 use crate::base::time::after;
 use crate::health::{self, Failure, FaultClass, Held, ProbeId, State};
 use crate::observe::held::HeldServer;
@@ -175,10 +175,19 @@ impl Cluster {
     /// For how long nothing has come from a server. As exact as this is asked often.
     fn silent_for(&self, server: &Server, now: Instant) -> Duration {
         let slots = self.slots.load();
-        let heard = |worker: &WorkerId| slots.get(worker.0 as usize)?.as_ref().map(|slot| slot.heard());
-        let all = self.workers_of(server);
-        let sum = all.iter().filter_map(heard).fold(0, u64::wrapping_add);
-        server.note_heard(sum, now)
+        let workers = self.workers_of(server);
+        let of_server = workers
+            .iter()
+            .filter_map(|worker| slots.get(worker.0 as usize)?.as_ref());
+        // Of a server that has not enough to do nothing is to be expected.
+        let counts = self.dispatcher.lock().server(server.id);
+        let (mut sum, mut listens) = (0_u64, counts.is_none_or(|counts| counts.serving >= counts.workers));
+        for slot in of_server {
+            // In this order: a worker that stops giving notes first that it hears again.
+            listens &= !slot.is_giving();
+            sum = sum.wrapping_add(slot.heard());
+        }
+        server.note_heard(sum, listens, now)
     }
 
     fn begin_probe(self: &Arc<Self>, server: &Arc<Server>, id: ProbeId, now: Instant) {
@@ -188,6 +197,7 @@ impl Cluster {
         {
             return self.probe_apart(server, id, now, Some(port));
         }
+        let is_doubted = server.monitor().is_doubted();
         let borrowed = self.dispatcher.lock().borrow(server.id);
         match borrowed.and_then(|worker| self.slot(worker)) {
             Some(slot) => slot.put_probe(id),
@@ -202,6 +212,8 @@ impl Cluster {
             None if server.connected() == 0 => server.monitor().postponed(id, after(now, AGAIN)),
             // All are at work: what they do shows how it is.
             None if !plan.health.when_busy => server.monitor().skipped(id, now),
+            // A server that fails is asked, however much it talks: what it says may be the failures themselves.
+            None if is_doubted => self.probe_apart(server, id, now, None),
             // And what they do not, shows that too.
             None => {
                 let interval = plan.health.settings.interval;

@@ -534,7 +534,7 @@ impl Worker {
                             append: &[],
                         };
                         write_response(&mut self.out, bytes, &self.head, &rewrite);
-                        exchange.client.interim(&self.out);
+                        self.slot().giving(|| exchange.client.interim(&self.out));
                     }
                     connection.consume(length);
                     self.scanner.reset();

@@ -130,6 +130,103 @@ fn a_server_that_refuses_one_more_connection_is_found_out_too() {
     juggler.wait_for_log("main/s0 is online: 2 probes succeeded");
 }
 
+#[test]
+fn a_server_that_answers_with_failures_is_probed_beside_however_much_it_says() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let origin = Origin::start(move |conn, _| {
+        // Well to begin with.
+        while let Some(request) = conn.request() {
+            match request.target.as_str() {
+                "/up" if gate.came() < 2 => conn.answer(200, "well"),
+                "/up" => conn.answer(500, "not well"),
+                "/drip" => {
+                    conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                    std::thread::scope(|scope| {
+                        let done = scope.spawn(|| gate.wait());
+                        while !done.is_finished() {
+                            conn.send("1\r\nx\r\n");
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                    });
+                    conn.send("0\r\n\r\n");
+                }
+                "/good" => conn.answer(200, "good"),
+                _ => conn.send("garbage\r\n\r\n"),
+            }
+        }
+    });
+    let juggler = Config::new([origin.address()])
+        .cluster(
+            "capacity = 2\nretry = { attempts = 1 }\n\
+             health = { path = \"/up\", interval = \"3s\", recheck = \"3s\", fall = 1, panic = \"0%\" }",
+        )
+        .start();
+    wait_for_changes(&juggler, "main/s0", 1);
+    let mut drips = Client::connect(juggler.address());
+    drips.send("GET /drip HTTP/1.1\r\nHost: x\r\n\r\n");
+    opened.wait_for(1);
+    Client::connect(juggler.address()).get("/good").expect(200);
+    // Too many failures to trust it, of one client alone; and from then on both workers hear something without an end.
+    for _ in 0..12 {
+        Client::connect(juggler.address()).get("/").expect(502);
+    }
+    let mut other = Client::connect(juggler.address());
+    other.send("GET /drip HTTP/1.1\r\nHost: x\r\n\r\n");
+    juggler.wait_for_log("main/s0 is offline: 1 probe failed");
+    opened.open();
+    for client in [&mut drips, &mut other] {
+        client.read_response().expect(200);
+    }
+}
+
+#[test]
+fn clients_that_read_slowly_do_not_make_a_server_silent() {
+    const LARGE: usize = 32 << 20;
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            // It has two connections to give.
+            if conn.number() >= 2 {
+                held.wait();
+                return;
+            }
+            match request.target == PROBE {
+                true => conn.answer(200, "well"),
+                false => conn.answer(200, vec![b'x'; LARGE]),
+            }
+        }
+    });
+    let juggler = Config::new([origin.address()])
+        .top("[spool]\nlimit = \"0B\"")
+        .listener("limit = { response_memory = \"64KiB\" }")
+        .cluster(&format!(
+            "capacity = 2\nhealth = {{ path = \"{PROBE}\", interval = \"500ms\", timeout = \"1s\", fall = 1, panic = \"0%\" }}"
+        ))
+        .start();
+    wait_for_changes(&juggler, "main/s0", 1);
+    let ask = || {
+        let mut client = Client::connect(juggler.address());
+        client.small_receive_buffer();
+        client.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+        client
+    };
+    let mut clients = [ask(), ask()];
+    origin.wait_for_requests(2);
+    // Many intervals, in which they read, but so little that the workers wait for them most of the time.
+    let end = Instant::now() + Duration::from_millis(3000);
+    while Instant::now() < end {
+        for client in &mut clients {
+            client.read_exactly(4096);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(origin.connections_ever(), 2, "nobody has asked beside");
+    assert_eq!(changes(&juggler, "main/s0"), ["online: 1 probe succeeded"]);
+    gate.open();
+}
+
 // === To another port
 
 #[test]

@@ -75,8 +75,8 @@ pub(in crate::config) static HEALTH: Section = Section {
             "probe_when_busy",
             Flag,
             Is("true"),
-            "A server whose connections are all at work, and over which nothing has come for an `interval`, is probed over one more, the \
-             only one beyond its capacity. Switch it off for servers that cannot answer a probe while they work on as many requests as \
+            "A server whose connections are all at work, and over which nothing has come for an `interval` or which is suspected, \
+             is probed over one more, the only one beyond its capacity. Switch it off for servers that cannot answer a probe while they work on as many requests as \
              they have capacity.",
         ),
         key(
