@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::balance::BucketId;
-use crate::exchange::{Admission, Answer, Client, Destination, Exchange, Hold, Service};
+use crate::exchange::{Admission, Answer, Client, Destination, Exchange, Promise, Service};
 use crate::fault::Fault;
 use crate::filter::client_key::client_keys;
 use crate::filter::who::who;
@@ -21,10 +21,12 @@ use crate::upstream::{Cluster, Clusters};
 #[derive(Debug)]
 pub struct Pipeline {
     clusters: Arc<Clusters>,
-    table: ArcSwap<Table>,
+    /// A [`Table`].
+    table: ArcSwap<Promise>,
 }
 
-/// Which request goes where, of one plan. It is there as long as requests are that were admitted by it.
+/// Which request goes where, of one plan. It is there as long as requests are that were admitted by it and
+/// not submitted yet.
 #[derive(Debug)]
 pub struct Table {
     plan: Arc<Plan>,
@@ -105,13 +107,15 @@ impl Pipeline {
     pub fn new(clusters: Arc<Clusters>, table: Table) -> Self {
         Self {
             clusters,
-            table: ArcSwap::from_pointee(table),
+            table: ArcSwap::from_pointee(Box::new(table) as Promise),
         }
     }
 
     /// Goes by another table from now on. Answers the old one.
-    pub fn set_table(&self, table: Table) -> Arc<Table> {
-        self.table.swap(Arc::new(table))
+    ///
+    /// Requests that were admitted by it and are not submitted yet hold on to it. Nobody else does.
+    pub fn set_table(&self, table: Table) -> Arc<Promise> {
+        self.table.swap(Arc::new(Box::new(table)))
     }
 }
 
@@ -137,7 +141,10 @@ impl Service for Pipeline {
         if head.max_forwards == Some(0) {
             return Admission::Answer(Answer::last_hop(head.method));
         }
-        let table = self.table.load();
+        let pass = self.table.load();
+        let Some(table) = pass.downcast_ref::<Table>() else {
+            return Admission::Answer(Answer::fault(Fault::Internal));
+        };
         if seen.is_ambiguous && table.plan.routes.looks_at_paths() {
             return Admission::Answer(Answer::fault(Fault::BadRequest));
         }
@@ -151,7 +158,7 @@ impl Service for Pipeline {
             head,
         };
         match table.destination(&asked) {
-            Some(destination) => Admission::Cluster(destination),
+            Some(destination) => Admission::Cluster(destination, pass),
             None => Admission::Answer(Answer::fault(Fault::NoRoute)),
         }
     }
@@ -180,10 +187,6 @@ impl Service for Pipeline {
         let page = |cluster: &Arc<Cluster>| ErrorPage::find(&cluster.plan().error_pages, status).cloned();
         self.clusters.with(cluster, page).flatten()
     }
-
-    fn hold(&self) -> Hold {
-        self.table.load_full()
-    }
 }
 
 /// The same place over https. HTTP/1.0 may not say which host that would be.
@@ -207,4 +210,54 @@ fn redirect(authority: &[u8], port: u16, buffer: &[u8], head: &RequestHead) -> A
         path => location.extend_from_slice(path),
     }
     Answer::redirect(location)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    /// What a table led to: closed once nobody can be on the way there.
+    struct Goal(AtomicBool);
+
+    #[test]
+    fn nobody_is_on_the_way_by_a_table_that_is_gone() {
+        const SESSIONS: usize = 4;
+        const TABLES: usize = 300;
+        let new = || Arc::new(Box::new(Arc::new(Goal(AtomicBool::new(false)))) as Promise);
+        let goal = |promise: &Promise| Arc::clone(promise.downcast_ref::<Arc<Goal>>().unwrap());
+        let table = ArcSwap::new(new());
+        let (stop, admitted) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..SESSIONS {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::SeqCst) {
+                        let pass = table.load();
+                        let goal = goal(&pass);
+                        admitted.fetch_add(1, Ordering::SeqCst);
+                        // Between admission and submission, for however long.
+                        thread::yield_now();
+                        assert!(!goal.0.load(Ordering::SeqCst), "it was closed meanwhile");
+                        drop(pass);
+                    }
+                });
+            }
+            for _ in 0..TABLES {
+                let before = admitted.load(Ordering::SeqCst);
+                let old = table.swap(new());
+                let (goal, known) = (goal(&old), Arc::downgrade(&old));
+                drop(old);
+                while known.strong_count() > 0 {
+                    thread::yield_now();
+                }
+                goal.0.store(true, Ordering::SeqCst);
+                while admitted.load(Ordering::SeqCst) < before + SESSIONS {
+                    thread::yield_now();
+                }
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::base::time::after;
 use crate::config::{self, Severity};
+use crate::exchange::Promise;
 use crate::net::tls::ServerTls;
 use crate::observe::held;
 use crate::pipeline::Table;
@@ -312,4 +313,4 @@ fn count(problems: usize) -> String {
 }
 
 /// Tables that may still be used by requests that are being read.
-pub(super) type Tables = Vec<Weak<Table>>;
+pub(super) type Tables = Vec<Weak<Promise>>;

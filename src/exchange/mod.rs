@@ -15,6 +15,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
+
 pub use answer::Answer;
 pub use body::{Body, Piece};
 pub use client::{Client, Fed, Holds, Left, Opened, Sent, TlsError};
@@ -55,8 +57,6 @@ pub struct State {
     pub id: u64,
     /// Where it goes, once it is routed.
     pub destination: Destination,
-    /// Keeps there what its destination names, while its body is read.
-    pub hold: Option<Hold>,
     /// What of the request still matters once its head is written.
     pub request: RequestFacts,
     /// The head for the server, written anew.
@@ -113,8 +113,12 @@ pub struct Destination {
     pub pipelines: bool,
 }
 
-/// Keeps what an admission has promised.
-pub type Hold = Arc<dyn Any + Send + Sync>;
+/// What admissions go by, until others take its place.
+pub type Promise = Box<dyn Any + Send + Sync>;
+
+/// Keeps what an admission has promised until the request is submitted. As long as one is out, the promise's
+/// [`Arc`] has not gone. It costs no count that threads share.
+pub type Pass = Guard<Arc<Promise>>;
 
 /// What of a request still matters once its head is written anew.
 #[derive(Clone, Copy, Debug, Default)]
@@ -283,7 +287,6 @@ impl State {
         Self {
             id: 0,
             destination: Destination::default(),
-            hold: None,
             request: RequestFacts::default(),
             head: Vec::new(),
             body: Body::default(),
@@ -321,7 +324,6 @@ impl State {
 
     /// Forgets everything but the room that was made.
     fn clear(&mut self) {
-        self.hold = None;
         self.request = RequestFacts::default();
         self.head.clear();
         self.head.shrink_to(KEPT_HEAD);
@@ -355,9 +357,6 @@ pub trait Service: Send + Sync + 'static {
 
     /// The page that this cluster has for failures of this status, if it has one.
     fn error_page(&self, cluster: usize, status: u16) -> Option<ErrorPage>;
-
-    /// Keeps there what admissions until now have named, for a request that is not submitted at once.
-    fn hold(&self) -> Hold;
 }
 
 /// What becomes of a request, by its head.
@@ -366,5 +365,5 @@ pub enum Admission {
     /// It is answered here.
     Answer(Answer),
     /// It goes there.
-    Cluster(Destination),
+    Cluster(Destination, Pass),
 }

@@ -185,18 +185,17 @@ impl Session<'_> {
         let body_is_coming = body_bytes.is_empty();
 
         // Everything that the head alone decides comes before the body is asked for.
-        exchange.destination = match self.service.admit(self.client, head_bytes, &self.head) {
-            Admission::Cluster(destination) => destination,
+        // The pass is kept until the request is submitted or answered, however long its turn or its body takes.
+        let (destination, _pass) = match self.service.admit(self.client, head_bytes, &self.head) {
+            Admission::Cluster(destination, pass) => (destination, pass),
             Admission::Answer(answer) => return self.answer(exchange, &answer, has_body, length),
         };
+        exchange.destination = destination;
         self.routed = Some(exchange.destination.cluster);
         if let BodyFraming::Length(length) = self.head.framing
             && length > self.listener.limit.body
         {
             return self.refuse(exchange, Fault::BodyTooLarge);
-        }
-        if has_body {
-            exchange.hold = Some(self.service.hold());
         }
         let mut exchange = self.take_turn(exchange)?;
         // Not before its turn: a connection holds one place among the requests at once, however many it sends.
@@ -330,10 +329,6 @@ impl Session<'_> {
                     return Err(Over);
                 }
                 Opened::NotYet => {}
-            }
-            // It may take long.
-            if exchange.hold.is_none() {
-                exchange.hold = Some(self.service.hold());
             }
             if !self.client.wait_turn(TURN_TICK)
                 && !self.ended
