@@ -277,7 +277,9 @@ fn schedulers_two_speeds(criterion: &mut Criterion) {
             line.push_back((at + *lasts, worker));
             at += 1;
             for (_, line) in &mut lines {
-                while let Some((_, worker)) = line.pop_front_if(|(end, _)| *end <= at) {
+                while line.front().is_some_and(|(end, _)| *end <= at)
+                    && let Some((_, worker)) = line.pop_front()
+                {
                     assert_eq!(cluster.next(worker, Verdict::Done), None);
                 }
             }
