@@ -1,11 +1,11 @@
-//! Who a client is: by its address, or by what a trusted proxy in front of us says of it.
+//! The client's identity: by its address, or by what a trusted proxy in front of us says of it.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::http::{FieldId, RequestHead};
 use crate::plan::{ForwardedStyle, Listener};
 
-/// Who sent a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
     /// The client's address: that of the peer, or what a trusted peer names. `None` is a peer over a Unix socket of which
@@ -15,7 +15,7 @@ pub struct Who {
     pub trusted: bool,
 }
 
-/// Who sent this request over a connection from `peer` (after a PROXY header; `None` on Unix sockets), which is `trusted`
+/// Returns the sender of this request over a connection from `peer` (after a PROXY header; `None` on Unix sockets), which is `trusted`
 /// or not.
 ///
 /// A trusted peer names the client in the field of the listener's style (`X-Forwarded-For`, or `for` in `Forwarded`), as
