@@ -16,8 +16,8 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use juggler::http::{FieldId, Method, RequestHead, ResponseHead, Version};
 use juggler::proto::h1::{
-    ChunkEvent, ChunkedDecoder, HeadScanner, Persistence, RequestRewrite, ResponseRewrite, parse_request,
-    parse_response, write_request, write_response,
+    ChunkEvent, ChunkedDecoder, HeadScanner, Persistence, RequestRewrite, ResponseRewrite,
+    parse_request, parse_response, write_request, write_response,
 };
 
 use samples::{DATE, FORWARDED, LIMITS};
@@ -53,7 +53,8 @@ fn parse(criterion: &mut Criterion) {
         let mut head = ResponseHead::default();
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_with_input(BenchmarkId::from_parameter(name), &text, |bencher, text| {
-            bencher.iter(|| parse_response(black_box(text), Method::Get, &LIMITS, &mut head).unwrap());
+            bencher
+                .iter(|| parse_response(black_box(text), Method::Get, &LIMITS, &mut head).unwrap());
         });
     }
 }

@@ -1,5 +1,5 @@
-//! What a decision of the dispatcher costs. With queue depth it must not grow, with servers and buckets no worse than their
-//! logarithm: compare the lines of one group.
+//! What a decision of the dispatcher costs. With queue depth it must not grow, with servers and
+//! buckets no worse than their logarithm: compare the lines of one group.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use juggler::balance::{
-    Bucket, BucketId, Cancelled, Change, Dispatcher, Link, NewServer, Offer, Schedule, ServerId, Settings, Share,
-    Ticket, Verdict, WorkerId,
+    Bucket, BucketId, Cancelled, Change, Dispatcher, Link, NewServer, Offer, Schedule, ServerId,
+    Settings, Share, Ticket, Verdict, WorkerId,
 };
 
 /// Workers of each server.
@@ -179,7 +179,9 @@ impl Cluster {
     }
 
     fn next(&mut self, worker: WorkerId, verdict: Verdict<u64>) -> Option<u64> {
-        self.dispatcher.next(worker, verdict, Link::Up, self.now).next
+        self.dispatcher
+            .next(worker, verdict, Link::Up, self.now)
+            .next
     }
 
     /// Servers take turns as jobs bound early do, and so do each one's workers.
@@ -194,7 +196,10 @@ impl Cluster {
 /// A job comes and is served, and there is always an idle worker.
 fn offer_next_idle(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("offer_next_idle");
-    for shape in [false, true].into_iter().flat_map(|early| shapes(early, &SERVERS)) {
+    for shape in [false, true]
+        .into_iter()
+        .flat_map(|early| shapes(early, &SERVERS))
+    {
         if shape.depth > 0 {
             continue;
         }
@@ -214,7 +219,10 @@ fn offer_next_idle(criterion: &mut Criterion) {
 /// A job comes and waits, and a worker that has ended one takes another.
 fn offer_next_queued(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("offer_next_queued");
-    for shape in [false, true].into_iter().flat_map(|early| shapes(early, &SERVERS)) {
+    for shape in [false, true]
+        .into_iter()
+        .flat_map(|early| shapes(early, &SERVERS))
+    {
         let mut cluster = Cluster::queued(shape);
         group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
             bencher.iter(|| {
@@ -227,7 +235,8 @@ fn offer_next_queued(criterion: &mut Criterion) {
     }
 }
 
-/// The same with each scheduler: a job comes and is served at once by one of 100 servers, or waits in one of 50 buckets.
+/// The same with each scheduler: a job comes and is served at once by one of 100 servers, or waits
+/// in one of 50 buckets.
 fn schedulers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scheduler_idle");
     for (name, shape) in [false, true].into_iter().flat_map(|early| large(early, 0)) {
@@ -244,7 +253,8 @@ fn schedulers(criterion: &mut Criterion) {
     }
     group.finish();
     let mut group = criterion.benchmark_group("scheduler_queued");
-    // Bound early, what waits depends on how evenly a scheduler spreads it: that says nothing of its cost.
+    // Bound early, what waits depends on how evenly a scheduler spreads it: that says nothing of
+    // its cost.
     for (name, shape) in large(false, 1000) {
         let mut cluster = Cluster::queued(shape);
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
@@ -258,8 +268,9 @@ fn schedulers(criterion: &mut Criterion) {
     }
 }
 
-/// Half of the servers are ten times as slow as the others, and two fifths of the workers are busy under least load: the slow
-/// servers are always late for their turns there, and the fast ones early. A job comes, and those end whose time is up.
+/// Half of the servers are ten times as slow as the others, and two fifths of the workers are busy
+/// under least load: the slow servers are always late for their turns there, and the fast ones
+/// early. A job comes, and those end whose time is up.
 fn schedulers_two_speeds(criterion: &mut Criterion) {
     const SLOW: u32 = 50;
     let mut group = criterion.benchmark_group("scheduler_two_speeds");
@@ -285,12 +296,15 @@ fn schedulers_two_speeds(criterion: &mut Criterion) {
             }
         };
         (0..10_000).for_each(|_| round());
-        group.bench_function(BenchmarkId::from_parameter(name), |bencher| bencher.iter(&mut round));
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(&mut round)
+        });
     }
 }
 
-/// A job comes; one fails at a server, which takes another; the failed one is taken at another server (with several buckets: the one
-/// whose turn it is). In the beginning half of what waits avoids the first server; with one bucket that stays so.
+/// A job comes; one fails at a server, which takes another; the failed one is taken at another
+/// server (with several buckets: the one whose turn it is). In the beginning half of what waits
+/// avoids the first server; with one bucket that stays so.
 fn retry(criterion: &mut Criterion) {
     const FAILING: ServerId = ServerId(0);
     const OTHER: WorkerId = WorkerId(CAPACITY);
@@ -301,7 +315,8 @@ fn retry(criterion: &mut Criterion) {
             assert_eq!(cluster.offer(Some(FAILING)), Offer::Queued);
             assert_eq!(cluster.offer(None), Offer::Queued);
         }
-        // Jobs have their numbers as contents. What the first worker serves at the start does not matter to the dispatcher.
+        // Jobs have their numbers as contents. What the first worker serves at the start does not
+        // matter to the dispatcher.
         let mut failing = 1;
         group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
             bencher.iter(|| {
@@ -358,7 +373,10 @@ fn cancel_serving(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
             bencher.iter(|| {
                 id = id % serving + 1;
-                assert!(matches!(cluster.dispatcher.cancel(id), Cancelled::Serving(_)));
+                assert!(matches!(
+                    cluster.dispatcher.cancel(id),
+                    Cancelled::Serving(_)
+                ));
             });
         });
     }
@@ -370,7 +388,15 @@ fn expire(criterion: &mut Criterion) {
     for shape in shapes(false, &SERVERS) {
         let mut cluster = Cluster::queued(shape);
         group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
-            bencher.iter(|| assert!(cluster.dispatcher.wake(black_box(cluster.now)).refused.is_empty()));
+            bencher.iter(|| {
+                assert!(
+                    cluster
+                        .dispatcher
+                        .wake(black_box(cluster.now))
+                        .refused
+                        .is_empty()
+                )
+            });
         });
     }
 }

@@ -34,10 +34,11 @@ Examples:
 
 Exit status: 0 is well, 1 is a problem, 2 is a wrong command line.";
 
-/// A fixed-worker-pool HTTP load balancer: every server sees the same few warm connections, whoever asks.
+/// A fixed-worker-pool HTTP load balancer: every server sees the same few warm connections, whoever
+/// asks.
 ///
-/// Without --config, --listen, --https or --server it reads juggler_config/juggler.toml of the tree that the
-/// executable lies in (bin/juggler), else /etc/juggler/juggler.toml.
+/// Without --config, --listen, --https or --server it reads juggler_config/juggler.toml of the tree
+/// that the executable lies in (bin/juggler), else /etc/juggler/juggler.toml.
 #[derive(Debug, Parser)]
 #[command(name = "juggler", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
@@ -53,7 +54,8 @@ struct Settings {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Take clients at ADDR (127.0.0.1:8080, [::1]:8080, *:8080, unix:/path); in place of the file's listeners
+    /// Take clients at ADDR (127.0.0.1:8080, [::1]:8080, *:8080, unix:/path); in place of the
+    /// file's listeners
     #[arg(long, short, value_name = "ADDR")]
     listen: Vec<String>,
     /// Take clients with HTTPS at ADDR; in place of the file's listeners
@@ -65,7 +67,8 @@ struct Settings {
     /// Private key for --https, PEM
     #[arg(long, value_name = "FILE", requires = "https")]
     key: Option<String>,
-    /// Give requests to the server at ADDR (127.0.0.1:6901, app.example.org:80, unix:/path); in place of the file's clusters and routes
+    /// Give requests to the server at ADDR (127.0.0.1:6901, app.example.org:80, unix:/path); in
+    /// place of the file's clusters and routes
     #[arg(long, short, value_name = "ADDR")]
     server: Vec<String>,
     /// Connections to each server, which is most requests at once there
@@ -186,8 +189,14 @@ fn check(settings: &Settings) -> ExitCode {
     let Ok(plan) = settings.plan() else {
         return ExitCode::from(PROBLEM);
     };
-    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let servers: usize = plan.clusters.iter().map(|cluster| cluster.servers.len()).sum();
+    let count = |number: usize, what: &str| {
+        format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    };
+    let servers: usize = plan
+        .clusters
+        .iter()
+        .map(|cluster| cluster.servers.len())
+        .sum();
     let workers: usize = plan
         .clusters
         .iter()
@@ -268,28 +277,43 @@ impl Settings {
 /// The file that is read when nothing is said.
 fn default_file() -> Result<PathBuf, Box<Problem>> {
     let tree = std::env::current_exe().ok();
-    let in_tree = tree.as_deref().and_then(Path::parent).and_then(Path::parent);
+    let in_tree = tree
+        .as_deref()
+        .and_then(Path::parent)
+        .and_then(Path::parent);
     let mut candidates: Vec<PathBuf> = in_tree
         .map(|tree| tree.join("juggler_config/juggler.toml"))
         .into_iter()
         .collect();
     candidates.push("/etc/juggler/juggler.toml".into());
-    candidates.iter().find(|file| file.exists()).cloned().ok_or_else(|| {
-        let looked: Vec<_> = candidates.iter().map(|file| file.display().to_string()).collect();
-        Box::new(Problem {
-            severity: Severity::Error,
-            file: None,
-            position: None,
-            key: String::new(),
-            message: format!("there is no configuration: neither {}", looked.join(" nor ")),
-            hint: Some("name one by --config, or say all by --listen and --server".to_owned()),
+    candidates
+        .iter()
+        .find(|file| file.exists())
+        .cloned()
+        .ok_or_else(|| {
+            let looked: Vec<_> = candidates
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect();
+            Box::new(Problem {
+                severity: Severity::Error,
+                file: None,
+                position: None,
+                key: String::new(),
+                message: format!(
+                    "there is no configuration: neither {}",
+                    looked.join(" nor ")
+                ),
+                hint: Some("name one by --config, or say all by --listen and --server".to_owned()),
+            })
         })
-    })
 }
 
 /// What to end with: nothing but the command line to blame is wrong usage.
 fn status(problems: &[Problem]) -> u8 {
-    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let errors = problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error);
     if errors.clone().all(|problem| problem.file.is_none()) {
         USAGE
     } else {
@@ -353,18 +377,34 @@ mod tests {
         assert_eq!(plan.listeners.len(), 1);
         assert_eq!(plan.listeners[0].bind.len(), 2);
         assert_eq!(plan.clusters[0].servers.len(), 2);
-        assert!(plan.clusters[0].servers.iter().all(|server| server.capacity == 2));
+        assert!(
+            plan.clusters[0]
+                .servers
+                .iter()
+                .all(|server| server.capacity == 2)
+        );
         assert_eq!(plan.clusters[0].queue_limit, 100);
         assert_eq!(plan.process.max_requests, 100);
-        assert_eq!(plan.process.summary, Some(std::time::Duration::from_secs(5)));
-        assert_eq!(plan.process.log.access.map(|access| access.path), Some(None));
+        assert_eq!(
+            plan.process.summary,
+            Some(std::time::Duration::from_secs(5))
+        );
+        assert_eq!(
+            plan.process.log.access.map(|access| access.path),
+            Some(None)
+        );
     }
 
     #[test]
     fn an_access_log_has_an_optional_target() {
-        assert_eq!(settings(&["--access-log"]).access_log.as_deref(), Some("stdout"));
         assert_eq!(
-            settings(&["--access-log=/var/log/j.log"]).access_log.as_deref(),
+            settings(&["--access-log"]).access_log.as_deref(),
+            Some("stdout")
+        );
+        assert_eq!(
+            settings(&["--access-log=/var/log/j.log"])
+                .access_log
+                .as_deref(),
             Some("/var/log/j.log")
         );
         assert_eq!(settings(&[]).access_log, None);
@@ -404,11 +444,18 @@ mod tests {
 
     #[test]
     fn commands_take_the_same_settings() {
-        for command in [&["check"][..], &["routes"], &["held"], &["release", "shop/one"]] {
+        for command in [
+            &["check"][..],
+            &["routes"],
+            &["held"],
+            &["release", "shop/one"],
+        ] {
             let settings = ["--config", "x.toml", "--listen", "*:1"];
             let cli = Cli::try_parse_from([&["juggler"], command, &settings].concat()).unwrap();
             let settings = match cli.command {
-                Some(Command::Check(settings) | Command::Routes(settings) | Command::Held(settings)) => settings,
+                Some(
+                    Command::Check(settings) | Command::Routes(settings) | Command::Held(settings),
+                ) => settings,
                 Some(Command::Release(options)) => options.settings,
                 other => panic!("{other:?}"),
             };

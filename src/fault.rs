@@ -1,8 +1,9 @@
-//! The table of failures: for each, the status that the client gets, the two letters for the log, and the reason in words.
+//! The table of failures: for each, the status that the client gets, the two letters for the log,
+//! and the reason in words.
 //!
-//! The letters follow HAProxy's termination codes. First: who ended it (`C` client, `S` server, `P` the proxy refused, `R` a resource was
-//! lacking, `I` internal, `c`/`s` a timeout on that side). Second: where it was (`R` request, `Q` queue, `C` connection, `H` response head,
-//! `D` data).
+//! The letters follow HAProxy's termination codes. First: who ended it (`C` client, `S` server, `P`
+//! the proxy refused, `R` a resource was lacking, `I` internal, `c`/`s` a timeout on that side).
+//! Second: where it was (`R` request, `Q` queue, `C` connection, `H` response head, `D` data).
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident $status:literal $flags:literal $text:literal;)*) => {
@@ -122,7 +123,8 @@ faults! {
 }
 
 impl Fault {
-    /// Whether no cluster ever answers with it: it comes before a route is chosen, or from a fault of the program itself.
+    /// Whether no cluster ever answers with it: it comes before a route is chosen, or from a fault
+    /// of the program itself.
     pub fn is_of_listener(self) -> bool {
         matches!(
             self,

@@ -1,10 +1,14 @@
 //! Juggler: a fixed-worker-pool HTTP load balancer with persistent server connections.
 //!
-//! Each module imports only modules of lower layers (`docs/architecture.md` lists them; `tests/it/layers.rs` checks it).
+//! Each module imports only modules of lower layers (`docs/architecture.md` lists them;
+//! `tests/it/layers.rs` checks it).
 
 #![cfg_attr(
     test,
-    allow(clippy::arithmetic_side_effects, reason = "a test chooses its own moments")
+    allow(
+        clippy::arithmetic_side_effects,
+        reason = "a test chooses its own moments"
+    )
 )]
 
 pub mod app;

@@ -2,7 +2,10 @@
 
 #![cfg_attr(
     test,
-    allow(clippy::arithmetic_side_effects, reason = "a test chooses its own moments")
+    allow(
+        clippy::arithmetic_side_effects,
+        reason = "a test chooses its own moments"
+    )
 )]
 
 mod cli;

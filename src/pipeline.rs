@@ -1,4 +1,5 @@
-//! Where a request goes: what the listener answers itself, then the route, then the cluster's queue.
+//! Where a request goes: what the listener answers itself, then the route, then the cluster's
+//! queue.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ pub struct Pipeline {
     table: ArcSwap<Promise>,
 }
 
-/// Which request goes where, of one plan. It is there as long as requests are that were admitted by it and
-/// not submitted yet.
+/// Which request goes where, of one plan. It is there as long as requests are that were admitted by
+/// it and not submitted yet.
 #[derive(Debug)]
 pub struct Table {
     plan: Arc<Plan>,
@@ -48,18 +49,19 @@ struct Entry {
 impl Table {
     /// Of this plan, whose clusters have these numbers and run already.
     pub fn new(plan: Arc<Plan>, running: &[(usize, Arc<Cluster>)]) -> Self {
-        let entry = |(cluster, (number, running)): (&Arc<crate::plan::Cluster>, &(usize, Arc<Cluster>))| {
-            let ids = running.bucket_ids(cluster);
-            let patience = cluster.buckets.iter().map(|bucket| bucket.queue_timeout);
-            Entry {
-                number: *number,
-                root_patience: cluster.queue_timeout,
-                buckets: ids.into_iter().zip(patience).collect(),
-                client_key: cluster.client_key.clone(),
-                deadline_field: cluster.deadline_field.clone(),
-                pipelines: cluster.pipeline > 1,
-            }
-        };
+        let entry =
+            |(cluster, (number, running)): (&Arc<crate::plan::Cluster>, &(usize, Arc<Cluster>))| {
+                let ids = running.bucket_ids(cluster);
+                let patience = cluster.buckets.iter().map(|bucket| bucket.queue_timeout);
+                Entry {
+                    number: *number,
+                    root_patience: cluster.queue_timeout,
+                    buckets: ids.into_iter().zip(patience).collect(),
+                    client_key: cluster.client_key.clone(),
+                    deadline_field: cluster.deadline_field.clone(),
+                    pipelines: cluster.pipeline > 1,
+                }
+            };
         let entries = plan.clusters.iter().zip(running).map(entry).collect();
         Self { plan, entries }
     }
@@ -172,7 +174,8 @@ impl Service for Pipeline {
             }
         });
         if let Some(mut exchange) = held {
-            // Its cluster was removed a while ago. This cannot come to pass while a table leads there.
+            // Its cluster was removed a while ago. This cannot come to pass while a table leads
+            // there.
             exchange.fault = Some(Fault::Internal);
             let client = Arc::clone(&exchange.client);
             client.cut(true, exchange);
@@ -184,7 +187,8 @@ impl Service for Pipeline {
     }
 
     fn error_page(&self, cluster: usize, status: u16) -> Option<ErrorPage> {
-        let page = |cluster: &Arc<Cluster>| ErrorPage::find(&cluster.plan().error_pages, status).cloned();
+        let page =
+            |cluster: &Arc<Cluster>| ErrorPage::find(&cluster.plan().error_pages, status).cloned();
         self.clusters.with(cluster, page).flatten()
     }
 }

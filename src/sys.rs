@@ -15,7 +15,8 @@ pub fn adopt_descriptor(number: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Puts the calling thread into `SCHED_BATCH`: when it is woken it does not preempt the thread that woke it. Needs no privilege.
+/// Puts the calling thread into `SCHED_BATCH`: when it is woken it does not preempt the thread that
+/// woke it. Needs no privilege.
 pub fn schedule_as_batch() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: 0 is the calling thread, and the structure outlives the call.

@@ -1,8 +1,10 @@
-//! The only place that spawns threads, and counts them; and what becomes of each kind when it panics.
+//! The only place that spawns threads, and counts them; and what becomes of each kind when it
+//! panics.
 //!
-//! Threads are tended ([`tend`]): after a panic they begin anew. A session ends the client that it is with, a worker the exchange in its
-//! hand; reaper, prober, resolver, tick and logs go on with the next round. A courier, of which there are many, catches it where it
-//! delivers, and ends its client. Each panic is counted and told once, where it happens ([`count_panic`]).
+//! Threads are tended ([`tend`]): after a panic they begin anew. A session ends the client that it
+//! is with, a worker the exchange in its hand; reaper, prober, resolver, tick and logs go on with
+//! the next round. A courier, of which there are many, catches it where it delivers, and ends its
+//! client. Each panic is counted and told once, where it happens ([`count_panic`]).
 
 use std::cell::Cell;
 use std::io;
@@ -37,7 +39,8 @@ pub enum Kind {
 /// Untouched stack costs no memory; a TLS handshake without optimisation needs more than 64 KiB.
 const STACK: usize = 256 * 1024;
 
-/// A tended thread begins anew so long after a panic: one that panics at each step must not take a processor.
+/// A tended thread begins anew so long after a panic: one that panics at each step must not take a
+/// processor.
 const AFTER_PANIC: Duration = Duration::from_millis(10);
 
 static ALIVE: [AtomicUsize; 9] = [const { AtomicUsize::new(0) }; 9];
@@ -80,8 +83,13 @@ impl Kind {
     }
 }
 
-/// Starts a thread. Fails when the system lets no more be made; that is then like being at a limit, never fatal.
-pub fn spawn(kind: Kind, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+/// Starts a thread. Fails when the system lets no more be made; that is then like being at a limit,
+/// never fatal.
+pub fn spawn(
+    kind: Kind,
+    name: String,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     kind.counter().fetch_add(1, Ordering::Relaxed);
     let started = Builder::new().name(name).stack_size(STACK).spawn(move || {
         let _alive = Alive(kind);
@@ -103,9 +111,14 @@ impl Drop for Alive {
     }
 }
 
-/// Starts a thread that has to be there as long as its work goes on: when `body` panics it is called again, after a short pause. What it
-/// needs to know then has to lie outside of it. The thread ends when `body` returns.
-pub fn tend(kind: Kind, name: String, mut body: impl FnMut() + Send + 'static) -> io::Result<JoinHandle<()>> {
+/// Starts a thread that has to be there as long as its work goes on: when `body` panics it is
+/// called again, after a short pause. What it needs to know then has to lie outside of it. The
+/// thread ends when `body` returns.
+pub fn tend(
+    kind: Kind,
+    name: String,
+    mut body: impl FnMut() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     spawn(kind, name, move || {
         while catch_unwind(AssertUnwindSafe(&mut body)).is_err() {
             std::thread::sleep(AFTER_PANIC);
@@ -113,8 +126,8 @@ pub fn tend(kind: Kind, name: String, mut body: impl FnMut() + Send + 'static) -
     })
 }
 
-/// Counts a panic of this thread. To be called by the program's panic hook, which tells it as well: so each is counted and told once,
-/// whoever catches it.
+/// Counts a panic of this thread. To be called by the program's panic hook, which tells it as well:
+/// so each is counted and told once, whoever catches it.
 pub fn count_panic() {
     let place = KIND.get().map_or(PANICS.len() - 1, |kind| kind as usize);
     PANICS[place].fetch_add(1, Ordering::Relaxed);
@@ -122,7 +135,10 @@ pub fn count_panic() {
 
 /// Panics of all threads.
 pub fn panics() -> usize {
-    PANICS.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    PANICS
+        .iter()
+        .map(|count| count.load(Ordering::Relaxed))
+        .sum()
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
-//! The codecs allocate nothing once their buffers have grown. A test binary of its own, since it counts in the allocator.
+//! The codecs allocate nothing once their buffers have grown. A test binary of its own, since it
+//! counts in the allocator.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test says no")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "that is how a test says no"
+)]
 
 #[path = "../benches/samples/mod.rs"]
 mod samples;
@@ -9,8 +14,8 @@ use allocation_counter::measure;
 use juggler::base::buffers::BufferPool;
 use juggler::http::{Method, RequestHead, ResponseHead, Version};
 use juggler::proto::h1::{
-    ChunkEvent, ChunkedDecoder, HeadScanner, Persistence, RequestRewrite, ResponseRewrite, parse_request,
-    parse_response, write_request, write_response,
+    ChunkEvent, ChunkedDecoder, HeadScanner, Persistence, RequestRewrite, ResponseRewrite,
+    parse_request, parse_response, write_request, write_response,
 };
 
 use samples::{DATE, FORWARDED, LIMITS};

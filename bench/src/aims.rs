@@ -63,7 +63,13 @@ const fn against_peer(
 
 /// All of them.
 const AIMS: &[Aim] = &[
-    against_peer("Throughput at 64 connections", "c64", rate, Juggler, AtLeast(0.95)),
+    against_peer(
+        "Throughput at 64 connections",
+        "c64",
+        rate,
+        Juggler,
+        AtLeast(0.95),
+    ),
     against_peer(
         "Throughput at 64 connections",
         "c64",
@@ -71,7 +77,13 @@ const AIMS: &[Aim] = &[
         JugglerPipeline,
         AtLeast(1.1),
     ),
-    against_peer("Throughput at 1024 connections", "c1024", rate, Juggler, AtLeast(1.2)),
+    against_peer(
+        "Throughput at 1024 connections",
+        "c1024",
+        rate,
+        Juggler,
+        AtLeast(1.2),
+    ),
     against_peer(
         "Throughput at 1024 connections",
         "c1024",
@@ -79,7 +91,13 @@ const AIMS: &[Aim] = &[
         JugglerPipeline,
         AtLeast(1.4),
     ),
-    against_peer("Throughput at 4096 connections", "c4096", rate, Juggler, AtLeast(1.0)),
+    against_peer(
+        "Throughput at 4096 connections",
+        "c4096",
+        rate,
+        Juggler,
+        AtLeast(1.0),
+    ),
     against_peer(
         "Throughput at 4096 connections",
         "c4096",
@@ -87,7 +105,13 @@ const AIMS: &[Aim] = &[
         JugglerPipeline,
         AtLeast(1.3),
     ),
-    against_peer("CPU per request at 64 connections", "c64", cpu, Juggler, AtMost(1.1)),
+    against_peer(
+        "CPU per request at 64 connections",
+        "c64",
+        cpu,
+        Juggler,
+        AtMost(1.1),
+    ),
     against_peer(
         "CPU per request at 64 connections",
         "c64",
@@ -124,11 +148,41 @@ const AIMS: &[Aim] = &[
         AtMost(0.8),
     ),
     against_peer("p99 at 64 connections", "c64", p99, Juggler, AtMost(1.2)),
-    against_peer("p99 at 64 connections", "c64", p99, JugglerPipeline, AtMost(1.2)),
-    against_peer("p99 at 1024 connections", "c1024", p99, Juggler, AtMost(1.2)),
-    against_peer("p99 at 1024 connections", "c1024", p99, JugglerPipeline, AtMost(1.2)),
-    against_peer("p99 at 4096 connections", "c4096", p99, Juggler, AtMost(1.2)),
-    against_peer("p99 at 4096 connections", "c4096", p99, JugglerPipeline, AtMost(1.2)),
+    against_peer(
+        "p99 at 64 connections",
+        "c64",
+        p99,
+        JugglerPipeline,
+        AtMost(1.2),
+    ),
+    against_peer(
+        "p99 at 1024 connections",
+        "c1024",
+        p99,
+        Juggler,
+        AtMost(1.2),
+    ),
+    against_peer(
+        "p99 at 1024 connections",
+        "c1024",
+        p99,
+        JugglerPipeline,
+        AtMost(1.2),
+    ),
+    against_peer(
+        "p99 at 4096 connections",
+        "c4096",
+        p99,
+        Juggler,
+        AtMost(1.2),
+    ),
+    against_peer(
+        "p99 at 4096 connections",
+        "c4096",
+        p99,
+        JugglerPipeline,
+        AtMost(1.2),
+    ),
     against_peer(
         "Throughput of HTTPS, connections kept",
         "https",
@@ -174,7 +228,11 @@ pub(crate) fn reached(view: View<'_>) -> Vec<Reached> {
         } else {
             view.median(aim.case, aim.contender, aim.figure)
         };
-        Reached { aim: *aim, value, peer }
+        Reached {
+            aim: *aim,
+            value,
+            peer,
+        }
     };
     AIMS.iter().map(judge).collect()
 }
@@ -187,7 +245,12 @@ mod tests {
     fn every_aim_is_of_a_case_that_has_its_contender() {
         for aim in AIMS {
             let case = crate::cases::by_id(aim.case).unwrap();
-            assert!(case.contenders.contains(&aim.contender), "{}: {}", aim.what, aim.case);
+            assert!(
+                case.contenders.contains(&aim.contender),
+                "{}: {}",
+                aim.what,
+                aim.case
+            );
         }
     }
 

@@ -1,6 +1,8 @@
 //! What is measured.
 
-use crate::contenders::Contender::{self, Direct, Haproxy, HaproxyMaxconn, Juggler, JugglerPipeline, Nginx};
+use crate::contenders::Contender::{
+    self, Direct, Haproxy, HaproxyMaxconn, Juggler, JugglerPipeline, Nginx,
+};
 
 /// How requests come.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,7 +96,14 @@ impl Case {
 const ALL_BUT_MAXCONN: &[Contender] = &[Juggler, JugglerPipeline, Nginx, Haproxy, Direct];
 const PROXIES: &[Contender] = &[Juggler, Nginx, Haproxy];
 const WITH_SERVER: &[Contender] = &[Juggler, Nginx, Haproxy, Direct];
-const EVERYBODY: &[Contender] = &[Juggler, JugglerPipeline, Nginx, Haproxy, HaproxyMaxconn, Direct];
+const EVERYBODY: &[Contender] = &[
+    Juggler,
+    JugglerPipeline,
+    Nginx,
+    Haproxy,
+    HaproxyMaxconn,
+    Direct,
+];
 
 const CASE: Case = Case {
     id: "",
@@ -107,7 +116,12 @@ const CASE: Case = Case {
     quick: false,
 };
 
-const fn keep_alive(id: &'static str, title: &'static str, connections: usize, threads: usize) -> Case {
+const fn keep_alive(
+    id: &'static str,
+    title: &'static str,
+    connections: usize,
+    threads: usize,
+) -> Case {
     Case {
         id,
         title,
@@ -117,7 +131,11 @@ const fn keep_alive(id: &'static str, title: &'static str, connections: usize, t
             ..PLAIN
         }),
         // With one client and with few, HAProxy has no use for a limit.
-        contenders: if connections < 64 { ALL_BUT_MAXCONN } else { EVERYBODY },
+        contenders: if connections < 64 {
+            ALL_BUT_MAXCONN
+        } else {
+            EVERYBODY
+        },
         ..CASE
     }
 }
@@ -189,7 +207,10 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         id: "close",
         title: "64 clients, a new connection for each request, 1 KB",
-        load: Load::Closed(Closed { close: true, ..PLAIN }),
+        load: Load::Closed(Closed {
+            close: true,
+            ..PLAIN
+        }),
         syscalls: true,
         quick: true,
         ..CASE
@@ -256,7 +277,10 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         id: "idle-tls",
         title: "2000 idle TLS connections",
-        beside: Beside::Idle { count: 2000, tls: true },
+        beside: Beside::Idle {
+            count: 2000,
+            tls: true,
+        },
         ..CASE
     },
     Case {
@@ -293,7 +317,12 @@ mod tests {
     #[test]
     fn system_calls_are_counted_at_64_connections_only() {
         for case in CASES.iter().filter(|case| case.syscalls) {
-            assert_eq!((case.connections(), case.needs_wrk()), (64, true), "{}", case.id);
+            assert_eq!(
+                (case.connections(), case.needs_wrk()),
+                (64, true),
+                "{}",
+                case.id
+            );
         }
     }
 }

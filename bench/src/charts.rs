@@ -1,4 +1,5 @@
-//! Charts of the report, in SVG with a background of their own: they are read on light and on dark pages.
+//! Charts of the report, in SVG with a background of their own: they are read on light and on dark
+//! pages.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -49,13 +50,14 @@ pub(crate) struct Chart {
 pub(crate) fn draw(results: &Results, folder: &Path) -> Outcome<Vec<Chart>> {
     let view = View(results);
     let mut drawn = Vec::new();
-    let mut add = |file: &'static str, title: String, axes: &Axes<'_>, series: Vec<Series>| -> Outcome<()> {
-        if !series.is_empty() {
-            plot(&folder.join(file), axes, &series)?;
-            drawn.push(Chart { file, title });
-        }
-        Ok(())
-    };
+    let mut add =
+        |file: &'static str, title: String, axes: &Axes<'_>, series: Vec<Series>| -> Outcome<()> {
+            if !series.is_empty() {
+                plot(&folder.join(file), axes, &series)?;
+                drawn.push(Chart { file, title });
+            }
+            Ok(())
+        };
     let connections = |x: &f64| format!("{x:.0}");
     let ticks: Vec<_> = CASES
         .iter()
@@ -95,7 +97,12 @@ pub(crate) fn draw(results: &Results, folder: &Path) -> Outcome<Vec<Chart>> {
                 _ => SeriesLabelPosition::UpperMiddle,
             },
         };
-        add(file, title.to_owned(), &axes, over_connections(view, figure))?;
+        add(
+            file,
+            title.to_owned(),
+            &axes,
+            over_connections(view, figure),
+        )?;
     }
     for (case, file) in [
         ("c64", "latency-64.svg"),
@@ -133,7 +140,12 @@ fn over_connections(view: View<'_>, figure: fn(&Run) -> Option<f64>) -> Vec<Seri
         let points: Vec<_> = CASES
             .iter()
             .filter(|case| case.is_in_series())
-            .filter_map(|case| Some((case.connections() as f64, view.median(case.id, *contender, figure)?)))
+            .filter_map(|case| {
+                Some((
+                    case.connections() as f64,
+                    view.median(case.id, *contender, figure)?,
+                ))
+            })
             .collect();
         (!points.is_empty()).then_some(Series {
             contender: *contender,
@@ -156,7 +168,10 @@ fn distribution(view: View<'_>, case: &str) -> Vec<Series> {
                     .runs
                     .iter()
                     .filter(|run| run.case == case && run.contender == *contender);
-                let us = crate::stats::median(runs.filter_map(|run| run.latency_us.get(index)).map(|us| *us as f64))?;
+                let us = crate::stats::median(
+                    runs.filter_map(|run| run.latency_us.get(index))
+                        .map(|us| *us as f64),
+                )?;
                 Some((100.0 / (100.0 - percentile), (us / 1000.0).max(0.001)))
             })
             .collect();
@@ -243,7 +258,11 @@ where
         .x_desc(axes.x)
         .y_desc(axes.y)
         .x_label_formatter(axes.x_label)
-        .y_label_formatter(&|value| crate::table::figure(*value).trim_end_matches(".00").to_owned())
+        .y_label_formatter(&|value| {
+            crate::table::figure(*value)
+                .trim_end_matches(".00")
+                .to_owned()
+        })
         .draw()
         .map_err(text)?;
     for one in series {
@@ -254,7 +273,11 @@ where
             .label(one.contender.label())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style.stroke_width(3)));
         chart
-            .draw_series(one.points.iter().map(|point| Circle::new(*point, 3, style.filled())))
+            .draw_series(
+                one.points
+                    .iter()
+                    .map(|point| Circle::new(*point, 3, style.filled())),
+            )
             .map_err(text)?;
     }
     chart
@@ -294,7 +317,10 @@ mod tests {
 
     #[test]
     fn everybody_has_a_colour() {
-        let colours: HashSet<_> = Contender::ALL.iter().map(|one| colour(*one).rgb()).collect();
+        let colours: HashSet<_> = Contender::ALL
+            .iter()
+            .map(|one| colour(*one).rgb())
+            .collect();
         assert_eq!(colours.len(), Contender::ALL.len());
     }
 }

@@ -24,7 +24,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// In a group of its own: Ctrl-C in a terminal then comes to us alone, and what the program starts is found.
+    /// In a group of its own: Ctrl-C in a terminal then comes to us alone, and what the program
+    /// starts is found.
     pub(crate) fn start(command: &mut Command) -> Outcome<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.process_group(0).spawn().map_err(about(name))?;
@@ -106,7 +107,11 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 /// The last lines of a log, without the path of the folder that all files of a run are in.
 pub(crate) fn tail(log: &Path, folder: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     let last = lines[lines.len().saturating_sub(3)..].join("; ");
     without_folder(&last, folder)
 }
@@ -114,7 +119,8 @@ pub(crate) fn tail(log: &Path, folder: &Path) -> String {
 /// What is said of a run must not say where it took place.
 pub(crate) fn without_folder(text: &str, folder: &Path) -> String {
     let folder = folder.display().to_string();
-    text.replace(&format!("{folder}/"), "").replace(&folder, ".")
+    text.replace(&format!("{folder}/"), "")
+        .replace(&folder, ".")
 }
 
 /// First line of what a program prints when asked for its version.
@@ -122,5 +128,10 @@ pub(crate) fn version(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    Some(text.lines().find(|line| !line.is_empty())?.trim().to_owned())
+    Some(
+        text.lines()
+            .find(|line| !line.is_empty())?
+            .trim()
+            .to_owned(),
+    )
 }

@@ -16,11 +16,14 @@ use crate::wrk::Wrk;
 
 const EXAMPLES: &str = "\
 Examples (from the root of the tree, after `make`):
-  juggler-bench                                       all cases, 5 rounds, about 35 minutes; writes docs/benchmarks.md
-  juggler-bench --quick                               about 3 minutes; prints the report, writes to target/bench
+  juggler-bench                                       all cases, 5 rounds, about 35 minutes; \
+                        writes docs/benchmarks.md
+  juggler-bench --quick                               about 3 minutes; prints the report, writes \
+                        to target/bench
   juggler-bench --cases c64,https --rounds 9 --out target/bench
   juggler-bench --contenders juggler,nginx --cases c1024 --out target/bench
-  juggler-bench report --out target/bench             the report again, from target/bench/benchmarks/results.json
+  juggler-bench report --out target/bench             the report again, from \
+                        target/bench/benchmarks/results.json
 
 Ctrl-C ends it, with all that it started; the report then is of what was done until then.
 Nothing else should run meanwhile: rounds are paired against drift, not against neighbours.";
@@ -62,7 +65,12 @@ struct RunOptions {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = case)]
     cases: Vec<&'static Case>,
     /// Contenders, with commas between; --list shows them [default: all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
     contenders: Vec<Contender>,
     /// Fewer cases, shorter runs, and the report on the screen too
     #[arg(long)]
@@ -105,7 +113,11 @@ pub(crate) fn main() -> Outcome<()> {
 fn list() {
     print("Cases (* also in --quick):");
     for case in CASES {
-        let contenders: Vec<_> = case.contenders.iter().map(|contender| contender.id()).collect();
+        let contenders: Vec<_> = case
+            .contenders
+            .iter()
+            .map(|contender| contender.id())
+            .collect();
         print(&format!(
             "  {:<18}{} {}",
             case.id,
@@ -116,7 +128,11 @@ fn list() {
     }
     print("Contenders:");
     for contender in Contender::ALL {
-        print(&format!("  {:<20}{}", contender.id(), contender.description()));
+        print(&format!(
+            "  {:<20}{}",
+            contender.id(),
+            contender.description()
+        ));
     }
 }
 
@@ -129,18 +145,26 @@ fn run(options: RunOptions) -> Outcome<()> {
         file.canonicalize().map_err(|_| {
             let file = file.display();
             Problem::new(format!(
-                "{file} is not there: run `make` first, from the root of the tree (or say where it is)"
+                "{file} is not there: run `make` first, from the root of the tree (or say where \
+                 it is)"
             ))
         })
     };
     let (juggler, test_server) = (found(&options.juggler)?, found(&options.test_server)?);
     let interrupt = Interrupt::install()?;
     let files = machine::raise_file_limit();
-    let out = options
-        .out
-        .unwrap_or_else(|| PathBuf::from(if options.quick { "target/bench" } else { "docs" }));
+    let out = options.out.unwrap_or_else(|| {
+        PathBuf::from(if options.quick {
+            "target/bench"
+        } else {
+            "docs"
+        })
+    });
     let chosen = if options.cases.is_empty() {
-        CASES.iter().filter(|case| case.quick || !options.quick).collect()
+        CASES
+            .iter()
+            .filter(|case| case.quick || !options.quick)
+            .collect()
     } else {
         options.cases
     };
@@ -193,7 +217,10 @@ fn run(options: RunOptions) -> Outcome<()> {
         if results.settings.quick {
             print(&report::text(&results));
         }
-        print(&format!("bench: the report is {}", out.join("benchmarks.md").display()));
+        print(&format!(
+            "bench: the report is {}",
+            out.join("benchmarks.md").display()
+        ));
     }
     ended
 }
@@ -210,7 +237,10 @@ mod tests {
 
     #[test]
     fn options_go_with_and_without_the_command() {
-        for line in [&["x", "--cases", "c1,https"][..], &["x", "run", "--cases", "c1,https"]] {
+        for line in [
+            &["x", "--cases", "c1,https"][..],
+            &["x", "run", "--cases", "c1,https"],
+        ] {
             let arguments = Arguments::try_parse_from(line).unwrap();
             let options = match arguments.command {
                 Some(Command::Run(options)) => options,

@@ -1,4 +1,5 @@
-//! Who is compared, and how each is started. Their configurations are the files in bench/contenders/.
+//! Who is compared, and how each is started. Their configurations are the files in
+//! bench/contenders/.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::child::{self, Running};
 use crate::problem::{Interrupt, Outcome, Problem, about};
 
-/// Connections that each server gets from HAProxy with a limit. Of 8, 16, 32, 64, 128 and 256 that was the best on two cores
-/// over 1024 and 4096 clients.
+/// Connections that each server gets from HAProxy with a limit. Of 8, 16, 32, 64, 128 and 256 that
+/// was the best on two cores over 1024 and 4096 clients.
 pub(crate) const HAPROXY_SERVER_MAXCONN: u32 = 128;
 /// Depth of the pipelines of `juggler-pipeline`.
 pub(crate) const PIPELINE: u32 = 8;
@@ -30,7 +31,9 @@ const FREE_PORTS: std::ops::Range<u16> = 21_000..30_000;
 const START_LIMIT: Duration = Duration::from_secs(15);
 
 /// One of those that are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contender {
     /// juggler with its defaults
@@ -56,7 +59,8 @@ impl Contender {
         Self::HaproxyMaxconn,
         Self::Direct,
     ];
-    /// Those to compare with. "The better peer" is the one of these with the higher median throughput.
+    /// Those to compare with. "The better peer" is the one of these with the higher median
+    /// throughput.
     pub(crate) const PEERS: [Self; 3] = [Self::Nginx, Self::Haproxy, Self::HaproxyMaxconn];
 
     pub(crate) fn id(self) -> &'static str {
@@ -88,7 +92,9 @@ impl Contender {
             Self::JugglerPipeline => format!("with `pipeline = {PIPELINE}`"),
             Self::Nginx => "as a proxy: 2 workers, `keepalive 1024`".to_owned(),
             Self::Haproxy => "2 threads, `http-reuse always`".to_owned(),
-            Self::HaproxyMaxconn => format!("the same with `maxconn {HAPROXY_SERVER_MAXCONN}` for each server"),
+            Self::HaproxyMaxconn => {
+                format!("the same with `maxconn {HAPROXY_SERVER_MAXCONN}` for each server")
+            }
             Self::Direct => "a server itself".to_owned(),
         }
     }
@@ -118,7 +124,12 @@ pub(crate) struct Front {
 
 impl Site {
     /// Makes the files that are served and the certificate; takes the servers' ports.
-    pub(crate) fn prepare(folder: &Path, juggler: &Path, test_server: &Path, files: u64) -> Outcome<Self> {
+    pub(crate) fn prepare(
+        folder: &Path,
+        juggler: &Path,
+        test_server: &Path,
+        files: u64,
+    ) -> Outcome<Self> {
         let served = folder.join("files");
         fs::create_dir_all(&served)?;
         for (name, bytes) in FILES {
@@ -151,7 +162,9 @@ impl Site {
         };
         if !wanted {
             let [one, two, three] = servers;
-            eprintln!("bench: ports 6901 to 6903 are taken, the servers get {one}, {two} and {three}");
+            eprintln!(
+                "bench: ports 6901 to 6903 are taken, the servers get {one}, {two} and {three}"
+            );
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -166,7 +179,9 @@ impl Site {
     /// Starts the nginx that is all three servers.
     pub(crate) fn start_servers(&self, interrupt: &Interrupt) -> Outcome<Running> {
         let nginx = child::find("nginx").ok_or_else(|| {
-            Problem::new("nginx is not installed, and the servers are nginx: apt-get install nginx-light")
+            Problem::new(
+                "nginx is not installed, and the servers are nginx: apt-get install nginx-light",
+            )
         })?;
         let file = self.write("servers.conf", SERVERS, 0, 0, "")?;
         let mut command = Command::new(nginx);
@@ -197,24 +212,40 @@ impl Site {
                     Contender::JugglerPipeline => format!("pipeline = {PIPELINE}"),
                     _ => String::new(),
                 };
-                let file = self.write(&format!("{}.toml", contender.id()), JUGGLER, http, https, &pipeline)?;
+                let file = self.write(
+                    &format!("{}.toml", contender.id()),
+                    JUGGLER,
+                    http,
+                    https,
+                    &pipeline,
+                )?;
                 let mut command = Command::new(&self.juggler);
                 command.arg("--config").arg(file).env_remove("RUST_LOG");
                 command
             }
             Contender::Nginx => {
                 let file = self.write("nginx.conf", NGINX, http, https, "")?;
-                let mut command = Command::new(child::find("nginx").ok_or_else(|| missing("nginx"))?);
+                let mut command =
+                    Command::new(child::find("nginx").ok_or_else(|| missing("nginx"))?);
                 command.arg("-c").arg(file);
                 command
             }
             Contender::Haproxy | Contender::HaproxyMaxconn => {
                 let limit = match contender {
-                    Contender::HaproxyMaxconn => format!("default-server maxconn {HAPROXY_SERVER_MAXCONN}"),
+                    Contender::HaproxyMaxconn => {
+                        format!("default-server maxconn {HAPROXY_SERVER_MAXCONN}")
+                    }
                     _ => String::new(),
                 };
-                let file = self.write(&format!("{}.cfg", contender.id()), HAPROXY, http, https, &limit)?;
-                let mut command = Command::new(child::find("haproxy").ok_or_else(|| missing("haproxy"))?);
+                let file = self.write(
+                    &format!("{}.cfg", contender.id()),
+                    HAPROXY,
+                    http,
+                    https,
+                    &limit,
+                )?;
+                let mut command =
+                    Command::new(child::find("haproxy").ok_or_else(|| missing("haproxy"))?);
                 command.args(["-db", "-f"]).arg(file);
                 command
             }
@@ -230,7 +261,14 @@ impl Site {
     }
 
     /// A configuration, from its template.
-    fn write(&self, name: &str, template: &str, http: u16, https: u16, setting: &str) -> Outcome<PathBuf> {
+    fn write(
+        &self,
+        name: &str,
+        template: &str,
+        http: u16,
+        https: u16,
+        setting: &str,
+    ) -> Outcome<PathBuf> {
         let text = |path: &str| self.folder.join(path).display().to_string();
         let user = if nix::unistd::geteuid().is_root() {
             // The folder of the run is for its owner alone.
@@ -275,14 +313,22 @@ impl Site {
         self.folder.join(format!("{name}.out"))
     }
 
-    fn wait_for(&self, address: SocketAddr, name: &str, running: &mut Running, interrupt: &Interrupt) -> Outcome<()> {
+    fn wait_for(
+        &self,
+        address: SocketAddr,
+        name: &str,
+        running: &mut Running,
+        interrupt: &Interrupt,
+    ) -> Outcome<()> {
         let end = Instant::now() + START_LIMIT;
         loop {
             if running.ended().is_some() {
                 let said = child::tail(&self.log(name), &self.folder);
                 return Err(Problem::new(format!("it did not start: {said}")));
             }
-            if get(address, "/1k.png").is_some_and(|(status, body)| status == 200 && body.len() == 1024) {
+            if get(address, "/1k.png")
+                .is_some_and(|(status, body)| status == 200 && body.len() == 1024)
+            {
                 return Ok(());
             }
             if Instant::now() > end {
@@ -320,7 +366,8 @@ fn fill(mut file: File, mut bytes: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// For each client there may be a connection to a server; idle ones have none, and all together need what there is.
+/// For each client there may be a connection to a server; idle ones have none, and all together
+/// need what there is.
 fn haproxy_maxconn(files: u64) -> u64 {
     (files.min(65_536) * 6 / 10).max(100)
 }
@@ -353,7 +400,10 @@ fn free_port(taken: &[u16]) -> Outcome<u16> {
     let length = FREE_PORTS.end - FREE_PORTS.start;
     let first = u16::try_from(std::process::id() % u32::from(length)).unwrap_or(0);
     (0..length)
-        .map(|n| FREE_PORTS.start + (u32::from(first) + u32::from(n)).rem_euclid(u32::from(length)) as u16)
+        .map(|n| {
+            FREE_PORTS.start
+                + (u32::from(first) + u32::from(n)).rem_euclid(u32::from(length)) as u16
+        })
         .find(|port| !taken.contains(port) && is_free(*port))
         .ok_or_else(|| Problem::new("no port is free"))
 }
@@ -378,7 +428,10 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(u16, Vec<u8>)> {
 
 /// The first of the three numbers that nginx gives.
 fn accepted_in(status: &str) -> Option<u64> {
-    let numbers = status.lines().skip_while(|line| !line.contains("accepts")).nth(1)?;
+    let numbers = status
+        .lines()
+        .skip_while(|line| !line.contains("accepts"))
+        .nth(1)?;
     numbers.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -399,9 +452,13 @@ mod tests {
         };
         for template in [JUGGLER, NGINX, HAPROXY, SERVERS] {
             let text = fs::read_to_string(site.write("x", template, 80, 443, "").unwrap()).unwrap();
-            assert!(!text.contains("{{") && text.contains("127.0.0.1:3"), "{text}");
+            assert!(
+                !text.contains("{{") && text.contains("127.0.0.1:3"),
+                "{text}"
+            );
         }
-        let pipelined = fs::read_to_string(site.write("x", JUGGLER, 80, 443, "pipeline = 8").unwrap()).unwrap();
+        let pipelined =
+            fs::read_to_string(site.write("x", JUGGLER, 80, 443, "pipeline = 8").unwrap()).unwrap();
         assert!(pipelined.contains("\npipeline = 8\n"), "{pipelined}");
     }
 
@@ -413,7 +470,8 @@ mod tests {
 
     #[test]
     fn accepted_connections_are_read_from_the_status() {
-        let status = "Active connections: 2 \nserver accepts handled requests\n 131 130 1042 \nReading: 0 Writing: 1 Waiting: 1 \n";
+        let status = "Active connections: 2 \nserver accepts handled requests\n 131 130 1042 \
+                      \nReading: 0 Writing: 1 Waiting: 1 \n";
         assert_eq!(accepted_in(status), Some(131));
         assert_eq!(accepted_in("404"), None);
     }

@@ -1,4 +1,5 @@
-//! On what it is measured: all that a reader needs to judge the figures, and no path or name of the machine.
+//! On what it is measured: all that a reader needs to judge the figures, and no path or name of the
+//! machine.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::child;
 use crate::results::Machine;
 
-/// Takes as many descriptors as the system gives, also for what is started from here. How many that are.
+/// Takes as many descriptors as the system gives, also for what is started from here. How many that
+/// are.
 pub(crate) fn raise_file_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 1024;
@@ -23,7 +25,12 @@ pub(crate) fn raise_file_limit() -> u64 {
 
 /// Looks at it.
 pub(crate) fn describe(juggler: &Path, open_files: u64) -> Machine {
-    let read = |file: &str| fs::read_to_string(file).unwrap_or_default().trim().to_owned();
+    let read = |file: &str| {
+        fs::read_to_string(file)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let memory = field(&read("/proc/meminfo"), "MemTotal", ':');
     let memory_kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
     let mut versions = Vec::new();
@@ -32,7 +39,12 @@ pub(crate) fn describe(juggler: &Path, open_files: u64) -> Machine {
         versions.push((name.to_owned(), version));
     };
     add("juggler", juggler_version(juggler));
-    for (name, argument) in [("nginx", "-v"), ("haproxy", "-v"), ("wrk", "-v"), ("strace", "-V")] {
+    for (name, argument) in [
+        ("nginx", "-v"),
+        ("haproxy", "-v"),
+        ("wrk", "-v"),
+        ("strace", "-V"),
+    ] {
         add(
             name,
             child::find(name).and_then(|program| child::version(&program, argument)),

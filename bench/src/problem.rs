@@ -47,7 +47,8 @@ pub(crate) fn about<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) 
     move |error| Problem::Failed(format!("{what}: {error}"))
 }
 
-/// Whether the user has asked for an end (Ctrl-C, or what a terminal that closes or a service manager sends).
+/// Whether the user has asked for an end (Ctrl-C, or what a terminal that closes or a service
+/// manager sends).
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 

@@ -18,10 +18,14 @@ pub(crate) fn members(group: u32) -> Vec<u32> {
         .collect()
 }
 
-/// A field of /proc/PID/stat by its number in proc(5). The second one is the name, which may have blanks and brackets.
+/// A field of /proc/PID/stat by its number in proc(5). The second one is the name, which may have
+/// blanks and brackets.
 fn stat_field(stat: &str, number: usize) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+    rest.split_ascii_whitespace()
+        .nth(number.checked_sub(3)?)?
+        .parse()
+        .ok()
 }
 
 /// Ended, and only not waited for.
@@ -30,7 +34,8 @@ fn is_dead(stat: &str) -> bool {
         .is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('Z' | 'X')))
 }
 
-/// User and system time of all processes together, in clock ticks. What their threads took that have ended is in it.
+/// User and system time of all processes together, in clock ticks. What their threads took that
+/// have ended is in it.
 pub(crate) fn cpu_ticks(pids: &[u32]) -> u64 {
     pids.iter()
         .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
@@ -40,7 +45,9 @@ pub(crate) fn cpu_ticks(pids: &[u32]) -> u64 {
 
 /// Clock ticks in a second.
 pub(crate) fn ticks_per_second() -> f64 {
-    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
+        .ok()
+        .flatten();
     ticks
         .and_then(|ticks| i32::try_from(ticks).ok())
         .map_or(100.0, f64::from)
@@ -157,7 +164,10 @@ mod tests {
         let stat = "17 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 700 300 0 0 20 0 1 0 55";
         assert_eq!(stat_field(stat, 4), Some(1));
         assert_eq!(stat_field(stat, 5), Some(42));
-        assert_eq!((stat_field(stat, 14), stat_field(stat, 15)), (Some(700), Some(300)));
+        assert_eq!(
+            (stat_field(stat, 14), stat_field(stat, 15)),
+            (Some(700), Some(300))
+        );
         assert!(!is_dead(stat));
         assert!(is_dead("17 (a) Z 1 42"));
         assert_eq!(stat_field("17 (a", 4), None);
@@ -165,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_key_is_not_taken_for_a_longer_one() {
-        let status = "VmHWM:\t    5120 kB\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t3\n";
+        let status =
+            "VmHWM:\t    5120 kB\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t3\n";
         assert_eq!(status_field(status, "VmHWM"), Some(5120));
         assert_eq!(status_field(status, "voluntary_ctxt_switches"), Some(7));
         assert_eq!(status_field(status, "nonvoluntary_ctxt_switches"), Some(3));
@@ -181,13 +192,19 @@ mod tests {
 
     #[test]
     fn only_established_connections_to_the_ports_count() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-             0: 0100007F:1AF5 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1\n\
-             1: 0100007F:C350 0100007F:1AF5 01 00000000:00000000 00:00000000 00000000     0        0 12 1\n\
-             2: 0100007F:C351 0100007F:1AF5 06 00000000:00000000 03:00000000 00000000     0        0 0 3\n\
-             3: 0100007F:C352 0100007F:1AF6 01 00000000:00000000 00:00000000 00000000     0        0 14 1\n\
-             4: 0100007F:1AF5 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 15 1\n";
+        let table =
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
+             timeout inode\n0: 0100007F:1AF5 00000000:0000 0A 00000000:00000000 00:00000000 \
+             00000000     0        0 11 1\n1: 0100007F:C350 0100007F:1AF5 01 00000000:00000000 \
+             00:00000000 00000000     0        0 12 1\n2: 0100007F:C351 0100007F:1AF5 06 \
+             00000000:00000000 03:00000000 00000000     0        0 0 3\n3: 0100007F:C352 \
+             0100007F:1AF6 01 00000000:00000000 00:00000000 00000000     0        0 14 1\n4: \
+             0100007F:1AF5 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 \
+             15 1\n";
         assert_eq!(established(table, &[6901]), HashSet::from(["12"]));
-        assert_eq!(established(table, &[6901, 6902]), HashSet::from(["12", "14"]));
+        assert_eq!(
+            established(table, &[6901, 6902]),
+            HashSet::from(["12", "14"])
+        );
     }
 }

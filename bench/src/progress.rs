@@ -45,7 +45,10 @@ impl Progress {
             figures.push(format!("CPU {cpu:>6.1} us"));
         }
         if let Some(kib) = run.held_kib {
-            figures.push(format!("{kib:.1} KiB for each of {}", run.held.unwrap_or(0)));
+            figures.push(format!(
+                "{kib:.1} KiB for each of {}",
+                run.held.unwrap_or(0)
+            ));
         }
         if run.errors.sum() > 0 {
             figures.push(format!("{} errors", run.errors.sum()));
@@ -74,7 +77,11 @@ pub(crate) fn print(line: &str) {
 fn left(planned: f64, done: f64, elapsed: Duration) -> f64 {
     // Early on the estimate is better than what little is known.
     let known = (done / planned).clamp(0.0, 1.0);
-    let pace = if done > 0.0 { elapsed.as_secs_f64() / done } else { 1.0 };
+    let pace = if done > 0.0 {
+        elapsed.as_secs_f64() / done
+    } else {
+        1.0
+    };
     let pace = pace * known + (1.0 - known);
     ((planned - done) * pace).max(0.0)
 }

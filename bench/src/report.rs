@@ -30,25 +30,68 @@ fn render(results: &Results, charts: &[Chart]) -> String {
     page.text(include_str!("../text/head.md"));
     machine(&mut page, results);
     missing(&mut page, results);
-    page.section("Aims", "The figure is the median of the rounds' ratios of juggler to the better peer: of nginx, HAProxy and HAProxy with `maxconn`, the one with the highest median throughput in that case. Where nothing is said of a peer, it is juggler's own median.", &aims(view));
+    page.section(
+        "Aims",
+        "The figure is the median of the rounds' ratios of juggler to the better peer: of nginx, \
+         HAProxy and HAProxy with `maxconn`, the one with the highest median throughput in that \
+         case. Where nothing is said of a peer, it is juggler's own median.",
+        &aims(view),
+    );
     let chart = |page: &mut Page, file: &str| {
         if let Some(chart) = charts.iter().find(|chart| chart.file == file) {
             page.text(&format!("![{}](benchmarks/{file})\n\n", chart.title));
         }
     };
-    page.section("Throughput", "Requests per second, medians of all rounds; the ratios are medians of the rounds' ratios to the better peer. Who is ahead (without counting the server itself) is in bold.", &throughput(view));
+    page.section(
+        "Throughput",
+        "Requests per second, medians of all rounds; the ratios are medians of the rounds' ratios \
+         to the better peer. Who is ahead (without counting the server itself) is in bold.",
+        &throughput(view),
+    );
     chart(&mut page, "throughput.svg");
-    page.section("CPU time", "User and system time of all processes of a contender, in microseconds for each request, and its ratio to that of the better peer (the one with the higher throughput). The least is in bold.", &cpu_time(view));
+    page.section(
+        "CPU time",
+        "User and system time of all processes of a contender, in microseconds for each request, \
+         and its ratio to that of the better peer (the one with the higher throughput). The least \
+         is in bold.",
+        &cpu_time(view),
+    );
     chart(&mut page, "cpu.svg");
-    page.section("Latency", "Milliseconds: median / 90 % / 99 %, medians of all rounds, and the ratio of the 99 % to those of the better peer. In a closed loop as here, whose clients wait for each response, latency is little more than clients divided by throughput, except for the distance of the percentiles.", &latency(view));
+    page.section(
+        "Latency",
+        "Milliseconds: median / 90 % / 99 %, medians of all rounds, and the ratio of the 99 % to \
+         those of the better peer. In a closed loop as here, whose clients wait for each \
+         response, latency is little more than clients divided by throughput, except for the \
+         distance of the percentiles.",
+        &latency(view),
+    );
     for file in ["latency-64.svg", "latency-1024.svg"] {
         chart(&mut page, file);
     }
-    page.section("Open loop", "Requests come at set times, whatever the responses do, and latency counts from these times; a response that is missing at the end counts with what it has waited (so there is no coordinated omission). The rate is the same for all: the given share of what the weakest of the proxies bears in that round. Added is the difference to the server itself in the same round. Milliseconds, medians.", &open_loop(view));
+    page.section(
+        "Open loop",
+        "Requests come at set times, whatever the responses do, and latency counts from these \
+         times; a response that is missing at the end counts with what it has waited (so there is \
+         no coordinated omission). The rate is the same for all: the given share of what the \
+         weakest of the proxies bears in that round. Added is the difference to the server itself \
+         in the same round. Milliseconds, medians.",
+        &open_loop(view),
+    );
     chart(&mut page, "latency-open.svg");
-    page.section("Memory", "Resident memory at its peak during the run, in MiB, medians. Where a contender is several processes, what they share counts for each of them.", &memory(view));
+    page.section(
+        "Memory",
+        "Resident memory at its peak during the run, in MiB, medians. Where a contender is \
+         several processes, what they share counts for each of them.",
+        &memory(view),
+    );
     chart(&mut page, "memory.svg");
-    page.section("Clients beside the load", "Idle clients have had one response and wait; each contender is started anew before. Memory for each is what resident memory grew by while they came. Throughput is that of 64 busy connections beside them, against the same without them right before.", &beside(view));
+    page.section(
+        "Clients beside the load",
+        "Idle clients have had one response and wait; each contender is started anew before. \
+         Memory for each is what resident memory grew by while they came. Throughput is that of \
+         64 busy connections beside them, against the same without them right before.",
+        &beside(view),
+    );
     page.section(
         "TLS sessions resumed",
         "Share of the handshakes that were resumed. Clients keep tickets as a browser does.",
@@ -56,12 +99,28 @@ fn render(results: &Results, charts: &[Chart]) -> String {
     );
     page.section(
         "Connections to the servers",
-        "Towards the end of the run, and in brackets how many the three servers accepted during it; medians.",
+        "Towards the end of the run, and in brackets how many the three servers accepted during \
+         it; medians.",
         &connections(view),
     );
-    page.section("Context switches", "For each request, voluntary and not, between the first quarter of a run and near its end; those of threads that ended in between are lost.", &by_contender(view, |_| true, |run| run.switches));
-    page.section("System calls", "For each request, counted by strace in a pass of its own at 64 connections. strace slows everything down, so that batches are smaller than they would be: an upper bound.", &syscalls(results));
-    page.section("Errors", "Connections refused or broken, responses that were not 200, and requests that took more than 10 s, of all rounds together. What is not here had none.", &errors(results));
+    page.section(
+        "Context switches",
+        "For each request, voluntary and not, between the first quarter of a run and near its \
+         end; those of threads that ended in between are lost.",
+        &by_contender(view, |_| true, |run| run.switches),
+    );
+    page.section(
+        "System calls",
+        "For each request, counted by strace in a pass of its own at 64 connections. strace slows \
+         everything down, so that batches are smaller than they would be: an upper bound.",
+        &syscalls(results),
+    );
+    page.section(
+        "Errors",
+        "Connections refused or broken, responses that were not 200, and requests that took more \
+         than 10 s, of all rounds together. What is not here had none.",
+        &errors(results),
+    );
     page.text(include_str!("../text/tail.md"));
     page.0
 }
@@ -77,7 +136,12 @@ impl Page {
     /// Nothing where there is nothing to show.
     fn section(&mut self, title: &str, text: &str, table: &Table) {
         if !table.is_empty() {
-            let _ = write!(self.0, "## {title}\n\n{}\n\n{}\n", wrap(text), table.render());
+            let _ = write!(
+                self.0,
+                "## {title}\n\n{}\n\n{}\n",
+                wrap(text),
+                table.render()
+            );
         }
     }
 }
@@ -122,7 +186,11 @@ fn machine(page: &mut Page, results: &Results) {
         let _ = writeln!(
             text,
             "- {}{version}",
-            if named { String::new() } else { format!("{name}: ") }
+            if named {
+                String::new()
+            } else {
+                format!("{name}: ")
+            }
         );
     }
     let sysctl: Vec<_> = machine
@@ -131,7 +199,11 @@ fn machine(page: &mut Page, results: &Results) {
         .map(|(name, value)| format!("`{name} = {value}`"))
         .collect();
     let _ = writeln!(text, "- {}", sysctl.join(", "));
-    let ports: Vec<_> = settings.server_ports.iter().map(ToString::to_string).collect();
+    let ports: Vec<_> = settings
+        .server_ports
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let _ = writeln!(
         text,
         "- {} of {} rounds, runs of {} s (longer at 4096 connections), servers on ports {}{}.",
@@ -149,7 +221,12 @@ fn machine(page: &mut Page, results: &Results) {
         text.push_str("- **Interrupted before its end.**\n");
     }
     for contender in Contender::ALL {
-        let _ = writeln!(text, "- {}: {}.", contender.label(), contender.description());
+        let _ = writeln!(
+            text,
+            "- {}: {}.",
+            contender.label(),
+            contender.description()
+        );
     }
     page.text(&text);
     page.text("\n");
@@ -190,7 +267,9 @@ fn aims(view: View<'_>) -> Table {
             reached
                 .value
                 .map_or_else(dash, |value| format!("{}{}", figure(value), aim.unit)),
-            reached.peer.map_or_else(dash, |peer| peer.label().to_owned()),
+            reached
+                .peer
+                .map_or_else(dash, |peer| peer.label().to_owned()),
             match reached.is_met() {
                 Some(true) => "met".to_owned(),
                 Some(false) => "**missed**".to_owned(),
@@ -207,7 +286,9 @@ fn dash() -> String {
 
 /// Cases that were measured, closed loops and handshakes: those whose throughput says something.
 fn loaded(view: View<'_>) -> Vec<&'static Case> {
-    let with_load = |case: &&Case| matches!(case.load, Load::Closed(_) | Load::Handshake { .. }) && view.has(case.id);
+    let with_load = |case: &&Case| {
+        matches!(case.load, Load::Closed(_) | Load::Handshake { .. }) && view.has(case.id)
+    };
     CASES.iter().filter(with_load).collect()
 }
 
@@ -224,7 +305,10 @@ fn head(further: &[&str]) -> Vec<String> {
 fn throughput(view: View<'_>) -> Table {
     let mut table = Table::new(head(&["juggler / better peer", "pipelined / better peer"]));
     for case in loaded(view) {
-        let proxies: Vec<_> = Contender::ALL.into_iter().filter(|one| *one != Direct).collect();
+        let proxies: Vec<_> = Contender::ALL
+            .into_iter()
+            .filter(|one| *one != Direct)
+            .collect();
         let ahead = view.ahead(case.id, &proxies);
         table.row(with_ratios(view, case, rate, ahead));
     }
@@ -248,7 +332,9 @@ fn cpu_time(view: View<'_>) -> Table {
 fn with_ratios(view: View<'_>, case: &Case, of: Figure, bold: Option<Contender>) -> Vec<String> {
     let mut cells = vec![case.title.to_owned()];
     for contender in Contender::ALL {
-        let median = view.median(case.id, contender, of).map_or_else(dash, figure);
+        let median = view
+            .median(case.id, contender, of)
+            .map_or_else(dash, figure);
         cells.push(if bold == Some(contender) {
             format!("**{median}**")
         } else {
@@ -266,7 +352,10 @@ fn ratio(view: View<'_>, case: &Case, one: Contender, of: Figure) -> String {
 }
 
 fn latency(view: View<'_>) -> Table {
-    let mut table = Table::new(head(&["p99: juggler / better peer", "p99: pipelined / better peer"]));
+    let mut table = Table::new(head(&[
+        "p99: juggler / better peer",
+        "p99: pipelined / better peer",
+    ]));
     for case in loaded(view) {
         let mut cells = vec![case.title.to_owned()];
         for contender in Contender::ALL {
@@ -294,7 +383,10 @@ fn open_loop(view: View<'_>) -> Table {
         "added p50",
         "added p99",
     ]);
-    for case in CASES.iter().filter(|case| matches!(case.load, Load::Open { .. })) {
+    for case in CASES
+        .iter()
+        .filter(|case| matches!(case.load, Load::Open { .. }))
+    {
         for contender in Contender::ALL {
             let of = |figure: Figure| view.median(case.id, contender, figure);
             let Some(offered) = of(|run| run.offered) else {
@@ -306,7 +398,8 @@ fn open_loop(view: View<'_>) -> Table {
                     .filter(|_| contender != Direct)
                     .map_or_else(dash, |us| figure(us / 1000.0))
             };
-            let ms = |percentile: Figure| of(percentile).map_or_else(dash, |us| figure(us / 1000.0));
+            let ms =
+                |percentile: Figure| of(percentile).map_or_else(dash, |us| figure(us / 1000.0));
             table.row(vec![
                 case.title.to_owned(),
                 contender.label().to_owned(),
@@ -337,7 +430,11 @@ fn by_contender(view: View<'_>, takes: fn(&Case) -> bool, of: Figure) -> Table {
 }
 
 fn memory(view: View<'_>) -> Table {
-    by_contender(view, |_| true, |run| run.peak_kib.map(|kib| kib as f64 / 1024.0))
+    by_contender(
+        view,
+        |_| true,
+        |run| run.peak_kib.map(|kib| kib as f64 / 1024.0),
+    )
 }
 
 fn beside(view: View<'_>) -> Table {
@@ -351,7 +448,10 @@ fn beside(view: View<'_>) -> Table {
         "without",
         "ratio",
     ]);
-    for case in CASES.iter().filter(|case| case.beside != cases::Beside::Nothing) {
+    for case in CASES
+        .iter()
+        .filter(|case| case.beside != cases::Beside::Nothing)
+    {
         for contender in Contender::ALL {
             let of = |figure: Figure| view.median(case.id, contender, figure);
             let Some(held) = of(|run| run.held.map(|held| held as f64)) else {
@@ -492,9 +592,14 @@ mod tests {
     fn results() -> Results {
         let mut results = Results::default();
         for (round, pace) in [(1, 1.0), (2, 2.0), (3, 0.5)] {
-            for (case, juggler, nginx, limited) in [("c64", 900.0, 1000.0, 800.0), ("c1024", 1300.0, 900.0, 1000.0)] {
+            for (case, juggler, nginx, limited) in [
+                ("c64", 900.0, 1000.0, 800.0),
+                ("c1024", 1300.0, 900.0, 1000.0),
+            ] {
                 results.runs.push(run(round, case, Juggler, juggler * pace));
-                results.runs.push(run(round, case, Contender::Nginx, nginx * pace));
+                results
+                    .runs
+                    .push(run(round, case, Contender::Nginx, nginx * pace));
                 results
                     .runs
                     .push(run(round, case, Contender::HaproxyMaxconn, limited * pace));
@@ -510,7 +615,10 @@ mod tests {
             .lines()
             .find(|line| line.starts_with(&format!("| {start}")))
             .unwrap();
-        line.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect()
+        line.split('|')
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .collect()
     }
 
     #[test]
@@ -550,8 +658,14 @@ mod tests {
     fn aims_are_judged_against_the_better_peer() {
         let text = text(&results());
         let aim = |start| row(&text, "Aims", start)[2..].to_vec();
-        assert_eq!(aim("Throughput at 64"), ["≥ 0.95", "0.90", "nginx", "**missed**"]);
-        assert_eq!(aim("Throughput at 1024"), ["≥ 1.2", "1.30", "HAProxy, maxconn", "met"]);
+        assert_eq!(
+            aim("Throughput at 64"),
+            ["≥ 0.95", "0.90", "nginx", "**missed**"]
+        );
+        assert_eq!(
+            aim("Throughput at 1024"),
+            ["≥ 1.2", "1.30", "HAProxy, maxconn", "met"]
+        );
         assert_eq!(
             aim("CPU per request at 1024"),
             ["≤ 0.8", "0.77", "HAProxy, maxconn", "met"]
@@ -572,7 +686,16 @@ mod tests {
         let text = text(&results);
         assert_eq!(
             row(&text, "Errors", "64 connections"),
-            ["64 connections, 1 KB", "juggler", "0", "0", "0", "0", "7", "900"]
+            [
+                "64 connections, 1 KB",
+                "juggler",
+                "0",
+                "0",
+                "0",
+                "0",
+                "7",
+                "900"
+            ]
         );
         assert!(text.contains("- HAProxy, idle: too many\n"), "{text}");
     }
@@ -587,10 +710,14 @@ mod tests {
         assert_eq!(text(&again), text(&results));
         write(&again, folder.path()).unwrap();
         let page = std::fs::read_to_string(folder.path().join("benchmarks.md")).unwrap();
-        let charts: Vec<_> = page.lines().filter_map(|line| line.split_once("](")).collect();
+        let charts: Vec<_> = page
+            .lines()
+            .filter_map(|line| line.split_once("]("))
+            .collect();
         assert_eq!(charts.len(), 5, "{charts:?}");
         for (_, file) in charts {
-            let svg = std::fs::read_to_string(folder.path().join(file.trim_end_matches(')'))).unwrap();
+            let svg =
+                std::fs::read_to_string(folder.path().join(file.trim_end_matches(')'))).unwrap();
             assert!(svg.contains("<svg") && svg.contains("juggler"), "{file}");
         }
     }

@@ -1,4 +1,5 @@
-//! What is written: one JSON with everything that is needed to judge it, and to render the report again.
+//! What is written: one JSON with everything that is needed to judge it, and to render the report
+//! again.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +11,9 @@ use crate::contenders::Contender;
 use crate::problem::{Outcome, about};
 
 /// Which percentiles of the latency each run has.
-pub(crate) const PERCENTILES: [f64; 12] = [1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99, 100.0];
+pub(crate) const PERCENTILES: [f64; 12] = [
+    1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99, 100.0,
+];
 
 /// Raised when fields change their meaning.
 pub(crate) const FORMAT: u32 = 1;
@@ -169,11 +172,21 @@ impl Results {
             return Ok(all.to_string());
         };
         // In the order of the structure, which a map of JSON does not keep.
-        for (n, key) in ["format", "machine", "settings", "percentiles", "left_out", "notes"]
-            .iter()
-            .enumerate()
+        for (n, key) in [
+            "format",
+            "machine",
+            "settings",
+            "percentiles",
+            "left_out",
+            "notes",
+        ]
+        .iter()
+        .enumerate()
         {
-            let value = fields.get(*key).map(ToString::to_string).unwrap_or_default();
+            let value = fields
+                .get(*key)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let _ = write!(text, "{}\n{key:?}: {value}", if n == 0 { "" } else { "," });
         }
         let lines = |lines: Vec<String>| lines.join(",\n");
@@ -182,13 +195,21 @@ impl Results {
             .iter()
             .map(serde_json::to_string)
             .collect::<Result<_, _>>();
-        let runs = self.runs.iter().map(serde_json::to_string).collect::<Result<_, _>>();
+        let runs = self
+            .runs
+            .iter()
+            .map(serde_json::to_string)
+            .collect::<Result<_, _>>();
         let _ = write!(
             text,
             ",\n\"syscalls\": [\n{}\n]",
             lines(syscalls.map_err(about("JSON"))?)
         );
-        let _ = write!(text, ",\n\"runs\": [\n{}\n]\n}}\n", lines(runs.map_err(about("JSON"))?));
+        let _ = write!(
+            text,
+            ",\n\"runs\": [\n{}\n]\n}}\n",
+            lines(runs.map_err(about("JSON"))?)
+        );
         Ok(text)
     }
 

@@ -1,4 +1,5 @@
-//! Round after round: starts a case's contenders side by side, lets each have its run, and writes down what was found.
+//! Round after round: starts a case's contenders side by side, lets each have its run, and writes
+//! down what was found.
 
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -69,7 +70,9 @@ impl Plan {
         }
         match case.beside {
             Beside::Nothing => {}
-            Beside::Idle { count, .. } => each += 2.0 + self.time(case).as_secs_f64() + count as f64 / 2000.0,
+            Beside::Idle { count, .. } => {
+                each += 2.0 + self.time(case).as_secs_f64() + count as f64 / 2000.0
+            }
             Beside::Stalled { .. } => each += 2.0 + self.time(case).as_secs_f64(),
         }
         if matches!(case.load, Load::Open { .. }) {
@@ -106,12 +109,20 @@ impl Runner {
         let _servers = self.site.start_servers(&self.interrupt)?;
         self.leave_out_the_missing()?;
         let estimate: f64 = self.plan.cases.iter().map(|case| self.estimate(case)).sum();
-        let syscalls = self.plan.cases.iter().filter(|case| self.counts_syscalls(case));
-        let once: f64 = syscalls.map(|case| 4.0 * self.present(case).len() as f64).sum();
-        self.progress.plan(estimate * f64::from(self.plan.rounds) + once);
+        let syscalls = self
+            .plan
+            .cases
+            .iter()
+            .filter(|case| self.counts_syscalls(case));
+        let once: f64 = syscalls
+            .map(|case| 4.0 * self.present(case).len() as f64)
+            .sum();
+        self.progress
+            .plan(estimate * f64::from(self.plan.rounds) + once);
         for round in 1..=self.plan.rounds {
             for case in self.plan.cases.clone() {
-                self.case(case, round).inspect_err(|_| self.write_what_there_is())?;
+                self.case(case, round)
+                    .inspect_err(|_| self.write_what_there_is())?;
             }
             self.results.settings.rounds_done = round;
             self.results.write(&self.plan.json)?;
@@ -144,13 +155,23 @@ impl Runner {
             }
         }
         if self.wrk.is_none() {
-            let without: Vec<_> = self.plan.cases.iter().filter(|case| case.needs_wrk()).collect();
+            let without: Vec<_> = self
+                .plan
+                .cases
+                .iter()
+                .filter(|case| case.needs_wrk())
+                .collect();
             for case in without.iter().map(|case| case.id).collect::<Vec<_>>() {
                 self.leave_out(None, Some(case), &Problem::new("wrk is not installed"));
             }
             self.plan.cases.retain(|case| !case.needs_wrk());
         }
-        if self.plan.cases.iter().all(|case| self.present(case).is_empty()) {
+        if self
+            .plan
+            .cases
+            .iter()
+            .all(|case| self.present(case).is_empty())
+        {
             return Err(Problem::new("nothing can be measured"));
         }
         Ok(())
@@ -177,11 +198,10 @@ impl Runner {
     fn present(&self, case: &Case) -> Vec<Contender> {
         let mut contenders = self.plan.contenders(case);
         contenders.retain(|contender| {
-            !self
-                .results
-                .left_out
-                .iter()
-                .any(|one| one.contender == Some(*contender) && one.case.as_ref().is_none_or(|named| named == case.id))
+            !self.results.left_out.iter().any(|one| {
+                one.contender == Some(*contender)
+                    && one.case.as_ref().is_none_or(|named| named == case.id)
+            })
         });
         contenders
     }
@@ -277,7 +297,10 @@ impl Runner {
                 address: front.http,
                 path: "/1k.png",
                 connections,
-                rate: Some(turn.offered.ok_or_else(|| Problem::new("no capacity is known"))?),
+                rate: Some(
+                    turn.offered
+                        .ok_or_else(|| Problem::new("no capacity is known"))?,
+                ),
                 time,
             }
             .run(&self.interrupt),
@@ -330,7 +353,9 @@ impl Runner {
                 held = Some(count);
             }
         }
-        let held_kib = held.map(|held| process::resident_kib(&pids).saturating_sub(before_kib) as f64 / held as f64);
+        let held_kib = held.map(|held| {
+            process::resident_kib(&pids).saturating_sub(before_kib) as f64 / held as f64
+        });
 
         let accepted_before = self.site.accepted();
         let ticks_before = process::cpu_ticks(&pids);
@@ -359,12 +384,18 @@ impl Runner {
             cpu_us: (has_process && measured.requests > 0).then(|| rounded(cpu_us, 2)),
             rest_kib: has_process.then_some(rest_kib),
             peak_kib: has_process.then_some(peak_kib),
-            threads: sample.as_ref().filter(|_| has_process).map(|sample| sample.threads),
+            threads: sample
+                .as_ref()
+                .filter(|_| has_process)
+                .map(|sample| sample.threads),
             switches: sample
                 .as_ref()
                 .filter(|_| has_process && rate > 0.0)
                 .map(|sample| rounded(sample.switches as f64 / (rate * sample.seconds), 3)),
-            server_connections: sample.as_ref().filter(|_| has_process).map(|sample| sample.connections),
+            server_connections: sample
+                .as_ref()
+                .filter(|_| has_process)
+                .map(|sample| sample.connections),
             // The second question was a connection too.
             server_accepted: accepted.map(|(after, before)| after.saturating_sub(before + 1)),
             offered: turn.offered.map(|rate| rounded(rate, 1)),
@@ -377,7 +408,12 @@ impl Runner {
     }
 
     /// The load, and somebody who looks at the contender meanwhile.
-    fn watched(&self, turn: &Turn<'_>, front: &Front, pids: &[u32]) -> Outcome<(Measured, Option<Sample>)> {
+    fn watched(
+        &self,
+        turn: &Turn<'_>,
+        front: &Front,
+        pids: &[u32],
+    ) -> Outcome<(Measured, Option<Sample>)> {
         let time = self.plan.time(turn.case);
         let ports = self.site.servers;
         thread::scope(|scope| {
@@ -385,7 +421,9 @@ impl Runner {
             let watcher = scope.spawn(move || Sample::take(pids, &ports, time, &is_done));
             let measured = self.load(turn, front);
             drop(done);
-            let sample = watcher.join().map_err(|_| Problem::new("the watcher has panicked"))?;
+            let sample = watcher
+                .join()
+                .map_err(|_| Problem::new("the watcher has panicked"))?;
             Ok((measured?, sample))
         })
     }
@@ -470,7 +508,12 @@ struct Sample {
 
 impl Sample {
     /// None of a run that ended before.
-    fn take(pids: &[u32], ports: &[u16], time: Duration, is_done: &mpsc::Receiver<()>) -> Option<Self> {
+    fn take(
+        pids: &[u32],
+        ports: &[u16],
+        time: Duration,
+        is_done: &mpsc::Receiver<()>,
+    ) -> Option<Self> {
         let is_over = |wait| is_done.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout);
         if is_over(time.mul_f64(0.25)) {
             return None;

@@ -7,7 +7,10 @@ pub(crate) type ByRound = BTreeMap<u32, f64>;
 
 /// The one in the middle; of an even number, the mean of the two in the middle.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+    let mut values: Vec<f64> = values
+        .into_iter()
+        .filter(|value| value.is_finite())
+        .collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match (values.len() % 2, values.get(middle)) {
@@ -17,7 +20,8 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     }
 }
 
-/// The median of one / other, round by round: what drifts, drifts for both. Rounds that only one of them has do not count.
+/// The median of one / other, round by round: what drifts, drifts for both. Rounds that only one of
+/// them has do not count.
 pub(crate) fn paired_ratio(one: &ByRound, other: &ByRound) -> Option<f64> {
     median(one.iter().filter_map(|(round, value)| {
         let against = other.get(round)?;
@@ -27,7 +31,10 @@ pub(crate) fn paired_ratio(one: &ByRound, other: &ByRound) -> Option<f64> {
 
 /// The median of one - other, round by round.
 pub(crate) fn paired_difference(one: &ByRound, other: &ByRound) -> Option<f64> {
-    median(one.iter().filter_map(|(round, value)| Some(value - other.get(round)?)))
+    median(
+        one.iter()
+            .filter_map(|(round, value)| Some(value - other.get(round)?)),
+    )
 }
 
 #[cfg(test)]
@@ -49,7 +56,8 @@ mod tests {
 
     #[test]
     fn the_median_of_ratios_is_not_the_ratio_of_medians() {
-        // The machine is twice as fast in the second round and three times in the third: the ratio hardly moves.
+        // The machine is twice as fast in the second round and three times in the third: the ratio
+        // hardly moves.
         let one = rounds(&[(1, 110.0), (2, 180.0), (3, 330.0)]);
         let other = rounds(&[(1, 100.0), (2, 200.0), (3, 300.0)]);
         assert_eq!(paired_ratio(&one, &other), Some(1.1));
@@ -61,7 +69,13 @@ mod tests {
         let one = rounds(&[(1, 10.0), (2, 1000.0), (4, 30.0)]);
         let other = rounds(&[(1, 10.0), (3, 1.0), (4, 10.0)]);
         assert_eq!(paired_ratio(&one, &other), Some(2.0));
-        assert_eq!(paired_ratio(&rounds(&[(1, 1.0)]), &rounds(&[(2, 1.0)])), None);
-        assert_eq!(paired_ratio(&rounds(&[(1, 1.0)]), &rounds(&[(1, 0.0)])), None);
+        assert_eq!(
+            paired_ratio(&rounds(&[(1, 1.0)]), &rounds(&[(2, 1.0)])),
+            None
+        );
+        assert_eq!(
+            paired_ratio(&rounds(&[(1, 1.0)]), &rounds(&[(1, 0.0)])),
+            None
+        );
     }
 }

@@ -21,7 +21,11 @@ pub(crate) struct Strace {
 
 impl Strace {
     /// None where it is not installed.
-    pub(crate) fn attach(pids: &[u32], folder: &Path, interrupt: &Interrupt) -> Outcome<Option<Self>> {
+    pub(crate) fn attach(
+        pids: &[u32],
+        folder: &Path,
+        interrupt: &Interrupt,
+    ) -> Outcome<Option<Self>> {
         let Some(program) = child::find("strace") else {
             return Ok(None);
         };
@@ -30,14 +34,19 @@ impl Strace {
         command
             .args(["-f", "-c", "-o"])
             .arg(&output)
-            .args(pids.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]))
+            .args(
+                pids.iter()
+                    .flat_map(|pid| ["-p".to_owned(), pid.to_string()]),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let mut running = Running::start(&mut command)?;
         interrupt.sleep(SETTLE)?;
         if running.ended().is_some() {
-            return Err(Problem::new("strace cannot attach (ptrace is forbidden here)"));
+            return Err(Problem::new(
+                "strace cannot attach (ptrace is forbidden here)",
+            ));
         }
         Ok(Some(Self { running, output }))
     }
@@ -53,7 +62,10 @@ impl Strace {
 
 /// The number of calls in the last line of the table.
 fn total(table: &str) -> Option<u64> {
-    let line = table.lines().rev().find(|line| line.trim_end().ends_with(" total"))?;
+    let line = table
+        .lines()
+        .rev()
+        .find(|line| line.trim_end().ends_with(" total"))?;
     line.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 

@@ -33,7 +33,11 @@ impl Table {
         let widths: Vec<usize> = (0..self.head.len())
             .map(|column| {
                 let cells = self.rows.iter().chain([&self.head]);
-                cells.map(|row| row[column].chars().count()).max().unwrap_or(0).max(3)
+                cells
+                    .map(|row| row[column].chars().count())
+                    .max()
+                    .unwrap_or(0)
+                    .max(3)
             })
             .collect();
         let mut line = |cells: &[String]| {
@@ -111,25 +115,44 @@ mod tests {
         table.row(vec!["a | b".into(), "1".into()]);
         assert_eq!(
             table.render(),
-            "| case  |  nginx | HAProxy |\n\
-             | ----- | -----: | ------: |\n\
-             | c64   | 51,234 |   **9** |\n\
-             | a \\| b |      1 |         |\n"
+            "| case  |  nginx | HAProxy |\n| ----- | -----: | ------: |\n| c64   | 51,234 |   \
+             **9** |\n| a \\| b |      1 |         |\n"
         );
     }
 
     #[test]
     fn counts_are_whole() {
-        assert_eq!([0.0, 15.0, 64.0, 10_086.0].map(count), ["0", "15", "64", "10,086"]);
+        assert_eq!(
+            [0.0, 15.0, 64.0, 10_086.0].map(count),
+            ["0", "15", "64", "10,086"]
+        );
     }
 
     #[test]
     fn figures_have_three_digits() {
-        let figures = [0.0, 1.234, 12.34, 123.4, 1234.0, 12_345.6, 1_234_567.0, -12_345.0];
+        let figures = [
+            0.0,
+            1.234,
+            12.34,
+            123.4,
+            1234.0,
+            12_345.6,
+            1_234_567.0,
+            -12_345.0,
+        ];
         let texts = figures.map(figure);
         assert_eq!(
             texts,
-            ["0.00", "1.23", "12.3", "123", "1234", "12,346", "1,234,567", "-12,345"]
+            [
+                "0.00",
+                "1.23",
+                "12.3",
+                "123",
+                "1234",
+                "12,346",
+                "1,234,567",
+                "-12,345"
+            ]
         );
     }
 }

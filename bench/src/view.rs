@@ -75,12 +75,30 @@ impl View<'_> {
     }
 
     /// The median of the ratios of the rounds.
-    pub(crate) fn ratio(&self, case: &str, one: Contender, other: Contender, figure: Figure) -> Option<f64> {
-        paired_ratio(&self.by_round(case, one, figure), &self.by_round(case, other, figure))
+    pub(crate) fn ratio(
+        &self,
+        case: &str,
+        one: Contender,
+        other: Contender,
+        figure: Figure,
+    ) -> Option<f64> {
+        paired_ratio(
+            &self.by_round(case, one, figure),
+            &self.by_round(case, other, figure),
+        )
     }
 
     /// The median of the differences of the rounds.
-    pub(crate) fn difference(&self, case: &str, one: Contender, other: Contender, figure: Figure) -> Option<f64> {
-        paired_difference(&self.by_round(case, one, figure), &self.by_round(case, other, figure))
+    pub(crate) fn difference(
+        &self,
+        case: &str,
+        one: Contender,
+        other: Contender,
+        figure: Figure,
+    ) -> Option<f64> {
+        paired_difference(
+            &self.by_round(case, one, figure),
+            &self.by_round(case, other, figure),
+        )
     }
 }

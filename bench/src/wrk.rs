@@ -15,7 +15,8 @@ use crate::problem::{Interrupt, Outcome, Problem, about};
 use crate::results::{Errors, PERCENTILES};
 
 const SCRIPT: &str = include_str!("../wrk.lua");
-/// Requests that take longer are counted as errors. wrk's own limit of 2 s is what bad proxies reach at 4096 clients.
+/// Requests that take longer are counted as errors. wrk's own limit of 2 s is what bad proxies
+/// reach at 4096 clients.
 const TIMEOUT: &str = "10s";
 
 /// wrk and the script that prints what it found.
@@ -37,7 +38,13 @@ impl Wrk {
     }
 
     /// One run.
-    pub(crate) fn run(&self, load: &Closed, front: &Front, time: Duration, interrupt: &Interrupt) -> Outcome<Measured> {
+    pub(crate) fn run(
+        &self,
+        load: &Closed,
+        front: &Front,
+        time: Duration,
+        interrupt: &Interrupt,
+    ) -> Outcome<Measured> {
         let url = match (load.tls, front.https) {
             (false, _) => format!("http://{}{}", front.http, load.path),
             (true, Some(https)) => format!("https://{https}{}", load.path),
@@ -51,7 +58,11 @@ impl Wrk {
             .args(["--duration", &format!("{}s", time.as_secs().max(1))])
             .args(["--timeout", TIMEOUT, "--script"])
             .arg(&self.script)
-            .args([url.as_str(), "--", if load.body.is_some() { "POST" } else { "GET" }])
+            .args([
+                url.as_str(),
+                "--",
+                if load.body.is_some() { "POST" } else { "GET" },
+            ])
             .arg(load.body.unwrap_or(0).to_string())
             .arg(if load.close { "close" } else { "keep" })
             .env("BENCH_PERCENTILES", percentiles.join(","))
@@ -103,7 +114,11 @@ fn parse(said: &str) -> Outcome<Measured> {
         seconds: line.duration_us as f64 / 1e6,
         requests: line.requests,
         // Of nothing, wrk says 0.
-        latency_us: if line.requests > 0 { line.latency_us } else { Vec::new() },
+        latency_us: if line.requests > 0 {
+            line.latency_us
+        } else {
+            Vec::new()
+        },
         errors: line.errors,
         resumed: None,
     })
@@ -129,19 +144,30 @@ Requests/sec:  23681.15
         assert_eq!((found.requests, found.seconds), (24_012, 2.0));
         assert_eq!(found.rate(), 12_006.0);
         assert_eq!(found.latency_us[7], 8);
-        assert_eq!((found.errors.read, found.errors.status, found.errors.sum()), (3, 2, 6));
+        assert_eq!(
+            (found.errors.read, found.errors.status, found.errors.sum()),
+            (3, 2, 6)
+        );
     }
 
     #[test]
     fn who_answers_nothing_has_no_latency() {
         let found = parse(&SAID.replace("\"requests\":24012", "\"requests\":0")).unwrap();
-        assert_eq!((found.requests, found.rate(), found.latency_us.len()), (0, 0.0, 0));
+        assert_eq!(
+            (found.requests, found.rate(), found.latency_us.len()),
+            (0, 0.0, 0)
+        );
     }
 
     #[test]
     fn what_it_does_not_say_is_told() {
         let without = SAID.lines().take(6).collect::<Vec<_>>().join("\n");
-        assert!(parse(&without).unwrap_err().to_string().contains("24012 requests in"));
+        assert!(
+            parse(&without)
+                .unwrap_err()
+                .to_string()
+                .contains("24012 requests in")
+        );
         assert!(parse("{\"duration_us\":1}").is_err());
         let short = SAID.replace("11,12", "11");
         assert!(parse(&short).is_err());

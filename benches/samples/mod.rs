@@ -42,7 +42,8 @@ const NGINX: &[u8] = b"HTTP/1.1 200 OK\r\n\
     ETag: \"2eba15c0-400\"\r\n\
     Accept-Ranges: bytes\r\n\r\n";
 
-/// Request heads by name: a short one, a browser's, one with a long cookie, one with as many fields as there may be.
+/// Request heads by name: a short one, a browser's, one with a long cookie, one with as many fields
+/// as there may be.
 pub(crate) fn requests() -> [(&'static str, Vec<u8>); 4] {
     let cookie = format!(
         "GET / HTTP/1.1\r\nHost: www.example.org\r\nCookie: {}\r\n\r\n",
@@ -82,7 +83,9 @@ pub(crate) fn chunked(content: usize, chunk: usize) -> Vec<u8> {
 
 fn add_fields(head: &mut Vec<u8>, count: usize) {
     for number in 0..count {
-        head.extend_from_slice(format!("X-Field-Number-{number}: value of field {number}\r\n").as_bytes());
+        head.extend_from_slice(
+            format!("X-Field-Number-{number}: value of field {number}\r\n").as_bytes(),
+        );
     }
     head.extend_from_slice(b"\r\n");
 }

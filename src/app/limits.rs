@@ -1,5 +1,6 @@
-//! What the system bears. One thread for each client means files, threads and memory maps, and running out of the last
-//! ends the process: a thread that cannot map its signal stack aborts everything. So the limits are looked at before, and kept to.
+//! What the system bears. One thread for each client means files, threads and memory maps, and
+//! running out of the last ends the process: a thread that cannot map its signal stack aborts
+//! everything. So the limits are looked at before, and kept to.
 
 use std::fs;
 
@@ -46,8 +47,8 @@ struct Bound {
 }
 
 impl Limits {
-    /// Raises the file limit as far as allowed, and finds how much of what the plan asks for is possible. Says so if it is less, and other
-    /// than it was `before`.
+    /// Raises the file limit as far as allowed, and finds how much of what the plan asks for is
+    /// possible. Says so if it is less, and other than it was `before`.
     pub(super) fn find(plan: &Plan, before: Option<Self>) -> Self {
         let workers = workers(plan) as u64;
         let wanted = plan.process.max_sessions as u64;
@@ -122,8 +123,9 @@ fn workers(plan: &Plan) -> usize {
     servers.map(|server| server.capacity).sum()
 }
 
-/// Keeps descriptors back from clients: one for each worker's next connection, and some for files. Where there are few in all, it is a
-/// part of what workers and the rest leave, so that clients have most of that.
+/// Keeps descriptors back from clients: one for each worker's next connection, and some for files.
+/// Where there are few in all, it is a part of what workers and the rest leave, so that clients
+/// have most of that.
 fn keep_back(workers: usize, files: u64) {
     let left = usize::try_from(files)
         .unwrap_or(usize::MAX)
@@ -133,7 +135,12 @@ fn keep_back(workers: usize, files: u64) {
 }
 
 /// How many sessions leave room for workers and couriers among so many threads.
-fn of_threads(threads: Option<u64>, workers: u64, name: &'static str, advice: &'static str) -> Bound {
+fn of_threads(
+    threads: Option<u64>,
+    workers: u64,
+    name: &'static str,
+    advice: &'static str,
+) -> Bound {
     let most = threads.map_or(u64::MAX, |threads| {
         let left = threads.saturating_sub(workers);
         left - COURIERS.min(left / 2)
@@ -143,7 +150,10 @@ fn of_threads(threads: Option<u64>, workers: u64, name: &'static str, advice: &'
 
 fn threads_by_maps() -> Option<u64> {
     // A twentieth is left alone: nothing ever spawns near the limit.
-    Some(number("/proc/sys/vm/max_map_count")?.saturating_sub(OTHER_MAPS) / MAPS_OF_A_THREAD / 20 * 19)
+    Some(
+        number("/proc/sys/vm/max_map_count")?.saturating_sub(OTHER_MAPS) / MAPS_OF_A_THREAD / 20
+            * 19,
+    )
 }
 
 fn threads_of_user(plan: &Plan) -> Option<u64> {

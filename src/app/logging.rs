@@ -1,5 +1,6 @@
-//! Messages on standard error: with time and colour for people, with priorities for the journal. A thread of their own writes
-//! them, so that nobody waits for the reader of a pipe or for the journal.
+//! Messages on standard error: with time and colour for people, with priorities for the journal. A
+//! thread of their own writes them, so that nobody waits for the reader of a pipe or for the
+//! journal.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
@@ -56,7 +57,8 @@ pub(super) fn start(settings: &plan::Log) -> Flush {
         builder.parse_filters(&filters);
     }
     if writes_to_journal() {
-        builder.format(|out, record| writeln!(out, "<{}>{}", priority(record.level()), record.args()));
+        builder
+            .format(|out, record| writeln!(out, "<{}>{}", priority(record.level()), record.args()));
     } else {
         builder.format_target(false).format_timestamp_millis();
     }
@@ -107,7 +109,8 @@ impl Write for Messages {
     }
 }
 
-/// Messages tell what clients and servers have sent: nothing of that may reach a terminal, or begin a line of its own.
+/// Messages tell what clients and servers have sent: nothing of that may reach a terminal, or begin
+/// a line of its own.
 struct Plain(Logger);
 
 impl Log for Plain {
@@ -165,8 +168,9 @@ fn tell_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// Whether standard error is what systemd has connected to the journal, which has its own clock (systemd.exec(5)). The variable alone
-/// says nothing: a terminal that a service has started passes it on.
+/// Whether standard error is what systemd has connected to the journal, which has its own clock
+/// (systemd.exec(5)). The variable alone says nothing: a terminal that a service has started passes
+/// it on.
 fn writes_to_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else {
         return false;

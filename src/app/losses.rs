@@ -20,7 +20,9 @@ struct Told {
 impl Told {
     /// What has been lost since it was told the last time, if that is to be told now.
     fn due(&mut self, now: Instant, lost: Lost) -> Option<Lost> {
-        let is_late = self.at.is_none_or(|at| now.saturating_duration_since(at) >= PAUSE);
+        let is_late = self
+            .at
+            .is_none_or(|at| now.saturating_duration_since(at) >= PAUSE);
         if !is_late || lost == self.lost {
             return None;
         }
@@ -28,7 +30,10 @@ impl Told {
             dropped: lost.dropped - self.lost.dropped,
             failed: lost.failed - self.lost.failed,
         };
-        *self = Self { lost, at: Some(now) };
+        *self = Self {
+            lost,
+            at: Some(now),
+        };
         Some(since)
     }
 }
@@ -62,7 +67,8 @@ impl Losses {
 fn tell(log: &str, what: &str, lost: Lost, error: Option<String>) {
     if lost.dropped > 0 {
         log::warn!(
-            "{log}: {} {what} dropped: they are not written as fast as they come, and the queue is full (log.queue)",
+            "{log}: {} {what} dropped: they are not written as fast as they come, and the queue \
+             is full (log.queue)",
             lost.dropped
         );
     }

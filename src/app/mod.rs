@@ -48,8 +48,8 @@ use summary::Summary;
 /// The first attempts to connect are waited for so long, so that the first clients find workers.
 const FIRST_CONNECTS: Duration = Duration::from_secs(1);
 
-/// When the balancer stops, an idle client has so long to send its next request, which is then its last. Without that, a request
-/// that is on its way would meet a closed connection.
+/// When the balancer stops, an idle client has so long to send its next request, which is then its
+/// last. Without that, a request that is on its way would meet a closed connection.
 const LAST_CALL: Duration = Duration::from_millis(1000);
 
 /// How often a stop looks whether it is through.
@@ -86,7 +86,8 @@ struct Running {
     state: Option<PathBuf>,
     limits: Limits,
     front: Arc<Front>,
-    /// Sockets of the service manager that no listener asks for now. It holds them too, so they cannot be bound anew.
+    /// Sockets of the service manager that no listener asks for now. It holds them too, so they
+    /// cannot be bound anew.
     unused: Vec<Acceptor>,
     parked: Vec<Arc<Door>>,
     reaper: Reaper,
@@ -99,22 +100,26 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let plan = Arc::new(plan);
     let inherited = listen::inherited();
-    // Before any thread is there, so that no signal is missed. And what ends the process first: for one signal actions run in this
-    // order, and the other one wakes the main thread, which sets the flag, perhaps before this one is looked at.
+    // Before any thread is there, so that no signal is missed. And what ends the process first: for
+    // one signal actions run in this order, and the other one wakes the main thread, which sets the
+    // flag, perhaps before this one is looked at.
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping)).map_err(told("signals"))?;
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping))
+            .map_err(told("signals"))?;
     }
-    // A file that has grown to the process's limit (RLIMIT_FSIZE) is then an error of the write and no end of the process.
+    // A file that has grown to the process's limit (RLIMIT_FSIZE) is then an error of the write and
+    // no end of the process.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(told("signals"))?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(told("signals"))?;
 
     let limits = Limits::find(&plan, None);
     let (doors, unused) = doors(&plan, inherited)?;
     let access = match &plan.process.log.access {
-        Some(settings) => {
-            Some(AccessLog::open(settings, plan.process.log.queue).map_err(told("the access log cannot be opened"))?)
-        }
+        Some(settings) => Some(
+            AccessLog::open(settings, plan.process.log.queue)
+                .map_err(told("the access log cannot be opened"))?,
+        ),
         None => None,
     };
     privileges::drop_to(&plan)?;
@@ -138,9 +143,10 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     }
     let state = plan.process.state.clone();
     hold_back(state.as_ref(), &current);
-    let reaper = Reaper::start(Arc::clone(&clusters), &hub).map_err(told("the reaper cannot be started"))?;
-    let prober =
-        Prober::start(Arc::clone(&clusters), &hub, state.clone()).map_err(told("the prober cannot be started"))?;
+    let reaper =
+        Reaper::start(Arc::clone(&clusters), &hub).map_err(told("the reaper cannot be started"))?;
+    let prober = Prober::start(Arc::clone(&clusters), &hub, state.clone())
+        .map_err(told("the prober cannot be started"))?;
     current
         .iter()
         .for_each(|(_, cluster)| cluster.wait_tried(after(now, FIRST_CONNECTS)));
@@ -200,7 +206,8 @@ fn check_spool(plan: &Plan) {
         && let Err(error) = tempfile::tempfile_in(&spool.folder)
     {
         log::warn!(
-            "no files can be made in {}: {error}; bodies too large for memory will be refused (spool.folder)",
+            "no files can be made in {}: {error}; bodies too large for memory will be refused \
+             (spool.folder)",
             spool.folder.display()
         );
     }
@@ -208,22 +215,30 @@ fn check_spool(plan: &Plan) {
 
 /// Binds everything, or takes over what the service manager has bound.
 /// Those that no listener asks for are kept: the next configuration may.
-fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<(Vec<Arc<Door>>, Vec<Acceptor>), String> {
+fn doors(
+    plan: &Plan,
+    mut inherited: Vec<Acceptor>,
+) -> Result<(Vec<Arc<Door>>, Vec<Acceptor>), String> {
     let mut doors = Vec::new();
     for listener in &plan.listeners {
         let tls = match &listener.tls {
-            Some(settings) => {
-                Some(ServerTls::read(settings, None).map_err(|error| format!("listener {}: {error}", listener.name))?)
-            }
+            Some(settings) => Some(
+                ServerTls::read(settings, None)
+                    .map_err(|error| format!("listener {}: {error}", listener.name))?,
+            ),
             None => None,
         };
         for address in &listener.bind {
             // One socket that was handed over may be for both families.
-            let is_served = |door: &Arc<Door>| door.listener().name == listener.name && door.acceptor().serves(address);
+            let is_served = |door: &Arc<Door>| {
+                door.listener().name == listener.name && door.acceptor().serves(address)
+            };
             if doors.iter().any(is_served) {
                 continue;
             }
-            let handed_over = inherited.iter().position(|acceptor| acceptor.serves(address));
+            let handed_over = inherited
+                .iter()
+                .position(|acceptor| acceptor.serves(address));
             let acceptor = match handed_over {
                 Some(index) => inherited.swap_remove(index),
                 None => match bind(listener, address) {
@@ -236,7 +251,12 @@ fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<(Vec<Arc<Door>>, V
                 },
             };
             let (listener, tls) = (Arc::clone(listener), tls.clone());
-            doors.push(Arc::new(Door::new(acceptor, address.clone(), listener, tls)));
+            doors.push(Arc::new(Door::new(
+                acceptor,
+                address.clone(),
+                listener,
+                tls,
+            )));
         }
     }
     for acceptor in &inherited {
@@ -250,7 +270,11 @@ fn doors(plan: &Plan, mut inherited: Vec<Acceptor>) -> Result<(Vec<Arc<Door>>, V
 
 fn bind(listener: &Listener, address: &BindAddress) -> Result<Acceptor, (io::Error, String)> {
     Acceptor::bind(address, listener.backlog, &listener.socket).map_err(|error| {
-        let problem = format!("listener {}: {}", listener.name, explain_bind(address, &error));
+        let problem = format!(
+            "listener {}: {}",
+            listener.name,
+            explain_bind(address, &error)
+        );
         (error, problem)
     })
 }
@@ -261,7 +285,10 @@ fn hold_back(state: Option<&PathBuf>, clusters: &[(usize, Arc<Cluster>)]) {
     match held::load(path) {
         Ok(file) => {
             for server in &file.held {
-                if let Some((_, cluster)) = clusters.iter().find(|(_, cluster)| cluster.name() == server.cluster) {
+                if let Some((_, cluster)) = clusters
+                    .iter()
+                    .find(|(_, cluster)| cluster.name() == server.cluster)
+                {
                     cluster.hold(server);
                 }
             }
@@ -365,8 +392,8 @@ impl Running {
         ExitCode::SUCCESS
     }
 
-    /// Lets a balancer in front notice that a stop is coming, before it would meet a closed door. Responses do not close their
-    /// connections yet: their clients would only come again.
+    /// Lets a balancer in front notice that a stop is coming, before it would meet a closed door.
+    /// Responses do not close their connections yet: their clients would only come again.
     fn announce(&self) {
         self.hub.announce_stop();
         let delay = self.plan.load().process.drain_delay;
@@ -384,18 +411,27 @@ impl Running {
         let began = Instant::now();
         let until = after(began, self.plan.load().process.drain_timeout);
         self.hub.drain();
-        log::info!("stopping: {} clients are connected", self.hub.clients.count());
+        log::info!(
+            "stopping: {} clients are connected",
+            self.hub.clients.count()
+        );
         self.front.close();
         let last_call = LAST_CALL.min(self.plan.load().process.drain_timeout / 2);
         let mut finished = false;
         while !finished && Instant::now() < until {
-            // Who became idle later has its own last call: its response may have gone out before it could say that it was the last.
-            if let Some(idle_since) = Instant::now().checked_sub(last_call).filter(|since| *since >= began) {
+            // Who became idle later has its own last call: its response may have gone out before it
+            // could say that it was the last.
+            if let Some(idle_since) = Instant::now()
+                .checked_sub(last_call)
+                .filter(|since| *since >= began)
+            {
                 self.hub.clients.dismiss_idle(idle_since);
             }
             // Clients outlive their sessions while a worker or a courier still writes to them.
-            finished =
-                self.front.wait_gone(after(Instant::now(), DRAIN_TICK).min(until)) && self.hub.clients.count() == 0;
+            finished = self
+                .front
+                .wait_gone(after(Instant::now(), DRAIN_TICK).min(until))
+                && self.hub.clients.count() == 0;
             if self.hub.clients.count() > 0 && self.front.wait_gone(Instant::now()) {
                 std::thread::sleep(DRAIN_TICK);
             }
@@ -414,12 +450,16 @@ impl Running {
             clusters.iter().for_each(|cluster| cluster.abort());
         }
         let patience = after(Instant::now(), Duration::from_millis(500));
-        clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
+        clusters
+            .iter()
+            .for_each(|cluster| cluster.wait_closed(patience));
         self.reaper.stop();
         self.hub.clients.abandon(Fault::Draining);
         // Workers that waited for their clients log what they had now.
         let patience = after(Instant::now(), Duration::from_millis(200));
-        clusters.iter().for_each(|cluster| cluster.wait_closed(patience));
+        clusters
+            .iter()
+            .for_each(|cluster| cluster.wait_closed(patience));
         if let Some(access) = &self.hub.access {
             access.close(Duration::from_secs(1));
         }

@@ -9,7 +9,9 @@ use crate::plan::Plan;
 
 /// Becomes the plan's user, and looks whether that user can open what SIGHUP will open again.
 pub(super) fn drop_to(plan: &Plan) -> Result<(), String> {
-    let Some(name) = &plan.process.user else { return Ok(()) };
+    let Some(name) = &plan.process.user else {
+        return Ok(());
+    };
     if !geteuid().is_root() {
         log::info!("not started as root: staying who we are instead of becoming {name}");
         return Ok(());
@@ -27,7 +29,8 @@ pub(super) fn drop_to(plan: &Plan) -> Result<(), String> {
         }
     };
     // The C library's calls, unlike the kernel's, change every thread.
-    let c_name = std::ffi::CString::new(name.as_str()).map_err(|error| format!("process.user: {error}"))?;
+    let c_name =
+        std::ffi::CString::new(name.as_str()).map_err(|error| format!("process.user: {error}"))?;
     let failed = |error: nix::Error| format!("cannot become {name}: {error}");
     initgroups(&c_name, group).map_err(failed)?;
     setgid(group).map_err(failed)?;
@@ -47,14 +50,27 @@ fn check_reopening(plan: &Plan, user: &str) {
             path.display()
         );
     };
-    for tls in plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        for path in tls.certificates.iter().flat_map(|files| [&files.chain, &files.key]) {
+    for tls in plan
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+    {
+        for path in tls
+            .certificates
+            .iter()
+            .flat_map(|files| [&files.chain, &files.key])
+        {
             if let Err(error) = File::open(path) {
                 warn(path, "read", &error);
             }
         }
     }
-    if let Some(path) = plan.process.log.access.as_ref().and_then(|access| access.path.as_ref())
+    if let Some(path) = plan
+        .process
+        .log
+        .access
+        .as_ref()
+        .and_then(|access| access.path.as_ref())
         && let Err(error) = OpenOptions::new().append(true).open(path)
     {
         warn(path, "write to", &error);

@@ -1,5 +1,6 @@
-//! SIGHUP: the configuration is read anew. It is built and checked whole first; any problem keeps the old one. Then it is put into effect:
-//! listeners, sessions and healthy connections to servers stay.
+//! SIGHUP: the configuration is read anew. It is built and checked whole first; any problem keeps
+//! the old one. Then it is put into effect: listeners, sessions and healthy connections to servers
+//! stay.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -23,7 +24,8 @@ pub type Source = Box<dyn Fn() -> config::Outcome + Send>;
 /// A door, and what it is to be like.
 type Opening = (Arc<Door>, Arc<Listener>, Option<Arc<ServerTls>>);
 
-/// Brings the files of sockets that stay to what their listeners say now. If one cannot be, all are as before.
+/// Brings the files of sockets that stay to what their listeners say now. If one cannot be, all are
+/// as before.
 fn set_files(doors: &[Opening]) -> Result<(), String> {
     for (place, (door, listener, _)) in doors.iter().enumerate() {
         if door.listener().socket == listener.socket {
@@ -52,15 +54,23 @@ impl Running {
                 for problem in &problems {
                     log::error!("reload: {problem}");
                 }
-                log::error!("reload: nothing is changed: {} found", count(problems.len()));
+                log::error!(
+                    "reload: nothing is changed: {} found",
+                    count(problems.len())
+                );
             }
         }
     }
 
     fn try_reload(&mut self) -> Result<(), Vec<String>> {
-        let told = |problems: Vec<config::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let told = |problems: Vec<config::Problem>| {
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         let (plan, warnings) = (self.source)().map_err(told)?;
-        for warning in warnings.iter().filter(|problem| problem.severity != Severity::Error) {
+        for warning in warnings
+            .iter()
+            .filter(|problem| problem.severity != Severity::Error)
+        {
             log::warn!("reload: {warning}");
         }
         let objections = self.objections(&plan);
@@ -70,8 +80,13 @@ impl Running {
         let mut doors = Vec::new();
         if let Err(problems) = self.doors_for(&plan, &mut doors) {
             // What was handed over is kept for another try.
-            let new = doors.into_iter().map(|(door, ..)| door).filter(|door| !self.has(door));
-            let handed_over = new.filter(|door| door.acceptor().is_inherited()).collect::<Vec<_>>();
+            let new = doors
+                .into_iter()
+                .map(|(door, ..)| door)
+                .filter(|door| !self.has(door));
+            let handed_over = new
+                .filter(|door| door.acceptor().is_inherited())
+                .collect::<Vec<_>>();
             self.parked.extend(handed_over);
             return Err(problems);
         }
@@ -87,7 +102,8 @@ impl Running {
             .into_iter()
             .map(|(door, listener, tls): Opening| {
                 // Those that are as they were, or could not be read, are the old ones.
-                let is_kept = |old: &Arc<ServerTls>| tls.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
+                let is_kept =
+                    |old: &Arc<ServerTls>| tls.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
                 let is_new = tls.is_some() && !door.tls().as_ref().is_some_and(is_kept);
                 door.set(Arc::clone(&listener), tls);
                 if is_new {
@@ -97,7 +113,8 @@ impl Running {
             })
             .collect::<Vec<_>>();
         self.set_doors(doors);
-        self.hub.adjust(plan.process.max_requests, plan.process.resolve);
+        self.hub
+            .adjust(plan.process.max_requests, plan.process.resolve);
         self.release();
         self.plan.store(plan);
         Ok(())
@@ -107,7 +124,11 @@ impl Running {
     fn objections(&self, plan: &Plan) -> Vec<String> {
         let mut objections = Vec::new();
         for (_, cluster) in &self.current {
-            match plan.clusters.iter().find(|other| other.name == cluster.name()) {
+            match plan
+                .clusters
+                .iter()
+                .find(|other| other.name == cluster.name())
+            {
                 Some(other) => objections.extend(cluster.objections(other)),
                 None => objections.extend(cluster.objections_to_removal()),
             }
@@ -115,7 +136,8 @@ impl Running {
         objections
     }
 
-    /// The doors that there shall be, each with its settings: those that are there, and new ones, bound but shut as yet.
+    /// The doors that there shall be, each with its settings: those that are there, and new ones,
+    /// bound but shut as yet.
     fn doors_for(&mut self, plan: &Plan, doors: &mut Vec<Opening>) -> Result<(), Vec<String>> {
         let old = self.front.doors();
         let mut problems = Vec::new();
@@ -126,7 +148,10 @@ impl Running {
                 // Root can read what the user that it became cannot.
                 Err(error) => match self.certificates_of(listener) {
                     Some(old) => {
-                        log::error!("listener {}: the old certificates stay: {error}", listener.name);
+                        log::error!(
+                            "listener {}: the old certificates stay: {error}",
+                            listener.name
+                        );
                         Some(old)
                     }
                     None => {
@@ -136,15 +161,15 @@ impl Running {
                 },
             };
             for address in &listener.bind {
-                let is_free = |door: &&Arc<Door>| !doors.iter().any(|(other, ..)| Arc::ptr_eq(door, other));
+                let is_free =
+                    |door: &&Arc<Door>| !doors.iter().any(|(other, ..)| Arc::ptr_eq(door, other));
                 let same_name = |door: &&Arc<Door>| door.listener().name == listener.name;
                 let asks = |door: &&Arc<Door>| door.address() == address;
                 let serves = |door: &&Arc<Door>| door.acceptor().serves(address);
                 // One socket that was handed over may be for both families.
-                if doors
-                    .iter()
-                    .any(|(door, of, _)| of.name == listener.name && door.acceptor().serves(address))
-                {
+                if doors.iter().any(|(door, of, _)| {
+                    of.name == listener.name && door.acceptor().serves(address)
+                }) {
                     continue;
                 }
                 let known = old
@@ -156,7 +181,10 @@ impl Running {
                             .find(|door| is_free(door) && serves(door))
                     })
                     .cloned();
-                let unused = self.unused.iter().position(|acceptor| acceptor.serves(address));
+                let unused = self
+                    .unused
+                    .iter()
+                    .position(|acceptor| acceptor.serves(address));
                 let mut acceptor = || match unused {
                     Some(place) => Ok(self.unused.swap_remove(place)),
                     None => bind(listener, address),
@@ -178,7 +206,11 @@ impl Running {
                 doors.push((door, Arc::clone(listener), tls.clone()));
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
     }
 
     fn has(&self, door: &Arc<Door>) -> bool {
@@ -203,7 +235,10 @@ impl Running {
     /// What the listener of this name uses now.
     fn tls_of(&self, name: &str) -> Option<Arc<ServerTls>> {
         let doors = self.front.doors();
-        doors.iter().find(|door| door.listener().name == name)?.tls()
+        doors
+            .iter()
+            .find(|door| door.listener().name == name)?
+            .tls()
     }
 
     /// What a listener uses that has the same certificates in its settings.
@@ -213,10 +248,9 @@ impl Running {
         let known = doors.iter().find(|door| {
             let running = door.listener();
             running.name == listener.name
-                && running
-                    .tls
-                    .as_ref()
-                    .is_some_and(|tls| tls.certificates == wanted.certificates && tls.only_tls13 == wanted.only_tls13)
+                && running.tls.as_ref().is_some_and(|tls| {
+                    tls.certificates == wanted.certificates && tls.only_tls13 == wanted.only_tls13
+                })
         });
         known?.tls()
     }
@@ -226,7 +260,10 @@ impl Running {
         let mut running: Vec<(usize, Arc<Cluster>)> = Vec::new();
         let mut new = Vec::new();
         for wanted in &plan.clusters {
-            let known = self.current.iter().find(|(_, cluster)| cluster.name() == wanted.name);
+            let known = self
+                .current
+                .iter()
+                .find(|(_, cluster)| cluster.name() == wanted.name);
             running.push(match known {
                 Some((number, cluster)) => {
                     cluster.reload(wanted, now);
@@ -243,7 +280,9 @@ impl Running {
         for cluster in new {
             cluster.wait_tried(after(now, FIRST_CONNECTS));
         }
-        let old = self.pipeline.set_table(Table::new(Arc::clone(plan), &running));
+        let old = self
+            .pipeline
+            .set_table(Table::new(Arc::clone(plan), &running));
         self.tables.retain(|table| table.strong_count() > 0);
         self.tables.push(Arc::downgrade(&old));
         drop(old);
@@ -264,7 +303,10 @@ impl Running {
         match held::load(path) {
             Ok(file) => {
                 for released in &file.released {
-                    let cluster = self.current.iter().find(|(_, it)| it.name() == released.cluster);
+                    let cluster = self
+                        .current
+                        .iter()
+                        .find(|(_, it)| it.name() == released.cluster);
                     let is_done = cluster.is_some_and(|(_, cluster)| {
                         let is_held = cluster.held().iter().any(|held| released.is_of(held));
                         is_held && cluster.release(&released.server, &released.by)
@@ -282,16 +324,24 @@ impl Running {
             Err(error) => log::error!("{error}"),
         }
         // What is settled is not to be read again.
-        self.current.iter().for_each(|(_, cluster)| cluster.remember());
+        self.current
+            .iter()
+            .for_each(|(_, cluster)| cluster.remember());
     }
 
     /// What is only looked at when the program starts.
     fn warn_of_the_rest(&self, plan: &Plan) {
         let (old, new) = (&self.plan.load().process, &plan.process);
         let differences = [
-            ("process.user", old.user != new.user || old.group != new.group),
+            (
+                "process.user",
+                old.user != new.user || old.group != new.group,
+            ),
             ("process.idle_threads", old.min_idle != new.min_idle),
-            ("process.scheduling", old.batch_scheduling != new.batch_scheduling),
+            (
+                "process.scheduling",
+                old.batch_scheduling != new.batch_scheduling,
+            ),
             ("process.state", old.state != new.state),
             ("buffers", old.buffers != new.buffers),
             ("spool", old.spool != new.spool),

@@ -1,4 +1,5 @@
-//! Clusters that the configuration does not have any more. They serve what was admitted to them, and go when nothing is left of that.
+//! Clusters that the configuration does not have any more. They serve what was admitted to them,
+//! and go when nothing is left of that.
 
 use std::sync::{Arc, Weak};
 
@@ -21,7 +22,8 @@ struct Leaving {
 }
 
 impl Retired {
-    /// No request is admitted to this cluster any more; those that were, were by one of these tables.
+    /// No request is admitted to this cluster any more; those that were, were by one of these
+    /// tables.
     pub(super) fn add(&self, number: usize, cluster: &Arc<Cluster>, tables: &[Weak<Promise>]) {
         self.0.lock().push(Leaving {
             number,

@@ -28,7 +28,13 @@ impl Summary {
     }
 
     /// Writes the line if its time has come.
-    pub(super) fn write_if_due(&mut self, now: Instant, every: Duration, hub: &Hub, clusters: &[Arc<Cluster>]) {
+    pub(super) fn write_if_due(
+        &mut self,
+        now: Instant,
+        every: Duration,
+        hub: &Hub,
+        clusters: &[Arc<Cluster>],
+    ) {
         let passed = now.saturating_duration_since(self.at);
         // The clock behind this ticks every second, so half of one early is in time.
         if passed.saturating_add(Duration::from_millis(500)) < every {
@@ -53,8 +59,9 @@ impl Summary {
             String::new()
         };
         log::info!(
-            "{:.0} requests/s, {:.1} MB/s out, {} clients, {serving} served, {queued} queued, {up}/{workers} workers up, \
-             {} session threads, {} couriers, {} KiB in buffers, {} KiB in spool{lost}",
+            "{:.0} requests/s, {:.1} MB/s out, {} clients, {serving} served, {queued} queued, \
+             {up}/{workers} workers up, {} session threads, {} couriers, {} KiB in buffers, {} \
+             KiB in spool{lost}",
             per_second(requests - self.requests),
             per_second(bytes - self.bytes) / 1e6,
             hub.clients.count(),
@@ -73,14 +80,20 @@ impl Summary {
 
 /// Lines that are in no log.
 fn lost(hub: &Hub) -> u64 {
-    let access = hub.access.as_ref().map_or(0, |access| access.lost().0.all());
+    let access = hub
+        .access
+        .as_ref()
+        .map_or(0, |access| access.lost().0.all());
     access + logging::lost().0.all()
 }
 
 /// Everything about each cluster, its servers and its buckets: what SIGUSR1 asks for.
 pub(super) fn write_state(clusters: &[Arc<Cluster>]) {
     for cluster in clusters {
-        cluster.describe_servers().iter().for_each(|line| log::info!("{line}"));
+        cluster
+            .describe_servers()
+            .iter()
+            .for_each(|line| log::info!("{line}"));
         write_buckets(cluster);
     }
 }
@@ -93,8 +106,8 @@ fn write_buckets(cluster: &Cluster) {
     }
     for (name, counts) in buckets {
         log::info!(
-            "cluster {}, bucket {name}: {} served of {} assured, at most {}; {} queued; who is under the share waits for at most {} slots \
-             (longest wait so far {}), {} violations",
+            "cluster {}, bucket {name}: {} served of {} assured, at most {}; {} queued; who is \
+             under the share waits for at most {} slots (longest wait so far {}), {} violations",
             cluster.name(),
             counts.held,
             counts.assured,
@@ -114,7 +127,8 @@ pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Cluster>]) {
     }
     let counters = &hub.counters;
     let mut line = format!(
-        "in all: {} clients ({} refused), {} requests, {} retries, {} panics, {} failed accepts, {} log lines dropped, {} not written, {} messages lost",
+        "in all: {} clients ({} refused), {} requests, {} retries, {} panics, {} failed accepts, \
+         {} log lines dropped, {} not written, {} messages lost",
         counters.sessions.get(),
         counters.sessions_refused.get(),
         counters.requests.get(),
@@ -122,7 +136,9 @@ pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Cluster>]) {
         threads::panics(),
         counters.accept_errors.get(),
         counters.log_dropped.get(),
-        hub.access.as_ref().map_or(0, |access| access.lost().0.failed),
+        hub.access
+            .as_ref()
+            .map_or(0, |access| access.lost().0.failed),
         logging::lost().0.all(),
     );
     for (fault, count) in Fault::ALL

@@ -10,7 +10,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sends this state, if somebody wants to know. That it cannot be sent is nobody's problem here.
 pub(super) fn notify(state: &str) {
-    let Ok(name) = env::var("NOTIFY_SOCKET") else { return };
+    let Ok(name) = env::var("NOTIFY_SOCKET") else {
+        return;
+    };
     let address = match name.strip_prefix('@') {
         Some(hidden) => SocketAddr::from_abstract_name(hidden),
         None => SocketAddr::from_pathname(&name),

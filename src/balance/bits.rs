@@ -60,7 +60,8 @@ impl Bits {
     /// All members, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.words.iter().enumerate().flat_map(|(index, word)| {
-            let rest = std::iter::successors(Some(*word), |word| Some(word & (word.wrapping_sub(1))));
+            let rest =
+                std::iter::successors(Some(*word), |word| Some(word & (word.wrapping_sub(1))));
             rest.take_while(|word| *word != 0)
                 .map(move |word| (index * WORD) as u32 + word.trailing_zeros())
         })

@@ -1,4 +1,5 @@
-//! How many retries may be in progress, so that a failing cluster is not drowned in its own repetitions.
+//! How many retries may be in progress, so that a failing cluster is not drowned in its own
+//! repetitions.
 
 /// Counts the jobs alive that were tried again at a cost.
 #[derive(Debug)]
@@ -22,7 +23,8 @@ impl RetryBudget {
         (self.floor, self.share) = (floor as f64, share);
     }
 
-    /// Whether one more is allowed while so many jobs are in progress, the one in question among them.
+    /// Whether one more is allowed while so many jobs are in progress, the one in question among
+    /// them.
     pub(super) fn allows(&self, in_progress: usize) -> bool {
         (self.live as f64) < self.floor.max(self.share * in_progress as f64)
     }

@@ -1,4 +1,5 @@
-//! Changes to a running cluster: the one way in which reload and the admin interface reconfigure it.
+//! Changes to a running cluster: the one way in which reload and the admin interface reconfigure
+//! it.
 
 use super::{BucketId, Handout, ServerId, WorkerId};
 
@@ -50,9 +51,11 @@ pub enum Admin {
     /// In use.
     #[default]
     Enabled,
-    /// Ends what it has, takes nothing new; a server's connections stay, a cluster's queue is still served.
+    /// Ends what it has, takes nothing new; a server's connections stay, a cluster's queue is still
+    /// served.
     Draining,
-    /// Ends what is being served and no more. A server's workers end; what waits for a cluster is refused.
+    /// Ends what is being served and no more. A server's workers end; what waits for a cluster is
+    /// refused.
     Disabled,
 }
 
@@ -110,7 +113,8 @@ pub struct ServerChange {
     pub admin: Option<Admin>,
     /// What its health check says.
     pub health: Option<Health>,
-    /// How warm it is, in thousandths: so much of its weight and capacity are used. Slow start raises it step by step.
+    /// How warm it is, in thousandths: so much of its weight and capacity are used. Slow start
+    /// raises it step by step.
     pub warmth: Option<u16>,
     /// Whether it cannot be removed.
     pub protected: Option<bool>,
@@ -149,11 +153,13 @@ pub enum Lending {
 /// A change to a running cluster.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
-    /// Adds a server at the end of the list (or in the place of one that is gone), its workers all [`super::Link::Connecting`].
+    /// Adds a server at the end of the list (or in the place of one that is gone), its workers all
+    /// [`super::Link::Connecting`].
     AddServer(NewServer),
     /// Changes a server.
     SetServer(ServerId, ServerChange),
-    /// Takes a server out as soon as it has ended what it has: like [`Role::Terminating`], unless it is protected.
+    /// Takes a server out as soon as it has ended what it has: like [`Role::Terminating`], unless
+    /// it is protected.
     RemoveServer(ServerId),
     /// Adds a bucket below another.
     AddBucket(BucketId, Bucket),
@@ -165,7 +171,8 @@ pub enum Change {
     SetSchedule(Schedule),
     /// Treats idle shares differently from now on.
     SetLending(Lending),
-    /// Binds jobs early or late from now on. What waits for one server alone is open to all when that ends; what is open stays so.
+    /// Binds jobs early or late from now on. What waits for one server alone is open to all when
+    /// that ends; what is open stays so.
     SetBinding {
         /// To a server as they come in.
         early: bool,
@@ -186,8 +193,9 @@ pub enum Change {
     },
     /// Enables, drains or disables the cluster.
     SetAdmin(Admin),
-    /// Takes no more offers and refuses what waits ([`super::Refusal::Closed`]); what is being served ends as usual. No worker is
-    /// started any more, whatever else is changed and whoever goes. For good.
+    /// Takes no more offers and refuses what waits ([`super::Refusal::Closed`]); what is being
+    /// served ends as usual. No worker is started any more, whatever else is changed and whoever
+    /// goes. For good.
     Close,
 }
 
@@ -223,8 +231,8 @@ pub struct Outcome<J> {
     pub bucket: Option<BucketId>,
     /// Workers to be started.
     pub started: Vec<(ServerId, WorkerId)>,
-    /// Workers to be told to end once they have ended their jobs. They get no others. When such a worker has ended,
-    /// [`super::Dispatcher::gone`] has to be called.
+    /// Workers to be told to end once they have ended their jobs. They get no others. When such a
+    /// worker has ended, [`super::Dispatcher::gone`] has to be called.
     pub dismissed: Vec<WorkerId>,
 }
 

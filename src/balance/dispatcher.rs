@@ -1,15 +1,18 @@
-//! Brings jobs and workers together: buckets say whose turn it is, the queue which of their jobs, the scheduler at which server.
+//! Brings jobs and workers together: buckets say whose turn it is, the queue which of their jobs,
+//! the scheduler at which server.
 //!
-//! What every operation keeps true: *while a worker is idle that may work, no job waits that it may take and whose bucket may have a
-//! token.* So an offer has never to look at the queue before it takes an idle worker, and a worker that becomes idle has never to
-//! look at the others.
+//! What every operation keeps true: *while a worker is idle that may work, no job waits that it may
+//! take and whose bucket may have a token.* So an offer has never to look at the queue before it
+//! takes an idle worker, and a worker that becomes idle has never to look at the others.
 //!
-//! Bound early, a job is given to a server as it comes in. If none can be used then, or the server is lost, it is open to all
-//! like one bound late, and the first worker that comes up takes it.
+//! Bound early, a job is given to a server as it comes in. If none can be used then, or the server
+//! is lost, it is open to all like one bound late, and the first worker that comes up takes it.
 //!
-//! A worker may take several jobs of one bucket at once (a *batch*: its server gets them over one connection, and answers one after the
-//! other). All of them have one token, that of the first, which comes back with the last. They are only taken while no other
-//! bucket has a job that waits, so a batch takes nothing away from anybody: who comes later finds one slot taken, like by a single job.
+//! A worker may take several jobs of one bucket at once (a *batch*: its server gets them over one
+//! connection, and answers one after the other). All of them have one token, that of the first,
+//! which comes back with the last. They are only taken while no other bucket has a job that waits,
+//! so a batch takes nothing away from anybody: who comes later finds one slot taken, like by a
+//! single job.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,8 +24,8 @@ use super::queue::{Queue, Slot, Taker, Waiting};
 use super::resting::Resting;
 use super::servers::{Servers, Turn};
 use super::{
-    Admin, BucketId, Cancelled, Counts, Handout, Link, Offer, Refusal, ServerCounts, ServerId, Settings, Ticket,
-    Verdict, WorkerId,
+    Admin, BucketId, Cancelled, Counts, Handout, Link, Offer, Refusal, ServerCounts, ServerId,
+    Settings, Ticket, Verdict, WorkerId,
 };
 
 /// One cluster's dispatcher.
@@ -64,7 +67,8 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// A new job: to an idle worker of the server that is chosen, else into the queue, else refused.
+    /// A new job: to an idle worker of the server that is chosen, else into the queue, else
+    /// refused.
     pub fn offer(&mut self, job: J, mut ticket: Ticket, now: Instant) -> Offer<J> {
         if let Some(refusal) = self.refuses_offers() {
             return Offer::Refused(refusal, job);
@@ -77,7 +81,8 @@ impl<J> Dispatcher<J> {
             Destination::Worker(worker) => {
                 let overtakes = self.buckets.owes();
                 self.buckets.take(ticket.bucket, overtakes);
-                self.servers.start(worker, ticket.id, ticket.bucket, false, now);
+                self.servers
+                    .start(worker, ticket.id, ticket.bucket, false, now);
                 Offer::Assigned(worker, job)
             }
             Destination::Queue(bound) => match self.refuses_to_queue(&ticket, bound, now) {
@@ -93,15 +98,23 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// A worker has ended its jobs, or its connection has changed. With [`Link::Up`] it asks for its next job and, if there is none,
-    /// is idle. If it was idle and a job was assigned to it meanwhile, the answer is empty: the job is in its slot.
-    pub fn next(&mut self, worker: WorkerId, verdict: Verdict<J>, link: Link, now: Instant) -> Handout<J> {
+    /// A worker has ended its jobs, or its connection has changed. With [`Link::Up`] it asks for
+    /// its next job and, if there is none, is idle. If it was idle and a job was assigned to it
+    /// meanwhile, the answer is empty: the job is in its slot.
+    pub fn next(
+        &mut self,
+        worker: WorkerId,
+        verdict: Verdict<J>,
+        link: Link,
+        now: Instant,
+    ) -> Handout<J> {
         self.next_batch(worker, verdict, link, (1, &mut VecDeque::new()), now)
     }
 
-    /// The same for a worker that may take several jobs at once, `most` of them. The first is the answer's; `more` gets those that
-    /// wait right behind it, if all of them are batchable, nothing waits in another bucket, and not more than the worker's part of
-    /// what waits. Nobody is idle then who might have had one of them. The next call ends all of them but those that
+    /// The same for a worker that may take several jobs at once, `most` of them. The first is the
+    /// answer's; `more` gets those that wait right behind it, if all of them are batchable, nothing
+    /// waits in another bucket, and not more than the worker's part of what waits. Nobody is idle
+    /// then who might have had one of them. The next call ends all of them but those that
     /// [`Self::part`] has ended before.
     pub fn next_batch(
         &mut self,
@@ -137,14 +150,27 @@ impl<J> Dispatcher<J> {
         if most > 1
             && let Some(Some(bucket)) = joins
         {
-            self.take_more(worker, server, bucket, (most - 1, more), now, &mut handout.refused);
+            self.take_more(
+                worker,
+                server,
+                bucket,
+                (most - 1, more),
+                now,
+                &mut handout.refused,
+            );
         }
         handout
     }
 
-    /// One of several jobs that a worker has is over, or shall be tried again; the worker goes on with the others, or comes for its
-    /// next.
-    pub fn part(&mut self, worker: WorkerId, id: u64, verdict: Verdict<J>, now: Instant) -> Handout<J> {
+    /// One of several jobs that a worker has is over, or shall be tried again; the worker goes on
+    /// with the others, or comes for its next.
+    pub fn part(
+        &mut self,
+        worker: WorkerId,
+        id: u64,
+        verdict: Verdict<J>,
+        now: Instant,
+    ) -> Handout<J> {
         let mut handout = Handout::default();
         if self.servers.server_of(worker).is_none() {
             if let Verdict::Retry { job, .. } = verdict {
@@ -157,7 +183,9 @@ impl<J> Dispatcher<J> {
             self.end(worker, now)
         } else {
             // The others keep the token, and none of several is a retry.
-            self.servers.end_one(worker, id).map(|bucket| (bucket, false))
+            self.servers
+                .end_one(worker, id)
+                .map(|bucket| (bucket, false))
         };
         // It does not ask for another.
         self.again(verdict, ended, in_progress, None, now, &mut handout);
@@ -165,24 +193,27 @@ impl<J> Dispatcher<J> {
         handout
     }
 
-    /// An idle worker has lost its connection and makes it anew. `false` if a job was assigned to it meanwhile: it is in its slot, and the
-    /// worker serves it over a new connection. Then nothing has changed here, nor if the worker was not idle. A server that cannot be
-    /// reached any more is a matter for [`Self::next`]: only that has a way to hand out what such a change sets free.
+    /// An idle worker has lost its connection and makes it anew. `false` if a job was assigned to
+    /// it meanwhile: it is in its slot, and the worker serves it over a new connection. Then
+    /// nothing has changed here, nor if the worker was not idle. A server that cannot be reached
+    /// any more is a matter for [`Self::next`]: only that has a way to hand out what such a change
+    /// sets free.
     pub fn retire(&mut self, worker: WorkerId) -> bool {
         if self.servers.is_serving(worker) {
             return false;
         }
         if self.servers.is_idle(worker) {
-            // Whatever waits now may not be taken by this worker, and whoever else may take it is busy: nothing is set free
-            // by losing this one.
+            // Whatever waits now may not be taken by this worker, and whoever else may take it is
+            // busy: nothing is set free by losing this one.
             self.servers.set_link(worker, Link::Connecting);
         }
         true
     }
 
-    /// Takes an idle worker of this server away, to have a look at the server: the one that has been idle longest, so that all of
-    /// them are looked at in turn. Whether the server is in use does not matter. The worker's link is what it was, and counts; it is
-    /// neither idle nor serving until it comes back by [`Self::next`] with [`Verdict::None`].
+    /// Takes an idle worker of this server away, to have a look at the server: the one that has
+    /// been idle longest, so that all of them are looked at in turn. Whether the server is in use
+    /// does not matter. The worker's link is what it was, and counts; it is neither idle nor
+    /// serving until it comes back by [`Self::next`] with [`Verdict::None`].
     pub fn borrow(&mut self, server: ServerId) -> Option<WorkerId> {
         self.servers.borrow(server)
     }
@@ -237,11 +268,14 @@ impl<J> Dispatcher<J> {
 
     /// Counts of a server.
     pub fn server(&self, server: ServerId) -> Option<ServerCounts> {
-        self.servers.exists(server).then(|| self.servers.counts(server))
+        self.servers
+            .exists(server)
+            .then(|| self.servers.counts(server))
     }
 
-    /// How long a job that came to this bucket now would wait, as far as that can be known: by what waits there, how many slots it has, and
-    /// how long its jobs have taken. What a refused client is told by `Retry-After`.
+    /// How long a job that came to this bucket now would wait, as far as that can be known: by what
+    /// waits there, how many slots it has, and how long its jobs have taken. What a refused client
+    /// is told by `Retry-After`.
     pub fn expected_wait(&self, bucket: BucketId) -> Duration {
         let bucket = self.buckets.resolve(bucket);
         self.expected_wait_behind(bucket, self.buckets.queued(bucket))
@@ -259,9 +293,17 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    fn refuses_to_queue(&self, ticket: &Ticket, bound: Option<ServerId>, now: Instant) -> Option<Refusal> {
+    fn refuses_to_queue(
+        &self,
+        ticket: &Ticket,
+        bound: Option<ServerId>,
+        now: Instant,
+    ) -> Option<Refusal> {
         let queued = self.buckets.queued(ticket.bucket);
-        let mut left = self.buckets.queue_limit(ticket.bucket).saturating_sub(queued);
+        let mut left = self
+            .buckets
+            .queue_limit(ticket.bucket)
+            .saturating_sub(queued);
         // However much others ask for: there are never more of those than tokens.
         if !self.buckets.has_place(ticket.bucket) {
             left = left.min(self.settings.queue_limit.saturating_sub(self.queue.len()));
@@ -271,7 +313,8 @@ impl<J> Dispatcher<J> {
         }
         let mut before = queued;
         if let Some(key) = ticket.key {
-            // A client may have one more than it leaves: one alone of two places both, of more than two never all.
+            // A client may have one more than it leaves: one alone of two places both, of more than
+            // two never all.
             let own = self.queue.of_client(ticket.bucket, key, bound);
             if own > left {
                 return Some(Refusal::ClientQueueFull);
@@ -283,7 +326,9 @@ impl<J> Dispatcher<J> {
         let service = self.pace(ticket.bucket).mostly();
         match ticket.answer_by {
             Some(answer_by) => {
-                let needed = self.expected_wait_behind(ticket.bucket, before).saturating_add(service);
+                let needed = self
+                    .expected_wait_behind(ticket.bucket, before)
+                    .saturating_add(service);
                 (needed > answer_by.saturating_duration_since(now)).then_some(Refusal::Hopeless)
             }
             None => None,
@@ -292,7 +337,8 @@ impl<J> Dispatcher<J> {
 
     fn expected_wait_behind(&self, bucket: BucketId, before: usize) -> Duration {
         let counts = self.buckets.counts(bucket);
-        self.pace(bucket).wait(before, counts.assured.max(counts.held))
+        self.pace(bucket)
+            .wait(before, counts.assured.max(counts.held))
     }
 
     /// What is known of the bucket that had this number before is not known of this one.
@@ -303,7 +349,10 @@ impl<J> Dispatcher<J> {
     }
 
     fn pace(&self, bucket: BucketId) -> Pace {
-        self.paces.get(bucket.0 as usize).copied().unwrap_or_default()
+        self.paces
+            .get(bucket.0 as usize)
+            .copied()
+            .unwrap_or_default()
     }
 
     fn check_retry(
@@ -317,7 +366,9 @@ impl<J> Dispatcher<J> {
             Err(Refusal::Closed)
         } else if self.admin == Admin::Disabled {
             Err(Refusal::Disabled)
-        } else if ticket.deadline <= now || ticket.answer_by.is_some_and(|answer_by| answer_by <= now) {
+        } else if ticket.deadline <= now
+            || ticket.answer_by.is_some_and(|answer_by| answer_by <= now)
+        {
             Err(Refusal::QueueTimeout)
         } else if !rests && self.servers.in_use().is_empty() && !self.settings.wait_for_server {
             Err(Refusal::NoServer)
@@ -332,7 +383,8 @@ impl<J> Dispatcher<J> {
         self.queue.len() + self.resting.len() + self.servers.serving_count()
     }
 
-    /// Whether a server that is to be avoided must be: there is another. (Who asks has found the one in question in use.)
+    /// Whether a server that is to be avoided must be: there is another. (Who asks has found the
+    /// one in question in use.)
     fn heed_avoidance(&self) -> bool {
         self.servers.in_use().len() > 1
     }
@@ -353,12 +405,17 @@ impl<J> Dispatcher<J> {
             return Destination::Queue(None);
         }
         let except = ticket.avoid.filter(|_| self.heed_avoidance());
-        let Some(server) = self.servers.choose(except, ticket.affinity.unwrap_or(ticket.id), now) else {
+        let Some(server) = self
+            .servers
+            .choose(except, ticket.affinity.unwrap_or(ticket.id), now)
+        else {
             return Destination::Queue(None);
         };
         let worker = self.servers.idle_worker(server).or_else(|| {
             let standby = self.servers.idle_standby(server)?;
-            self.servers.idle_worker(standby).filter(|_| Some(standby) != except)
+            self.servers
+                .idle_worker(standby)
+                .filter(|_| Some(standby) != except)
         });
         match worker {
             Some(worker) if admitted => Destination::Worker(worker),
@@ -368,7 +425,13 @@ impl<J> Dispatcher<J> {
 
     // === How
 
-    fn waiting(&self, job: J, mut ticket: Ticket, bound: Option<ServerId>, retry: bool) -> Waiting<J> {
+    fn waiting(
+        &self,
+        job: J,
+        mut ticket: Ticket,
+        bound: Option<ServerId>,
+        retry: bool,
+    ) -> Waiting<J> {
         // A server that is added later is not the one that was meant.
         ticket.avoid = ticket.avoid.filter(|server| self.servers.exists(*server));
         Waiting {
@@ -389,7 +452,11 @@ impl<J> Dispatcher<J> {
 
     /// Ends a worker's jobs. Answers their bucket, and whether they were a retry that counted.
     fn end(&mut self, worker: WorkerId, now: Instant) -> Option<(BucketId, bool)> {
-        let Turn { bucket, retry, took } = self.servers.end(worker, now)?;
+        let Turn {
+            bucket,
+            retry,
+            took,
+        } = self.servers.end(worker, now)?;
         if retry {
             self.budget.end();
         }
@@ -402,8 +469,8 @@ impl<J> Dispatcher<J> {
         Some((bucket, retry))
     }
 
-    /// Puts a job back that shall be tried again, if it may, or lets it rest before. `ended`: what [`Self::end`] said of it. `asking`: the
-    /// server of the worker, if that asks for its next job.
+    /// Puts a job back that shall be tried again, if it may, or lets it rest before. `ended`: what
+    /// [`Self::end`] said of it. `asking`: the server of the worker, if that asks for its next job.
     fn again(
         &mut self,
         verdict: Verdict<J>,
@@ -466,7 +533,10 @@ impl<J> Dispatcher<J> {
             ..
         } = self;
         queue.move_all(|waiting| {
-            let Some(server) = waiting.bound.filter(|bound| lost.is_none_or(|lost| lost == *bound)) else {
+            let Some(server) = waiting
+                .bound
+                .filter(|bound| lost.is_none_or(|lost| lost == *bound))
+            else {
                 return false;
             };
             buckets.leave(waiting.ticket.bucket, waiting.is_open());
@@ -477,8 +547,8 @@ impl<J> Dispatcher<J> {
         });
     }
 
-    /// Puts a job at the head of its bucket, for [`Self::take`] and [`Self::settle`] to find it there; bound early it has to
-    /// find its server now.
+    /// Puts a job at the head of its bucket, for [`Self::take`] and [`Self::settle`] to find it
+    /// there; bound early it has to find its server now.
     pub(super) fn put_back(
         &mut self,
         mut waiting: Waiting<J>,
@@ -505,8 +575,8 @@ impl<J> Dispatcher<J> {
         self.queue.put_back(waiting);
     }
 
-    /// The next job of a worker whose connection is up, and the bucket of which others may join it, if any may. The worker is idle if
-    /// there is none.
+    /// The next job of a worker whose connection is up, and the bucket of which others may join it,
+    /// if any may. The worker is idle if there is none.
     fn take(
         &mut self,
         worker: WorkerId,
@@ -526,8 +596,9 @@ impl<J> Dispatcher<J> {
         None
     }
 
-    /// What a worker takes besides its first job, which keeps the only token: no more than what would be each one's part of what waits
-    /// if as many came now as can be served at once, and nothing if another bucket has a job that waits.
+    /// What a worker takes besides its first job, which keeps the only token: no more than what
+    /// would be each one's part of what waits if as many came now as can be served at once, and
+    /// nothing if another bucket has a job that waits.
     fn take_more(
         &mut self,
         worker: WorkerId,
@@ -541,7 +612,10 @@ impl<J> Dispatcher<J> {
             return;
         }
         let (waiting, workers) = if self.settings.early_binding {
-            (self.servers.bound_count(server), self.servers.capacity_of(server))
+            (
+                self.servers.bound_count(server),
+                self.servers.capacity_of(server),
+            )
         } else {
             (self.queue.len(), self.servers.capacity())
         };
@@ -554,15 +628,22 @@ impl<J> Dispatcher<J> {
                 refused.extend(self.withdraw(slot).map(|waiting| (refusal, waiting.job)));
                 continue;
             }
-            if !self.queue.get(slot).is_some_and(|waiting| waiting.ticket.batchable) {
+            if !self
+                .queue
+                .get(slot)
+                .is_some_and(|waiting| waiting.ticket.batchable)
+            {
                 break;
             }
-            let Some(waiting) = self.queue.serve(slot) else { break };
+            let Some(waiting) = self.queue.serve(slot) else {
+                break;
+            };
             if let Some(server) = waiting.bound {
                 self.servers.count_bound(server, false);
             }
             self.buckets.leave(bucket, waiting.is_open());
-            self.servers.start_besides(worker, waiting.ticket.id, bucket, now);
+            self.servers
+                .start_besides(worker, waiting.ticket.id, bucket, now);
             more.push_back(waiting.job);
             left -= 1;
         }
@@ -576,7 +657,12 @@ impl<J> Dispatcher<J> {
     }
 
     /// The next job for a taker who is there, and has not expired.
-    fn next_slot(&mut self, taker: Taker, now: Instant, refused: &mut Vec<(Refusal, J)>) -> Option<Slot> {
+    fn next_slot(
+        &mut self,
+        taker: Taker,
+        now: Instant,
+        refused: &mut Vec<(Refusal, J)>,
+    ) -> Option<Slot> {
         loop {
             let Self {
                 queue,
@@ -584,7 +670,9 @@ impl<J> Dispatcher<J> {
                 servers,
                 ..
             } = self;
-            let bucket = buckets.next(servers.free(), |bucket| queue.first_for(bucket, taker).is_some())?;
+            let bucket = buckets.next(servers.free(), |bucket| {
+                queue.first_for(bucket, taker).is_some()
+            })?;
             let slot = queue.first_for(bucket, taker)?;
             let Some(refusal) = self.is_late(slot, now) else {
                 return Some(slot);
@@ -593,12 +681,15 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// Why it is too late to serve a job that waits, if it is: a server would work for nobody, and all behind it be late as well.
+    /// Why it is too late to serve a job that waits, if it is: a server would work for nobody, and
+    /// all behind it be late as well.
     fn is_late(&self, slot: Slot, now: Instant) -> Option<Refusal> {
         if self.queue.has_expired(slot, now) {
             return Some(Refusal::QueueTimeout);
         }
-        let Ticket { bucket, answer_by, .. } = self.queue.get(slot)?.ticket;
+        let Ticket {
+            bucket, answer_by, ..
+        } = self.queue.get(slot)?.ticket;
         let left = answer_by?.saturating_duration_since(now);
         (self.pace(bucket).mostly() > left).then_some(Refusal::Hopeless)
     }
@@ -615,7 +706,10 @@ impl<J> Dispatcher<J> {
         while let Some(only) = self.servers.idle() {
             // One of several is never the one that the job avoids.
             let avoided = only.filter(|_| self.heed_avoidance());
-            let taker = Taker { server: None, avoided };
+            let taker = Taker {
+                server: None,
+                avoided,
+            };
             let Some(slot) = self.next_slot(taker, now, &mut handout.refused) else {
                 break;
             };
@@ -627,7 +721,10 @@ impl<J> Dispatcher<J> {
             };
             let except = avoid.filter(|_| self.heed_avoidance());
             let server = match self.settings.early_binding {
-                true => self.servers.all_idle().find(|server| Some(*server) != except),
+                true => self
+                    .servers
+                    .all_idle()
+                    .find(|server| Some(*server) != except),
                 false => self.servers.choose(except, affinity, now),
             };
             let Some(worker) = server.and_then(|server| self.servers.idle_worker(server)) else {
@@ -643,7 +740,8 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// A token that comes back may be for a job that is bound to an idle server, and a server may be below its limit again.
+    /// A token that comes back may be for a job that is bound to an idle server, and a server may
+    /// be below its limit again.
     fn settle_bound(&mut self, now: Instant, handout: &mut Handout<J>) {
         let idle = self
             .servers
@@ -727,6 +825,8 @@ impl<J> Dispatcher<J> {
 
     /// The server that a waiting job is bound to.
     pub(super) fn bound(&self, id: u64) -> Option<ServerId> {
-        self.queue.find(id).and_then(|slot| self.queue.get(slot)?.bound)
+        self.queue
+            .find(id)
+            .and_then(|slot| self.queue.get(slot)?.bound)
     }
 }

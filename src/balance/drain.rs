@@ -18,7 +18,8 @@ impl Pace {
     /// A job took so long.
     pub(super) fn observe(&mut self, took: Duration) {
         // Far more than any job may take.
-        let took = took.as_secs().min(1 << 30) as i64 * 1_000_000_000 + i64::from(took.subsec_nanos());
+        let took =
+            took.as_secs().min(1 << 30) as i64 * 1_000_000_000 + i64::from(took.subsec_nanos());
         if self.service == 0 {
             self.service = took;
         } else {
@@ -33,8 +34,8 @@ impl Pace {
         Duration::from_nanos(self.service.unsigned_abs())
     }
 
-    /// How long most jobs take. (Whoever has just this long left is one of a queue in which all are about to be late: with the average,
-    /// half of them would be.)
+    /// How long most jobs take. (Whoever has just this long left is one of a queue in which all are
+    /// about to be late: with the average, half of them would be.)
     pub(super) fn mostly(&self) -> Duration {
         Duration::from_nanos((self.service + 2 * self.deviation).unsigned_abs())
     }

@@ -15,7 +15,10 @@ impl Fenwick {
     }
 
     pub(super) fn weight(&self, member: u32) -> u64 {
-        self.weights.get(member as usize).copied().unwrap_or_default()
+        self.weights
+            .get(member as usize)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Sets a weight; 0 takes the member out.
@@ -59,7 +62,11 @@ impl Fenwick {
         self.weights = vec![0; room];
         self.sums = vec![0; room + 1];
         self.total = 0;
-        for (member, weight) in old.into_iter().enumerate().filter(|(_, weight)| *weight > 0) {
+        for (member, weight) in old
+            .into_iter()
+            .enumerate()
+            .filter(|(_, weight)| *weight > 0)
+        {
             self.set(member as u32, weight);
         }
     }

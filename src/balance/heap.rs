@@ -30,7 +30,8 @@ impl<K: Copy + Ord> IndexedHeap<K> {
         self.items.first().copied()
     }
 
-    /// The member with the least key that is not this one: only the root and its children come into question.
+    /// The member with the least key that is not this one: only the root and its children come into
+    /// question.
     pub(super) fn first_except(&self, member: u32) -> Option<(K, u32)> {
         match self.first() {
             Some((_, first)) if first == member => self.items.iter().skip(1).take(2).copied().min(),

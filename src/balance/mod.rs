@@ -1,4 +1,5 @@
-//! The dispatcher: which worker serves which request, and when. Pure: no thread, no socket, no clock, generic over the job.
+//! The dispatcher: which worker serves which request, and when. Pure: no thread, no socket, no
+//! clock, generic over the job.
 
 mod bits;
 mod bucket;
@@ -21,22 +22,26 @@ mod tests;
 
 pub use bucket::BucketCounts;
 pub use change::{
-    Admin, Bucket, Change, Health, Lending, NewServer, Outcome, Rejection, Role, Schedule, ServerChange, Share,
+    Admin, Bucket, Change, Health, Lending, NewServer, Outcome, Rejection, Role, Schedule,
+    ServerChange, Share,
 };
 pub use dispatcher::Dispatcher;
 
 use std::time::{Duration, Instant};
 
-/// A server of the cluster, by its place in the list. One that is added takes the place of one that is gone.
+/// A server of the cluster, by its place in the list. One that is added takes the place of one that
+/// is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub u32);
 
-/// A worker of the cluster, in the order in which they were started. One that is started takes the place of one that is gone.
+/// A worker of the cluster, in the order in which they were started. One that is started takes the
+/// place of one that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u32);
 
-/// A bucket of the cluster; the first is the root, whose jobs are those of no other bucket. An unknown one stands for the root. The number of
-/// one that was removed is given to another one only when many more have been.
+/// A bucket of the cluster; the first is the root, whose jobs are those of no other bucket. An
+/// unknown one stands for the root. The number of one that was removed is given to another one only
+/// when many more have been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BucketId(pub u32);
 
@@ -47,15 +52,16 @@ pub struct Ticket {
     pub id: u64,
     /// Where it queues.
     pub bucket: BucketId,
-    /// Whose it is (a hash of the client's address, say): turns and fair shares inside the bucket. All that have none are one
-    /// client, whom no other limits.
+    /// Whose it is (a hash of the client's address, say): turns and fair shares inside the bucket.
+    /// All that have none are one client, whom no other limits.
     pub key: Option<u64>,
-    /// The key of consistent hashing. It chooses a server and nothing else, so a client may say what it likes; without one, any
-    /// server is as good as another.
+    /// The key of consistent hashing. It chooses a server and nothing else, so a client may say
+    /// what it likes; without one, any server is as good as another.
     pub affinity: Option<u64>,
     /// When it gives up waiting. Stays the same over all attempts.
     pub deadline: Instant,
-    /// When its client wants the whole answer. Who cannot have it by then is refused, at once if that is known; nobody waits longer.
+    /// When its client wants the whole answer. Who cannot have it by then is refused, at once if
+    /// that is known; nobody waits longer.
     pub answer_by: Option<Instant>,
     /// A server not to send it to while there is another (the last attempt failed there).
     pub avoid: Option<ServerId>,
@@ -93,8 +99,8 @@ pub enum Refusal {
     QueueTimeout,
     /// Its client already has its part of the queue.
     ClientQueueFull,
-    /// By what waits before it and how long others take, it would not be answered in time. Said to who comes, and when it would
-    /// be its turn.
+    /// By what waits before it and how long others take, it would not be answered in time. Said to
+    /// who comes, and when it would be its turn.
     Hopeless,
     /// No server can be reached, and the cluster does not wait for one.
     NoServer,
@@ -113,7 +119,8 @@ pub enum Verdict<J> {
     None,
     /// Served, well or not: the job is over.
     Done,
-    /// It shall be tried again, at the head of its bucket, with no queue limit applied. Its token comes back at once.
+    /// It shall be tried again, at the head of its bucket, with no queue limit applied. Its token
+    /// comes back at once.
     Retry {
         /// The job.
         job: J,
@@ -121,8 +128,8 @@ pub enum Verdict<J> {
         ticket: Ticket,
         /// Nothing of it was sent, so that it costs no budget.
         free: bool,
-        /// How long it rests before: it is in progress then, and has its part of the budget, but holds up nobody. Whether there is a
-        /// server for it is asked afterwards.
+        /// How long it rests before: it is in progress then, and has its part of the budget, but
+        /// holds up nobody. Whether there is a server for it is asked afterwards.
         back_off: Duration,
     },
 }
@@ -174,8 +181,8 @@ pub enum Cancelled<J> {
 /// What a cluster's dispatcher goes by.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// To the next server at once, and wait in its own queue. Buckets then have no guarantee, for what becomes free elsewhere
-    /// does not help.
+    /// To the next server at once, and wait in its own queue. Buckets then have no guarantee, for
+    /// what becomes free elsewhere does not help.
     pub early_binding: bool,
     /// Most jobs waiting.
     pub queue_limit: usize,

@@ -2,11 +2,13 @@
 //!
 //! Not every worker may take every job, so a bucket's queue has several parts:
 //!
-//! * *lanes* of jobs that go before all others: for each server those that avoid it, those bound to it, and one for those that any worker
-//!   may take. They are ordered by number; a heap of the first jobs of the open lanes finds the oldest one that does not avoid a certain
-//!   server without looking at the jobs in between, even when half the queue avoids it;
-//! * *rounds* of clients, each with its own line: one round of jobs that any worker may take, one for each server of those bound to it
-//!   (early binding only). The first client's first job is next, and that client goes to the end of the round.
+//! * *lanes* of jobs that go before all others: for each server those that avoid it, those bound to
+//!   it, and one for those that any worker may take. They are ordered by number; a heap of the
+//!   first jobs of the open lanes finds the oldest one that does not avoid a certain server without
+//!   looking at the jobs in between, even when half the queue avoids it;
+//! * *rounds* of clients, each with its own line: one round of jobs that any worker may take, one
+//!   for each server of those bound to it (early binding only). The first client's first job is
+//!   next, and that client goes to the end of the round.
 //!
 //! Whatever waits lies in one place in memory, with one heap of deadlines and one table of numbers.
 
@@ -223,7 +225,9 @@ impl<J> Queue<J> {
             Some(server) => bucket.heads.first_except(avoiding_lane(server)),
             None => bucket.heads.first(),
         };
-        let open = open.map_or(NONE, |(_, lane)| self.lines[bucket.lanes[lane as usize] as usize].first);
+        let open = open.map_or(NONE, |(_, lane)| {
+            self.lines[bucket.lanes[lane as usize] as usize].first
+        });
         let bound = taker
             .server
             .and_then(|server| bucket.lanes.get(bound_lane(server) as usize))
@@ -237,7 +241,9 @@ impl<J> Queue<J> {
                 .get(round as usize)
                 .map_or(NONE, |round| self.first_of(round.first))
         };
-        let bound = taker.server.map_or(NONE, |server| first(round_of(Some(server))));
+        let bound = taker
+            .server
+            .map_or(NONE, |server| first(round_of(Some(server))));
         self.older(first(round_of(None)), bound)
     }
 
@@ -286,7 +292,8 @@ impl<J> Queue<J> {
 
     /// Whether the job in a slot has waited long enough.
     pub(super) fn has_expired(&self, slot: Slot, now: Instant) -> bool {
-        self.get(slot).is_none_or(|waiting| waiting.gives_up() <= now)
+        self.get(slot)
+            .is_none_or(|waiting| waiting.gives_up() <= now)
     }
 
     /// Takes the job out of a slot, to be served: its client's turn is over.
@@ -317,8 +324,8 @@ impl<J> Queue<J> {
         Some(waiting)
     }
 
-    /// Moves jobs to where they belong after a change of what they are bound to, avoid or belong to, at the place that their numbers
-    /// give them.
+    /// Moves jobs to where they belong after a change of what they are bound to, avoid or belong
+    /// to, at the place that their numbers give them.
     ///
     /// Linear in the jobs waiting, once for a server that is lost or a bucket that is removed.
     pub(super) fn move_all(&mut self, mut change: impl FnMut(&mut Waiting<J>) -> bool) {
@@ -369,7 +376,9 @@ impl<J> Queue<J> {
     }
 
     fn first_of(&self, line: u32) -> u32 {
-        self.lines.get(line as usize).map_or(NONE, |line| line.first)
+        self.lines
+            .get(line as usize)
+            .map_or(NONE, |line| line.first)
     }
 
     fn number(&self, slot: u32) -> i64 {
@@ -422,7 +431,10 @@ impl<J> Queue<J> {
         match waiting.ticket.key {
             None => match bucket.rounds[round as usize].common {
                 NONE => {
-                    let line = self.new_line(Home::Common { bucket: id.0, round });
+                    let line = self.new_line(Home::Common {
+                        bucket: id.0,
+                        round,
+                    });
                     self.buckets[id.0 as usize].rounds[round as usize].common = line;
                     line
                 }
@@ -472,7 +484,10 @@ impl<J> Queue<J> {
     /// A line with something in it goes to the end of the round.
     fn enter_round(&mut self, line: u32, bucket: u32, round: u32) {
         let Round { last, .. } = self.buckets[bucket as usize].rounds[round as usize];
-        (self.lines[line as usize].previous, self.lines[line as usize].next) = (last, NONE);
+        (
+            self.lines[line as usize].previous,
+            self.lines[line as usize].next,
+        ) = (last, NONE);
         let ends = &mut self.buckets[bucket as usize].rounds[round as usize];
         ends.last = line;
         ends.len += 1;
@@ -554,7 +569,10 @@ impl<J> Queue<J> {
 
     fn unlink(&mut self, slot: u32) {
         let Entry {
-            line, previous, next, ..
+            line,
+            previous,
+            next,
+            ..
         } = self.entries[slot as usize];
         match previous {
             NONE => self.lines[line as usize].first = next,
@@ -583,7 +601,9 @@ impl<J> Queue<J> {
     }
 
     fn head_changed(&mut self, home: Home) {
-        let Home::Lane { bucket, lane } = home else { return };
+        let Home::Lane { bucket, lane } = home else {
+            return;
+        };
         if is_bound_lane(lane) {
             return;
         }
@@ -605,7 +625,9 @@ fn round_of(bound: Option<ServerId>) -> u32 {
 fn round_of_home(home: Home) -> Option<(u32, u32)> {
     match home {
         Home::Lane { .. } => None,
-        Home::Common { bucket, round } | Home::Client(Client { bucket, round, .. }) => Some((bucket, round)),
+        Home::Common { bucket, round } | Home::Client(Client { bucket, round, .. }) => {
+            Some((bucket, round))
+        }
     }
 }
 
@@ -621,7 +643,8 @@ fn is_bound_lane(lane: u32) -> bool {
     lane != ANY && lane.is_multiple_of(2)
 }
 
-/// For keys that clients may have chosen: mixed with a number that they do not know, so that they cannot be chosen to collide.
+/// For keys that clients may have chosen: mixed with a number that they do not know, so that they
+/// cannot be chosen to collide.
 #[derive(Clone, Copy, Debug)]
 struct Secret(u64);
 

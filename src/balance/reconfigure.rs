@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::{
-    Admin, Bucket, BucketId, Change, Dispatcher, Outcome, Refusal, Rejection, Role, ServerChange, ServerId, WorkerId,
+    Admin, Bucket, BucketId, Change, Dispatcher, Outcome, Refusal, Rejection, Role, ServerChange,
+    ServerId, WorkerId,
 };
 
 impl<J> Dispatcher<J> {
@@ -56,7 +57,10 @@ impl<J> Dispatcher<J> {
                 self.buckets.set_lending(lending);
             }
             Change::SetBinding { early } => self.set_binding(early),
-            Change::SetQueue { limit, wait_for_server } => {
+            Change::SetQueue {
+                limit,
+                wait_for_server,
+            } => {
                 self.settings.queue_limit = limit;
                 self.settings.wait_for_server = wait_for_server;
             }
@@ -76,7 +80,8 @@ impl<J> Dispatcher<J> {
         Ok(outcome)
     }
 
-    /// A worker that was dismissed has ended (or one that was not, by accident: its jobs have to be given back by [`Self::next`] before).
+    /// A worker that was dismissed has ended (or one that was not, by accident: its jobs have to be
+    /// given back by [`Self::next`] before).
     pub fn gone(&mut self, worker: WorkerId, now: Instant) -> Outcome<J> {
         let mut outcome = Outcome::default();
         if let Some(server) = self.servers.remove_worker(worker) {
@@ -100,7 +105,12 @@ impl<J> Dispatcher<J> {
     fn staff(&mut self, server: ServerId, outcome: &mut Outcome<J>) {
         // At the end workers go for good.
         let may_start = !self.closed;
-        let gone = (self.servers).staff(server, may_start, &mut outcome.started, &mut outcome.dismissed);
+        let gone = (self.servers).staff(
+            server,
+            may_start,
+            &mut outcome.started,
+            &mut outcome.dismissed,
+        );
         self.adapt();
         if gone {
             self.forget(server);

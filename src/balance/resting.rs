@@ -1,5 +1,6 @@
-//! Jobs that are to be tried again, but not yet: a retry that backs off rests until its time has come, and holds up nobody meanwhile. It
-//! has no token, and is not in the queue; when its time has come it goes to the head of its bucket.
+//! Jobs that are to be tried again, but not yet: a retry that backs off rests until its time has
+//! come, and holds up nobody meanwhile. It has no token, and is not in the queue; when its time has
+//! come it goes to the head of its bucket.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
@@ -36,7 +37,9 @@ impl<J> Resting<J> {
     /// A job rests for so long.
     pub(super) fn add(&mut self, waiting: Waiting<J>, back_off: Duration, now: Instant) {
         let gives_up = waiting.gives_up();
-        let end = now.checked_add(back_off).map_or(gives_up, |due| due.min(gives_up));
+        let end = now
+            .checked_add(back_off)
+            .map_or(gives_up, |due| due.min(gives_up));
         let id = waiting.ticket.id;
         self.ends.insert(id, end);
         self.jobs.insert((end, id), waiting);
@@ -53,7 +56,10 @@ impl<J> Resting<J> {
 
     /// Takes out the job whose rest ends first, if it has ended by then.
     fn take_due(&mut self, now: Instant) -> Option<Waiting<J>> {
-        let first = self.jobs.first_entry().filter(|first| first.key().0 <= now)?;
+        let first = self
+            .jobs
+            .first_entry()
+            .filter(|first| first.key().0 <= now)?;
         let waiting = first.remove();
         self.ends.remove(&waiting.ticket.id);
         Some(waiting)
@@ -68,7 +74,10 @@ impl<J> Resting<J> {
 
     /// All jobs of a bucket are another's from now on.
     pub(super) fn move_all(&mut self, from: BucketId, to: BucketId) {
-        let own = self.jobs.values_mut().filter(|job| job.ticket.bucket == from);
+        let own = self
+            .jobs
+            .values_mut()
+            .filter(|job| job.ticket.bucket == from);
         own.for_each(|job| job.ticket.bucket = to);
     }
 
@@ -80,8 +89,9 @@ impl<J> Resting<J> {
 }
 
 impl<J> Dispatcher<J> {
-    /// Does what is due by now: whose rest is over goes to the head of its bucket (of several the one whose rest ended first), and to a
-    /// worker if there is one for it; whose deadline has passed, resting or waiting, is refused ([`Refusal::QueueTimeout`]).
+    /// Does what is due by now: whose rest is over goes to the head of its bucket (of several the
+    /// one whose rest ended first), and to a worker if there is one for it; whose deadline has
+    /// passed, resting or waiting, is refused ([`Refusal::QueueTimeout`]).
     pub fn wake(&mut self, now: Instant) -> Handout<J> {
         let mut handout = Handout::default();
         while let Some(slot) = self.queue.first_expired(now)

@@ -215,7 +215,9 @@ impl Servers {
 
     /// The idle servers, by tier and in order.
     pub(super) fn all_idle(&self) -> impl Iterator<Item = ServerId> + '_ {
-        self.tiers.iter().flat_map(|tier| tier.idle.iter().map(ServerId))
+        self.tiers
+            .iter()
+            .flat_map(|tier| tier.idle.iter().map(ServerId))
     }
 
     /// Whether a server has a worker that may have a job now.
@@ -248,7 +250,9 @@ impl Servers {
             return false;
         };
         let server = &self.servers[entry.server.0 as usize];
-        !entry.leaving && server.in_use && (self.loads[entry.server.0 as usize].running as usize) < server.limit()
+        !entry.leaving
+            && server.in_use
+            && (self.loads[entry.server.0 as usize].running as usize) < server.limit()
     }
 
     /// Who serves the job of this number.
@@ -294,7 +298,12 @@ impl Servers {
     // === At work
 
     /// The server that gets the next job. Bound late it has an idle worker.
-    pub(super) fn choose(&mut self, except: Option<ServerId>, key: u64, now: Instant) -> Option<ServerId> {
+    pub(super) fn choose(
+        &mut self,
+        except: Option<ServerId>,
+        key: u64,
+        now: Instant,
+    ) -> Option<ServerId> {
         let except = except.map(|server| server.0);
         for tier in &mut self.tiers {
             let Tier {
@@ -313,7 +322,9 @@ impl Servers {
                 loads: &self.loads,
                 sums: (self.loaded, self.weights),
             };
-            if let Some(server) = scheduler.choose(view, Wish { except, key, now }, &mut self.random) {
+            if let Some(server) =
+                scheduler.choose(view, Wish { except, key, now }, &mut self.random)
+            {
                 return Some(ServerId(server));
             }
         }
@@ -328,7 +339,8 @@ impl Servers {
         self.tiers[1].idle.next_from(instead_of.0).map(ServerId)
     }
 
-    /// Notes the state of a connection. Who is not up is not idle. `true` if what can be served has changed.
+    /// Notes the state of a connection. Who is not up is not idle. `true` if what can be served has
+    /// changed.
     pub(super) fn set_link(&mut self, worker: WorkerId, link: Link) -> bool {
         let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
             return false;
@@ -354,7 +366,8 @@ impl Servers {
         true
     }
 
-    /// The worker of this server that has been idle longest is not idle any more, and looks after something else.
+    /// The worker of this server that has been idle longest is not idle any more, and looks after
+    /// something else.
     pub(super) fn borrow(&mut self, server: ServerId) -> Option<WorkerId> {
         let first = self.servers.get(server.0 as usize)?.first_idle;
         if first == NONE {
@@ -386,13 +399,22 @@ impl Servers {
     }
 
     /// A worker that has none has this job from now on.
-    pub(super) fn start(&mut self, worker: WorkerId, id: u64, bucket: BucketId, retry: bool, now: Instant) {
+    pub(super) fn start(
+        &mut self,
+        worker: WorkerId,
+        id: u64,
+        bucket: BucketId,
+        retry: bool,
+        now: Instant,
+    ) {
         match self.state(worker) {
             None | Some(State::Gone | State::Serving) => return,
             Some(State::Idle) => self.leave_idle(worker, State::Serving),
             Some(State::Away) => self.workers[worker.0 as usize].state = State::Serving,
         }
-        let place = self.running.add(Entry::new(id, worker.0, NONE, bucket, retry, now));
+        let place = self
+            .running
+            .add(Entry::new(id, worker.0, NONE, bucket, retry, now));
         let entry = &mut self.workers[worker.0 as usize];
         (entry.first, entry.taken) = (place, 1);
         let (server, leaving) = (entry.server, entry.leaving);
@@ -401,11 +423,19 @@ impl Servers {
     }
 
     /// A worker that has jobs of this bucket has this one besides.
-    pub(super) fn start_besides(&mut self, worker: WorkerId, id: u64, bucket: BucketId, now: Instant) {
+    pub(super) fn start_besides(
+        &mut self,
+        worker: WorkerId,
+        id: u64,
+        bucket: BucketId,
+        now: Instant,
+    ) {
         let Some(&Worker { server, first, .. }) = self.workers.get(worker.0 as usize) else {
             return;
         };
-        let place = self.running.add(Entry::new(id, worker.0, first, bucket, false, now));
+        let place = self
+            .running
+            .add(Entry::new(id, worker.0, first, bucket, false, now));
         let entry = &mut self.workers[worker.0 as usize];
         entry.first = place;
         entry.taken += 1;
@@ -417,11 +447,17 @@ impl Servers {
     pub(super) fn end(&mut self, worker: WorkerId, now: Instant) -> Option<Turn> {
         let entry = self.workers.get_mut(worker.0 as usize)?;
         let Worker {
-            server, leaving, taken, ..
+            server,
+            leaving,
+            taken,
+            ..
         } = *entry;
         let mut place = std::mem::replace(&mut entry.first, NONE);
         let Entry {
-            bucket, retry, since, ..
+            bucket,
+            retry,
+            since,
+            ..
         } = *self.running.get(place)?;
         entry.state = State::Away;
         let mut jobs = 0;
@@ -441,12 +477,19 @@ impl Servers {
             self.count_besides(server, jobs - 1, false);
         }
         self.count_worker(server, leaving, false);
-        Some(Turn { bucket, retry, took })
+        Some(Turn {
+            bucket,
+            retry,
+            took,
+        })
     }
 
     /// Whether a worker has this job and no other.
     pub(super) fn has_only(&self, worker: WorkerId, id: u64) -> bool {
-        let first = self.workers.get(worker.0 as usize).map_or(NONE, |worker| worker.first);
+        let first = self
+            .workers
+            .get(worker.0 as usize)
+            .map_or(NONE, |worker| worker.first);
         (self.running.get(first)).is_some_and(|entry| entry.next == NONE && entry.id == id)
     }
 
@@ -483,12 +526,17 @@ impl Servers {
         let in_use = self.servers[server.0 as usize].in_use;
         load.bound = if more { load.bound + 1 } else { load.bound - 1 };
         if in_use {
-            self.loaded = if more { self.loaded + 1 } else { self.loaded - 1 };
+            self.loaded = if more {
+                self.loaded + 1
+            } else {
+                self.loaded - 1
+            };
         }
         self.touch(server);
     }
 
-    /// A worker has a job from now on, or has none any more. What it has besides is [`Self::count_besides`]'s: it takes no place.
+    /// A worker has a job from now on, or has none any more. What it has besides is
+    /// [`Self::count_besides`]'s: it takes no place.
     fn count_worker(&mut self, id: ServerId, leaving: bool, more: bool) {
         let server = &mut self.servers[id.0 as usize];
         let load = &mut self.loads[id.0 as usize];
@@ -529,7 +577,9 @@ impl Servers {
     }
 
     fn state(&self, worker: WorkerId) -> Option<State> {
-        self.workers.get(worker.0 as usize).map(|worker| worker.state)
+        self.workers
+            .get(worker.0 as usize)
+            .map(|worker| worker.state)
     }
 
     /// [`Self::touch`] has to follow.
@@ -547,7 +597,8 @@ impl Servers {
         }
     }
 
-    /// Sees to it that a server is among the idle ones if it belongs there, and its scheduler knows its load.
+    /// Sees to it that a server is among the idle ones if it belongs there, and its scheduler knows
+    /// its load.
     fn touch(&mut self, id: ServerId) {
         self.place(id, false);
     }
@@ -556,8 +607,9 @@ impl Servers {
     fn place(&mut self, id: ServerId, anew: bool) {
         let server = &self.servers[id.0 as usize];
         let Some(index) = server.tier else { return };
-        let is_idle =
-            server.in_use && server.last_idle != NONE && (self.loads[id.0 as usize].running as usize) < server.limit();
+        let is_idle = server.in_use
+            && server.last_idle != NONE
+            && (self.loads[id.0 as usize].running as usize) < server.limit();
         let in_use = server.in_use;
         let Tier {
             scheduler,

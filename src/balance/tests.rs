@@ -51,7 +51,9 @@ impl Bench {
     }
 
     fn apply(&mut self, change: Change) -> Outcome<u64> {
-        self.dispatcher.apply(change, self.now).expect("a possible change")
+        self.dispatcher
+            .apply(change, self.now)
+            .expect("a possible change")
     }
 
     fn add(&mut self, capacity: usize) {
@@ -87,7 +89,8 @@ impl Bench {
     }
 
     fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: Link) -> Handout<u64> {
-        self.dispatcher.next(WorkerId(worker), verdict, link, self.now)
+        self.dispatcher
+            .next(WorkerId(worker), verdict, link, self.now)
     }
 
     fn up(&mut self, worker: u32) -> Handout<u64> {
@@ -123,11 +126,14 @@ impl Bench {
     }
 
     fn part(&mut self, worker: u32, id: u64, verdict: Verdict<u64>) -> Handout<u64> {
-        self.dispatcher.part(WorkerId(worker), id, verdict, self.now)
+        self.dispatcher
+            .part(WorkerId(worker), id, verdict, self.now)
     }
 
     fn counts(&self) -> (usize, usize) {
-        let Counts { queued, serving, .. } = self.dispatcher.counts();
+        let Counts {
+            queued, serving, ..
+        } = self.dispatcher.counts();
         (queued, serving)
     }
 }
@@ -213,11 +219,23 @@ fn waiting_jobs_are_served_in_order() {
 
 #[test]
 fn the_queue_has_a_limit() {
-    let mut bench = Bench::new(Settings { queue_limit: 1, ..LATE }, &[1]);
+    let mut bench = Bench::new(
+        Settings {
+            queue_limit: 1,
+            ..LATE
+        },
+        &[1],
+    );
     assert_eq!(bench.offer(1), assigned(0, 1));
     assert_eq!(bench.offer(2), Offer::Queued);
     assert_eq!(bench.offer(3), Offer::Refused(Refusal::QueueFull, 3));
-    let mut bench = Bench::new(Settings { queue_limit: 0, ..LATE }, &[1]);
+    let mut bench = Bench::new(
+        Settings {
+            queue_limit: 0,
+            ..LATE
+        },
+        &[1],
+    );
     assert_eq!(bench.offer(1), assigned(0, 1));
     assert_eq!(bench.offer(2), Offer::Refused(Refusal::QueueFull, 2));
 }
@@ -385,7 +403,10 @@ fn the_retry_budget_has_a_share() {
     // One of them is over: one of three leaves room.
     assert_eq!(bench.dispatcher.cancel(1), Cancelled::Queued(1));
     bench.offer(5);
-    assert_eq!(bench.retry(3, bench.ticket(4), Link::Connecting), Handout::default());
+    assert_eq!(
+        bench.retry(3, bench.ticket(4), Link::Connecting),
+        Handout::default()
+    );
 }
 
 #[test]
@@ -445,7 +466,13 @@ fn retries_beyond_the_budget_are_refused() {
 
 #[test]
 fn the_queue_limit_does_not_hold_for_retries() {
-    let mut bench = Bench::new(Settings { queue_limit: 0, ..LATE }, &[1]);
+    let mut bench = Bench::new(
+        Settings {
+            queue_limit: 0,
+            ..LATE
+        },
+        &[1],
+    );
     bench.offer(1);
     let ticket = bench.ticket(1);
     assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
@@ -469,7 +496,10 @@ fn jobs_wait_until_their_deadline_and_no_longer() {
     bench.offer(4);
     assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(3)));
     assert_eq!(bench.dispatcher.wake(bench.at(2)), Handout::default());
-    assert_eq!(bench.dispatcher.wake(bench.at(3)), refused(Refusal::QueueTimeout, 3));
+    assert_eq!(
+        bench.dispatcher.wake(bench.at(3)),
+        refused(Refusal::QueueTimeout, 3)
+    );
     assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(5)));
     bench.now = bench.at(6);
     let handout = bench.done(0);
@@ -485,7 +515,10 @@ fn jobs_wait_until_their_deadline_and_no_longer() {
     // Neither a retry nor an offer gets past its deadline.
     bench.now = bench.at(30);
     let ticket = bench.ticket(4);
-    assert_eq!(bench.retry(0, ticket, Link::Up), refused(Refusal::QueueTimeout, 4));
+    assert_eq!(
+        bench.retry(0, ticket, Link::Up),
+        refused(Refusal::QueueTimeout, 4)
+    );
     assert_eq!(bench.offer(5), Offer::Refused(Refusal::QueueTimeout, 5));
     assert_eq!(bench.counts(), (0, 0));
 }
@@ -523,10 +556,16 @@ fn closing_ends_what_waits_and_leaves_what_is_served() {
     let mut bench = Bench::new(LATE, &[1]);
     bench.offer(1);
     bench.offer(2);
-    assert_eq!(bench.apply(Change::Close).handout, refused(Refusal::Closed, 2));
+    assert_eq!(
+        bench.apply(Change::Close).handout,
+        refused(Refusal::Closed, 2)
+    );
     assert_eq!(bench.offer(3), Offer::Refused(Refusal::Closed, 3));
     let ticket = bench.ticket(1);
-    assert_eq!(bench.retry(0, ticket, Link::Up), refused(Refusal::Closed, 1));
+    assert_eq!(
+        bench.retry(0, ticket, Link::Up),
+        refused(Refusal::Closed, 1)
+    );
     assert_eq!(bench.counts(), (0, 0));
 }
 
@@ -552,7 +591,10 @@ fn counts_tell_workers_that_are_up() {
 fn unknown_workers_and_servers_do_no_harm() {
     let mut bench = Bench::new(LATE, &[1]);
     let ticket = bench.avoiding(1, 77);
-    assert_eq!(bench.retry(9, ticket, Link::Up), refused(Refusal::Closed, 1));
+    assert_eq!(
+        bench.retry(9, ticket, Link::Up),
+        refused(Refusal::Closed, 1)
+    );
     assert!(bench.dispatcher.retire(WorkerId(9)));
     assert_eq!(bench.dispatcher.offer(1, ticket, bench.now), assigned(0, 1));
     assert_eq!(

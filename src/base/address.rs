@@ -16,8 +16,9 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The part of an address that tells clients apart: of IPv6 the first 64 bits (the rest zero), since the others are the
-/// client's to choose, and are chosen anew all the time (RFC 8981). An IPv4 address that is mapped into IPv6 is one of IPv4.
+/// The part of an address that tells clients apart: of IPv6 the first 64 bits (the rest zero),
+/// since the others are the client's to choose, and are chosen anew all the time (RFC 8981). An
+/// IPv4 address that is mapped into IPv6 is one of IPv4.
 pub fn of_client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -13,7 +13,8 @@ impl Alarm {
         self.0.get_or_init(|| thread.clone());
     }
 
-    /// Ends the thread's sleep, or the next one that it begins. A thread that is not there yet looks when it comes.
+    /// Ends the thread's sleep, or the next one that it begins. A thread that is not there yet
+    /// looks when it comes.
     pub fn ring(&self) {
         if let Some(thread) = self.0.get() {
             thread.unpark();

@@ -1,8 +1,9 @@
 //! A bounded region of reusable buffers.
 //!
-//! `region / size` buffers at most, made on first use and kept for the next. An eighth of them is for
-//! heads of requests alone, so that bodies cannot keep others' heads from being read. Nobody waits for one: whoever finds the region
-//! used up goes to the spool or answers 503, so that holding one buffer while asking for another cannot deadlock.
+//! `region / size` buffers at most, made on first use and kept for the next. An eighth of them is
+//! for heads of requests alone, so that bodies cannot keep others' heads from being read. Nobody
+//! waits for one: whoever finds the region used up goes to the spool or answers 503, so that
+//! holding one buffer while asking for another cannot deadlock.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -139,7 +140,10 @@ mod tests {
         assert_eq!(held[0].append(&[7]), 0);
         held.pop();
         let again = pool.take().unwrap();
-        assert!(again.is_empty(), "a buffer starts empty whoever had it before");
+        assert!(
+            again.is_empty(),
+            "a buffer starts empty whoever had it before"
+        );
         drop((again, held));
         assert_eq!(pool.in_use(), 0);
     }

@@ -12,7 +12,9 @@ pub struct DateCache {
 impl DateCache {
     /// The date of `now`.
     pub fn at(&mut self, now: SystemTime) -> &[u8] {
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let second = now
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         if self.text.is_empty() || second != self.second {
             self.second = second;
             self.text = httpdate::fmt_http_date(now);

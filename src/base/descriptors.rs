@@ -1,7 +1,8 @@
 //! Descriptors kept back, so that clients can never take the last one from what serves them.
 //!
-//! A reserve is a number of descriptors that lead nowhere. Where the limit of open files is reached, one of them is closed and what is
-//! needed is opened in its place. Before another client is accepted the reserves are full again.
+//! A reserve is a number of descriptors that lead nowhere. Where the limit of open files is
+//! reached, one of them is closed and what is needed is opened in its place. Before another client
+//! is accepted the reserves are full again.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,7 +33,8 @@ impl Reserve {
         }
     }
 
-    /// Keeps so many back from now on; where there are fewer, half of those that there are, so that some are left to begin with.
+    /// Keeps so many back from now on; where there are fewer, half of those that there are, so that
+    /// some are left to begin with.
     pub fn resize(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
         self.kept.lock().truncate(most);
@@ -113,7 +115,8 @@ mod tests {
         assert!(reserve.is_short.load(Ordering::Relaxed) && reserve.refill());
         assert_eq!(reserve.kept.lock().len(), 2);
         // Nothing is given for another error.
-        let refused = reserve.open(|| Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused)));
+        let refused =
+            reserve.open(|| Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused)));
         assert!(refused.is_err() && reserve.kept.lock().len() == 2);
     }
 }

@@ -1,7 +1,8 @@
-//! A switch for tests: threads panic at chosen points. Without the feature `panic_points` nothing of it is there.
+//! A switch for tests: threads panic at chosen points. Without the feature `panic_points` nothing
+//! of it is there.
 //!
-//! `JUGGLER_PANIC_AT=worker.taken=3x5,tick=1x1` lets every third passage of `worker.taken` panic, at most five times in all, and the
-//! first of `tick`.
+//! `JUGGLER_PANIC_AT=worker.taken=3x5,tick=1x1` lets every third passage of `worker.taken` panic,
+//! at most five times in all, and the first of `tick`.
 
 /// A place where a thread may be made to panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,10 @@ mod switch {
 
     static RULES: LazyLock<Vec<Option<Rule>>> = LazyLock::new(|| {
         let text = std::env::var("JUGGLER_PANIC_AT").unwrap_or_default();
-        Point::ALL.iter().map(|point| rule(&text, point.name())).collect()
+        Point::ALL
+            .iter()
+            .map(|point| rule(&text, point.name()))
+            .collect()
     });
 
     fn rule(text: &str, name: &str) -> Option<Rule> {
@@ -150,7 +154,9 @@ mod switch {
             .split(',')
             .filter_map(|part| part.split_once('='))
             .find(|(of, _)| *of == name)?;
-        let (every, most) = rule.split_once('x').unwrap_or((rule, "18446744073709551615"));
+        let (every, most) = rule
+            .split_once('x')
+            .unwrap_or((rule, "18446744073709551615"));
         Some(Rule {
             every: every.parse().ok().filter(|every| *every > 0)?,
             most: most.parse().ok()?,
@@ -172,10 +178,15 @@ mod switch {
 
         #[test]
         fn rules_are_read_by_their_names() {
-            let of = |name| rule("tick=1x2,worker.taken=30,bad=x", name).map(|rule| (rule.every, rule.most));
+            let of = |name| {
+                rule("tick=1x2,worker.taken=30,bad=x", name).map(|rule| (rule.every, rule.most))
+            };
             assert_eq!(of("tick"), Some((1, 2)));
             assert_eq!(of("worker.taken"), Some((30, u64::MAX)));
-            assert_eq!((of("bad"), of("worker"), of("log.write")), (None, None, None));
+            assert_eq!(
+                (of("bad"), of("worker"), of("log.write")),
+                (None, None, None)
+            );
         }
     }
 }

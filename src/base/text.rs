@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-/// Whether a character is shown as itself, moves nothing on a terminal and turns no text around: no control character (C0,
-/// DEL, C1), no format character (bidirectional marks and overrides, zero width, byte order mark), no separator but the
-/// space, no combining mark, and none that Unicode has not assigned.
+/// Whether a character is shown as itself, moves nothing on a terminal and turns no text around: no
+/// control character (C0, DEL, C1), no format character (bidirectional marks and overrides, zero
+/// width, byte order mark), no separator but the space, no combining mark, and none that Unicode
+/// has not assigned.
 pub fn is_plain(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -14,7 +15,8 @@ pub fn is_plain(c: char) -> bool {
     }
 }
 
-/// Appends a text of which nothing but plain characters is left; others are written as `\n` or `\u{202e}`.
+/// Appends a text of which nothing but plain characters is left; others are written as `\n` or
+/// `\u{202e}`.
 pub fn push_plain(out: &mut String, text: &str) {
     for c in text.chars() {
         if is_plain(c) {
@@ -25,8 +27,8 @@ pub fn push_plain(out: &mut String, text: &str) {
     }
 }
 
-/// Appends a text that is JSON, with each character that is not plain as `\uXXXX` (RFC 8259 §7). Only what stands inside of
-/// strings may be such a character.
+/// Appends a text that is JSON, with each character that is not plain as `\uXXXX` (RFC 8259 §7).
+/// Only what stands inside of strings may be such a character.
 pub fn push_plain_json(out: &mut Vec<u8>, json: &str) {
     let mut start = 0;
     for (at, c) in json.char_indices().filter(|(_, c)| !is_plain(*c)) {
@@ -43,10 +45,18 @@ pub fn push_plain_json(out: &mut Vec<u8>, json: &str) {
 
 /// The start of a text: at most so many bytes, and no half character at the end if it is UTF-8.
 pub fn start_of(text: &[u8], most: usize) -> &[u8] {
-    let Some(part) = text.get(..most) else { return text };
+    let Some(part) = text.get(..most) else {
+        return text;
+    };
     let is_within = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    let back = (0..4).take_while(|back| *back < most && is_within(most - back)).count();
-    if back == 4 { part } else { &part[..most - back] }
+    let back = (0..4)
+        .take_while(|back| *back < most && is_within(most - back))
+        .count();
+    if back == 4 {
+        part
+    } else {
+        &part[..most - back]
+    }
 }
 
 #[cfg(test)]
@@ -70,15 +80,20 @@ mod tests {
     ];
 
     fn is_harmful(c: char) -> bool {
-        HARMFUL.iter().any(|&(from, to)| (from..=to).contains(&u32::from(c)))
+        HARMFUL
+            .iter()
+            .any(|&(from, to)| (from..=to).contains(&u32::from(c)))
     }
 
     fn text() -> impl Strategy<Value = String> {
         let harmful = prop::sample::select(HARMFUL)
             .prop_flat_map(|(from, to)| from..=to)
             .prop_filter_map("a character", char::from_u32);
-        prop::collection::vec(prop_oneof![any::<char>(), harmful, prop::char::range(' ', '~')], 0..40)
-            .prop_map(|chars| chars.into_iter().collect())
+        prop::collection::vec(
+            prop_oneof![any::<char>(), harmful, prop::char::range(' ', '~')],
+            0..40,
+        )
+        .prop_map(|chars| chars.into_iter().collect())
     }
 
     #[test]

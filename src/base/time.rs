@@ -1,7 +1,7 @@
 //! Moments reckoned from durations that others may have chosen.
 //!
-//! `Instant + Duration` panics where the sum lies beyond what the clock can tell. A duration from the wire, or from a
-//! configuration, is as large as its sender likes.
+//! `Instant + Duration` panics where the sum lies beyond what the clock can tell. A duration from
+//! the wire, or from a configuration, is as large as its sender likes.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,10 @@ mod tests {
     #[test]
     fn a_wait_without_an_end_is_a_moment_far_away() {
         let now = Instant::now();
-        assert_eq!(after(now, Duration::from_millis(5)), now + Duration::from_millis(5));
+        assert_eq!(
+            after(now, Duration::from_millis(5)),
+            now + Duration::from_millis(5)
+        );
         for endless in [u64::MAX, u64::MAX / 2, i64::MAX as u64] {
             assert!(after(now, Duration::from_secs(endless)) >= now + FAR);
         }

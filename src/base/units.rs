@@ -1,6 +1,7 @@
 //! Values that carry their unit: `250ms`, `1m30s`, `32KiB`, `20%`.
 //!
-//! Every parser takes exactly what its printer writes, and more than one way to write the same value.
+//! Every parser takes exactly what its printer writes, and more than one way to write the same
+//! value.
 
 use std::fmt;
 use std::time::Duration;
@@ -58,13 +59,17 @@ impl std::error::Error for UnitError {}
 
 /// Splits `text` into its leading number, the unit behind it, and the rest.
 fn number_and_unit(text: &str) -> Result<(u64, &str, &str), UnitError> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
     if number.is_empty() {
         return Err(UnitError::NotANumber);
     }
     let number = number.parse().map_err(|_| UnitError::TooLarge)?;
-    let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(end);
     if unit.is_empty() {
         Err(UnitError::NoUnit)
@@ -73,7 +78,8 @@ fn number_and_unit(text: &str) -> Result<(u64, &str, &str), UnitError> {
     }
 }
 
-/// Reads a duration: `250ms`, `10s`, `5m`, `1h`, or several from the longest to the shortest, `1m30s`.
+/// Reads a duration: `250ms`, `10s`, `5m`, `1h`, or several from the longest to the shortest,
+/// `1m30s`.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     if text.is_empty() {
         return Err(UnitError::Empty);
@@ -99,7 +105,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(Duration::from_millis(milliseconds))
 }
 
-/// Writes a duration as [`parse_duration`] reads it; what is shorter than a millisecond is left out.
+/// Writes a duration as [`parse_duration`] reads it; what is shorter than a millisecond is left
+/// out.
 pub fn format_duration(duration: Duration) -> String {
     let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if left == 0 {
@@ -115,7 +122,8 @@ pub fn format_duration(duration: Duration) -> String {
     text
 }
 
-/// Reads a size in bytes: `100B`, `32KiB`, `64MiB`, `1GiB`, or in powers of ten `10KB`, `5MB`, `1GB`.
+/// Reads a size in bytes: `100B`, `32KiB`, `64MiB`, `1GiB`, or in powers of ten `10KB`, `5MB`,
+/// `1GB`.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     if text.is_empty() {
         return Err(UnitError::Empty);
@@ -130,7 +138,8 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     number.checked_mul(length).ok_or(UnitError::TooLarge)
 }
 
-/// Writes a size as [`parse_size`] reads it, in the largest unit (of powers of two) that leaves no rest.
+/// Writes a size as [`parse_size`] reads it, in the largest unit (of powers of two) that leaves no
+/// rest.
 pub fn format_size(bytes: u64) -> String {
     for (unit, length) in &SIZE_UNITS[..BINARY_UNITS] {
         if bytes >= *length && bytes.is_multiple_of(*length) {
@@ -152,7 +161,10 @@ pub fn parse_percent(text: &str) -> Result<f64, UnitError> {
     let (whole, unit, rest) = number_and_unit(text)?;
     let digits = match (unit, rest.strip_suffix('%')) {
         ("%", _) if rest.is_empty() => "",
-        (".", Some(digits)) if digits.len() <= PERCENT_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+        (".", Some(digits))
+            if digits.len() <= PERCENT_DIGITS
+                && digits.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
             digits
         }
         _ => return Err(UnitError::UnknownUnit(format!("{unit}{rest}"))),
@@ -187,7 +199,11 @@ mod tests {
             ("1m30s", 90_000),
             ("0s", 0),
         ] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
             assert_eq!(format_duration(Duration::from_millis(milliseconds)), text);
         }
         assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
@@ -245,7 +261,10 @@ mod tests {
         assert_eq!(parse_percent("20%"), Ok(0.2));
         assert_eq!(format_percent(0.2), "20%");
         assert_eq!(parse_percent("20"), Err(UnitError::NoUnit));
-        assert_eq!(parse_percent("20%%"), Err(UnitError::UnknownUnit("%%".into())));
+        assert_eq!(
+            parse_percent("20%%"),
+            Err(UnitError::UnknownUnit("%%".into()))
+        );
         assert_eq!(parse_percent("12.5%"), Ok(0.125));
         assert_eq!(format_percent(0.125), "12.5%");
         assert_eq!(parse_percent("0.050%"), Ok(0.0005));

@@ -17,7 +17,8 @@ pub(crate) struct Options {
     /// Folder for server.crt and server.key; made if it is not there
     #[arg(long, value_name = "DIR", default_value = "certs")]
     out: PathBuf,
-    /// Further name or address that it is good for, besides localhost, 127.0.0.1, ::1 and this host's name
+    /// Further name or address that it is good for, besides localhost, 127.0.0.1, ::1 and this
+    /// host's name
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
     /// Overwrite what is there
@@ -27,7 +28,10 @@ pub(crate) struct Options {
 
 /// Makes both files; what was made, in words.
 pub(super) fn make(options: &Options) -> Result<String, String> {
-    let (chain, key) = (options.out.join("server.crt"), options.out.join("server.key"));
+    let (chain, key) = (
+        options.out.join("server.crt"),
+        options.out.join("server.key"),
+    );
     for file in [&chain, &key] {
         if !options.force && file.exists() {
             return Err(format!(
@@ -39,14 +43,16 @@ pub(super) fn make(options: &Options) -> Result<String, String> {
     let names = names(&options.name);
     let (certificate_pem, key_pem) =
         generate(&names).map_err(|error| format!("no certificate can be made: {error}"))?;
-    fs::create_dir_all(&options.out).map_err(|error| format!("{}: {error}", options.out.display()))?;
+    fs::create_dir_all(&options.out)
+        .map_err(|error| format!("{}: {error}", options.out.display()))?;
     // The key first: a certificate that is there promises that its key is there too.
     for (file, content, mode) in [(&key, key_pem, 0o600), (&chain, certificate_pem, 0o644)] {
         write(&options.out, file, &content, mode, options.force)
             .map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
     }
     Ok(format!(
-        "made {} and {} (mode 0600)\n  good for {}\n  valid for {VALID_DAYS} days, signed by itself: clients must be told to trust it (curl --cacert {})\n",
+        "made {} and {} (mode 0600)\n  good for {}\n  valid for {VALID_DAYS} days, signed by \
+         itself: clients must be told to trust it (curl --cacert {})\n",
         chain.display(),
         key.display(),
         names.join(", "),
@@ -56,7 +62,9 @@ pub(super) fn make(options: &Options) -> Result<String, String> {
 
 /// All names that the certificate is good for, each once.
 fn names(further: &[String]) -> Vec<String> {
-    let mut names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let mut names = ["localhost", "127.0.0.1", "::1"]
+        .map(str::to_owned)
+        .to_vec();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     // What cannot stand in a certificate is better left out than in the way of it.
@@ -97,7 +105,9 @@ fn generate(names: &[String]) -> Result<(String, String), rcgen::Error> {
 fn write(folder: &Path, file: &Path, content: &str, mode: u32, force: bool) -> io::Result<()> {
     let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
     temporary.write_all(content.as_bytes())?;
-    temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
+    temporary
+        .as_file()
+        .set_permissions(Permissions::from_mode(mode))?;
     if force {
         temporary.persist(file)
     } else {
@@ -146,7 +156,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         make(&options(folder.path(), false)).unwrap();
         let before = fs::read(folder.path().join("server.key")).unwrap();
-        assert!(make(&options(folder.path(), false)).unwrap_err().contains("--force"));
+        assert!(
+            make(&options(folder.path(), false))
+                .unwrap_err()
+                .contains("--force")
+        );
         assert_eq!(fs::read(folder.path().join("server.key")).unwrap(), before);
         make(&options(folder.path(), true)).unwrap();
         assert_ne!(fs::read(folder.path().join("server.key")).unwrap(), before);

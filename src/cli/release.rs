@@ -1,4 +1,5 @@
-//! `juggler held` and `juggler release`: the servers that are kept offline until somebody has looked at them.
+//! `juggler held` and `juggler release`: the servers that are kept offline until somebody has
+//! looked at them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -38,12 +39,16 @@ const OF_THE_UNIT: &str = "/var/lib/juggler/state.json";
 
 fn file(plan: &Plan) -> Result<&Path, String> {
     let of_the_unit = || Some(Path::new(OF_THE_UNIT)).filter(|path| path.exists());
-    plan.process.state.as_deref().or_else(of_the_unit).ok_or_else(|| {
-        format!(
-            "the configuration names no `process.state`, and there is no {OF_THE_UNIT}\n  \
-             hint: name the balancer's file: state = \"{OF_THE_UNIT}\""
-        )
-    })
+    plan.process
+        .state
+        .as_deref()
+        .or_else(of_the_unit)
+        .ok_or_else(|| {
+            format!(
+                "the configuration names no `process.state`, and there is no {OF_THE_UNIT}\n  \
+                 hint: name the balancer's file: state = \"{OF_THE_UNIT}\""
+            )
+        })
 }
 
 fn release(path: &Path, name: &str, by: &str, now: SystemTime) -> Result<String, String> {
@@ -61,8 +66,8 @@ fn release(path: &Path, name: &str, by: &str, now: SystemTime) -> Result<String,
         format!("{name} is not held\n  hint: {hint}")
     })?;
     Ok(format!(
-        "released {name} by {by}; it was out since {}: {}\n  \
-         tell the running balancer: systemctl reload juggler, or kill -HUP PID\n",
+        "released {name} by {by}; it was out since {}: {}\n  tell the running balancer: systemctl \
+         reload juggler, or kill -HUP PID\n",
         time(server.since),
         server.cause,
     ))
@@ -79,14 +84,22 @@ fn table(path: &Path) -> Result<String, String> {
             let (name, since) = (server.name(), time(server.since));
             [name, server.address, since, server.cause]
         }));
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let [a, b, c] = [width(0), width(1), width(2)];
         for [name, address, since, cause] in &rows {
             let _ = writeln!(out, "{name:a$}  {address:b$}  {since:c$}  {cause}");
         }
     }
     for released in file.released {
-        let (name, by) = (format!("{}/{}", released.cluster, released.server), released.by);
+        let (name, by) = (
+            format!("{}/{}", released.cluster, released.server),
+            released.by,
+        );
         let at = time(released.at);
         let _ = writeln!(
             out,
@@ -96,10 +109,14 @@ fn table(path: &Path) -> Result<String, String> {
     Ok(out)
 }
 
-/// Who it is: as said, else who asked for more rights, else who is logged in. It is going to stand in logs, in one line.
+/// Who it is: as said, else who asked for more rights, else who is logged in. It is going to stand
+/// in logs, in one line.
 fn who(by: Option<&str>, environment: impl Fn(&str) -> Option<String>) -> String {
     let clean = |name: String| {
-        let name: String = name.chars().filter(|character| !character.is_control()).collect();
+        let name: String = name
+            .chars()
+            .filter(|character| !character.is_control())
+            .collect();
         Some(name.trim().to_owned()).filter(|name| !name.is_empty())
     };
     by.map(str::to_owned)
@@ -148,7 +165,11 @@ mod tests {
         let file = HeldFile {
             held: vec![
                 server("one", "127.0.0.1:6901", "12 of 20 exchanges failed"),
-                server("unix:/run/app.sock", "unix:/run/app.sock", "2 probes failed"),
+                server(
+                    "unix:/run/app.sock",
+                    "unix:/run/app.sock",
+                    "2 probes failed",
+                ),
             ],
             released: Vec::new(),
         };
@@ -167,7 +188,10 @@ shop/one                 127.0.0.1:6901      2023-11-14T22:13:20Z  12 of 20 exch
 shop/unix:/run/app.sock  unix:/run/app.sock  2023-11-14T22:13:20Z  2 probes failed
 "
         );
-        assert_eq!(table(&folder.path().join("none")).unwrap(), "no server is held\n");
+        assert_eq!(
+            table(&folder.path().join("none")).unwrap(),
+            "no server is held\n"
+        );
     }
 
     #[test]
@@ -177,7 +201,8 @@ shop/unix:/run/app.sock  unix:/run/app.sock  2023-11-14T22:13:20Z  2 probes fail
         let said = release(&path, "shop/unix:/run/app.sock", "anna", now).unwrap();
         assert!(
             said.starts_with(
-                "released shop/unix:/run/app.sock by anna; it was out since 2023-11-14T22:13:20Z: 2 probes failed\n"
+                "released shop/unix:/run/app.sock by anna; it was out since 2023-11-14T22:13:20Z: \
+                 2 probes failed\n"
             ),
             "{said}"
         );
@@ -188,13 +213,17 @@ shop/unix:/run/app.sock  unix:/run/app.sock  2023-11-14T22:13:20Z  2 probes fail
         let shown = table(&path).unwrap();
         assert!(
             shown.ends_with(
-                "\nshop/unix:/run/app.sock was released by anna at 2023-11-14T22:14:20Z; \
-                 the running balancer has not taken it over yet\n"
+                "\nshop/unix:/run/app.sock was released by anna at 2023-11-14T22:14:20Z; the \
+                 running balancer has not taken it over yet\n"
             ) && shown.lines().count() == 3,
             "{shown}"
         );
         assert!(release(&path, "shop/one", "anna", now).is_ok());
-        assert!(table(&path).unwrap().starts_with("no server is held\nshop/"));
+        assert!(
+            table(&path)
+                .unwrap()
+                .starts_with("no server is held\nshop/")
+        );
     }
 
     #[test]

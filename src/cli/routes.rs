@@ -21,7 +21,12 @@ pub(super) fn table(plan: &Plan) -> String {
         };
         rows.push([host, route.path.clone(), target, servers.join(", ")]);
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths = [width(0), width(1), width(2)];
     let mut out = String::new();
     for [host, path, cluster, servers] in &rows {
@@ -89,7 +94,8 @@ server = [
 ]
 "#;
         let (plan, _) = compile(None, text, &Overrides::default()).unwrap();
-        let servers = "127.0.0.1:1 x5, app.example.org:2 x5 standby, x x5 backup disabled, y x5 draining";
+        let servers =
+            "127.0.0.1:1 x5, app.example.org:2 x5 standby, x x5 backup disabled, y x5 draining";
         assert_eq!(
             super::table(&plan),
             format!(

@@ -53,7 +53,11 @@ pub(super) fn read(table: &Table<'_>, cluster: &mut Cluster) -> Vec<Place> {
     places
 }
 
-fn read_one(table: &Table<'_>, cluster: &Cluster, names: &mut HashMap<String, Spot<String>>) -> Written {
+fn read_one(
+    table: &Table<'_>,
+    cluster: &Cluster,
+    names: &mut HashMap<String, Spot<String>>,
+) -> Written {
     let problems = table.problems();
     let name = unique_name(table, names);
     if name == ROOT {
@@ -61,21 +65,30 @@ fn read_one(table: &Table<'_>, cluster: &Cluster, names: &mut HashMap<String, Sp
         problems.error(&table.place_of("name"), complaint.hint("names must differ"));
     }
     let queue = table.table("queue");
-    let queue_limit = queue.count_if_any("limit").map_or(cluster.queue_limit, |limit| {
-        let most = cluster.queue_limit;
-        if saturate(limit.value) > most {
-            let complaint = Complaint::new(format!("is more than may wait in the whole cluster, which is {most}"));
-            problems.warning(
-                &limit.place,
-                complaint.hint("raise the cluster's queue.limit, or leave it out"),
-            );
-        }
-        saturate(limit.value)
-    });
+    let queue_limit = queue
+        .count_if_any("limit")
+        .map_or(cluster.queue_limit, |limit| {
+            let most = cluster.queue_limit;
+            if saturate(limit.value) > most {
+                let complaint = Complaint::new(format!(
+                    "is more than may wait in the whole cluster, which is {most}"
+                ));
+                problems.warning(
+                    &limit.place,
+                    complaint.hint("raise the cluster's queue.limit, or leave it out"),
+                );
+            }
+            saturate(limit.value)
+        });
     let (assured, ceiling) = (share(table, "assured", 0.0), share(table, "ceiling", 1.0));
-    if matches!(ceiling, Share::Requests(0)) || matches!(ceiling, Share::Part(part) if part == 0.0) {
-        let complaint = Complaint::new("is nothing: what comes into this bucket would never be served");
-        problems.error(&table.place_of("ceiling"), complaint.hint("raise it, or leave it out"));
+    if matches!(ceiling, Share::Requests(0)) || matches!(ceiling, Share::Part(part) if part == 0.0)
+    {
+        let complaint =
+            Complaint::new("is nothing: what comes into this bucket would never be served");
+        problems.error(
+            &table.place_of("ceiling"),
+            complaint.hint("raise it, or leave it out"),
+        );
     } else if exceeds(assured, ceiling) {
         let complaint = Complaint::new("is more than the bucket's `ceiling`");
         problems.error(
@@ -92,7 +105,9 @@ fn read_one(table: &Table<'_>, cluster: &Cluster, names: &mut HashMap<String, Sp
                 ceiling,
                 queue_limit,
             },
-            queue_timeout: queue.duration_if_any("timeout").unwrap_or(cluster.queue_timeout),
+            queue_timeout: queue
+                .duration_if_any("timeout")
+                .unwrap_or(cluster.queue_timeout),
         },
         name: table.place_of("name"),
         parent: table.place_of("parent"),
@@ -109,7 +124,9 @@ fn share(table: &Table<'_>, name: &str, default: f64) -> Share {
             Ok(Share::Requests(u32::try_from(requests).unwrap_or(u32::MAX)))
         }
         DeValue::String(_) => percent_of(&part, value).map(Share::Part),
-        _ => Err(expected("a percentage or a number of requests", value).hint("write \"20%\" or 10")),
+        _ => {
+            Err(expected("a percentage or a number of requests", value).hint("write \"20%\" or 10"))
+        }
     });
     share.map_or(Share::Part(default), |spot| spot.value)
 }
@@ -145,7 +162,8 @@ pub(super) fn unknown_hint<'a>(name: &str, names: impl Iterator<Item = &'a str>)
     }
 }
 
-/// In an order in which each stands behind its parent, else as they are written; and those that are below themselves.
+/// In an order in which each stands behind its parent, else as they are written; and those that are
+/// below themselves.
 fn parents_first(table: &Table<'_>, written: Vec<Written>) -> (Vec<Written>, Vec<Written>) {
     let parents: Vec<_> = written.iter().map(|one| one.bucket.parent).collect();
     let mut new_place: Vec<Option<usize>> = vec![None; written.len()];
@@ -168,13 +186,22 @@ fn parents_first(table: &Table<'_>, written: Vec<Written>) -> (Vec<Written>, Vec
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (mut one, place) in placed {
         one.bucket.parent = one.bucket.parent.and_then(|parent| new_place[parent]);
-        if place.is_some() { good.push(one) } else { bad.push(one) }
+        if place.is_some() {
+            good.push(one)
+        } else {
+            bad.push(one)
+        }
     }
     (good, bad)
 }
 
 /// Once for each circle, at its first bucket.
-fn complain_of_circles(table: &Table<'_>, written: &[Written], parents: &[Option<usize>], placed: &[Option<usize>]) {
+fn complain_of_circles(
+    table: &Table<'_>,
+    written: &[Written],
+    parents: &[Option<usize>],
+    placed: &[Option<usize>],
+) {
     let mut told = vec![false; written.len()];
     for start in (0..written.len()).filter(|i| placed[*i].is_none()) {
         let mut way = vec![start];
@@ -186,7 +213,10 @@ fn complain_of_circles(table: &Table<'_>, written: &[Written], parents: &[Option
         // Where it goes on to is where the circle begins: others only lead into it.
         let closes = way.last().and_then(|last| parents[*last]) == Some(start);
         if closes && !told[start] {
-            let names: Vec<_> = way.iter().map(|i| format!("\"{}\"", written[*i].bucket.name)).collect();
+            let names: Vec<_> = way
+                .iter()
+                .map(|i| format!("\"{}\"", written[*i].bucket.name))
+                .collect();
             let below = names.join(" below ");
             let complaint = Complaint::new(format!("is below itself: {below} below {}", names[0]));
             table.problems().error(
@@ -202,7 +232,8 @@ fn complain_of_circles(table: &Table<'_>, written: &[Written], parents: &[Option
 fn check_shares(table: &Table<'_>, written: &[Written], cluster: &Cluster) {
     let problems = table.problems();
     let capacity: usize = cluster.servers.iter().map(|server| server.capacity).sum();
-    // In requests, if every server could be used: what each is assured, and what its children have been assured so far.
+    // In requests, if every server could be used: what each is assured, and what its children have
+    // been assured so far.
     let mut have: Vec<f64> = Vec::new();
     let mut given = vec![(0.0, 0.0); written.len() + 1];
     for one in written {
@@ -231,19 +262,27 @@ fn check_shares(table: &Table<'_>, written: &[Written], cluster: &Cluster) {
             && capacity > 0
         {
             let complaint = Complaint::new(format!(
-                "is too much: buckets below \"{of}\" are assured {requests:.0} requests at once together, and it {whole:.0}"
+                "is too much: buckets below \"{of}\" are assured {requests:.0} requests at once \
+                 together, and it {whole:.0}"
             ));
             problems.warning(
                 &one.assured,
-                complaint.hint("each gets less, in proportion; lower them, or raise what they are a part of"),
+                complaint.hint(
+                    "each gets less, in proportion; lower them, or raise what they are a part of",
+                ),
             );
         }
         if let Share::Requests(ceiling) = share.ceiling
             && ceiling as usize > capacity
             && capacity > 0
         {
-            let complaint = Complaint::new(format!("is more than all servers take at once, which is {capacity}"));
-            problems.warning(&one.ceiling, complaint.hint("leave it out, or write percents"));
+            let complaint = Complaint::new(format!(
+                "is more than all servers take at once, which is {capacity}"
+            ));
+            problems.warning(
+                &one.ceiling,
+                complaint.hint("leave it out, or write percents"),
+            );
         }
     }
 }

@@ -9,7 +9,9 @@ use super::reader::Table;
 use super::value::parse_server;
 use super::{buckets, health, idle, pages, scheduler};
 use crate::balance::{Admin, Lending, Role, Schedule};
-use crate::plan::{Binding, Cluster, ClusterTimeout, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress};
+use crate::plan::{
+    Binding, Cluster, ClusterTimeout, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
+};
 
 /// A cluster, and where it was said.
 pub(super) struct ReadCluster {
@@ -26,7 +28,11 @@ pub(super) struct ReadCluster {
 }
 
 /// Reads all clusters; `capacity` goes before what they say of their servers.
-pub(super) fn read_all(root: &Table<'_>, max_sessions: usize, capacity: Option<usize>) -> Vec<ReadCluster> {
+pub(super) fn read_all(
+    root: &Table<'_>,
+    max_sessions: usize,
+    capacity: Option<usize>,
+) -> Vec<ReadCluster> {
     let tables = root.tables("cluster");
     if !root.meant("cluster") {
         let complaint = Complaint::new("there is no cluster");
@@ -52,7 +58,9 @@ fn read(
     let schedule = scheduler::schedule(table);
     let (mut servers, addresses) = servers(table, table.count("capacity"), schedule);
     if let Some(capacity) = capacity {
-        servers.iter_mut().for_each(|server| server.capacity = capacity);
+        servers
+            .iter_mut()
+            .for_each(|server| server.capacity = capacity);
     }
     let (queue, retry) = (table.table("queue"), table.table("retry"));
     let health = health::read(table);
@@ -111,7 +119,8 @@ fn read(
     let buckets = buckets::read(table, &mut cluster);
     if !buckets.is_empty() && cluster.binding == Binding::Early {
         let complaint = Complaint::new(
-            "leaves the buckets without guarantees: what becomes free at one server does not help who waits for another",
+            "leaves the buckets without guarantees: what becomes free at one server does not help \
+             who waits for another",
         );
         let hint = "what is assured holds with binding = \"late\" alone";
         table
@@ -138,10 +147,15 @@ fn admin(table: &Table<'_>) -> Admin {
     }
 }
 
-fn servers(table: &Table<'_>, capacity: usize, schedule: Schedule) -> (Vec<Server>, Vec<Spot<ServerAddress>>) {
+fn servers(
+    table: &Table<'_>,
+    capacity: usize,
+    schedule: Schedule,
+) -> (Vec<Server>, Vec<Spot<ServerAddress>>) {
     let tables = table.tables("server");
     if !table.meant("server") {
-        let complaint = Complaint::new("the cluster has no server").hint("[[cluster.server]] with an address");
+        let complaint =
+            Complaint::new("the cluster has no server").hint("[[cluster.server]] with an address");
         table.problems().error(table.place(), complaint);
     }
     let mut servers = Vec::new();
@@ -174,9 +188,10 @@ fn servers(table: &Table<'_>, capacity: usize, schedule: Schedule) -> (Vec<Serve
         if let Some(first) = addresses.iter().find(|first| first.value == address) {
             let first = table.problems().as_in(&first.place);
             let complaint = Complaint::new(format!("is already {first}"));
-            table
-                .problems()
-                .error(&text.place, complaint.hint("for more connections raise its capacity"));
+            table.problems().error(
+                &text.place,
+                complaint.hint("for more connections raise its capacity"),
+            );
         }
         addresses.push(Spot {
             value: address.clone(),
@@ -203,7 +218,10 @@ fn check_use(table: &Table<'_>, servers: &[(Admin, Role)]) {
     if servers.is_empty() {
         return;
     }
-    let mut enabled = servers.iter().filter(|(admin, _)| *admin == Admin::Enabled).peekable();
+    let mut enabled = servers
+        .iter()
+        .filter(|(admin, _)| *admin == Admin::Enabled)
+        .peekable();
     if enabled.peek().is_none() {
         let complaint = Complaint::new("none of its servers is enabled");
         let hint = "nobody serves its requests until one is";

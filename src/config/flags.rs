@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::problem::Problem;
 
-/// What flags say, as it was written. It takes the same way as the file and is checked by the same rules; where a flag
-/// is given, what the file says in its place is not even looked at.
+/// What flags say, as it was written. It takes the same way as the file and is checked by the same
+/// rules; where a flag is given, what the file says in its place is not even looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Replace all listeners by one plain one on these addresses (and the one of `https`, if any).
@@ -34,7 +34,8 @@ pub struct Overrides {
     pub access_log: Option<String>,
     /// Replaces `log.level`.
     pub log_level: Option<String>,
-    /// The program runs by an older plan, and may have dropped the rights that reading a private key takes: that is no error then.
+    /// The program runs by an older plan, and may have dropped the rights that reading a private
+    /// key takes: that is no error then.
     pub is_reload: bool,
 }
 
@@ -98,7 +99,11 @@ impl Overrides {
         }
         if !self.servers.is_empty() || self.capacity.is_some() {
             out.push_str("[[cluster]]\nname = \"servers\"\n");
-            line(&mut out, "capacity", self.capacity.map(|count| count.to_string()));
+            line(
+                &mut out,
+                "capacity",
+                self.capacity.map(|count| count.to_string()),
+            );
         }
         for server in &self.servers {
             out.push_str("[[cluster.server]]\n");
@@ -120,7 +125,8 @@ impl Overrides {
         };
         let mut message = problem.message;
         for (part, _) in FLAGS {
-            // "is already cluster[0].server[1].address in line 9": lines of a text that nobody has written.
+            // "is already cluster[0].server[1].address in line 9": lines of a text that nobody has
+            // written.
             if let (Some(start), Some(flag)) = (message.find(part), named(part)) {
                 let start = message[..start].rfind(' ').map_or(start, |space| space + 1);
                 message.truncate(start);

@@ -77,9 +77,10 @@ fn passive(table: &Table<'_>) -> Passive {
         let streak = count(table, class);
         if streak == 1 {
             let complaint = Complaint::new("one failure alone takes no server offline");
-            table
-                .problems()
-                .error(&table.place_of(class), complaint.hint("at least 2, or 0 for never"));
+            table.problems().error(
+                &table.place_of(class),
+                complaint.hint("at least 2, or 0 for never"),
+            );
         }
         passive.consecutive[i] = streak;
         passive.counts[i] = classes.iter().any(|given| given.value == *class);
@@ -97,7 +98,8 @@ fn probe(table: &Table<'_>) -> Probe {
     };
     if !http {
         for name in OF_REQUESTS.into_iter().filter(|name| table.has(name)) {
-            let complaint = Complaint::new("is said of requests, and a probe with type \"tcp\" makes none");
+            let complaint =
+                Complaint::new("is said of requests, and a probe with type \"tcp\" makes none");
             table.problems().error(
                 &table.place_of(name),
                 complaint.hint("write type = \"http\", or leave it out"),
@@ -142,10 +144,15 @@ fn request(table: &Table<'_>, method: &str) -> Vec<u8> {
     let path = checked("path", &|text| check_path(text, method));
     let host = checked("host", &|text| check_host_field(text));
     let fields = table.texts("fields", parse_field);
-    let named = |spot: &Spot<(String, String)>| FieldId::from_name(spot.value.0.as_bytes()) == FieldId::UserAgent;
+    let named = |spot: &Spot<(String, String)>| {
+        FieldId::from_name(spot.value.0.as_bytes()) == FieldId::UserAgent
+    };
     let own = (!fields.iter().any(named)).then(|| ("User-Agent".to_owned(), USER_AGENT.to_owned()));
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
-    for (name, value) in own.into_iter().chain(fields.into_iter().map(|spot| spot.value)) {
+    for (name, value) in own
+        .into_iter()
+        .chain(fields.into_iter().map(|spot| spot.value))
+    {
         head.push_str(&name);
         head.push_str(": ");
         head.push_str(&value);
@@ -185,17 +192,21 @@ fn check_path(path: &str, method: &str) -> Result<(), Complaint> {
         return if method == "OPTIONS" {
             Ok(())
         } else {
-            Err(Complaint::new("\"*\" is asked for by OPTIONS alone").hint("write method = \"OPTIONS\""))
+            Err(Complaint::new("\"*\" is asked for by OPTIONS alone")
+                .hint("write method = \"OPTIONS\""))
         };
     }
     if !path.starts_with('/') {
         return Err(Complaint::new("a path starts with a slash").hint(format!("write \"/{path}\"")));
     }
     if path.contains('#') {
-        return Err(Complaint::new("a request has no fragment").hint("leave out what follows \"#\", and that"));
+        return Err(Complaint::new("a request has no fragment")
+            .hint("leave out what follows \"#\", and that"));
     }
     if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Complaint::new("has characters that a path cannot have").hint("write them as %XX"));
+        return Err(
+            Complaint::new("has characters that a path cannot have").hint("write them as %XX")
+        );
     }
     Ok(())
 }
@@ -216,7 +227,9 @@ fn parse_field(text: &str) -> Result<(String, String), Complaint> {
         )));
     }
     match FieldId::from_name(name.as_bytes()) {
-        FieldId::Host => Err(Complaint::new("\"Host\" has a key of its own").hint("write host = \"...\"")),
+        FieldId::Host => {
+            Err(Complaint::new("\"Host\" has a key of its own").hint("write host = \"...\""))
+        }
         FieldId::ContentLength | FieldId::Expect | FieldId::Trailer => Err(not_a_probes(name)),
         id if id.is_hop_by_hop() => Err(not_a_probes(name)),
         _ => Ok((name.to_owned(), value.trim_matches(' ').to_owned())),
@@ -238,7 +251,8 @@ fn parse_statuses(value: &DeValue<'_>) -> Result<RangeInclusive<u16>, Complaint>
         return Ok(status..=status);
     }
     let hint = "write 200, \"200\" or \"200-399\"";
-    let text = text_of(value).map_err(|_| expected("a status or a range of them", value).hint(hint))?;
+    let text =
+        text_of(value).map_err(|_| expected("a status or a range of them", value).hint(hint))?;
     let status = |text: &str| match text.parse::<u16>() {
         Ok(status) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
             if STATUSES.contains(&u64::from(status)) {

@@ -5,7 +5,9 @@ use super::problem::Complaint;
 use super::reader::Table;
 use crate::balance::Schedule;
 use crate::health::Mode;
-use crate::plan::{BindAddress, Cluster, Listener, OnClientAbort, OnUnavailable, Process, ServerAddress};
+use crate::plan::{
+    BindAddress, Cluster, Listener, OnClientAbort, OnUnavailable, Process, ServerAddress,
+};
 
 /// Warns of each of these keys that is written. A key of a table within has a dot: `timeout.body`.
 fn unused(table: &Table<'_>, keys: &[&str], reason: &str) {
@@ -15,7 +17,10 @@ fn unused(table: &Table<'_>, keys: &[&str], reason: &str) {
     }
     for key in keys {
         let (is_written, place) = match key.split_once('.') {
-            Some((outer, inner)) => (table.has_within(outer, inner), table.place_within(outer, inner)),
+            Some((outer, inner)) => (
+                table.has_within(outer, inner),
+                table.place_within(outer, inner),
+            ),
             None => (table.has(key), table.place_of(key)),
         };
         if is_written {
@@ -29,7 +34,11 @@ fn unused(table: &Table<'_>, keys: &[&str], reason: &str) {
 pub(super) fn of_listener(table: &Table<'_>, listener: &Listener) {
     let is_plain = listener.tls.is_none();
     if is_plain {
-        unused(table, &["optional"], "without tls no certificate can be missing");
+        unused(
+            table,
+            &["optional"],
+            "without tls no certificate can be missing",
+        );
     }
     if is_plain && listener.proxy_protocol.is_empty() {
         let reason = "there is neither TLS nor the PROXY protocol on this listener";
@@ -49,15 +58,26 @@ pub(super) fn of_listener(table: &Table<'_>, listener: &Listener) {
             "limit.body_memory",
             "limit.min_upload_rate",
         ];
-        unused(table, &of_bodies, "no body is read on this listener (redirect_https)");
+        unused(
+            table,
+            &of_bodies,
+            "no body is read on this listener (redirect_https)",
+        );
     }
-    let has_addresses = listener.bind.iter().any(|bind| matches!(bind, BindAddress::Tcp(_)));
+    let has_addresses = listener
+        .bind
+        .iter()
+        .any(|bind| matches!(bind, BindAddress::Tcp(_)));
     if !has_addresses && listener.proxy_protocol.is_empty() {
         let reason = "clients of a Unix socket have no address without the PROXY protocol";
         unused(table, &["sessions_per_address"], reason);
     }
     if listener.forwarded.trusted.is_empty() {
-        unused(table, &["forwarded.mode"], "no client is trusted (forwarded.trusted)");
+        unused(
+            table,
+            &["forwarded.mode"],
+            "no client is trusted (forwarded.trusted)",
+        );
     }
 }
 
@@ -115,7 +135,8 @@ pub(super) fn of_cluster(table: &Table<'_>, cluster: &Cluster) {
     }
 }
 
-/// Of what the traffic shows of a cluster's servers. `counts` is whether any failure counts for the ratio.
+/// Of what the traffic shows of a cluster's servers. `counts` is whether any failure counts for the
+/// ratio.
 pub(super) fn of_passive(table: &Table<'_>, counts: bool) {
     if !counts {
         unused(
@@ -130,7 +151,11 @@ pub(super) fn of_passive(table: &Table<'_>, counts: bool) {
 pub(super) fn of_servers(cluster: &Table<'_>, servers: &[Table<'_>], schedule: Schedule) {
     if schedule == Schedule::Chance {
         for table in servers {
-            unused(table, &["weight"], "the scheduler \"chance\" goes by the list alone");
+            unused(
+                table,
+                &["weight"],
+                "the scheduler \"chance\" goes by the list alone",
+            );
         }
     }
     if !servers.is_empty() && servers.iter().all(|table| table.has("capacity")) {
@@ -138,7 +163,8 @@ pub(super) fn of_servers(cluster: &Table<'_>, servers: &[Table<'_>], schedule: S
     }
 }
 
-/// Of what is there once. `clusters` is empty where flags have taken their place, and nothing is known of them.
+/// Of what is there once. `clusters` is empty where flags have taken their place, and nothing is
+/// known of them.
 pub(super) fn of_process(root: &Table<'_>, process: &Process, clusters: &[&Cluster]) {
     if process.log.access.is_none() {
         unused(root, &["log.format"], "there is no access log (log.access)");
@@ -147,7 +173,11 @@ pub(super) fn of_process(root: &Table<'_>, process: &Process, clusters: &[&Clust
         unused(root, &["process.summary"], "log.level leaves the line out");
     }
     if process.spool.limit == 0 {
-        unused(root, &["spool.folder"], "nothing may be in it (spool.limit)");
+        unused(
+            root,
+            &["spool.folder"],
+            "nothing may be in it (spool.limit)",
+        );
         for table in &root.tables("listener") {
             unused(
                 table,
@@ -156,8 +186,13 @@ pub(super) fn of_process(root: &Table<'_>, process: &Process, clusters: &[&Clust
             );
         }
     }
-    let mut servers = clusters.iter().flat_map(|cluster| &cluster.servers).peekable();
-    if servers.peek().is_some() && !servers.any(|server| matches!(server.address, ServerAddress::Name { .. })) {
+    let mut servers = clusters
+        .iter()
+        .flat_map(|cluster| &cluster.servers)
+        .peekable();
+    if servers.peek().is_some()
+        && !servers.any(|server| matches!(server.address, ServerAddress::Name { .. }))
+    {
         unused(root, &["process.resolve"], "no server has a name");
     }
     let is_kept = |cluster: &&Cluster| cluster.health.settings.sticky_offline;

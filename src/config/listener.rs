@@ -9,16 +9,19 @@ use super::problem::{Complaint, Place, Spot};
 use super::process::{group_exists, saturate, user_exists};
 use super::reader::{Table, count_of, expected, text_of, word_of};
 use super::tls::{self, Part, Served};
-use super::value::{Peer, parse_bind, parse_exact_path, parse_mode, parse_name, parse_peer, parse_stripped};
+use super::value::{
+    Peer, parse_bind, parse_exact_path, parse_mode, parse_name, parse_peer, parse_stripped,
+};
 use super::{idle, pages};
 use crate::plan::{
-    BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout, Peers,
-    ServerAddress, SocketFile, Tls, UnderscoreFields,
+    BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout,
+    Peers, ServerAddress, SocketFile, Tls, UnderscoreFields,
 };
 
 const STYLES: &[&str] = &["off", "x-forwarded", "rfc7239"];
 
-/// Reads all listeners; those that are optional and cannot be are left out. `buffer` is the size of one buffer, in bytes.
+/// Reads all listeners; those that are optional and cannot be are left out. `buffer` is the size of
+/// one buffer, in bytes.
 pub(super) fn read_all(root: &Table<'_>, buffer: usize) -> Vec<Listener> {
     let tables = root.tables("listener");
     if !root.meant("listener") {
@@ -36,9 +39,12 @@ pub(super) fn read_all(root: &Table<'_>, buffer: usize) -> Vec<Listener> {
         .filter_map(|table| read(table, buffer, &mut names, &mut bound))
         .collect();
     if written && listeners.is_empty() && !root.problems().fatal() {
-        let complaint = Complaint::new("no listener is left: each is optional and lacks its certificate");
-        root.problems()
-            .error(root.place(), complaint.hint("make a certificate: juggler certificate"));
+        let complaint =
+            Complaint::new("no listener is left: each is optional and lacks its certificate");
+        root.problems().error(
+            root.place(),
+            complaint.hint("make a certificate: juggler certificate"),
+        );
     }
     listeners
 }
@@ -59,8 +65,11 @@ fn read<'a>(
     };
     let redirect_https = redirect_https(table);
     if tls.is_some() && redirect_https.is_some() {
-        let complaint = Complaint::new("a listener with tls cannot redirect to https").hint("leave out one of the two");
-        table.problems().error(&table.place_of("redirect_https"), complaint);
+        let complaint = Complaint::new("a listener with tls cannot redirect to https")
+            .hint("leave out one of the two");
+        table
+            .problems()
+            .error(&table.place_of("redirect_https"), complaint);
     }
     let listener = Listener {
         name,
@@ -97,7 +106,9 @@ fn read<'a>(
 /// Warns of what is said of Unix sockets where there is none, and the other way round.
 fn check_unix(table: &Table<'_>, listener: &Listener) {
     let warn = |place: Place, message: &str, hint: &str| {
-        table.problems().warning(&place, Complaint::new(message).hint(hint));
+        table
+            .problems()
+            .warning(&place, Complaint::new(message).hint(hint));
     };
     // Without addresses there is a complaint already.
     let has_unix = listener
@@ -106,8 +117,13 @@ fn check_unix(table: &Table<'_>, listener: &Listener) {
         .any(|bind| matches!(bind, BindAddress::Unix { .. }));
     if has_unix {
         if !listener.proxy_protocol.is_empty() && !listener.proxy_protocol.unix {
-            let message = "does not list \"unix\": those who come over the Unix socket send no header";
-            warn(table.place_of("proxy_protocol"), message, "add \"unix\" if they do");
+            let message =
+                "does not list \"unix\": those who come over the Unix socket send no header";
+            warn(
+                table.place_of("proxy_protocol"),
+                message,
+                "add \"unix\" if they do",
+            );
         }
         return;
     }
@@ -126,7 +142,11 @@ fn check_unix(table: &Table<'_>, listener: &Listener) {
         warn(table.place_of("proxy_protocol"), message, "leave it out");
     }
     if listener.forwarded.trusted.unix {
-        warn(table.place_within("forwarded", "trusted"), message, "leave it out");
+        warn(
+            table.place_within("forwarded", "trusted"),
+            message,
+            "leave it out",
+        );
     }
 }
 
@@ -175,8 +195,11 @@ pub(super) fn unique_name(table: &Table<'_>, names: &mut HashMap<String, Spot<St
     match names.get(&name.value) {
         Some(first) => {
             let first = table.problems().as_in(&first.place);
-            let complaint = Complaint::new(format!("\"{}\" is already the name of {first}", name.value));
-            table.problems().error(&name.place, complaint.hint("names must differ"));
+            let complaint =
+                Complaint::new(format!("\"{}\" is already the name of {first}", name.value));
+            table
+                .problems()
+                .error(&name.place, complaint.hint("names must differ"));
         }
         None => {
             names.insert(name.value.clone(), name.clone());
@@ -195,7 +218,8 @@ fn addresses(table: &Table<'_>, bound: &mut Vec<Spot<BindAddress>>) -> Vec<BindA
                 } else {
                     "overlaps with"
                 };
-                let complaint = Complaint::new(format!("{what} {}", table.problems().as_in(&first.place)));
+                let complaint =
+                    Complaint::new(format!("{what} {}", table.problems().as_in(&first.place)));
                 table
                     .problems()
                     .error(&place, complaint.hint("an address can be bound only once"));
@@ -230,7 +254,9 @@ pub(super) fn reaches(bind: &BindAddress, server: &ServerAddress) -> bool {
             let (ours, theirs) = (bind.ip(), server.ip());
             bind.port() == server.port()
                 && (ours == theirs
-                    || (ours.is_unspecified() && theirs.is_loopback() && ours.is_ipv4() == theirs.is_ipv4()))
+                    || (ours.is_unspecified()
+                        && theirs.is_loopback()
+                        && ours.is_ipv4() == theirs.is_ipv4()))
         }
         (BindAddress::Unix { path: ours }, ServerAddress::Unix(theirs)) => ours == theirs,
         _ => false,
@@ -272,7 +298,12 @@ fn tls(table: &Table<'_>, optional: bool) -> (Tls, bool) {
 }
 
 /// Complains of a certificate's files; whether they are there.
-fn check_files(table: &Table<'_>, optional: bool, certificate: &Certificate, served: &mut Served) -> bool {
+fn check_files(
+    table: &Table<'_>,
+    optional: bool,
+    certificate: &Certificate,
+    served: &mut Served,
+) -> bool {
     let findings = tls::check(&certificate.chain, &certificate.key);
     if let Some(leaf) = findings.leaf {
         served.add(table, leaf);
@@ -304,11 +335,17 @@ fn check_files(table: &Table<'_>, optional: bool, certificate: &Certificate, ser
                 message: format!("{}; the listener is left out", complaint.message),
                 hint: None,
             };
-            problems.warning(&place(part), complaint.hint("make one with: juggler certificate"));
+            problems.warning(
+                &place(part),
+                complaint.hint("make one with: juggler certificate"),
+            );
             // Once is enough.
             break;
         } else {
-            problems.error(&place(part), complaint.hint("make one with: juggler certificate"));
+            problems.error(
+                &place(part),
+                complaint.hint("make one with: juggler certificate"),
+            );
         }
     }
     findings.missing.is_empty()
@@ -392,10 +429,12 @@ fn timeout(table: &Table<'_>) -> ListenerTimeout {
 fn limit(table: &Table<'_>, buffer: usize) -> ListenerLimit {
     let (head, target) = (table.size("head"), table.size("target"));
     if saturate(head) > buffer {
-        let complaint = Complaint::new("is more than one buffer (buffers.size), in which a head has to fit");
-        table
-            .problems()
-            .error(&table.place_of("head"), complaint.hint("raise buffers.size to that"));
+        let complaint =
+            Complaint::new("is more than one buffer (buffers.size), in which a head has to fit");
+        table.problems().error(
+            &table.place_of("head"),
+            complaint.hint("raise buffers.size to that"),
+        );
     }
     if target > head {
         let complaint = Complaint::new("is more than `head`, which it is a part of");

@@ -1,8 +1,8 @@
 //! From a file and flags to a [`Plan`], or to everything that is wrong with them.
 //!
-//! The text becomes a tree that knows where each value stands (a derive would stop at the first mistake); the
-//! tree is walked by the table of keys in `keys`, and what is found is checked against the rest and against the
-//! files that it names. No network is needed, and no port.
+//! The text becomes a tree that knows where each value stands (a derive would stop at the first
+//! mistake); the tree is walked by the table of keys in `keys`, and what is found is checked
+//! against the rest and against the files that it names. No network is needed, and no port.
 
 mod buckets;
 mod cluster;
@@ -75,7 +75,10 @@ pub fn compile(file: Option<&Path>, text: &str, overrides: &Overrides) -> Outcom
 
     let plan = {
         let root = Table::root(Some(tree.get_ref()), &problems);
-        let flag_root = Table::root(flag_tree.as_ref().map(toml::Spanned::get_ref), &flag_problems);
+        let flag_root = Table::root(
+            flag_tree.as_ref().map(toml::Spanned::get_ref),
+            &flag_problems,
+        );
         build(&root, &flag_root, overrides)
     };
     let fatal = problems.fatal() || flag_problems.fatal();
@@ -109,11 +112,19 @@ fn parse<'a>(text: &'a str, problems: &Problems<'_>) -> Option<toml::Spanned<DeT
 fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan {
     let process = process::read(root, flags);
     let listeners = listener::read_all(
-        if overrides.replace_listeners() { flags } else { root },
+        if overrides.replace_listeners() {
+            flags
+        } else {
+            root
+        },
         process.buffers.size,
     );
 
-    let target = if overrides.servers.is_empty() { root } else { flags };
+    let target = if overrides.servers.is_empty() {
+        root
+    } else {
+        flags
+    };
     // The flag is for all servers of the file.
     let capacity = flags
         .tables("cluster")
@@ -125,33 +136,55 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
     check_together(target, &listeners, &clusters, &routes);
     check_state(target, &process, &clusters);
     let known: Vec<_> = clusters.iter().map(|read| &read.cluster).collect();
-    idle::of_process(root, &process, if overrides.servers.is_empty() { &known } else { &[] });
+    idle::of_process(
+        root,
+        &process,
+        if overrides.servers.is_empty() {
+            &known
+        } else {
+            &[]
+        },
+    );
 
     Plan {
         process,
         listeners: listeners.into_iter().map(Arc::new).collect(),
         routes: RouteTable::new(routes),
-        clusters: clusters.into_iter().map(|read| Arc::new(read.cluster)).collect(),
+        clusters: clusters
+            .into_iter()
+            .map(|read| Arc::new(read.cluster))
+            .collect(),
     }
 }
 
 /// Complains of what only shows when all parts are seen together.
-fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[ReadCluster], routes: &[Route]) {
+fn check_together(
+    table: &Table<'_>,
+    listeners: &[Listener],
+    clusters: &[ReadCluster],
+    routes: &[Route],
+) {
     let problems = table.problems();
     for (i, read) in clusters.iter().enumerate() {
         // A route that is wrong says nothing of what it would lead to.
         if problems.fatal() {
         } else if routes.iter().all(|route| route.cluster != i) {
-            let complaint = Complaint::new(format!("no route leads to cluster \"{}\"", read.cluster.name));
+            let complaint = Complaint::new(format!(
+                "no route leads to cluster \"{}\"",
+                read.cluster.name
+            ));
             problems.warning(&read.place, complaint);
         } else {
             check_buckets(table, i, read, routes);
             check_client_key(table, read, listeners);
         }
         for address in &read.addresses {
-            let own = listeners
-                .iter()
-                .find(|listener| listener.bind.iter().any(|bind| listener::reaches(bind, &address.value)));
+            let own = listeners.iter().find(|listener| {
+                listener
+                    .bind
+                    .iter()
+                    .any(|bind| listener::reaches(bind, &address.value))
+            });
             if let Some(own) = own {
                 let complaint = Complaint::new(format!(
                     "is our own listener \"{}\": requests would never arrive",
@@ -162,27 +195,49 @@ fn check_together(table: &Table<'_>, listeners: &[Listener], clusters: &[ReadClu
             let elsewhere = clusters[..i].iter().flat_map(|other| &other.addresses);
             if let Some(other) = elsewhere.clone().find(|other| other.value == address.value) {
                 let complaint = Complaint::new(format!("is also {}", problems.as_in(&other.place)));
-                problems.warning(&address.place, complaint.hint("it gets the connections of both"));
+                problems.warning(
+                    &address.place,
+                    complaint.hint("it gets the connections of both"),
+                );
             }
         }
     }
-    if !listeners.is_empty() && listeners.iter().all(|listener| listener.redirect_https.is_some()) {
-        let complaint = Complaint::new("every listener redirects to https: no request is ever handed on");
+    if !listeners.is_empty()
+        && listeners
+            .iter()
+            .all(|listener| listener.redirect_https.is_some())
+    {
+        let complaint =
+            Complaint::new("every listener redirects to https: no request is ever handed on");
         problems.warning(table.place(), complaint);
     }
 }
 
-/// Warns of a client key that nobody may say. (Every listener leads to every cluster, but those that only redirect.)
+/// Warns of a client key that nobody may say. (Every listener leads to every cluster, but those
+/// that only redirect.)
 fn check_client_key(table: &Table<'_>, read: &ReadCluster, listeners: &[Listener]) {
     let cluster = &read.cluster;
-    let is_said = matches!(cluster.client_key, ClientKey::Field(_) | ClientKey::Cookie(_));
+    let is_said = matches!(
+        cluster.client_key,
+        ClientKey::Field(_) | ClientKey::Cookie(_)
+    );
     // A server it chooses whoever says it.
-    let chooses = matches!(cluster.schedule, Schedule::Rendezvous { .. } | Schedule::Jump { .. });
-    let mut leading = listeners.iter().filter(|listener| listener.redirect_https.is_none());
+    let chooses = matches!(
+        cluster.schedule,
+        Schedule::Rendezvous { .. } | Schedule::Jump { .. }
+    );
+    let mut leading = listeners
+        .iter()
+        .filter(|listener| listener.redirect_https.is_none());
     if is_said && !chooses && leading.all(|listener| listener.forwarded.trusted.is_empty()) {
-        let complaint = Complaint::new("has no effect: no listener trusts anybody to say it, so the address counts");
-        let hint = "list the proxies in front that set it: [listener.forwarded] trusted = [\"10.0.0.0/8\"]";
-        table.problems().warning(&read.client_key, complaint.hint(hint));
+        let complaint = Complaint::new(
+            "has no effect: no listener trusts anybody to say it, so the address counts",
+        );
+        let hint = "list the proxies in front that set it: [listener.forwarded] trusted = \
+                    [\"10.0.0.0/8\"]";
+        table
+            .problems()
+            .warning(&read.client_key, complaint.hint(hint));
     }
 }
 
@@ -205,7 +260,9 @@ fn check_buckets(table: &Table<'_>, cluster: usize, read: &ReadCluster, routes: 
 
 /// Warns of what would be forgotten.
 fn check_state(table: &Table<'_>, process: &Process, clusters: &[ReadCluster]) {
-    let sticky = clusters.iter().filter_map(|read| read.sticky_offline.as_ref());
+    let sticky = clusters
+        .iter()
+        .filter_map(|read| read.sticky_offline.as_ref());
     for place in sticky.filter(|_| process.state.is_none()) {
         let complaint = Complaint::new("is forgotten at a restart: there is no file for it");
         table

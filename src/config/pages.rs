@@ -60,10 +60,19 @@ pub(super) fn read(table: &Table<'_>, made: &Made) -> Vec<ErrorPage> {
         let problems = table.problems();
         let status = table.count_if_any("status");
         let file = table.text("file");
-        let content_type = table.text("content_type").map(|spot| spot.value).unwrap_or_default();
+        let content_type = table
+            .text("content_type")
+            .map(|spot| spot.value)
+            .unwrap_or_default();
         // What goes into a header field must not be able to end it.
-        if !content_type.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
-            problems.error(&table.place_of("content_type"), Complaint::new("is no media type"));
+        if !content_type
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
+            problems.error(
+                &table.place_of("content_type"),
+                Complaint::new("is no media type"),
+            );
         }
         let body = file.and_then(|file| match read_page(&problems.resolve(&file.value)) {
             Ok(body) => Some(body),
@@ -72,7 +81,11 @@ pub(super) fn read(table: &Table<'_>, made: &Made) -> Vec<ErrorPage> {
                 None
             }
         });
-        let Some(Spot { value: status, place }) = status else {
+        let Some(Spot {
+            value: status,
+            place,
+        }) = status
+        else {
             continue;
         };
         let status = u16::try_from(status).unwrap_or(500);
@@ -81,9 +94,13 @@ pub(super) fn read(table: &Table<'_>, made: &Made) -> Vec<ErrorPage> {
             problems.warning(&place, complaint.hint(hint));
         }
         if pages.iter().any(|page| page.status == status) {
-            problems.error(&place, Complaint::new(format!("there is already a page for {status}")));
+            problems.error(
+                &place,
+                Complaint::new(format!("there is already a page for {status}")),
+            );
         }
-        // A page that could not be read still counts as the one for its status; there is no plan then.
+        // A page that could not be read still counts as the one for its status; there is no plan
+        // then.
         pages.push(ErrorPage {
             status,
             content_type,
@@ -99,7 +116,10 @@ fn read_page(path: &Path) -> Result<Arc<[u8]>, Complaint> {
         .and_then(|file| file.take(MOST + 1).read_to_end(&mut body))
         .map_err(|error| Complaint::new(format!("{} cannot be read: {error}", path.display())))?;
     if body.len() as u64 > MOST {
-        return Err(Complaint::new(format!("{} is larger than 1 MiB", path.display())));
+        return Err(Complaint::new(format!(
+            "{} is larger than 1 MiB",
+            path.display()
+        )));
     }
     Ok(body.into())
 }

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, where, and what to do about it.
 //!
-//! Problems are collected and never stop the reading: whoever has made five mistakes learns of five.
+//! Problems are collected and never stop the reading: whoever has made five mistakes learns of
+//! five.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -86,7 +87,9 @@ impl Complaint {
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+        self.hint
+            .as_ref()
+            .map_or(Ok(()), |hint| write!(f, " ({hint})"))
     }
 }
 
@@ -170,7 +173,9 @@ impl<'a> Problems<'a> {
             hint: complaint.hint,
         };
         // What concerns the whole comes last.
-        self.found.borrow_mut().push((start.unwrap_or(usize::MAX), problem));
+        self.found
+            .borrow_mut()
+            .push((start.unwrap_or(usize::MAX), problem));
     }
 
     /// Line and column of a byte of the text, both from 1; a column is a character.
@@ -219,7 +224,10 @@ impl<'a> Problems<'a> {
 }
 
 /// The candidate that was probably meant by `word`: the nearest one, if it is near.
-pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let most = (word.chars().count() / 3).max(1) + 1;
     candidates
         .map(|candidate| (distance(word, candidate), candidate))

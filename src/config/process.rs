@@ -21,14 +21,19 @@ pub(super) fn read(root: &Table<'_>, flags: &Table<'_>) -> Process {
     let user = account(of("user"), "user", user_exists);
     let group = account(&file, "group", group_exists);
     if group.is_some() && user.is_none() {
-        let complaint = Complaint::new("means nothing without `user`").hint("say who to become: user = \"...\"");
+        let complaint = Complaint::new("means nothing without `user`")
+            .hint("say who to become: user = \"...\"");
         file.problems().error(&file.place_of("group"), complaint);
     }
     Process {
         user,
         group,
         max_sessions,
-        max_requests: if max_requests == 0 { max_sessions } else { max_requests },
+        max_requests: if max_requests == 0 {
+            max_sessions
+        } else {
+            max_requests
+        },
         min_idle: file.count("idle_threads"),
         batch_scheduling: file.word("scheduling") == "batch",
         drain_delay: file.duration("drain_delay"),
@@ -91,7 +96,10 @@ fn spool(table: &Table<'_>) -> Spool {
             Complaint::new(format!("there is no folder {}", path.display())),
         );
     }
-    Spool { folder: path, limit }
+    Spool {
+        folder: path,
+        limit,
+    }
 }
 
 fn log(file: &Table<'_>, flag: &Table<'_>) -> Log {
@@ -100,7 +108,10 @@ fn log(file: &Table<'_>, flag: &Table<'_>) -> Log {
         "json" => AccessFormat::Json,
         _ => AccessFormat::Combined,
     };
-    let level = of("level").word("level").parse().unwrap_or(log::LevelFilter::Info);
+    let level = of("level")
+        .word("level")
+        .parse()
+        .unwrap_or(log::LevelFilter::Info);
     Log {
         level,
         queue: saturate(file.size("queue")),
@@ -118,7 +129,8 @@ fn state(table: &Table<'_>) -> Option<PathBuf> {
     }
 }
 
-/// The file in the first of the folders that systemd says we have, if it does: an unprivileged service may write nowhere else.
+/// The file in the first of the folders that systemd says we have, if it does: an unprivileged
+/// service may write nowhere else.
 fn default_state(folders: Option<&OsStr>) -> Option<PathBuf> {
     let first = folders?.as_bytes().split(|byte| *byte == b':').next()?;
     (!first.is_empty()).then(|| Path::new(OsStr::from_bytes(first)).join("state.json"))
@@ -134,7 +146,11 @@ fn path_or(table: &Table<'_>, name: &str, hint: &str) -> Option<Spot<String>> {
 }
 
 fn access(table: &Table<'_>, format: AccessFormat) -> Option<AccessLog> {
-    let given = path_or(table, "access", "write \"off\", \"stdout\" or the path of a file")?;
+    let given = path_or(
+        table,
+        "access",
+        "write \"off\", \"stdout\" or the path of a file",
+    )?;
     let path = match given.value.as_str() {
         "off" => return None,
         "stdout" => None,
@@ -147,9 +163,10 @@ fn access(table: &Table<'_>, format: AccessFormat) -> Option<AccessLog> {
 fn file_to_write(table: &Table<'_>, path: &str, place: &Place) -> PathBuf {
     let path = table.problems().resolve(path);
     if path.is_dir() {
-        table
-            .problems()
-            .error(place, Complaint::new(format!("{} is a folder", path.display())));
+        table.problems().error(
+            place,
+            Complaint::new(format!("{} is a folder", path.display())),
+        );
     } else if path
         .parent()
         .is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())

@@ -1,4 +1,5 @@
-//! Walks the tree of a parsed file: looks values up by key, and complains of what does not fit the reference.
+//! Walks the tree of a parsed file: looks values up by key, and complains of what does not fit the
+//! reference.
 //!
 //! A value that is wrong is complained of and its default taken, so that the reading goes on.
 
@@ -12,7 +13,9 @@ use toml::de::{DeTable, DeValue};
 use super::keys::SECTIONS;
 use super::problem::{Complaint, Place, Problems, Spot, nearest};
 use super::reference::{Default, Key, Kind, Section, section};
-use crate::base::units::{UnitError, format_duration, format_size, parse_duration, parse_percent, parse_size};
+use crate::base::units::{
+    UnitError, format_duration, format_size, parse_duration, parse_percent, parse_size,
+};
 
 /// One table of the file, or one that is not there and so has only defaults.
 pub(super) struct Table<'a> {
@@ -33,7 +36,12 @@ static NOTHING: Section = Section {
 impl<'a> Table<'a> {
     /// The whole file, or an empty one.
     pub(super) fn root(entries: Option<&'a DeTable<'a>>, problems: &'a Problems<'a>) -> Self {
-        Self::open(section("").unwrap_or(&NOTHING), entries, Place::default(), problems)
+        Self::open(
+            section("").unwrap_or(&NOTHING),
+            entries,
+            Place::default(),
+            problems,
+        )
     }
 
     /// Opens a table and complains of every key in it that there is not.
@@ -100,8 +108,8 @@ impl<'a> Table<'a> {
         self.raw(name).is_some()
     }
 
-    /// Whether a key is written, or one that is no key and was probably meant to be this one. Who asks for what must be
-    /// there complains only once of a key that is not spelt right.
+    /// Whether a key is written, or one that is no key and was probably meant to be this one. Who
+    /// asks for what must be there complains only once of a key that is not spelt right.
     pub(super) fn meant(&self, name: &str) -> bool {
         self.has(name) || self.misspelt(name)
     }
@@ -132,7 +140,9 @@ impl<'a> Table<'a> {
     pub(super) fn place_within(&self, name: &str, inner: &str) -> Place {
         let place = self.place_of(name);
         let entries = self.raw(name).and_then(|value| value.get_ref().as_table());
-        let span = entries.and_then(|entries| entries.get(inner)).map(Spanned::span);
+        let span = entries
+            .and_then(|entries| entries.get(inner))
+            .map(Spanned::span);
         Place {
             span: span.or(place.span),
             path: format!("{}.{inner}", place.path),
@@ -165,7 +175,11 @@ impl<'a> Table<'a> {
         parse: impl Fn(&Kind, &DeValue<'_>) -> Result<T, Complaint>,
     ) -> Option<Spot<T>> {
         let key = self.section.key(name);
-        debug_assert!(key.is_some(), "no key {name} in section {}", self.section.path);
+        debug_assert!(
+            key.is_some(),
+            "no key {name} in section {}",
+            self.section.path
+        );
         let key = key?;
         if let Some(given) = self.raw(name) {
             let place = self.child_place(name, Some(given.span()));
@@ -176,7 +190,9 @@ impl<'a> Table<'a> {
         } else if matches!(key.default, Default::Required) {
             self.missing(key);
         }
-        let Default::Is(text) = key.default else { return None };
+        let Default::Is(text) = key.default else {
+            return None;
+        };
         let default = DeValue::parse(text)
             .ok()
             .and_then(|value| parse(&key.kind, value.get_ref()).ok());
@@ -209,7 +225,8 @@ impl<'a> Table<'a> {
         if self.misspelt(key.name) {
             return;
         }
-        let complaint = Complaint::new(format!("key \"{}\" is missing", key.name)).hint(key.meaning);
+        let complaint =
+            Complaint::new(format!("key \"{}\" is missing", key.name)).hint(key.meaning);
         self.problems.error(&self.place, complaint);
     }
 
@@ -226,7 +243,11 @@ impl<'a> Table<'a> {
     }
 
     /// A text or a list of them, each with its own place and read by `parse`.
-    pub(super) fn texts<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, Complaint>) -> Vec<Spot<T>> {
+    pub(super) fn texts<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, Complaint>,
+    ) -> Vec<Spot<T>> {
         self.list(name, |value| text_of(value).and_then(&parse))
     }
 
@@ -239,7 +260,11 @@ impl<'a> Table<'a> {
     }
 
     /// A value or a list of them, each with its own place and read by `parse`; else the default's.
-    pub(super) fn list<T>(&self, name: &str, parse: impl Fn(&DeValue<'_>) -> Result<T, Complaint>) -> Vec<Spot<T>> {
+    pub(super) fn list<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&DeValue<'_>) -> Result<T, Complaint>,
+    ) -> Vec<Spot<T>> {
         let Some(key) = self.section.key(name) else {
             return Vec::new();
         };
@@ -284,7 +309,8 @@ impl<'a> Table<'a> {
                 }
             )
         {
-            self.problems.error(&place, self.empty(name, "or write what it is for"));
+            self.problems
+                .error(&place, self.empty(name, "or write what it is for"));
         }
         items
             .into_iter()
@@ -301,7 +327,9 @@ impl<'a> Table<'a> {
     /// `true` or `false`.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.read(name, |_, value| {
-            value.as_bool().ok_or_else(|| expected("true or false", value))
+            value
+                .as_bool()
+                .ok_or_else(|| expected("true or false", value))
         })
         .is_some_and(|spot| spot.value)
     }
@@ -350,7 +378,9 @@ impl<'a> Table<'a> {
                 )
             })?;
             match kind {
-                Kind::Size(least, most) => in_range(&bytes, least, most, format_size(*least), format_size(*most)),
+                Kind::Size(least, most) => {
+                    in_range(&bytes, least, most, format_size(*least), format_size(*most))
+                }
                 _ => Ok(bytes),
             }
         })
@@ -380,7 +410,11 @@ impl<'a> Table<'a> {
     /// The table that a key holds; one with only defaults if it is not there.
     pub(super) fn table(&self, name: &str) -> Self {
         let child = self.section.child(name);
-        debug_assert!(child.is_some(), "no section for {}.{name}", self.section.path);
+        debug_assert!(
+            child.is_some(),
+            "no section for {}.{name}",
+            self.section.path
+        );
         let child = child.unwrap_or(&NOTHING);
         let Some(given) = self.raw(name) else {
             return Self::open(child, None, self.place_of(name), self.problems);
@@ -388,8 +422,10 @@ impl<'a> Table<'a> {
         let place = self.child_place(name, Some(given.span()));
         if given.get_ref().as_table().is_none() {
             let complaint = expected("a table", given.get_ref());
-            self.problems
-                .error(&place, complaint.hint(format!("open it by {}", child.header)));
+            self.problems.error(
+                &place,
+                complaint.hint(format!("open it by {}", child.header)),
+            );
         }
         Self::open(child, given.get_ref().as_table(), place, self.problems)
     }
@@ -397,19 +433,29 @@ impl<'a> Table<'a> {
     /// The tables in the list that a key holds.
     pub(super) fn tables(&self, name: &str) -> Vec<Self> {
         let child = self.section.child(name);
-        debug_assert!(child.is_some(), "no section for {}.{name}", self.section.path);
+        debug_assert!(
+            child.is_some(),
+            "no section for {}.{name}",
+            self.section.path
+        );
         let child = child.unwrap_or(&NOTHING);
-        let Some(given) = self.raw(name) else { return Vec::new() };
+        let Some(given) = self.raw(name) else {
+            return Vec::new();
+        };
         let place = self.child_place(name, Some(given.span()));
         let Some(items) = given.get_ref().as_array() else {
             let complaint = expected("a list of tables", given.get_ref());
-            self.problems
-                .error(&place, complaint.hint(format!("open each by {}", child.header)));
+            self.problems.error(
+                &place,
+                complaint.hint(format!("open each by {}", child.header)),
+            );
             return Vec::new();
         };
         if items.is_empty() {
-            self.problems
-                .error(&place, self.empty(name, format!("or open each by {}", child.header)));
+            self.problems.error(
+                &place,
+                self.empty(name, format!("or open each by {}", child.header)),
+            );
         }
         let mut tables = Vec::new();
         for (i, item) in items.iter().enumerate() {
@@ -418,8 +464,12 @@ impl<'a> Table<'a> {
                 path: format!("{}[{i}]", place.path),
             };
             match item.get_ref().as_table() {
-                Some(entries) => tables.push(Self::open(child, Some(entries), place, self.problems)),
-                None => self.problems.error(&place, expected("a table", item.get_ref())),
+                Some(entries) => {
+                    tables.push(Self::open(child, Some(entries), place, self.problems))
+                }
+                None => self
+                    .problems
+                    .error(&place, expected("a table", item.get_ref())),
             }
         }
         tables
@@ -442,24 +492,33 @@ pub(super) fn text_of<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Complaint> 
 
 /// A duration within the limits of its key.
 pub(super) fn duration_of(kind: &Kind, value: &DeValue<'_>) -> Result<Duration, Complaint> {
-    let duration = parse_duration(unit_text(value, "duration", "\"10s\" or \"250ms\"")?).map_err(|error| {
-        bad_unit(
-            &error,
-            "a duration is a number with h, m, s or ms: \"250ms\", \"1m30s\"",
-        )
-    })?;
+    let duration =
+        parse_duration(unit_text(value, "duration", "\"10s\" or \"250ms\"")?).map_err(|error| {
+            bad_unit(
+                &error,
+                "a duration is a number with h, m, s or ms: \"250ms\", \"1m30s\"",
+            )
+        })?;
     match kind {
-        Kind::Duration(least, most) => {
-            in_range(&duration, least, most, format_duration(*least), format_duration(*most))
-        }
+        Kind::Duration(least, most) => in_range(
+            &duration,
+            least,
+            most,
+            format_duration(*least),
+            format_duration(*most),
+        ),
         _ => Ok(duration),
     }
 }
 
 /// A part of a whole within the limits of its key.
 pub(super) fn percent_of(kind: &Kind, value: &DeValue<'_>) -> Result<f64, Complaint> {
-    let part = parse_percent(unit_text(value, "percentage", "\"20%\"")?)
-        .map_err(|error| bad_unit(&error, "a percentage is a number with %: \"20%\", \"12.5%\""))?;
+    let part = parse_percent(unit_text(value, "percentage", "\"20%\"")?).map_err(|error| {
+        bad_unit(
+            &error,
+            "a percentage is a number with %: \"20%\", \"12.5%\"",
+        )
+    })?;
     match kind {
         Kind::Percent(least, most) => {
             let (from, to) = (f64::from(*least) / 100.0, f64::from(*most) / 100.0);
@@ -481,14 +540,21 @@ pub(super) fn count_of(value: &DeValue<'_>, least: u64, most: u64) -> Result<u64
 }
 
 /// The declared word that is meant.
-pub(super) fn word_of(words: &'static [&'static str], text: &str) -> Result<&'static str, Complaint> {
-    words.iter().find(|word| **word == text).copied().ok_or_else(|| {
-        let hint = match nearest(text, words.iter().copied()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("write {}", Kind::Word(words).describe()),
-        };
-        Complaint::new(format!("\"{text}\" is not one of its values")).hint(hint)
-    })
+pub(super) fn word_of(
+    words: &'static [&'static str],
+    text: &str,
+) -> Result<&'static str, Complaint> {
+    words
+        .iter()
+        .find(|word| **word == text)
+        .copied()
+        .ok_or_else(|| {
+            let hint = match nearest(text, words.iter().copied()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("write {}", Kind::Word(words).describe()),
+            };
+            Complaint::new(format!("\"{text}\" is not one of its values")).hint(hint)
+        })
 }
 
 /// The complaint about a value of another type.
@@ -506,9 +572,9 @@ pub(super) fn expected(what: &str, found: &DeValue<'_>) -> Complaint {
 }
 
 fn unit_text<'v>(value: &'v DeValue<'_>, what: &str, example: &str) -> Result<&'v str, Complaint> {
-    value
-        .as_str()
-        .ok_or_else(|| expected(&format!("a {what}"), value).hint(format!("with its unit: {example}")))
+    value.as_str().ok_or_else(|| {
+        expected(&format!("a {what}"), value).hint(format!("with its unit: {example}"))
+    })
 }
 
 fn bad_unit(error: &UnitError, hint: &str) -> Complaint {

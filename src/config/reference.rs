@@ -1,7 +1,7 @@
 //! What can be configured: the form of the table in `keys.rs`, and its printing.
 //!
-//! The reader takes types, limits and defaults from there, and so does the documentation: neither can be
-//! wrong about the other.
+//! The reader takes types, limits and defaults from there, and so does the documentation: neither
+//! can be wrong about the other.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -94,7 +94,10 @@ impl Section {
 
 /// The section of this path.
 pub(super) fn section(path: &str) -> Option<&'static Section> {
-    SECTIONS.iter().copied().find(|section| section.path == path)
+    SECTIONS
+        .iter()
+        .copied()
+        .find(|section| section.path == path)
 }
 
 impl Kind {
@@ -106,9 +109,15 @@ impl Kind {
             Self::Flag => "true or false".to_owned(),
             Self::Count(least, most) => format!("number, {least} to {most}"),
             Self::Duration(least, most) => {
-                format!("duration, {} to {}", format_duration(*least), format_duration(*most))
+                format!(
+                    "duration, {} to {}",
+                    format_duration(*least),
+                    format_duration(*most)
+                )
             }
-            Self::Size(least, most) => format!("size, {} to {}", format_size(*least), format_size(*most)),
+            Self::Size(least, most) => {
+                format!("size, {} to {}", format_size(*least), format_size(*most))
+            }
             Self::Percent(0, most) => format!("percent, up to {most}%"),
             Self::Percent(least, most) => format!("percent, {least}% to {most}%"),
             Self::Word(words) => either(words),
@@ -137,7 +146,9 @@ impl Default {
 
 /// The reference for a terminal: every key with type, default and meaning.
 pub fn text() -> String {
-    let mut out = String::from("Juggler's configuration: every key with what it takes, its default and its meaning.\n");
+    let mut out = String::from(
+        "Juggler's configuration: every key with what it takes, its default and its meaning.\n",
+    );
     for section in SECTIONS.iter().filter(|section| !section.path.is_empty()) {
         let _ = write!(out, "\n{}\n", section.header);
         wrap(&mut out, "  ", section.about);
@@ -164,7 +175,11 @@ pub fn markdown() -> String {
                 Default::Required => "must be given".to_owned(),
             };
             let kind = key.kind.describe().replace('|', "\\|");
-            let _ = writeln!(out, "| `{}` | {kind} | {default} | {} |", key.name, key.meaning);
+            let _ = writeln!(
+                out,
+                "| `{}` | {kind} | {default} | {} |",
+                key.name, key.meaning
+            );
         }
     }
     out

@@ -14,8 +14,10 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
     if !root.has("route") {
         if clusters.len() > 1 && !root.meant("route") {
             let complaint = Complaint::new("there is no route, and more than one cluster");
-            root.problems()
-                .error(root.place(), complaint.hint("say which request goes where: [[route]]"));
+            root.problems().error(
+                root.place(),
+                complaint.hint("say which request goes where: [[route]]"),
+            );
         }
         return vec![Route {
             host: None,
@@ -43,7 +45,10 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
         );
         let named = table.has("host");
         let hosts = table.texts("host", parse_host);
-        let mut hosts: Vec<_> = hosts.into_iter().map(|spot| (Some(spot.value), spot.place)).collect();
+        let mut hosts: Vec<_> = hosts
+            .into_iter()
+            .map(|spot| (Some(spot.value), spot.place))
+            .collect();
         if !named {
             hosts.push((None, table.place().clone()));
         }
@@ -51,7 +56,8 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
             match seen.get(&(host.clone(), path.clone())) {
                 Some(first) => {
                     let first = problems.as_in(first);
-                    let complaint = Complaint::new(format!("is never reached: same host and path as {first}"));
+                    let complaint =
+                        Complaint::new(format!("is never reached: same host and path as {first}"));
                     problems.error(&place, complaint);
                 }
                 None => {
@@ -87,7 +93,8 @@ fn cluster(table: &Table<'_>, clusters: &[ReadCluster]) -> Option<usize> {
     found
 }
 
-/// The place in its cluster's list of the bucket that a route names, or that is for those that name none.
+/// The place in its cluster's list of the bucket that a route names, or that is for those that name
+/// none.
 fn bucket(table: &Table<'_>, cluster: Option<&ReadCluster>) -> Option<usize> {
     let name = table.text("bucket");
     let cluster = cluster?;
@@ -97,15 +104,25 @@ fn bucket(table: &Table<'_>, cluster: Option<&ReadCluster>) -> Option<usize> {
     let found = named(cluster, &name.value);
     if found.is_none() && name.value != ROOT {
         let of = &cluster.cluster.name;
-        let complaint = Complaint::new(format!("cluster \"{of}\" has no bucket \"{}\"", name.value));
-        let names = cluster.cluster.buckets.iter().map(|bucket| bucket.name.as_str());
-        table
-            .problems()
-            .error(&name.place, complaint.hint(unknown_hint(&name.value, names)));
+        let complaint =
+            Complaint::new(format!("cluster \"{of}\" has no bucket \"{}\"", name.value));
+        let names = cluster
+            .cluster
+            .buckets
+            .iter()
+            .map(|bucket| bucket.name.as_str());
+        table.problems().error(
+            &name.place,
+            complaint.hint(unknown_hint(&name.value, names)),
+        );
     }
     found
 }
 
 fn named(cluster: &ReadCluster, name: &str) -> Option<usize> {
-    cluster.cluster.buckets.iter().position(|bucket| bucket.name == name)
+    cluster
+        .cluster
+        .buckets
+        .iter()
+        .position(|bucket| bucket.name == name)
 }

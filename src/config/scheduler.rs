@@ -63,13 +63,18 @@ fn of(word: &str, balance: u32) -> Schedule {
 
 /// Whether it goes by whose a request is.
 fn is_hashing(schedule: Schedule) -> bool {
-    matches!(schedule, Schedule::Rendezvous { .. } | Schedule::Jump { .. })
+    matches!(
+        schedule,
+        Schedule::Rendezvous { .. } | Schedule::Jump { .. }
+    )
 }
 
 /// Reads `cluster.client_key`.
 pub(super) fn client_key(cluster: &Table<'_>, schedule: Schedule) -> ClientKey {
     let key = cluster.read("client_key", |_, value| parse_key(text_of(value)?));
-    let Some(key) = key else { return ClientKey::Address };
+    let Some(key) = key else {
+        return ClientKey::Address;
+    };
     if key.value == ClientKey::None && is_hashing(schedule) {
         let complaint = Complaint::new("is nobody's, and the scheduler goes by whose a request is");
         cluster.problems().warning(
@@ -95,12 +100,14 @@ fn parse_key(text: &str) -> Result<ClientKey, Complaint> {
             let name = name(rest, "request field")?.to_ascii_lowercase();
             let mut room = [0; fold::FOLDED_MOST];
             match FieldId::from_name(fold::fold(name.as_bytes(), &mut room)) {
-                // Its start is each client's own tale: the whole of it would be another key each time.
+                // Its start is each client's own tale: the whole of it would be another key each
+                // time.
                 FieldId::XForwardedFor | FieldId::Forwarded => {
-                    let complaint = Complaint::new(format!("\"{rest}\" is a list, to which clients can add"));
+                    let complaint =
+                        Complaint::new(format!("\"{rest}\" is a list, to which clients can add"));
                     Err(complaint.hint(
-                        "client_key = \"address\" goes by the client that a trusted proxy names in it \
-                         ([listener.forwarded] style, trusted)",
+                        "client_key = \"address\" goes by the client that a trusted proxy names \
+                         in it ([listener.forwarded] style, trusted)",
                     ))
                 }
                 _ => Ok(ClientKey::Field(name)),

@@ -38,7 +38,10 @@ fn plan(text: &str) -> Plan {
 }
 
 fn shown(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("{problem}\n")).collect()
+    problems
+        .iter()
+        .map(|problem| format!("{problem}\n"))
+        .collect()
 }
 
 /// What is said of a text, good or bad.
@@ -80,7 +83,8 @@ fn mistakes_and_what_is_said_of_them() {
         ),
         (
             "[route]\ncluster = \"app\"",
-            "j.toml:1:1: route: must be a list of tables, not a table\n  hint: open each by [[route]]\n",
+            "j.toml:1:1: route: must be a list of tables, not a table\n  hint: open each by \
+             [[route]]\n",
         ),
         (
             "[spool]\nfolder = 1979-05-27",
@@ -88,20 +92,24 @@ fn mistakes_and_what_is_said_of_them() {
         ),
         (
             "[log]\naccess = true",
-            "j.toml:2:10: log.access: must be text, not true or false\n  hint: write \"off\", \"stdout\" or the path of a file\n",
+            "j.toml:2:10: log.access: must be text, not true or false\n  hint: write \"off\", \
+             \"stdout\" or the path of a file\n",
         ),
         // Units.
         (
             "[process]\ndrain = 30",
-            "j.toml:2:9: process.drain: must be a duration, not a number\n  hint: with its unit: \"10s\" or \"250ms\"\n",
+            "j.toml:2:9: process.drain: must be a duration, not a number\n  hint: with its unit: \
+             \"10s\" or \"250ms\"\n",
         ),
         (
             "[process]\ndrain = \"30\"",
-            "j.toml:2:9: process.drain: has no unit\n  hint: a duration is a number with h, m, s or ms: \"250ms\", \"1m30s\"\n",
+            "j.toml:2:9: process.drain: has no unit\n  hint: a duration is a number with h, m, s \
+             or ms: \"250ms\", \"1m30s\"\n",
         ),
         (
             "[buffers]\nregion = \"1 GiB\"",
-            "j.toml:2:10: buffers.region: has the unknown unit \" GiB\"\n  hint: a size is a number with B, KiB, MiB, GiB, KB, MB or GB: \"32KiB\"\n",
+            "j.toml:2:10: buffers.region: has the unknown unit \" GiB\"\n  hint: a size is a \
+             number with B, KiB, MiB, GiB, KB, MB or GB: \"32KiB\"\n",
         ),
         // Ranges.
         (
@@ -127,11 +135,13 @@ fn mistakes_and_what_is_said_of_them() {
         // Words.
         (
             "[log]\nlevel = \"inof\"",
-            "j.toml:2:9: log.level: \"inof\" is not one of its values\n  hint: did you mean \"info\"?\n",
+            "j.toml:2:9: log.level: \"inof\" is not one of its values\n  hint: did you mean \
+             \"info\"?\n",
         ),
         (
             "[log]\nformat = \"xml\"",
-            "j.toml:2:10: log.format: \"xml\" is not one of its values\n  hint: write \"combined\" or \"json\"\n",
+            "j.toml:2:10: log.format: \"xml\" is not one of its values\n  hint: write \
+             \"combined\" or \"json\"\n",
         ),
         // What this system does not have.
         (
@@ -149,43 +159,52 @@ fn mistakes_and_what_is_said_of_them() {
         // Listeners.
         (
             "[[listener]]\nname = \"http\"\nbind = \"[::1]:8080\"",
-            "j.toml:5:8: listener[1].name: \"http\" is already the name of listener[0].name in line 2\n  hint: names must differ\n",
+            "j.toml:5:8: listener[1].name: \"http\" is already the name of listener[0].name in \
+             line 2\n  hint: names must differ\n",
         ),
         (
             "[[listener]]\nname = \"a\"\nbind = \"*:8080\"",
-            "j.toml:6:8: listener[1].bind: overlaps with listener[0].bind in line 3\n  hint: an address can be bound only once\n",
+            "j.toml:6:8: listener[1].bind: overlaps with listener[0].bind in line 3\n  hint: an \
+             address can be bound only once\n",
         ),
         (
             "[[listener]]\nname = \"a\"\nbind = [\"[::1]:1\", \"[::1]:1\"]",
-            "j.toml:3:20: listener[0].bind[1]: is already bound by listener[0].bind[0] in line 3\n  hint: an address can be bound only once\n",
+            "j.toml:3:20: listener[0].bind[1]: is already bound by listener[0].bind[0] in line \
+             3\n  hint: an address can be bound only once\n",
         ),
         (
             "[[listener]]\nname = \"a b\"\nbind = []",
-            "j.toml:2:8: listener[0].name: \"a b\" is no name\n  hint: a name is letters, digits and signs, without spaces\n\
-             j.toml:3:8: listener[0].bind: is empty\n  hint: there must be one at least\n",
+            "j.toml:2:8: listener[0].name: \"a b\" is no name\n  hint: a name is letters, digits \
+             and signs, without spaces\nj.toml:3:8: listener[0].bind: is empty\n  hint: there \
+             must be one at least\n",
         ),
         (
-            "[[listener]]\nname = \"a\"\nbind = \"*:1\"\nproxy_protocol = [\"10.0.0.1/8\", 5]\nforwarded = \"on\"",
-            "j.toml:4:19: listener[0].proxy_protocol[0]: \"10.0.0.1/8\" has bits set behind its prefix\n  hint: write \"10.0.0.0/8\"\n\
-             j.toml:4:33: listener[0].proxy_protocol[1]: must be text, not a number\n\
-             j.toml:5:13: listener[0].forwarded: \"on\" is not one of its values\n  hint: did you mean \"off\"?\n",
+            "[[listener]]\nname = \"a\"\nbind = \"*:1\"\nproxy_protocol = [\"10.0.0.1/8\", \
+             5]\nforwarded = \"on\"",
+            "j.toml:4:19: listener[0].proxy_protocol[0]: \"10.0.0.1/8\" has bits set behind its \
+             prefix\n  hint: write \"10.0.0.0/8\"\nj.toml:4:33: listener[0].proxy_protocol[1]: \
+             must be text, not a number\nj.toml:5:13: listener[0].forwarded: \"on\" is not one of \
+             its values\n  hint: did you mean \"off\"?\n",
         ),
         // Routes.
         (
             "[[route]]\ncluster = \"ap\"",
-            "j.toml:2:11: route[0].cluster: there is no cluster \"ap\"\n  hint: did you mean \"app\"?\n",
+            "j.toml:2:11: route[0].cluster: there is no cluster \"ap\"\n  hint: did you mean \
+             \"app\"?\n",
         ),
         (
-            "[[route]]\nhost = [\"a.b\", \"A.b.\"]\ncluster = \"app\"\n[[route]]\nhost = \"a.b\"\npath = \"/\"\ncluster = \"app\"",
-            "j.toml:2:16: route[0].host[1]: is never reached: same host and path as route[0].host[0] in line 2\n\
-             j.toml:5:8: route[1].host: is never reached: same host and path as route[0].host[0] in line 2\n",
+            "[[route]]\nhost = [\"a.b\", \"A.b.\"]\ncluster = \"app\"\n[[route]]\nhost = \
+             \"a.b\"\npath = \"/\"\ncluster = \"app\"",
+            "j.toml:2:16: route[0].host[1]: is never reached: same host and path as \
+             route[0].host[0] in line 2\nj.toml:5:8: route[1].host: is never reached: same host \
+             and path as route[0].host[0] in line 2\n",
         ),
         (
             "[[route]]\ncluster = \"app\"\n[[route]]\nhost = []\npath = \"x\"\nbucket = 5",
-            "j.toml:3:1: route[1]: key \"cluster\" is missing\n  hint: Name of the cluster.\n\
-             j.toml:4:8: route[1].host: is empty\n  hint: leave it out, or write what it is for\n\
-             j.toml:5:8: route[1].path: a path starts with a slash\n  hint: write \"/x\"\n\
-             j.toml:6:10: route[1].bucket: must be text, not a number\n",
+            "j.toml:3:1: route[1]: key \"cluster\" is missing\n  hint: Name of the \
+             cluster.\nj.toml:4:8: route[1].host: is empty\n  hint: leave it out, or write what \
+             it is for\nj.toml:5:8: route[1].path: a path starts with a slash\n  hint: write \
+             \"/x\"\nj.toml:6:10: route[1].bucket: must be text, not a number\n",
         ),
         (
             "route = []",
@@ -193,32 +212,43 @@ fn mistakes_and_what_is_said_of_them() {
         ),
         // Clusters.
         (
-            "[[cluster]]\nname = \"x\"\nscheduler = \"randem\"\nretry.budget = 20\n[[route]]\ncluster = \"x\"",
-            "j.toml:1:1: cluster[0]: the cluster has no server\n  hint: [[cluster.server]] with an address\n\
-             j.toml:3:13: cluster[0].scheduler: \"randem\" is not one of its values\n  hint: did you mean \"random\"?\n\
-             j.toml:4:16: cluster[0].retry.budget: must be a percentage, not a number\n  hint: with its unit: \"20%\"\n",
+            "[[cluster]]\nname = \"x\"\nscheduler = \"randem\"\nretry.budget = \
+             20\n[[route]]\ncluster = \"x\"",
+            "j.toml:1:1: cluster[0]: the cluster has no server\n  hint: [[cluster.server]] with \
+             an address\nj.toml:3:13: cluster[0].scheduler: \"randem\" is not one of its values\n  \
+             hint: did you mean \"random\"?\nj.toml:4:16: cluster[0].retry.budget: must be a \
+             percentage, not a number\n  hint: with its unit: \"20%\"\n",
         ),
         (
-            "[[cluster]]\nname = \"x\"\nserver = [{ address = \"[::1]:1\" }, { address = \"[::1]:1\", weight = 0 }]\n[[route]]\ncluster = \"x\"",
-            "j.toml:3:48: cluster[0].server[1].address: is already cluster[0].server[0].address in line 3\n  hint: for more connections raise its capacity\n\
-             j.toml:3:68: cluster[0].server[1].weight: is out of range\n  hint: from 1 to 1000\n",
+            "[[cluster]]\nname = \"x\"\nserver = [{ address = \"[::1]:1\" }, { address = \
+             \"[::1]:1\", weight = 0 }]\n[[route]]\ncluster = \"x\"",
+            "j.toml:3:48: cluster[0].server[1].address: is already cluster[0].server[0].address \
+             in line 3\n  hint: for more connections raise its capacity\nj.toml:3:68: \
+             cluster[0].server[1].weight: is out of range\n  hint: from 1 to 1000\n",
         ),
         (
-            "[[cluster]]\nname = \"x\"\nserver = [{ adress = \"[::1]:1\" }, { address = \"www..example.org:80\" }]\n[[route]]\ncluster = \"x\"",
-            "j.toml:3:13: cluster[0].server[0].adress: unknown key\n  hint: did you mean \"address\"?\n\
-             j.toml:3:47: cluster[0].server[1].address: \"www..example.org:80\" is no address of a server\n  hint: write \"127.0.0.1:6901\", \"[::1]:6901\", \"app.example.org:6901\" or \"unix:/path\"\n",
+            "[[cluster]]\nname = \"x\"\nserver = [{ adress = \"[::1]:1\" }, { address = \
+             \"www..example.org:80\" }]\n[[route]]\ncluster = \"x\"",
+            "j.toml:3:13: cluster[0].server[0].adress: unknown key\n  hint: did you mean \
+             \"address\"?\nj.toml:3:47: cluster[0].server[1].address: \"www..example.org:80\" is \
+             no address of a server\n  hint: write \"127.0.0.1:6901\", \"[::1]:6901\", \
+             \"app.example.org:6901\" or \"unix:/path\"\n",
         ),
         (
-            "[[cluster]]\nname = \"x\"\nserver = [{ address = \"127.0.0.1:8080\" }]\n[[route]]\ncluster = \"x\"",
-            "j.toml:3:23: cluster[0].server[0].address: is our own listener \"http\": requests would never arrive\n",
+            "[[cluster]]\nname = \"x\"\nserver = [{ address = \"127.0.0.1:8080\" \
+             }]\n[[route]]\ncluster = \"x\"",
+            "j.toml:3:23: cluster[0].server[0].address: is our own listener \"http\": requests \
+             would never arrive\n",
         ),
         (
             "[[cluster]]\nname = \"x\"\nserver = [{ address = \"127.0.0.1:1\" }]",
-            "j.toml: there is no route, and more than one cluster\n  hint: say which request goes where: [[route]]\n",
+            "j.toml: there is no route, and more than one cluster\n  hint: say which request goes \
+             where: [[route]]\n",
         ),
         // Only suspicious.
         (
-            "[[cluster]]\nname = \"x\"\nserver = [{ address = \"127.0.0.1:1\" }]\n[[route]]\ncluster = \"app\"",
+            "[[cluster]]\nname = \"x\"\nserver = [{ address = \"127.0.0.1:1\" \
+             }]\n[[route]]\ncluster = \"app\"",
             "j.toml:1:1: warning: cluster[0]: no route leads to cluster \"x\"\n",
         ),
     ];
@@ -231,8 +261,9 @@ fn mistakes_and_what_is_said_of_them() {
 fn nothing_at_all() {
     assert_eq!(
         said(""),
-        "j.toml: there is no listener\n  hint: say where clients come in: [[listener]], or --listen\n\
-         j.toml: there is no cluster\n  hint: say where requests go: [[cluster]], or --server\n"
+        "j.toml: there is no listener\n  hint: say where clients come in: [[listener]], or \
+         --listen\nj.toml: there is no cluster\n  hint: say where requests go: [[cluster]], or \
+         --server\n"
     );
 }
 
@@ -240,7 +271,8 @@ fn nothing_at_all() {
 fn a_group_needs_a_user() {
     assert_eq!(
         said(&format!("[process]\ngroup = \"root\"{LEAST}")),
-        "j.toml:2:9: process.group: means nothing without `user`\n  hint: say who to become: user = \"...\"\n"
+        "j.toml:2:9: process.group: means nothing without `user`\n  hint: say who to become: user \
+         = \"...\"\n"
     );
 }
 
@@ -248,21 +280,25 @@ fn a_group_needs_a_user() {
 fn a_head_has_to_fit_a_buffer() {
     let said = |head: &str| {
         said(&format!(
-            "[[listener]]\nname = \"h\"\nbind = \"*:1\"\nlimit.head = \"{head}\"\n[buffers]\nsize = \"40KiB\"\n[[cluster]]\nname = \"c\"\nserver = [{{ address = \"127.0.0.1:6901\" }}]"
+            "[[listener]]\nname = \"h\"\nbind = \"*:1\"\nlimit.head = \"{head}\"\n[buffers]\nsize \
+             = \"40KiB\"\n[[cluster]]\nname = \"c\"\nserver = [{{ address = \"127.0.0.1:6901\" }}]"
         ))
     };
     assert_eq!(said("40KiB"), "");
     assert_eq!(
         said("41KiB"),
-        "j.toml:4:14: listener[0].limit.head: is more than one buffer (buffers.size), in which a head has to fit\n  \
-         hint: raise buffers.size to that\n"
+        "j.toml:4:14: listener[0].limit.head: is more than one buffer (buffers.size), in which a \
+         head has to fit\n  hint: raise buffers.size to that\n"
     );
 }
 
 #[test]
 fn mistakes_in_the_text_itself_are_told_with_their_place() {
     let said = said("a = \n[x\n");
-    assert!(said.contains("j.toml:1:5: ") && said.contains("j.toml:2:3: "), "{said}");
+    assert!(
+        said.contains("j.toml:1:5: ") && said.contains("j.toml:2:3: "),
+        "{said}"
+    );
     assert_eq!(said.lines().count(), 2, "{said}");
 }
 
@@ -272,7 +308,10 @@ fn a_duplicate_key_does_not_hide_the_rest() {
         "[process]\ndrain = \"1s\"\ndrain = \"2s\"\nusr = \"x\"{LEAST}"
     ));
     assert!(said.contains("j.toml:3:1: duplicate key"), "{said}");
-    assert!(said.contains("j.toml:4:1: process.usr: unknown key"), "{said}");
+    assert!(
+        said.contains("j.toml:4:1: process.usr: unknown key"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -312,7 +351,10 @@ fn the_least_configuration_has_the_defaults() {
         (1 << 30, 64 << 10)
     );
     let listener = &plan.listeners[0];
-    assert_eq!(listener.bind, [BindAddress::Tcp("127.0.0.1:8080".parse().unwrap())]);
+    assert_eq!(
+        listener.bind,
+        [BindAddress::Tcp("127.0.0.1:8080".parse().unwrap())]
+    );
     assert_eq!(listener.backlog, 4096);
     assert_eq!(listener.limit.body, 1 << 30);
     assert_eq!(listener.forwarded.style, ForwardedStyle::Off);
@@ -324,12 +366,19 @@ fn the_least_configuration_has_the_defaults() {
     );
     assert_eq!(cluster.binding, Binding::Late);
     assert_eq!(
-        (cluster.servers[0].capacity, cluster.servers[0].name.as_str()),
+        (
+            cluster.servers[0].capacity,
+            cluster.servers[0].name.as_str()
+        ),
         (5, "127.0.0.1:6901")
     );
     let routes: Vec<_> = plan.routes.iter().collect();
     assert_eq!(
-        (routes.len(), routes[0].host.as_deref(), routes[0].path.as_str()),
+        (
+            routes.len(),
+            routes[0].host.as_deref(),
+            routes[0].path.as_str()
+        ),
         (1, None, "/")
     );
 }
@@ -377,7 +426,10 @@ limit = { head = "1MiB", response_fields = 50 }
 server = [{ address = "127.0.0.1:2" }]
 "#,
     );
-    assert_eq!((plan.clusters[0].pipeline, plan.clusters[1].pipeline), (8, 1));
+    assert_eq!(
+        (plan.clusters[0].pipeline, plan.clusters[1].pipeline),
+        (8, 1)
+    );
     assert!(!plan.process.batch_scheduling);
     assert_eq!((plan.process.max_requests, plan.process.min_idle), (50, 3));
     assert_eq!(plan.process.summary, Some(Duration::from_secs(5)));
@@ -393,10 +445,16 @@ server = [{ address = "127.0.0.1:2" }]
     assert_eq!(listener.bind.len(), 3);
     assert_eq!(listener.redirect_https, Some(8443));
     assert!(listener.half_close_serve && listener.request_id && listener.forwarded.replace);
-    assert_eq!(listener.forwarded.trusted.networks, ["192.0.2.1/32".parse().unwrap()]);
+    assert_eq!(
+        listener.forwarded.trusted.networks,
+        ["192.0.2.1/32".parse().unwrap()]
+    );
     assert_eq!(listener.proxy_protocol.networks.len(), 2);
     assert_eq!(listener.timeout.header, Duration::from_secs(90));
-    assert_eq!((listener.limit.body_memory, listener.limit.min_rate), (1 << 20, 0));
+    assert_eq!(
+        (listener.limit.body_memory, listener.limit.min_rate),
+        (1 << 20, 0)
+    );
     let routes: Vec<_> = plan
         .routes
         .iter()
@@ -416,7 +474,11 @@ server = [{ address = "127.0.0.1:2" }]
     assert_eq!(a.servers[1].address, ServerAddress::Unix("/s".into()));
     assert_eq!(
         (a.on_5xx, a.on_unavailable, a.on_client_abort),
-        (On5xx::BadGateway, OnUnavailable::Queue, OnClientAbort::Ignore)
+        (
+            On5xx::BadGateway,
+            OnUnavailable::Queue,
+            OnClientAbort::Ignore
+        )
     );
     assert_eq!(
         (
@@ -435,8 +497,8 @@ server = [{ address = "127.0.0.1:2" }]
 fn with_tls(folder: &Path, chain: &str, key: &str, optional: bool) -> String {
     let file = folder.join("j.toml");
     let text = format!(
-        "[[listener]]\nname = \"https\"\nbind = \"127.0.0.1:8443\"\noptional = {optional}\n\
-         tls.certificates = [{{ chain = \"{chain}\", key = \"{key}\" }}]{LEAST}"
+        "[[listener]]\nname = \"https\"\nbind = \"127.0.0.1:8443\"\noptional = \
+         {optional}\ntls.certificates = [{{ chain = \"{chain}\", key = \"{key}\" }}]{LEAST}"
     );
     fs::write(&file, text).unwrap();
     let problems = match load(&file, &Overrides::default()) {
@@ -479,12 +541,14 @@ fn certificates_are_looked_at() {
         (
             "a.crt",
             "b.key",
-            "5:46: listener[0].tls.certificates[0].key: is not the key of the certificate in a.crt\n",
+            "5:46: listener[0].tls.certificates[0].key: is not the key of the certificate in \
+             a.crt\n",
         ),
         (
             "a.key",
             "a.crt",
-            ".chain: holds no certificate\n  hint: it holds a private key: are chain and key the wrong way",
+            ".chain: holds no certificate\n  hint: it holds a private key: are chain and key the \
+             wrong way",
         ),
         (
             "a.key",
@@ -493,7 +557,11 @@ fn certificates_are_looked_at() {
         ),
         ("a.der", "a.key", ".chain: is not PEM\n  hint: openssl x509"),
         ("broken.crt", "a.key", ".chain: is not valid PEM"),
-        ("rubbish.crt", "a.key", ".chain: holds a certificate of no use"),
+        (
+            "rubbish.crt",
+            "a.key",
+            ".chain: holds a certificate of no use",
+        ),
         (
             "a.crt",
             "encrypted.key",
@@ -511,7 +579,9 @@ fn certificates_are_looked_at() {
     fs::set_permissions(folder.join("a.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let warned = said("a.crt", "a.key");
     assert!(
-        warned.contains("2 listeners") && warned.contains("warning: ") && warned.contains("every user"),
+        warned.contains("2 listeners")
+            && warned.contains("warning: ")
+            && warned.contains("every user"),
         "{warned}"
     );
 }
@@ -520,7 +590,10 @@ fn certificates_are_looked_at() {
 fn an_optional_listener_without_certificate_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let said = with_tls(folder.path(), "no.crt", "no.key", true);
-    assert!(said.starts_with("1 listeners\nj.toml:5:31: warning: "), "{said}");
+    assert!(
+        said.starts_with("1 listeners\nj.toml:5:31: warning: "),
+        "{said}"
+    );
     assert!(
         said.contains("there is no file no.crt; the listener is left out\n"),
         "{said}"
@@ -537,8 +610,9 @@ fn an_optional_listener_without_certificate_is_left_out() {
 
 #[test]
 fn flags_go_before_the_file() {
-    let text = "[process]\nuser = \"no such\"\nmax_sessions = 0\nsummary = \"5s\"\n[[listener]]\nwrong = 1\n[[cluster]]\nname = \"app\"\n\
-                server = [{ address = \"127.0.0.1:1\" }, { address = \"127.0.0.1:2\", capacity = 9 }]\n";
+    let text = "[process]\nuser = \"no such\"\nmax_sessions = 0\nsummary = \
+                \"5s\"\n[[listener]]\nwrong = 1\n[[cluster]]\nname = \"app\"\nserver = [{ address \
+                = \"127.0.0.1:1\" }, { address = \"127.0.0.1:2\", capacity = 9 }]\n";
     let overrides = Overrides {
         listen: vec!["*:8080".into()],
         user: Some("root".into()),
@@ -576,7 +650,8 @@ fn flags_go_before_the_file() {
         servers: vec!["127.0.0.1:7".into()],
         ..Overrides::default()
     };
-    let text = "[[listener]]\nname = \"a\"\nbind = \"*:1\"\n[[cluster]]\nwrong = 1\n[[route]]\nwrong = 1\n";
+    let text = "[[listener]]\nname = \"a\"\nbind = \"*:1\"\n[[cluster]]\nwrong = \
+                1\n[[route]]\nwrong = 1\n";
     let (plan, _) = compile(Some(Path::new("j.toml")), text, &overrides).unwrap();
     assert_eq!((plan.clusters.len(), plan.routes.iter().count()), (1, 1));
     assert_eq!(
@@ -605,11 +680,20 @@ fn problems_of_flags_are_told_by_their_names() {
     };
     let said = shown(&from_flags(&overrides).unwrap_err());
     for (_, flag) in flags::FLAGS {
-        assert!(said.contains(&format!("command line: {flag}: ")), "{flag}: {said}");
+        assert!(
+            said.contains(&format!("command line: {flag}: ")),
+            "{flag}: {said}"
+        );
     }
-    assert!(said.contains("--server: is already another --server\n"), "{said}");
+    assert!(
+        said.contains("--server: is already another --server\n"),
+        "{said}"
+    );
     // Nobody has written the text that they were made into.
-    assert!(!said.contains("listener[") && !said.contains(" line 1"), "{said}");
+    assert!(
+        !said.contains("listener[") && !said.contains(" line 1"),
+        "{said}"
+    );
 }
 
 /// Writes every default of a table.
@@ -621,7 +705,8 @@ fn write(out: &mut String, path: &str) {
     }
 }
 
-/// The least configuration with every default of the reference written out, optional tables and all.
+/// The least configuration with every default of the reference written out, optional tables and
+/// all.
 fn with_all_defaults() -> String {
     let mut out = String::new();
     for path in ["process", "buffers", "spool", "log"] {
@@ -636,7 +721,12 @@ fn with_all_defaults() -> String {
     }
     out.push_str("[[cluster]]\nname = \"app\"\n");
     write(&mut out, "cluster");
-    for path in ["cluster.queue", "cluster.retry", "cluster.timeout", "cluster.limit"] {
+    for path in [
+        "cluster.queue",
+        "cluster.retry",
+        "cluster.timeout",
+        "cluster.limit",
+    ] {
         writeln!(out, "[{path}]").unwrap();
         write(&mut out, path);
     }
@@ -650,7 +740,11 @@ fn with_all_defaults() -> String {
 #[test]
 fn the_defaults_that_are_printed_are_those_that_hold() {
     let text = with_all_defaults();
-    assert_eq!(format!("{:?}", plan(&text)), format!("{:?}", plan(LEAST)), "{text}");
+    assert_eq!(
+        format!("{:?}", plan(&text)),
+        format!("{:?}", plan(LEAST)),
+        "{text}"
+    );
 }
 
 #[test]
@@ -665,7 +759,12 @@ fn every_default_is_a_value_that_may_be_written() {
                 key.name
             );
             if let Default::Is(text) = key.default {
-                assert!(toml::de::DeValue::parse(text).is_ok(), "{}.{}", section.path, key.name);
+                assert!(
+                    toml::de::DeValue::parse(text).is_ok(),
+                    "{}.{}",
+                    section.path,
+                    key.name
+                );
             }
             let holds_keys = matches!(key.kind, Kind::Table | Kind::Tables);
             assert!(
@@ -676,7 +775,8 @@ fn every_default_is_a_value_that_may_be_written() {
             );
         }
     }
-    let tls = "[[listener]]\nname = \"s\"\nbind = \"*:1\"\ntls = {}\nforwarded = { style = \"off\" }";
+    let tls =
+        "[[listener]]\nname = \"s\"\nbind = \"*:1\"\ntls = {}\nforwarded = { style = \"off\" }";
     let page = "[[cluster.error_page]]\nstatus = 503";
     let said = said(&format!("{tls}{LEAST}{page}"));
     assert!(
@@ -691,17 +791,25 @@ fn shipped(path: &str) -> std::path::PathBuf {
 
 #[test]
 fn the_shipped_files_are_good() {
-    for (file, port) in [("juggler_config/juggler.toml", 80), ("juggler_config/demo.toml", 8080)] {
+    for (file, port) in [
+        ("juggler_config/juggler.toml", 80),
+        ("juggler_config/demo.toml", 8080),
+    ] {
         let (plan, warnings) = match load(&shipped(file), &Overrides::default()) {
             Ok(good) => good,
             Err(problems) => panic!("{}", shown(&problems)),
         };
         assert!(
-            warnings.iter().all(|warning| warning.message.contains("left out")),
+            warnings
+                .iter()
+                .all(|warning| warning.message.contains("left out")),
             "{}",
             shown(&warnings)
         );
-        assert_eq!(plan.listeners[0].bind, value::parse_bind(&format!("*:{port}")).unwrap());
+        assert_eq!(
+            plan.listeners[0].bind,
+            value::parse_bind(&format!("*:{port}")).unwrap()
+        );
         assert_eq!(plan.clusters[0].servers.len(), 3);
     }
 }
@@ -741,12 +849,23 @@ fn the_examples_in_the_document_are_good() {
 fn the_reference_for_a_terminal_names_every_key() {
     let text = reference::text();
     for section in SECTIONS.iter().filter(|section| !section.path.is_empty()) {
-        assert!(text.contains(&format!("\n{}\n", section.header)), "{}", section.header);
+        assert!(
+            text.contains(&format!("\n{}\n", section.header)),
+            "{}",
+            section.header
+        );
         for key in section.keys {
-            assert!(text.contains(&format!("\n  {}\n", key.name)), "{}", key.name);
+            assert!(
+                text.contains(&format!("\n  {}\n", key.name)),
+                "{}",
+                key.name
+            );
         }
     }
-    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 120),
+        "{text}"
+    );
 }
 
 proptest::proptest! {

@@ -48,11 +48,17 @@ pub(super) fn check(chain: &Path, key: &Path) -> Findings {
         let private_key = private_key(&pem);
         findings.keep(Part::Key, private_key)
     });
-    if findings.missing.is_empty() && std::fs::metadata(key).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
+    if findings.missing.is_empty()
+        && std::fs::metadata(key).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+    {
         let complaint = Complaint::new(format!("{} can be read by every user", key.display()));
-        findings.warnings.push((Part::Key, complaint.hint("chmod 600 it")));
+        findings
+            .warnings
+            .push((Part::Key, complaint.hint("chmod 600 it")));
     }
-    findings.leaf = certificates.as_ref().and_then(|chain| chain.first().cloned());
+    findings.leaf = certificates
+        .as_ref()
+        .and_then(|chain| chain.first().cloned());
     if let (Some(certificates), Some(private_key)) = (certificates, private_key) {
         findings.compare(chain, certificates, private_key);
     }
@@ -71,7 +77,10 @@ impl Served {
     /// Adds the certificate of this table, and warns if clients will never or not always get it.
     pub(super) fn add(&mut self, table: &Table<'_>, leaf: CertificateDer<'static>) {
         let names = dns_names(&leaf);
-        let taken: Vec<_> = names.iter().filter(|name| self.names.contains_key(*name)).collect();
+        let taken: Vec<_> = names
+            .iter()
+            .filter(|name| self.names.contains_key(*name))
+            .collect();
         let place = table.place_of("chain");
         let problems = table.problems();
         let is_first = self.certificates.is_empty();
@@ -82,14 +91,20 @@ impl Served {
             ));
             problems.warning(&place, complaint.hint("leave one of the two out"));
         } else if names.is_empty() && !is_first {
-            let complaint =
-                Complaint::new("is never served: it has no DNS name (subjectAltName) that a client could ask for");
-            let hint =
-                "a common name alone does not count; only the first certificate is served without a name of its own";
+            let complaint = Complaint::new(
+                "is never served: it has no DNS name (subjectAltName) that a client could ask for",
+            );
+            let hint = "a common name alone does not count; only the first certificate is served \
+                        without a name of its own";
             problems.warning(&place, complaint.hint(hint));
         } else if let Some(name) = taken.first() {
-            let first = self.names.get(*name).and_then(|first| self.certificates.get(*first));
-            let first = first.map(|(_, place)| problems.as_in(place)).unwrap_or_default();
+            let first = self
+                .names
+                .get(*name)
+                .and_then(|first| self.certificates.get(*first));
+            let first = first
+                .map(|(_, place)| problems.as_in(place))
+                .unwrap_or_default();
             let list = taken
                 .iter()
                 .map(|name| format!("\"{name}\""))
@@ -100,7 +115,8 @@ impl Served {
             } else {
                 "is not served for all of its names"
             };
-            let complaint = Complaint::new(format!("{never}: {first} has {list} too, and comes first"));
+            let complaint =
+                Complaint::new(format!("{never}: {first} has {list} too, and comes first"));
             problems.warning(&place, complaint);
         }
         let number = self.certificates.len();
@@ -120,7 +136,8 @@ impl Findings {
                 None
             }
             Err(error) => {
-                let complaint = Complaint::new(format!("{} cannot be read: {error}", path.display()));
+                let complaint =
+                    Complaint::new(format!("{} cannot be read: {error}", path.display()));
                 if error.kind() == io::ErrorKind::PermissionDenied {
                     self.forbidden.push((part, complaint));
                 } else {
@@ -132,11 +149,21 @@ impl Findings {
     }
 
     fn keep<T>(&mut self, part: Part, result: Result<T, Complaint>) -> Option<T> {
-        result.map_err(|complaint| self.errors.push((part, complaint))).ok()
+        result
+            .map_err(|complaint| self.errors.push((part, complaint)))
+            .ok()
     }
 
-    fn compare(&mut self, chain: &Path, certificates: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) {
-        let key = match aws_lc_rs::default_provider().key_provider.load_private_key(key) {
+    fn compare(
+        &mut self,
+        chain: &Path,
+        certificates: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) {
+        let key = match aws_lc_rs::default_provider()
+            .key_provider
+            .load_private_key(key)
+        {
             Ok(key) => key,
             Err(error) => {
                 self.errors.push((
@@ -150,7 +177,10 @@ impl Findings {
             // A key that cannot tell its public half is not known to be wrong.
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => (),
             Err(Error::InconsistentKeys(_)) => {
-                let complaint = Complaint::new(format!("is not the key of the certificate in {}", chain.display()));
+                let complaint = Complaint::new(format!(
+                    "is not the key of the certificate in {}",
+                    chain.display()
+                ));
                 self.errors.push((
                     Part::Key,
                     complaint.hint("the server's own certificate must be the first in there"),
@@ -175,7 +205,8 @@ fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, Complain
     Err(if !holds(content, "-----BEGIN") {
         Complaint::new("is not PEM").hint("openssl x509 -inform der -in FILE -out FILE.pem")
     } else if holds(content, "PRIVATE KEY-----") {
-        Complaint::new("holds no certificate").hint("it holds a private key: are chain and key the wrong way round?")
+        Complaint::new("holds no certificate")
+            .hint("it holds a private key: are chain and key the wrong way round?")
     } else {
         Complaint::new("holds no certificate")
     })
@@ -187,7 +218,8 @@ fn private_key(content: &[u8]) -> Result<PrivateKeyDer<'static>, Complaint> {
         Err(pem::Error::NoItemsFound) => Err(if !holds(content, "-----BEGIN") {
             Complaint::new("is not PEM").hint("openssl pkey -inform der -in FILE -out FILE.pem")
         } else if holds(content, "ENCRYPTED PRIVATE KEY-----") {
-            Complaint::new("holds an encrypted private key").hint("openssl pkey -in FILE -out FILE.plain")
+            Complaint::new("holds an encrypted private key")
+                .hint("openssl pkey -in FILE -out FILE.plain")
         } else if holds(content, "BEGIN CERTIFICATE-----") {
             Complaint::new("holds no private key")
                 .hint("it holds a certificate: are chain and key the wrong way round?")

@@ -17,7 +17,9 @@ const UNIX_PATH_MOST: usize = 107;
 /// Addresses to bind: one, or both families for `*:port`.
 pub(super) fn parse_bind(text: &str) -> Result<Vec<BindAddress>, Complaint> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(vec![BindAddress::Unix { path: unix_path(path)? }]);
+        return Ok(vec![BindAddress::Unix {
+            path: unix_path(path)?,
+        }]);
     }
     let hint = "write \"127.0.0.1:8080\", \"[::1]:8080\", \"*:8080\" or \"unix:/path\"";
     let Some((host, port)) = host_and_port(text) else {
@@ -33,8 +35,11 @@ pub(super) fn parse_bind(text: &str) -> Result<Vec<BindAddress>, Complaint> {
             BindAddress::Tcp((Ipv4Addr::UNSPECIFIED, port).into()),
             BindAddress::Tcp((Ipv6Addr::UNSPECIFIED, port).into()),
         ]),
-        "" => Err(Complaint::new(format!("\"{text}\" has no address before the port"))
-            .hint(format!("write \"*:{port}\" for all addresses of this machine"))),
+        "" => Err(
+            Complaint::new(format!("\"{text}\" has no address before the port")).hint(format!(
+                "write \"*:{port}\" for all addresses of this machine"
+            )),
+        ),
         "localhost" => Ok(vec![BindAddress::Tcp((Ipv4Addr::LOCALHOST, port).into())]),
         _ => match text.parse() {
             Ok(address) => Ok(vec![BindAddress::Tcp(address)]),
@@ -58,7 +63,8 @@ pub(super) fn parse_server(text: &str) -> Result<ServerAddress, Complaint> {
             });
         }
     }
-    let hint = "write \"127.0.0.1:6901\", \"[::1]:6901\", \"app.example.org:6901\" or \"unix:/path\"";
+    let hint =
+        "write \"127.0.0.1:6901\", \"[::1]:6901\", \"app.example.org:6901\" or \"unix:/path\"";
     let Some((host, port)) = host_and_port(text) else {
         return Err(Complaint::new(format!("\"{text}\" is no address with a port")).hint(hint));
     };
@@ -71,16 +77,22 @@ pub(super) fn parse_server(text: &str) -> Result<ServerAddress, Complaint> {
         return Ok(ServerAddress::Tcp((Ipv4Addr::LOCALHOST, port).into()));
     }
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_unspecified() => Err(Complaint::new(format!("\"{host}\" is no single server"))
-            .hint(format!("this machine is \"127.0.0.1:{port}\""))),
+        Ok(address) if address.ip().is_unspecified() => {
+            Err(Complaint::new(format!("\"{host}\" is no single server"))
+                .hint(format!("this machine is \"127.0.0.1:{port}\"")))
+        }
         Ok(address) => Ok(ServerAddress::Tcp(address)),
-        Err(_) if looks_numeric(host) => Err(Complaint::new(format!("\"{host}\" is no IP address")).hint(hint)),
+        Err(_) if looks_numeric(host) => {
+            Err(Complaint::new(format!("\"{host}\" is no IP address")).hint(hint))
+        }
         Err(_) if is_server_name(host) => Ok(ServerAddress::Name {
             host: host.to_ascii_lowercase(),
             port,
         }),
-        Err(_) if !host.is_ascii() => Err(Complaint::new(format!("\"{host}\" has letters that are not in ASCII"))
-            .hint("write the name as it goes over the line: \"xn--...\"")),
+        Err(_) if !host.is_ascii() => Err(Complaint::new(format!(
+            "\"{host}\" has letters that are not in ASCII"
+        ))
+        .hint("write the name as it goes over the line: \"xn--...\"")),
         Err(_) => Err(Complaint::new(format!("\"{text}\" is no address of a server")).hint(hint)),
     }
 }
@@ -101,7 +113,8 @@ fn host_and_port(text: &str) -> Option<(&str, &str)> {
 
 fn unix_path(path: &str) -> Result<PathBuf, Complaint> {
     if !path.starts_with('/') {
-        return Err(Complaint::new("is no absolute path of a socket").hint("write \"unix:/run/juggler.sock\""));
+        return Err(Complaint::new("is no absolute path of a socket")
+            .hint("write \"unix:/run/juggler.sock\""));
     }
     if path.len() > UNIX_PATH_MOST {
         return Err(Complaint::new(format!(
@@ -121,8 +134,10 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, Complaint> {
             .hint("write \"192.0.2.1\", \"10.0.0.0/8\" or \"2001:db8::/32\"")
     })?;
     if network.trunc() != network {
-        return Err(Complaint::new(format!("\"{text}\" has bits set behind its prefix"))
-            .hint(format!("write \"{}\"", network.trunc())));
+        return Err(
+            Complaint::new(format!("\"{text}\" has bits set behind its prefix"))
+                .hint(format!("write \"{}\"", network.trunc())),
+        );
     }
     Ok(network)
 }
@@ -139,36 +154,42 @@ pub(super) fn parse_peer(text: &str) -> Result<Peer, Complaint> {
     if text == "unix" {
         return Ok(Peer::Unix);
     }
-    parse_network(text).map(Peer::Network).map_err(|mut complaint| {
-        if text.parse::<IpNet>().is_err() {
-            complaint = complaint.hint("write \"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\" or \"unix\"");
-        }
-        complaint
-    })
+    parse_network(text)
+        .map(Peer::Network)
+        .map_err(|mut complaint| {
+            if text.parse::<IpNet>().is_err() {
+                complaint = complaint
+                    .hint("write \"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\" or \"unix\"");
+            }
+            complaint
+        })
 }
 
 /// Permissions of a file as everybody writes them.
 pub(super) fn parse_mode(text: &str) -> Result<u32, Complaint> {
-    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let is_octal =
+        (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if is_octal && mode <= 0o777 => Ok(mode),
-        _ => Err(
-            Complaint::new(format!("\"{text}\" is no permissions of a file in octal digits"))
-                .hint("write \"0660\" for its user and group, \"0666\" for everybody"),
-        ),
+        _ => Err(Complaint::new(format!(
+            "\"{text}\" is no permissions of a file in octal digits"
+        ))
+        .hint("write \"0660\" for its user and group, \"0666\" for everybody")),
     }
 }
 
 /// The name of a field that can be kept from servers; folded.
 pub(super) fn parse_stripped(text: &str) -> Result<String, Complaint> {
     if !is_token(text.as_bytes()) || text.len() > fold::FOLDED_MOST {
-        return Err(Complaint::new(format!("\"{text}\" is no name of a request field")));
+        return Err(Complaint::new(format!(
+            "\"{text}\" is no name of a request field"
+        )));
     }
     if fold::is_odd(text.as_bytes()) {
-        return Err(
-            Complaint::new(format!("\"{text}\" has other signs than letters, digits and hyphens"))
-                .hint("write it with hyphens: other spellings are left out with it"),
-        );
+        return Err(Complaint::new(format!(
+            "\"{text}\" has other signs than letters, digits and hyphens"
+        ))
+        .hint("write it with hyphens: other spellings are left out with it"));
     }
     let id = FieldId::from_name(text.as_bytes());
     if id.is_framing() || id == FieldId::Expect {
@@ -185,24 +206,29 @@ pub(super) fn parse_host(text: &str) -> Result<String, Complaint> {
     if host == "*" {
         return Err(Complaint::new("\"*\" is no host name").hint("leave host out for any host"));
     }
-    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(address) = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         return match address.parse::<Ipv6Addr>() {
             Ok(address) => Ok(format!("[{address}]")),
             Err(_) => Err(Complaint::new(format!("\"{text}\" is no IPv6 address"))),
         };
     }
     if let Ok(address) = host.parse::<Ipv6Addr>() {
-        return Err(Complaint::new("an IPv6 address stands in brackets").hint(format!("write \"[{address}]\"")));
+        return Err(Complaint::new("an IPv6 address stands in brackets")
+            .hint(format!("write \"[{address}]\"")));
     }
     if !host.is_ascii() {
-        return Err(Complaint::new(format!("\"{text}\" has letters that are not in ASCII"))
-            .hint("write the name as it goes over the line: \"xn--...\""));
+        return Err(
+            Complaint::new(format!("\"{text}\" has letters that are not in ASCII"))
+                .hint("write the name as it goes over the line: \"xn--...\""),
+        );
     }
     let name = host.strip_prefix("*.").unwrap_or(&host);
     if name.contains('*') {
-        return Err(
-            Complaint::new("\"*\" may only be the whole first part").hint("\"*.example.org\" is all names below it")
-        );
+        return Err(Complaint::new("\"*\" may only be the whole first part")
+            .hint("\"*.example.org\" is all names below it"));
     }
     if let Some((name, port)) = name.rsplit_once(':')
         && port.bytes().all(|byte| byte.is_ascii_digit())
@@ -235,7 +261,8 @@ fn is_server_name(host: &str) -> bool {
             .all(|part| !part.starts_with('-') && !part.ends_with('-'))
 }
 
-/// Whether it can only be meant as an IPv4 address: no domain at the top starts with a digit and is a number.
+/// Whether it can only be meant as an IPv4 address: no domain at the top starts with a digit and is
+/// a number.
 fn looks_numeric(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or(host);
     let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
@@ -248,7 +275,9 @@ fn looks_numeric(host: &str) -> bool {
 /// What a Host field may be: a host, and a port or none.
 pub(super) fn check_host_field(text: &str) -> Result<(), Complaint> {
     let (host, port) = host_and_port(text).map_or((text, None), |(host, port)| (host, Some(port)));
-    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let good = match bracketed {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => is_host_name(host.strip_suffix('.').unwrap_or(host)),
@@ -261,7 +290,8 @@ pub(super) fn check_host_field(text: &str) -> Result<(), Complaint> {
     }
 }
 
-/// The path of a route, as the routing table wants it: as it is seen ([`path::see`]), and a final slash does not count.
+/// The path of a route, as the routing table wants it: as it is seen ([`path::see`]), and a final
+/// slash does not count.
 pub(super) fn parse_path(text: &str) -> Result<String, Complaint> {
     if let Some(start) = text.strip_suffix('*')
         && text.starts_with('/')
@@ -289,27 +319,37 @@ pub(super) fn parse_exact_path(text: &str) -> Result<String, Complaint> {
         return Err(Complaint::new("a path starts with a slash").hint(format!("write \"/{text}\"")));
     }
     if text.contains(['?', '#']) {
-        return Err(Complaint::new("a route's path has no query and no fragment"));
+        return Err(Complaint::new(
+            "a route's path has no query and no fragment",
+        ));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Complaint::new("has characters that a path cannot have").hint("write them as %XX"));
+        return Err(
+            Complaint::new("has characters that a path cannot have").hint("write them as %XX")
+        );
     }
     if text.contains(';') {
-        return Err(
-            Complaint::new("a route's path has no parameters: those of requests are not looked at")
-                .hint("leave out each \";\" and what follows it, or write \"%3B\""),
-        );
+        return Err(Complaint::new(
+            "a route's path has no parameters: those of requests are not looked at",
+        )
+        .hint("leave out each \";\" and what follows it, or write \"%3B\""));
     }
     let mut room = PathRoom::new();
     let seen = path::see(text.as_bytes(), &mut room);
     if seen.is_ambiguous {
-        return Err(Complaint::new("has a percent sign that begins no escape").hint("write \"%25\" for one"));
+        return Err(Complaint::new("has a percent sign that begins no escape")
+            .hint("write \"%25\" for one"));
     }
     if text.contains("%00") {
-        return Err(Complaint::new("has a zero byte, which no path of a server has"));
+        return Err(Complaint::new(
+            "has a zero byte, which no path of a server has",
+        ));
     }
     if seen.path.len() > path::RULE_MOST {
-        return Err(Complaint::new(format!("is longer than {} bytes", path::RULE_MOST)));
+        return Err(Complaint::new(format!(
+            "is longer than {} bytes",
+            path::RULE_MOST
+        )));
     }
     Ok(String::from_utf8_lossy(seen.path).into_owned())
 }
@@ -340,7 +380,10 @@ mod tests {
     fn addresses_to_bind() {
         assert_eq!(parse_bind("127.0.0.1:80"), Ok(vec![tcp("127.0.0.1:80")]));
         assert_eq!(parse_bind("[::]:80"), Ok(vec![tcp("[::]:80")]));
-        assert_eq!(parse_bind("*:80"), Ok(vec![tcp("0.0.0.0:80"), tcp("[::]:80")]));
+        assert_eq!(
+            parse_bind("*:80"),
+            Ok(vec![tcp("0.0.0.0:80"), tcp("[::]:80")])
+        );
         assert_eq!(parse_bind("localhost:80"), Ok(vec![tcp("127.0.0.1:80")]));
         assert_eq!(
             parse_bind("unix:/run/j.sock"),
@@ -357,14 +400,20 @@ mod tests {
             ("unix:run/x", "unix:/run"),
         ] {
             let complaint = parse_bind(text).unwrap_err();
-            assert!(complaint.hint.as_ref().unwrap().contains(hint), "{text}: {complaint}");
+            assert!(
+                complaint.hint.as_ref().unwrap().contains(hint),
+                "{text}: {complaint}"
+            );
         }
     }
 
     #[test]
     fn addresses_of_servers() {
         assert_eq!(parse_server("localhost:80"), parse_server("127.0.0.1:80"));
-        assert_eq!(parse_server("unix:/s"), Ok(ServerAddress::Unix("/s".into())));
+        assert_eq!(
+            parse_server("unix:/s"),
+            Ok(ServerAddress::Unix("/s".into()))
+        );
         assert_eq!(
             parse_server("[::1]:80"),
             Ok(ServerAddress::Tcp("[::1]:80".parse().unwrap()))
@@ -377,7 +426,11 @@ mod tests {
             ("4.example.0x:80", "4.example.0x"),
         ] {
             let host = host.to_owned();
-            assert_eq!(parse_server(text), Ok(ServerAddress::Name { host, port: 80 }), "{text}");
+            assert_eq!(
+                parse_server(text),
+                Ok(ServerAddress::Name { host, port: 80 }),
+                "{text}"
+            );
         }
         for (text, part) in [
             ("http://127.0.0.1:80/", "write \"127.0.0.1:80\""),
@@ -439,7 +492,10 @@ mod tests {
 
     #[test]
     fn networks() {
-        assert_eq!(parse_network("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(
+            parse_network("10.0.0.0/8"),
+            Ok("10.0.0.0/8".parse().unwrap())
+        );
         assert_eq!(parse_network("::1"), Ok("::1/128".parse().unwrap()));
         assert!(
             parse_network("10.0.0.1/8")
@@ -462,9 +518,15 @@ mod tests {
             ("x", "or \"unix\""),
             ("10.0.0.1/8", "10.0.0.0/8"),
         ] {
-            assert!(parse_peer(bad).unwrap_err().to_string().contains(hint), "{bad}");
+            assert!(
+                parse_peer(bad).unwrap_err().to_string().contains(hint),
+                "{bad}"
+            );
         }
-        assert_eq!((parse_mode("0660"), parse_mode("600")), (Ok(0o660), Ok(0o600)));
+        assert_eq!(
+            (parse_mode("0660"), parse_mode("600")),
+            (Ok(0o660), Ok(0o600))
+        );
         for bad in ["", "66", "0888", "+660", "01777", "1777", "rw-", "0o660"] {
             assert!(parse_mode(bad).is_err(), "{bad}");
         }
@@ -487,7 +549,10 @@ mod tests {
 
     #[test]
     fn hosts_and_paths() {
-        assert_eq!(parse_host("Shop.Example.ORG."), Ok("shop.example.org".into()));
+        assert_eq!(
+            parse_host("Shop.Example.ORG."),
+            Ok("shop.example.org".into())
+        );
         assert_eq!(parse_host("*.example.org"), Ok("*.example.org".into()));
         assert_eq!(parse_host("[::0:1]"), Ok("[::1]".into()));
         assert_eq!(parse_host("127.0.0.1"), Ok("127.0.0.1".into()));

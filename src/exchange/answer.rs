@@ -42,7 +42,11 @@ impl Answer {
 
     /// The balancer is well, or about to stop.
     pub fn health(draining: bool) -> Self {
-        let (status, text) = if draining { (503, "draining") } else { (200, "ok") };
+        let (status, text) = if draining {
+            (503, "draining")
+        } else {
+            (200, "ok")
+        };
         Self {
             status,
             fault: None,
@@ -67,8 +71,8 @@ impl Answer {
 
     /// An OPTIONS or TRACE that nobody may pass on any more (`Max-Forwards: 0`, RFC 9110 §7.6.2).
     ///
-    /// TRACE is not answered with what came (RFC 9110 §9.3.8): that would show a script in a browser, or the client of a proxy
-    /// before us, fields that were not meant for it.
+    /// TRACE is not answered with what came (RFC 9110 §9.3.8): that would show a script in a
+    /// browser, or the client of a proxy before us, fields that were not meant for it.
     pub fn last_hop(method: Method) -> Self {
         let answer = match method {
             Method::Trace => Self::fault(Fault::TraceEnds),
@@ -79,10 +83,14 @@ impl Answer {
                 ..Self::health(false)
             },
         };
-        Self { allow: true, ..answer }
+        Self {
+            allow: true,
+            ..answer
+        }
     }
 
-    /// Writes it out. `page`, the operator's own for this status, takes the place of a failure's text. `head_only` for HEAD.
+    /// Writes it out. `page`, the operator's own for this status, takes the place of a failure's
+    /// text. `head_only` for HEAD.
     pub fn render(
         &self,
         out: &mut Vec<u8>,
@@ -104,7 +112,8 @@ impl Answer {
         let length = body.len();
         let _a_vec_takes_all = write!(
             out,
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: \
+             {length}\r\nCache-Control: no-store\r\n",
             self.status,
         );
         let mut field = |name: &[u8], value: &[u8]| {

@@ -28,15 +28,26 @@ pub enum Piece<'a> {
 }
 
 impl Body {
-    /// Appends as much of `bytes` as there is room for, and returns how much that is. `memory` is how
-    /// many bytes of the whole body may stay in buffers.
+    /// Appends as much of `bytes` as there is room for, and returns how much that is. `memory` is
+    /// how many bytes of the whole body may stay in buffers.
     #[must_use = "what did not fit is not in it"]
-    pub fn append(&mut self, bytes: &[u8], memory: usize, pool: &Arc<BufferPool>, spool: &Arc<Spool>) -> usize {
+    pub fn append(
+        &mut self,
+        bytes: &[u8],
+        memory: usize,
+        pool: &Arc<BufferPool>,
+        spool: &Arc<Spool>,
+    ) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() && self.file.is_none() {
-            let left = u64::try_from(memory).unwrap_or(u64::MAX).saturating_sub(self.in_memory);
+            let left = u64::try_from(memory)
+                .unwrap_or(u64::MAX)
+                .saturating_sub(self.in_memory);
             let room = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-            let mut taken = self.buffers.last_mut().map_or(0, |last| last.append(&rest[..room]));
+            let mut taken = self
+                .buffers
+                .last_mut()
+                .map_or(0, |last| last.append(&rest[..room]));
             if taken == 0
                 && room > 0
                 && let Some(mut buffer) = pool.take()
@@ -75,7 +86,8 @@ impl Body {
         self.in_memory.saturating_add(self.in_file)
     }
 
-    /// The bytes from `offset` on: a piece in memory, or what could be read into `room`. Empty at the end.
+    /// The bytes from `offset` on: a piece in memory, or what could be read into `room`. Empty at
+    /// the end.
     pub fn piece<'a>(&'a self, offset: u64, room: &mut [u8]) -> io::Result<Piece<'a>> {
         let mut skip = offset;
         for buffer in &self.buffers {

@@ -79,8 +79,8 @@ impl Couriers {
         }))
     }
 
-    /// Has a courier bring this client what lies undelivered, as soon as its socket has room. Fails if
-    /// the system cannot watch the socket.
+    /// Has a courier bring this client what lies undelivered, as soon as its socket has room. Fails
+    /// if the system cannot watch the socket.
     pub(super) fn call(&self, client: &Arc<Client>) -> io::Result<()> {
         let mut desk = self.0.desk.lock();
         desk.tokens += 1;
@@ -98,8 +98,8 @@ impl Couriers {
         Ok(())
     }
 
-    /// Starts a courier if there is work and none, because none could be started before. To be called
-    /// every now and then.
+    /// Starts a courier if there is work and none, because none could be started before. To be
+    /// called every now and then.
     pub fn look(&self) {
         let mut desk = self.0.desk.lock();
         let is_one_lacking = desk.couriers == 0 && !desk.clients.is_empty();
@@ -179,7 +179,9 @@ impl Office {
             client.hub().answer_lost();
             Delivery::Over
         });
-        if delivered == Delivery::Interrupted && epoll.modify(client.stream(), &mut interest(token)).is_ok() {
+        if delivered == Delivery::Interrupted
+            && epoll.modify(client.stream(), &mut interest(token)).is_ok()
+        {
             return;
         }
         // Off the desk before it may be called for again.
@@ -191,7 +193,8 @@ impl Office {
 
     /// Cuts the clients that take too little. One courier does it for all, every now and then.
     fn look_after_paces(&self, now: Instant) {
-        let now_ms = u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX);
+        let now_ms = u64::try_from(now.saturating_duration_since(self.started).as_millis())
+            .unwrap_or(u64::MAX);
         let before = self.looked_at.load(Ordering::Relaxed);
         let is_due = now_ms.saturating_sub(before) >= u64::from(LOOK_MS)
             && self
@@ -205,8 +208,8 @@ impl Office {
     }
 }
 
-/// Delivers until nothing is left, the socket takes nothing more, or others may have waited for long
-/// enough.
+/// Delivers until nothing is left, the socket takes nothing more, or others may have waited for
+/// long enough.
 fn deliver(client: &Client, room: &mut [u8]) -> Delivery {
     let mut sent_in_all = 0_usize;
     while sent_in_all < SLICE {
@@ -216,8 +219,12 @@ fn deliver(client: &Client, room: &mut [u8]) -> Delivery {
         let (delivered, is_all) = match taken.load(room) {
             Ok(bytes) => match client.stream().write_now(bytes) {
                 Ok(sent) => (Delivered::Sent(sent), sent == bytes.len()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Delivered::Sent(0), false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (Delivered::Sent(0), true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (Delivered::Sent(0), false)
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    (Delivered::Sent(0), true)
+                }
                 Err(_) => (Delivered::Broken, false),
             },
             Err(error) => {

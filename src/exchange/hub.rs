@@ -40,7 +40,10 @@ pub struct Hub {
     in_progress: AtomicUsize,
     ids: AtomicU64,
     /// Last in, first out: what was used last is still in the processor's caches.
-    #[allow(clippy::vec_box, reason = "they go from here into an exchange as they are")]
+    #[allow(
+        clippy::vec_box,
+        reason = "they go from here into an exchange as they are"
+    )]
     spare: Mutex<Vec<Box<State>>>,
     pub(super) lost: Lost,
     /// Wakes the thread that looks after deadlines.
@@ -103,7 +106,8 @@ impl Hub {
     /// From now on there may be so many requests at once, and names are resolved so often.
     pub fn adjust(&self, max_requests: usize, resolve: Duration) {
         self.max_requests.store(max_requests, Ordering::Relaxed);
-        self.resolve_ms.store(milliseconds(resolve), Ordering::Relaxed);
+        self.resolve_ms
+            .store(milliseconds(resolve), Ordering::Relaxed);
     }
 
     /// How often names of servers are resolved again.
@@ -111,8 +115,8 @@ impl Hub {
         Duration::from_millis(self.resolve_ms.load(Ordering::Relaxed))
     }
 
-    /// A place for a request that is answered here and at once, whether one is free or not: what the
-    /// balancer says of itself is said under any load.
+    /// A place for a request that is answered here and at once, whether one is free or not: what
+    /// the balancer says of itself is said under any load.
     pub fn permit_regardless(self: &Arc<Self>) -> Permit {
         self.in_progress.fetch_add(1, Ordering::Relaxed);
         Permit(Arc::clone(self))

@@ -1,5 +1,5 @@
-//! Exchanges whose holders have let go of them without an end: by a panic, or by a fault in the program. They are answered and logged
-//! like all others.
+//! Exchanges whose holders have let go of them without an end: by a panic, or by a fault in the
+//! program. They are answered and logged like all others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -32,18 +32,20 @@ impl Lost {
 }
 
 impl Hub {
-    /// Ends the exchanges that nobody has: with 500, or by a cut where the response has begun. To be called by a thread that holds no
-    /// lock, after each panic and every now and then.
+    /// Ends the exchanges that nobody has: with 500, or by a cut where the response has begun. To
+    /// be called by a thread that holds no lock, after each panic and every now and then.
     pub fn answer_lost(&self) {
         while let Some(mut exchange) = self.lost.take() {
             let client = Arc::clone(&exchange.client);
             let losses = exchange.losses;
             exchange.losses += 1;
-            // The answer to one may panic as well: that one comes here again, and the others are answered.
+            // The answer to one may panic as well: that one comes here again, and the others are
+            // answered.
             let ended = catch_unwind(AssertUnwindSafe(|| match losses {
                 0 => client.end_lost(exchange),
                 1 => {
-                    // Without a byte, and without waiting for a thread that writes: that may be what has panicked.
+                    // Without a byte, and without waiting for a thread that writes: that may be
+                    // what has panicked.
                     client.abandon(Fault::Internal);
                     exchange.fault = Some(Fault::Internal);
                     exchange.complete();
@@ -74,7 +76,13 @@ impl Client {
                 let mut date = DateCache::default();
                 let persistence = Persistence::of(true, exchange.request.version);
                 let page = ErrorPage::find(&self.listener().error_pages, answer.status);
-                answer.render(&mut bytes, page, head_only, persistence, date.at(SystemTime::now()));
+                answer.render(
+                    &mut bytes,
+                    page,
+                    head_only,
+                    persistence,
+                    date.at(SystemTime::now()),
+                );
                 self.finish(&[&bytes], true, exchange);
             }
         }

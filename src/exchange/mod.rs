@@ -1,4 +1,5 @@
-//! One request and its response, the client's side that the response goes out on, and what both share.
+//! One request and its response, the client's side that the response goes out on, and what both
+//! share.
 
 mod answer;
 mod body;
@@ -37,16 +38,18 @@ const KEPT_HEAD: usize = 4096;
 /// So many attempts that met the end of a used connection do not count.
 const FREE_ENDS: u32 = 3;
 
-/// One request on its way. It has one holder at a time, and who holds it at its end logs it: so each is logged once.
+/// One request on its way. It has one holder at a time, and who holds it at its end logs it: so
+/// each is logged once.
 ///
-/// An exchange that is dropped in any other way, by a panic above all, is lost property: [`Hub::answer_lost`] answers and logs it.
+/// An exchange that is dropped in any other way, by a panic above all, is lost property:
+/// [`Hub::answer_lost`] answers and logs it.
 #[derive(Debug)]
 #[must_use = "an exchange that is dropped is answered with 500"]
 pub struct Exchange {
     /// The client's writing side.
     pub client: Arc<Client>,
-    /// Apart from the client, so that it can be kept for another request without keeping the client's descriptor. `None` once it
-    /// is over.
+    /// Apart from the client, so that it can be kept for another request without keeping the
+    /// client's descriptor. `None` once it is over.
     state: Option<Box<State>>,
 }
 
@@ -69,10 +72,12 @@ pub struct State {
     pub tries: u32,
     /// Why the attempt before the last one failed.
     pub why: Option<Fault>,
-    /// One of these was a batch that broke before its turn: that is no reason to give it up earlier than others.
+    /// One of these was a batch that broke before its turn: that is no reason to give it up earlier
+    /// than others.
     pub unlucky: bool,
-    /// So many of these ended with a connection that had served others before, without a byte of an answer: a server that stops, or gives
-    /// up idle connections, ends one after the other, and so may meet the same request several times.
+    /// So many of these ended with a connection that had served others before, without a byte of an
+    /// answer: a server that stops, or gives up idle connections, ends one after the other, and so
+    /// may meet the same request several times.
     pub met_ends: u32,
     /// So often its holder has let go of it without an end.
     pub losses: u32,
@@ -116,8 +121,8 @@ pub struct Destination {
 /// What admissions go by, until others take its place.
 pub type Promise = Box<dyn Any + Send + Sync>;
 
-/// Keeps what an admission has promised until the request is submitted. As long as one is out, the promise's
-/// [`Arc`] has not gone. It costs no count that threads share.
+/// Keeps what an admission has promised until the request is submitted. As long as one is out, the
+/// promise's [`Arc`] has not gone. It costs no count that threads share.
 pub type Pass = Guard<Arc<Promise>>;
 
 /// What of a request still matters once its head is written anew.
@@ -228,7 +233,9 @@ impl Exchange {
             (0, Some(fault)) => fault.status(),
             (status, _) => status,
         };
-        let since = |earlier: Option<Instant>, later: Option<Instant>| Some(later?.saturating_duration_since(earlier?));
+        let since = |earlier: Option<Instant>, later: Option<Instant>| {
+            Some(later?.saturating_duration_since(earlier?))
+        };
         Record {
             client: self.client.peer().map(|peer| peer.ip()),
             request: &self.captured,
@@ -266,7 +273,8 @@ static OVER: LazyLock<State> = LazyLock::new(|| State::new(Instant::now()));
 
 impl DerefMut for Exchange {
     fn deref_mut(&mut self) -> &mut State {
-        self.state.get_or_insert_with(|| Box::new(State::new(Instant::now())))
+        self.state
+            .get_or_insert_with(|| Box::new(State::new(Instant::now())))
     }
 }
 
@@ -313,8 +321,9 @@ impl State {
         self.attempts.saturating_sub(free)
     }
 
-    /// It may be sent together with others (RFC 9112 §9.3.2): it may be repeated, nothing follows its head, and the server
-    /// gets it in HTTP/1.1. After one of HTTP/1.0 many servers close, which breaks the batch of the others.
+    /// It may be sent together with others (RFC 9112 §9.3.2): it may be repeated, nothing follows
+    /// its head, and the server gets it in HTTP/1.1. After one of HTTP/1.0 many servers close,
+    /// which breaks the batch of the others.
     pub fn is_batchable(&self) -> bool {
         matches!(self.request.method, Method::Get | Method::Head)
             && !self.request.lacks_host

@@ -60,12 +60,16 @@ impl Taken {
         }
     }
 
-    /// Returns the bytes; those of a file are read into `room`. What lies before them there was sent,
-    /// and its room is given back.
+    /// Returns the bytes; those of a file are read into `room`. What lies before them there was
+    /// sent, and its room is given back.
     pub(super) fn load<'a>(&'a self, room: &'a mut [u8]) -> std::io::Result<&'a [u8]> {
         match self {
             Self::Buffer(..) | Self::Bytes(..) => Ok(self.bytes().unwrap_or_default()),
-            Self::File { file, offset, length } => {
+            Self::File {
+                file,
+                offset,
+                length,
+            } => {
                 file.free_before(*offset);
                 let wanted = (*length).min(room.len());
                 let read = file.read_at(&mut room[..wanted], *offset)?;
@@ -82,7 +86,11 @@ impl Taken {
         let rest = match self {
             Self::Buffer(buffer, from) => Self::Buffer(buffer, from.saturating_add(sent)),
             Self::Bytes(bytes, from) => Self::Bytes(bytes, from.saturating_add(sent)),
-            Self::File { file, offset, length } => {
+            Self::File {
+                file,
+                offset,
+                length,
+            } => {
                 let left = length.saturating_sub(sent);
                 return (left > 0).then(|| Self::File {
                     file,
@@ -91,19 +99,24 @@ impl Taken {
                 });
             }
         };
-        rest.bytes().is_some_and(|bytes| !bytes.is_empty()).then_some(rest)
+        rest.bytes()
+            .is_some_and(|bytes| !bytes.is_empty())
+            .then_some(rest)
     }
 }
 
 impl Outbox {
-    /// Puts as many bytes as memory has room for at the end, and returns how many. `limit` is how many
-    /// may be in memory.
+    /// Puts as many bytes as memory has room for at the end, and returns how many. `limit` is how
+    /// many may be in memory.
     pub(super) fn put(&mut self, bytes: &[u8], limit: usize, pool: &Arc<BufferPool>) -> usize {
         let mut rest = bytes;
         // Behind what is in the file nothing can be in memory.
         while !rest.is_empty() && self.left_in_file() == 0 && self.excess.is_empty() {
             let room = limit.saturating_sub(self.in_memory).min(rest.len());
-            let mut taken = self.memory.back_mut().map_or(0, |last| last.append(&rest[..room]));
+            let mut taken = self
+                .memory
+                .back_mut()
+                .map_or(0, |last| last.append(&rest[..room]));
             if taken == 0
                 && room > 0
                 && let Some(mut buffer) = pool.take()
@@ -122,8 +135,8 @@ impl Outbox {
         taken
     }
 
-    /// Where the next bytes go in the file, and the file if there is one; `None` if what is there has to
-    /// be sent first. `most` is how many bytes of the client's may lie in files.
+    /// Where the next bytes go in the file, and the file if there is one; `None` if what is there
+    /// has to be sent first. `most` is how many bytes of the client's may lie in files.
     pub(super) fn end_of_file(&self, most: u64) -> Option<(Option<Arc<SpoolFile>>, u64, u64)> {
         let left = most.saturating_sub(self.left_in_file());
         (left > 0 && self.excess.is_empty()).then(|| (self.file.clone(), self.in_file, left))
@@ -174,7 +187,11 @@ impl Outbox {
             let offset = self.taken_of_file;
             self.taken_of_file += length as u64;
             let file = Arc::clone(file);
-            return Some(Taken::File { file, offset, length });
+            return Some(Taken::File {
+                file,
+                offset,
+                length,
+            });
         }
         (!self.excess.is_empty()).then(|| Taken::Bytes(std::mem::take(&mut self.excess), 0))
     }
@@ -185,8 +202,8 @@ impl Outbox {
         self.returned = taken.behind(sent);
     }
 
-    /// Lets go of the file if nothing of it is left, so that it can be closed without a lock. Nobody may
-    /// be writing to it.
+    /// Lets go of the file if nothing of it is left, so that it can be closed without a lock.
+    /// Nobody may be writing to it.
     pub(super) fn used_up(&mut self) -> Option<Arc<SpoolFile>> {
         let is_used_up = self.left_in_file() == 0 && self.returned.is_none();
         let file = self.file.take_if(|_| is_used_up)?;
@@ -231,7 +248,10 @@ impl Outbox {
     pub(super) fn abandon(&mut self) -> Vec<Exchange> {
         let undelivered = std::mem::take(&mut self.marks);
         *self = Self::default();
-        undelivered.into_iter().map(|(_, exchange)| exchange).collect()
+        undelivered
+            .into_iter()
+            .map(|(_, exchange)| exchange)
+            .collect()
     }
 }
 
@@ -243,11 +263,18 @@ mod tests {
     use crate::exchange::spool::{Share, Spool};
 
     /// Puts all of it in, as the client's writing side does.
-    fn put(outbox: &mut Outbox, mut bytes: &[u8], limit: usize, pool: &Arc<BufferPool>, spool: &Arc<Spool>) {
+    fn put(
+        outbox: &mut Outbox,
+        mut bytes: &[u8],
+        limit: usize,
+        pool: &Arc<BufferPool>,
+        spool: &Arc<Spool>,
+    ) {
         bytes = &bytes[outbox.put(bytes, limit, pool)..];
         if let Some((file, offset, left)) = outbox.end_of_file(500)
             && !bytes.is_empty()
-            && let Some(file) = file.or_else(|| SpoolFile::create(spool, Share::Responses).map(Arc::new))
+            && let Some(file) =
+                file.or_else(|| SpoolFile::create(spool, Share::Responses).map(Arc::new))
         {
             let part = &bytes[..bytes.len().min(left as usize)];
             assert!(file.append(part, offset));

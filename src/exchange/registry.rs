@@ -1,4 +1,5 @@
-//! All clients, for what concerns them together: drain, lingering ends, and who has to go when room is short.
+//! All clients, for what concerns them together: drain, lingering ends, and who has to go when room
+//! is short.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -44,7 +45,9 @@ impl Registry {
     }
 
     pub(super) fn remove(&self, client: &Client) {
-        self.clients.lock().remove(&(std::ptr::from_ref(client) as usize));
+        self.clients
+            .lock()
+            .remove(&(std::ptr::from_ref(client) as usize));
     }
 
     /// Client connections that are open.
@@ -61,7 +64,11 @@ impl Registry {
     /// Ends all that have waited for a request since then.
     pub fn dismiss_idle(&self, since: Instant) {
         self.each(|client| {
-            if !client.is_reading() && client.idle_since().is_some_and(|idle_since| idle_since <= since) {
+            if !client.is_reading()
+                && client
+                    .idle_since()
+                    .is_some_and(|idle_since| idle_since <= since)
+            {
                 client.dismiss();
             }
         });
@@ -75,14 +82,15 @@ impl Registry {
     /// Ends the one that has waited longest for a request. `false` if none does.
     pub fn evict_idle(&self) -> bool {
         let longest = self.least(|client| {
-            Some(client.idle_at()).filter(|&since| since != 0 && !client.is_dismissed() && !client.is_reading())
+            Some(client.idle_at())
+                .filter(|&since| since != 0 && !client.is_dismissed() && !client.is_reading())
         });
         longest.inspect(|client| client.dismiss()).is_some()
     }
 
-    /// Ends the client that holds most of what others lack and has made no progress for longest, if that
-    /// is for a quarter of its time limit. Returns `false` if there is none, or if one was looked
-    /// for just now.
+    /// Ends the client that holds most of what others lack and has made no progress for longest, if
+    /// that is for a quarter of its time limit. Returns `false` if there is none, or if one was
+    /// looked for just now.
     pub fn give_way(&self, short: Short, now: Instant, hub: &Hub) -> bool {
         let now_ms = hub.uptime_ms(now);
         let looked_at = &self.looked_at[short as usize];
@@ -101,7 +109,9 @@ impl Registry {
     /// Calls for each, one after the other, without keeping the table locked meanwhile.
     fn each(&self, mut act: impl FnMut(&Client)) {
         let all: Vec<_> = self.clients.lock().values().cloned().collect();
-        all.iter().filter_map(Weak::upgrade).for_each(|client| act(&client));
+        all.iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|client| act(&client));
     }
 
     fn least<R: Ord + Copy>(&self, rank: impl Fn(&Client) -> Option<R>) -> Option<Arc<Client>> {
@@ -110,6 +120,8 @@ impl Registry {
             .iter()
             .filter_map(Weak::upgrade)
             .filter_map(|client| Some((rank(&client)?, client)));
-        ranked.min_by_key(|(rank, _)| *rank).map(|(_, client)| client)
+        ranked
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, client)| client)
     }
 }

@@ -1,8 +1,10 @@
-//! Unlinked files for what does not fit into memory: how much of them there may be, and one of them.
+//! Unlinked files for what does not fit into memory: how much of them there may be, and one of
+//! them.
 //!
-//! Requests and responses have shares apart: neither can take the last quarter of the room, which is
-//! the other's. Of what others leave of its share a body may have two thirds, so that a few large ones
-//! leave room for all the small ones. A disk that is full counts like a limit that is reached.
+//! Requests and responses have shares apart: neither can take the last quarter of the room, which
+//! is the other's. Of what others leave of its share a body may have two thirds, so that a few
+//! large ones leave room for all the small ones. A disk that is full counts like a limit that is
+//! reached.
 
 use std::fs::File;
 use std::io;
@@ -85,7 +87,8 @@ impl Spool {
         let left_of_all = self.limit.checked_sub(self.used());
         let fits = match (left_of_share, left_of_all) {
             (Some(share_left), Some(all_left)) => {
-                share == Share::Responses || own.saturating_add(bytes) <= share_left.min(all_left).saturating_mul(2)
+                share == Share::Responses
+                    || own.saturating_add(bytes) <= share_left.min(all_left).saturating_mul(2)
             }
             _ => false,
         };
@@ -127,8 +130,9 @@ impl Spool {
         let times = std::mem::take(&mut disk.untold);
         drop(disk);
         log::warn!(
-            "spool: no file in {} can grow: {error} ({times} times). Meanwhile the spool counts as full: large request \
-             bodies are refused, and servers wait for slow clients (spool.folder, spool.limit)",
+            "spool: no file in {} can grow: {error} ({times} times). Meanwhile the spool counts \
+             as full: large request bodies are refused, and servers wait for slow clients \
+             (spool.folder, spool.limit)",
             self.folder.display()
         );
     }
@@ -218,7 +222,8 @@ impl Drop for SpoolFile {
     fn drop(&mut self) {
         let counted = self.counted.load(Ordering::Relaxed);
         let freed = self.freed.load(Ordering::Relaxed);
-        self.spool.release(self.share, counted.saturating_sub(freed));
+        self.spool
+            .release(self.share, counted.saturating_sub(freed));
     }
 }
 
@@ -269,7 +274,10 @@ mod tests {
             held.push(file);
             lengths.push(length / KIB);
         }
-        assert_eq!(lengths[0], 1024, "the first may have two thirds of the share");
+        assert_eq!(
+            lengths[0], 1024,
+            "the first may have two thirds of the share"
+        );
         assert!(lengths.is_sorted_by(|one, next| one > next), "{lengths:?}");
         assert!(lengths[5] > 0, "{lengths:?}");
     }
@@ -282,7 +290,8 @@ mod tests {
         file.free_before(1 << 10);
         assert_eq!(spool.used(), 3 << 20, "too little for a system call");
         file.free_before(2 << 20);
-        // Where the file system cannot punch holes nothing is given back early, and nothing is lost.
+        // Where the file system cannot punch holes nothing is given back early, and nothing is
+        // lost.
         let used = spool.used();
         assert!(used == 1 << 20 || used == 3 << 20, "{used}");
         let mut byte = [0];

@@ -1,13 +1,17 @@
-//! Whose a request is, as a number: for turns and shares of the queue, and for consistent hashing. Nothing is allocated for it.
+//! Whose a request is, as a number: for turns and shares of the queue, and for consistent hashing.
+//! Nothing is allocated for it.
 //!
-//! The two are not the same. What a client says of itself in a field or cookie may choose its server, since it can choose no more
-//! than that. But turns and shares are what clients compete for: if a value counted from anybody, a client that sends another
-//! one each time would be many clients. So there it counts only if a trusted peer has sent it, and else the address does.
+//! The two are not the same. What a client says of itself in a field or cookie may choose its
+//! server, since it can choose no more than that. But turns and shares are what clients compete
+//! for: if a value counted from anybody, a client that sends another one each time would be many
+//! clients. So there it counts only if a trusted peer has sent it, and else the address does.
 //!
-//! The hash is fixed, with no secret of this process, because consistent hashing needs that: another balancer, or this one after a
-//! restart, must send a client to the same server. So somebody who chooses values can make keys collide. Values with one key share
-//! their turns: who does that to itself gets less, and who would do it to another has to know the other's value, and could send just
-//! that. But different keys can be chosen as well to fall together in a hash table, so a table of keys needs a secret of its own.
+//! The hash is fixed, with no secret of this process, because consistent hashing needs that:
+//! another balancer, or this one after a restart, must send a client to the same server. So
+//! somebody who chooses values can make keys collide. Values with one key share their turns: who
+//! does that to itself gets less, and who would do it to another has to know the other's value, and
+//! could send just that. But different keys can be chosen as well to fall together in a hash table,
+//! so a table of keys needs a secret of its own.
 
 use std::net::IpAddr;
 
@@ -26,12 +30,18 @@ pub struct Keys {
     pub affinity: Option<u64>,
 }
 
-/// The keys of a request whose head was parsed from `bytes`. What `who` finds out is asked for only if it matters.
+/// The keys of a request whose head was parsed from `bytes`. What `who` finds out is asked for only
+/// if it matters.
 ///
-/// A field or cookie that is missing or empty says nothing of the client: then the address counts. Of several lines of a
-/// field the last one counts: a proxy that adds its own leaves those of its client before it. Of several cookies it is the
-/// first one, as with servers.
-pub fn client_keys(key: &ClientKey, who: impl FnOnce() -> Who, bytes: &[u8], head: &RequestHead) -> Keys {
+/// A field or cookie that is missing or empty says nothing of the client: then the address counts.
+/// Of several lines of a field the last one counts: a proxy that adds its own leaves those of its
+/// client before it. Of several cookies it is the first one, as with servers.
+pub fn client_keys(
+    key: &ClientKey,
+    who: impl FnOnce() -> Who,
+    bytes: &[u8],
+    head: &RequestHead,
+) -> Keys {
     let said = match key {
         ClientKey::None => return Keys::default(),
         ClientKey::Address => None,
@@ -50,7 +60,8 @@ pub fn client_keys(key: &ClientKey, who: impl FnOnce() -> Who, bytes: &[u8], hea
     }
 }
 
-/// The value of the cookie of exactly this name among `a=b; c=d` (RFC 6265 §4.2.1), quotes kept: they are part of it.
+/// The value of the cookie of exactly this name among `a=b; c=d` (RFC 6265 §4.2.1), quotes kept:
+/// they are part of it.
 fn cookie<'a>(name: &[u8], pairs: &'a [u8]) -> Option<&'a [u8]> {
     pairs.split(|byte| *byte == b';').find_map(|pair| {
         let equals = memchr::memchr(b'=', pair)?;
@@ -66,16 +77,23 @@ pub fn address_key(address: IpAddr) -> u64 {
     }
 }
 
-/// The key of a value. Multiplies eight bytes at a time and folds the product, much as wyhash does; the length tells apart what zeros fill up.
+/// The key of a value. Multiplies eight bytes at a time and folds the product, much as wyhash does;
+/// the length tells apart what zeros fill up.
 pub fn hash(value: &[u8]) -> u64 {
     const FACTOR: u64 = 0xa076_1d64_78bd_642f;
     let (words, rest) = value.as_chunks();
     // Of a longer value the last eight bytes, though they overlap: reading fewer costs more.
     let last = match value.last_chunk() {
         Some(last) => u64::from_le_bytes(*last),
-        None => rest.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte)),
+        None => rest
+            .iter()
+            .rev()
+            .fold(0, |last, byte| last << 8 | u64::from(*byte)),
     };
-    let words = words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]);
+    let words = words
+        .iter()
+        .map(|word| u64::from_le_bytes(*word))
+        .chain([last]);
     mix(words.fold(mix(value.len() as u64), |hash, word| {
         // Turned, so that the order of words counts.
         let product = u128::from(hash.rotate_left(23) ^ word) * u128::from(FACTOR);
@@ -83,7 +101,8 @@ pub fn hash(value: &[u8]) -> u64 {
     }))
 }
 
-/// SplitMix64's last step: every bit of the number changes half of the result's, and no two numbers have the same.
+/// SplitMix64's last step: every bit of the number changes half of the result's, and no two numbers
+/// have the same.
 fn mix(number: u64) -> u64 {
     let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -135,14 +154,20 @@ mod tests {
         assert_eq!(key_of(&ClientKey::None, Some("192.0.2.1"), fields), None);
         assert_eq!(key_of(&ClientKey::Address, None, fields), None);
         assert_eq!(key_of(&field("x-other"), None, fields), None);
-        assert_eq!(key_of(&ClientKey::Cookie("other".to_owned()), None, fields), None);
+        assert_eq!(
+            key_of(&ClientKey::Cookie("other".to_owned()), None, fields),
+            None
+        );
     }
 
     #[test]
     fn addresses() {
         assert_ne!(of_address("192.0.2.1"), of_address("192.0.2.2"));
         assert_eq!(of_address("192.0.2.1"), of_address("::ffff:192.0.2.1"));
-        assert_eq!(of_address("2001:db8:1:2::1"), of_address("2001:db8:1:2:ffff::9"));
+        assert_eq!(
+            of_address("2001:db8:1:2::1"),
+            of_address("2001:db8:1:2:ffff::9")
+        );
         assert_ne!(of_address("2001:db8:1:2::1"), of_address("2001:db8:1:3::1"));
         let fields = "X-User: anna\r\n";
         assert_eq!(
@@ -165,7 +190,12 @@ mod tests {
             assert_eq!(key_of(&key, Some("192.0.2.1"), same), anna, "{same}");
         }
         assert_ne!(key_of(&key, None, "X-User: Anna\r\n"), anna);
-        for nothing in ["", "X-User:\r\n", "X-User: anna\r\nX-User: \r\n", "X-Use: anna\r\n"] {
+        for nothing in [
+            "",
+            "X-User:\r\n",
+            "X-User: anna\r\nX-User: \r\n",
+            "X-Use: anna\r\n",
+        ] {
             assert_eq!(
                 key_of(&key, Some("192.0.2.1"), nothing),
                 of_address("192.0.2.1"),
@@ -173,7 +203,10 @@ mod tests {
             );
         }
         // Fields that have a meaning of their own are fields too.
-        assert_eq!(key_of(&field("host"), None, ""), key_of(&key, None, "X-User: a\r\n"));
+        assert_eq!(
+            key_of(&field("host"), None, ""),
+            key_of(&key, None, "X-User: a\r\n")
+        );
     }
 
     #[test]
@@ -242,7 +275,8 @@ mod tests {
         );
     }
 
-    /// Who changes the hash sends every client to another server, once, and has two balancers disagree until both are new.
+    /// Who changes the hash sends every client to another server, once, and has two balancers
+    /// disagree until both are new.
     #[test]
     fn the_hash_is_fixed() {
         assert_eq!(of_address("192.0.2.1"), Some(0x95e7_f1e4_1fea_861c));
@@ -261,7 +295,9 @@ mod tests {
                 address_key(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n as u32).into())
             }),
             ("IPv6", |n| {
-                address_key(std::net::Ipv6Addr::from_bits((0x2001_0db8_0000_0000 + n as u128) << 64).into())
+                address_key(
+                    std::net::Ipv6Addr::from_bits((0x2001_0db8_0000_0000 + n as u128) << 64).into(),
+                )
             }),
             ("short", |n| hash(n.to_string().as_bytes())),
             ("long", |n| {

@@ -1,9 +1,10 @@
 //! What servers are told of the client: X-Forwarded-*, Forwarded (RFC 7239), Via, X-Request-Id.
 //!
-//! A client that is not trusted could tell servers lies in any of the fields that name clients ([`NAMING`]), whichever style
-//! is active here: a server may read the others. So with a style other than off, all of them are left out of its requests
-//! (and of those of a trusted client whose fields are to be replaced). What a client says in a field that its Connection
-//! makes hop-by-hop is not heard at all.
+//! A client that is not trusted could tell servers lies in any of the fields that name clients
+//! ([`NAMING`]), whichever style is active here: a server may read the others. So with a style
+//! other than off, all of them are left out of its requests (and of those of a trusted client whose
+//! fields are to be replaced). What a client says in a field that its Connection makes hop-by-hop
+//! is not heard at all.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -21,19 +22,21 @@ pub struct ClientFacts {
     pub trusted: bool,
     /// It came over TLS.
     pub tls: bool,
-    /// Number for a request id, different for each request of this process and unguessable enough to differ between processes.
+    /// Number for a request id, different for each request of this process and unguessable enough
+    /// to differ between processes.
     pub request_id: u128,
 }
 
 /// Fields of the client's request to leave out, at most so many.
 pub type Omitted = [FieldId; 8];
 
-/// Appends the field lines to add (each with CRLF) to `append` and answers which of the client's fields to leave out (the rest of the
-/// array is `FieldId::Other`, which leaves out nothing).
+/// Appends the field lines to add (each with CRLF) to `append` and answers which of the client's
+/// fields to leave out (the rest of the array is `FieldId::Other`, which leaves out nothing).
 ///
-/// `x-forwarded`: For, Proto, Host; what a trusted client sent is appended to (For), kept (Proto, Host), else replaced.
-/// `rfc7239`: one `Forwarded` element `for=…;host=…;proto=…` (quoted where needed), after a trusted client's own.
-/// A value in several field lines is joined in order. With `replace` a trusted client's are replaced like anybody's.
+/// `x-forwarded`: For, Proto, Host; what a trusted client sent is appended to (For), kept (Proto,
+/// Host), else replaced. `rfc7239`: one `Forwarded` element `for=…;host=…;proto=…` (quoted where
+/// needed), after a trusted client's own. A value in several field lines is joined in order. With
+/// `replace` a trusted client's are replaced like anybody's.
 pub fn apply(
     listener: &Listener,
     client: &ClientFacts,
@@ -47,7 +50,11 @@ pub fn apply(
         ..*client
     };
     let believed = client.trusted && !listener.forwarded.replace;
-    let request = Request { client, buffer, head };
+    let request = Request {
+        client,
+        buffer,
+        head,
+    };
     let omitted = match listener.forwarded.style {
         ForwardedStyle::Off => Omitted::default(),
         ForwardedStyle::XForwarded => request.x_forwarded(believed, append),
@@ -91,7 +98,11 @@ impl<'a> Request<'a> {
             write_line(append, b"X-Forwarded-Host", &[self.authority()]);
         }
         // The list goes on in the line just written.
-        omitted(if believed { &[FieldId::XForwardedFor] } else { &NAMING })
+        omitted(if believed {
+            &[FieldId::XForwardedFor]
+        } else {
+            &NAMING
+        })
     }
 
     fn rfc7239(&self, believed: bool, append: &mut Vec<u8>) -> Omitted {
@@ -119,7 +130,11 @@ impl<'a> Request<'a> {
         append.extend_from_slice(b";proto=");
         append.extend_from_slice(self.protocol());
         append.extend_from_slice(b"\r\n");
-        omitted(if believed { &[FieldId::Forwarded] } else { &NAMING })
+        omitted(if believed {
+            &[FieldId::Forwarded]
+        } else {
+            &NAMING
+        })
     }
 
     /// Copies the client's values of this field that may be copied, each with a comma behind it.
@@ -220,7 +235,9 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use crate::http::{Field, Span};
-    use crate::plan::{Forwarded, ListenerLimit, ListenerTimeout, Peers, SocketFile, UnderscoreFields};
+    use crate::plan::{
+        Forwarded, ListenerLimit, ListenerTimeout, Peers, SocketFile, UnderscoreFields,
+    };
     use crate::proto::h1::{HeadLimits, parse_request};
 
     use super::*;
@@ -275,7 +292,10 @@ pub(super) mod tests {
             let mut append = b"kept\r\n".to_vec();
             let omitted = apply(listener, &client, &self.buffer, &self.head, &mut append);
             let append = String::from_utf8(append).unwrap();
-            let omitted = omitted.into_iter().filter(|id| *id != FieldId::Other).collect();
+            let omitted = omitted
+                .into_iter()
+                .filter(|id| *id != FieldId::Other)
+                .collect();
             (append.strip_prefix("kept\r\n").unwrap().to_owned(), omitted)
         }
     }
@@ -331,7 +351,10 @@ pub(super) mod tests {
                 style,
                 replace: false,
                 trusted: Peers {
-                    networks: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+                    networks: vec![
+                        "10.0.0.0/8".parse().unwrap(),
+                        "2001:db8::/32".parse().unwrap(),
+                    ],
                     unix: false,
                 },
                 strip: Vec::new(),
@@ -363,7 +386,8 @@ pub(super) mod tests {
 
     #[test]
     fn x_forwarded_replaces_what_strangers_say() {
-        let expected = "X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.org\r\n";
+        let expected = "X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: \
+                        http\r\nX-Forwarded-Host: example.org\r\n";
         let listener = listener(ForwardedStyle::XForwarded);
         for fields in [CLAIMS, &[]] {
             assert_eq!(
@@ -377,12 +401,15 @@ pub(super) mod tests {
     fn x_forwarded_goes_on_with_what_the_trusted_say() {
         let listener = listener(ForwardedStyle::XForwarded);
         let (append, omitted) = sent(CLAIMS).apply(&listener, "10.1.2.3");
-        assert_eq!(append, "X-Forwarded-For: 192.0.2.1, 192.0.2.2, 192.0.2.3, 10.1.2.3\r\n");
+        assert_eq!(
+            append,
+            "X-Forwarded-For: 192.0.2.1, 192.0.2.2, 192.0.2.3, 10.1.2.3\r\n"
+        );
         assert_eq!(omitted, [FieldId::XForwardedFor]);
         // Who says only a part has the rest added.
         let (append, _) = sent(&CLAIMS[..1]).apply(&listener, "2001:db8::1");
-        let expected =
-            "X-Forwarded-For: 192.0.2.1, 2001:db8::1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.org\r\n";
+        let expected = "X-Forwarded-For: 192.0.2.1, 2001:db8::1\r\nX-Forwarded-Proto: \
+                        http\r\nX-Forwarded-Host: example.org\r\n";
         assert_eq!(append, expected);
     }
 
@@ -400,7 +427,8 @@ pub(super) mod tests {
 
     #[test]
     fn mapped_addresses_are_ipv4() {
-        let (append, omitted) = sent(CLAIMS).apply(&listener(ForwardedStyle::XForwarded), "::ffff:10.1.2.3");
+        let (append, omitted) =
+            sent(CLAIMS).apply(&listener(ForwardedStyle::XForwarded), "::ffff:10.1.2.3");
         assert!(append.ends_with(", 10.1.2.3\r\n"), "{append}");
         assert_eq!(omitted, [FieldId::XForwardedFor]);
     }
@@ -412,7 +440,10 @@ pub(super) mod tests {
         let (append, omitted) = sent.apply(&listener, "192.0.2.9");
         assert_eq!(
             (&*append, &*omitted),
-            ("Forwarded: for=192.0.2.9;host=example.org;proto=http\r\n", &NAMING[..])
+            (
+                "Forwarded: for=192.0.2.9;host=example.org;proto=http\r\n",
+                &NAMING[..]
+            )
         );
         let tls = ClientFacts {
             address: "2001:dead::1".parse().ok(),
@@ -425,15 +456,25 @@ pub(super) mod tests {
             append,
             "Forwarded: for=\"[2001:dead::1]\";host=example.org;proto=https\r\n"
         );
-        let (append, _) = sent.apply_from(&listener, ClientFacts { address: None, ..tls });
-        assert_eq!(append, "Forwarded: for=unknown;host=example.org;proto=https\r\n");
+        let (append, _) = sent.apply_from(
+            &listener,
+            ClientFacts {
+                address: None,
+                ..tls
+            },
+        );
+        assert_eq!(
+            append,
+            "Forwarded: for=unknown;host=example.org;proto=https\r\n"
+        );
     }
 
     #[test]
     fn forwarded_goes_on_with_what_the_trusted_say() {
         let listener = listener(ForwardedStyle::Rfc7239);
         let (append, omitted) = sent(CLAIMS).apply(&listener, "10.1.2.3");
-        let expected = "Forwarded: for=192.0.2.1, for=\"[2001:db8::5]\", for=10.1.2.3;host=example.org;proto=http\r\n";
+        let expected = "Forwarded: for=192.0.2.1, for=\"[2001:db8::5]\", \
+                        for=10.1.2.3;host=example.org;proto=http\r\n";
         assert_eq!((&*append, &*omitted), (expected, &[FieldId::Forwarded][..]));
     }
 
@@ -447,7 +488,11 @@ pub(super) mod tests {
             ("for=\"x\\", false),
         ] {
             let (append, _) = sent(&[(FieldId::Forwarded, value)]).apply(&listener, "10.1.2.3");
-            let kept = if kept { format!("{value}, ") } else { String::new() };
+            let kept = if kept {
+                format!("{value}, ")
+            } else {
+                String::new()
+            };
             assert_eq!(
                 append,
                 format!("Forwarded: {kept}for=10.1.2.3;host=example.org;proto=http\r\n")
@@ -467,12 +512,18 @@ pub(super) mod tests {
             let mut sent = sent(&[]);
             sent.head.authority = sent.add(authority);
             let (append, _) = sent.apply(&listener, "192.0.2.9");
-            assert_eq!(append, format!("Forwarded: for=192.0.2.9{written};proto=http\r\n"));
+            assert_eq!(
+                append,
+                format!("Forwarded: for=192.0.2.9{written};proto=http\r\n")
+            );
         }
         let mut sent = sent(&[]);
         sent.head.authority = Span::default();
         let (append, _) = sent.apply(&self::listener(ForwardedStyle::XForwarded), "");
-        assert_eq!(append, "X-Forwarded-For: unknown\r\nX-Forwarded-Proto: http\r\n");
+        assert_eq!(
+            append,
+            "X-Forwarded-For: unknown\r\nX-Forwarded-Proto: http\r\n"
+        );
     }
 
     #[test]
@@ -484,8 +535,8 @@ pub(super) mod tests {
         let mut listener = listener(ForwardedStyle::XForwarded);
         listener.request_id = true;
         let (append, _) = sent.apply(&listener, "10.1.2.3");
-        let expected = "X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.org\r\n\
-                        X-Request-Id: 00000000000000000000000000000abc\r\n";
+        let expected = "X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: \
+                        example.org\r\nX-Request-Id: 00000000000000000000000000000abc\r\n";
         assert_eq!(append, expected);
     }
 

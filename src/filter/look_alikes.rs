@@ -1,4 +1,5 @@
-//! Fields that a server may take for others, and fields that only a trusted client may send: what goes on to servers.
+//! Fields that a server may take for others, and fields that only a trusted client may send: what
+//! goes on to servers.
 //!
 //! Those that look like framing are refused by the parser already, whatever the listener says.
 
@@ -6,13 +7,18 @@ use crate::fault::Fault;
 use crate::http::{FieldId, RequestHead, fold};
 use crate::plan::{ForwardedStyle, Listener, UnderscoreFields};
 
-/// Marks the fields that are not to go on, as if they were for this hop alone. `trusted` is whether the client is
-/// one of `forwarded.trusted`.
+/// Marks the fields that are not to go on, as if they were for this hop alone. `trusted` is whether
+/// the client is one of `forwarded.trusted`.
 ///
 /// # Errors
 ///
 /// [`Fault::BadRequest`], if the listener refuses such names.
-pub fn keep_back(listener: &Listener, trusted: bool, buffer: &[u8], head: &mut RequestHead) -> Result<(), Fault> {
+pub fn keep_back(
+    listener: &Listener,
+    trusted: bool,
+    buffer: &[u8],
+    head: &mut RequestHead,
+) -> Result<(), Fault> {
     if !head.has_odd_field && (trusted || listener.forwarded.strip.is_empty()) {
         return Ok(());
     }
@@ -31,7 +37,11 @@ pub fn keep_back(listener: &Listener, trusted: bool, buffer: &[u8], head: &mut R
 /// # Errors
 ///
 /// [`Fault::BadRequest`], if the listener refuses such names.
-pub fn keep_back_trailers(listener: &Listener, trusted: bool, trailers: &mut Vec<u8>) -> Result<(), Fault> {
+pub fn keep_back_trailers(
+    listener: &Listener,
+    trusted: bool,
+    trailers: &mut Vec<u8>,
+) -> Result<(), Fault> {
     let mut place = 0;
     while let Some(end) = memchr::memchr(b'\n', trailers.get(place..).unwrap_or_default()) {
         let next = place + end + 1;
@@ -76,7 +86,13 @@ fn judge(listener: &Listener, trusted: bool, name: &[u8], odd: bool) -> Verdict 
         id => id.is_naming() && listener.forwarded.style != ForwardedStyle::Off,
     };
     // A trusted client spells them as everybody does.
-    if is_ours || listener.forwarded.strip.iter().any(|strip| folded == strip.as_bytes()) {
+    if is_ours
+        || listener
+            .forwarded
+            .strip
+            .iter()
+            .any(|strip| folded == strip.as_bytes())
+    {
         return Verdict::Drop;
     }
     match listener.underscore_fields {
@@ -118,11 +134,14 @@ mod tests {
 
     #[test]
     fn doubles_of_what_is_told_go() {
-        let fields =
-            "X_Forwarded_For: a\r\nX-B: b\r\nX_C: c\r\nX.Real.IP: d\r\nX_Request_ID: e\r\nX_FORWARDED-Anything: f\r\n";
+        let fields = "X_Forwarded_For: a\r\nX-B: b\r\nX_C: c\r\nX.Real.IP: d\r\nX_Request_ID: \
+                      e\r\nX_FORWARDED-Anything: f\r\n";
         let mut on = listener(ForwardedStyle::Rfc7239);
         for trusted in [false, true] {
-            assert_eq!(kept(&on, trusted, fields).unwrap(), ["X-B", "X_C", "X_Request_ID"]);
+            assert_eq!(
+                kept(&on, trusted, fields).unwrap(),
+                ["X-B", "X_C", "X_Request_ID"]
+            );
         }
         on.request_id = true;
         assert_eq!(kept(&on, true, fields).unwrap(), ["X-B", "X_C"]);
@@ -135,14 +154,20 @@ mod tests {
             [""; 0],
             "dropped, not refused"
         );
-        assert_eq!(kept(&listener(ForwardedStyle::Off), false, fields).unwrap().len(), 6);
+        assert_eq!(
+            kept(&listener(ForwardedStyle::Off), false, fields)
+                .unwrap()
+                .len(),
+            6
+        );
     }
 
     #[test]
     fn what_is_stripped_comes_from_the_trusted_alone() {
         let mut off = listener(ForwardedStyle::Off);
         off.forwarded.strip = vec!["x-client-cert".to_owned(), "user-agent".to_owned()];
-        let fields = "X-Client-Cert: a\r\nX_CLIENT_CERT: b\r\nUser-Agent: c\r\nUser_Agent: d\r\nX-Client-Certs: e\r\n";
+        let fields = "X-Client-Cert: a\r\nX_CLIENT_CERT: b\r\nUser-Agent: c\r\nUser_Agent: \
+                      d\r\nX-Client-Certs: e\r\n";
         assert_eq!(kept(&off, false, fields).unwrap(), ["X-Client-Certs"]);
         assert_eq!(
             kept(&off, true, fields).unwrap(),

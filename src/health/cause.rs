@@ -64,11 +64,19 @@ impl fmt::Display for Cause {
             Self::ProbesSucceeded(1) => out.write_str("1 probe succeeded"),
             Self::ProbesSucceeded(times) => write!(out, "{times} probes succeeded"),
             Self::ProbesFailed(1, class) => write!(out, "1 probe failed: {class}"),
-            Self::ProbesFailed(times, class) => write!(out, "{times} probes failed, the last: {class}"),
-            Self::ExchangesFailed(times, FaultClass::Connect) => {
-                write!(out, "{times} attempts in a row failed: {}", FaultClass::Connect)
+            Self::ProbesFailed(times, class) => {
+                write!(out, "{times} probes failed, the last: {class}")
             }
-            Self::ExchangesFailed(times, class) => write!(out, "{times} exchanges in a row failed: {class}"),
+            Self::ExchangesFailed(times, FaultClass::Connect) => {
+                write!(
+                    out,
+                    "{times} attempts in a row failed: {}",
+                    FaultClass::Connect
+                )
+            }
+            Self::ExchangesFailed(times, class) => {
+                write!(out, "{times} exchanges in a row failed: {class}")
+            }
             Self::FailureRatio { failed, of } => write!(out, "{failed} of {of} exchanges failed"),
             Self::Reconfigured => out.write_str("health checking was changed"),
             Self::Released(who) => write!(out, "released by {who}"),

@@ -1,5 +1,5 @@
-//! Not everybody at once: what is wrong with most servers at the same time is more likely wrong with the check, or with what they share, and
-//! using none helps nobody.
+//! Not everybody at once: what is wrong with most servers at the same time is more likely wrong
+//! with the check, or with what they share, and using none helps nobody.
 
 /// Ejection never takes the last servers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,15 +15,17 @@ impl Default for Panic {
 }
 
 impl Panic {
-    /// Which servers are to be used, by what is known of each; `None` is one that traffic or probes have nothing to do with (disabled by
-    /// somebody, say), which is neither used nor counted.
+    /// Which servers are to be used, by what is known of each; `None` is one that traffic or probes
+    /// have nothing to do with (disabled by somebody, say), which is neither used nor counted.
     ///
-    /// If fewer than the threshold asks for are usable, those that were taken out last come back until there are enough: `fallen_for`
-    /// is how long a server has been out, in any unit, and they are those that may have fallen for no fault of theirs. Those that somebody is to
-    /// look at first (sticky offline) come last.
+    /// If fewer than the threshold asks for are usable, those that were taken out last come back
+    /// until there are enough: `fallen_for` is how long a server has been out, in any unit, and
+    /// they are those that may have fallen for no fault of theirs. Those that somebody is to look
+    /// at first (sticky offline) come last.
     pub fn decide(self, servers: &[Option<Seen>]) -> Vec<bool> {
         let counted = servers.iter().flatten().count();
-        let least = ((self.threshold.clamp(0.0, 1.0) * counted as f64).ceil() as usize).min(counted);
+        let least =
+            ((self.threshold.clamp(0.0, 1.0) * counted as f64).ceil() as usize).min(counted);
         let mut used = servers
             .iter()
             .map(|server| server.is_some_and(|seen| seen.usable))

@@ -1,9 +1,10 @@
-//! What is known of a server's health, and what follows from it. Pure: it says when a probe is due and is told how it went, and is told how
-//! exchanges went; it never connects to anything and has no clock.
+//! What is known of a server's health, and what follows from it. Pure: it says when a probe is due
+//! and is told how it went, and is told how exchanges went; it never connects to anything and has
+//! no clock.
 //!
-//! Three things are kept apart: the *operational* state (what checks and traffic show), the *administrative* one (what somebody has
-//! decided, [`crate::health::Monitor`] knows nothing of it but for being kept offline), and *use*, which follows from both in the
-//! dispatcher.
+//! Three things are kept apart: the *operational* state (what checks and traffic show), the
+//! *administrative* one (what somebody has decided, [`crate::health::Monitor`] knows nothing of it
+//! but for being kept offline), and *use*, which follows from both in the dispatcher.
 
 mod cause;
 mod cluster;
@@ -40,12 +41,13 @@ pub enum Mode {
 
 /// When traffic takes a server out.
 ///
-/// Where a request may be the cause (everything but connects), no client's failures count for more than those of all
-/// others together, and no path's either while others work: what one client can provoke, or what is wrong with
-/// one path, is only a reason to probe (also with [`Mode::Lazy`]).
+/// Where a request may be the cause (everything but connects), no client's failures count for more
+/// than those of all others together, and no path's either while others work: what one client can
+/// provoke, or what is wrong with one path, is only a reason to probe (also with [`Mode::Lazy`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Passive {
-    /// So many failures of one class one after the other, at least 2: a single slow request never takes a server out. 0: never.
+    /// So many failures of one class one after the other, at least 2: a single slow request never
+    /// takes a server out. 0: never.
     pub consecutive: [u32; CLASSES],
     /// This part of all exchanges within the window.
     pub ratio: f64,
@@ -60,7 +62,8 @@ pub struct Passive {
 impl Default for Passive {
     fn default() -> Self {
         Self {
-            // A server that cannot be connected to is known for certain; an answer that is late may be the request's fault.
+            // A server that cannot be connected to is known for certain; an answer that is late may
+            // be the request's fault.
             consecutive: [3, 5, 5, 5, 0],
             ratio: 0.5,
             least: 20,
@@ -77,7 +80,8 @@ pub struct Settings {
     pub mode: Mode,
     /// From one probe's end to the next one's start.
     pub interval: Duration,
-    /// That is made longer or shorter by up to this part, so that servers are not all probed at the same time.
+    /// That is made longer or shorter by up to this part, so that servers are not all probed at the
+    /// same time.
     pub jitter: f64,
     /// After a failure that has not yet taken the server out the next probe comes so soon.
     pub recheck: Duration,
@@ -85,14 +89,15 @@ pub struct Settings {
     pub timeout: Duration,
     /// So many successes one after the other bring a server online that is offline.
     pub rise: u32,
-    /// So many failures one after the other take it offline if it is online. Of a server of which nothing is known yet, the first
-    /// probe decides: both are for changes of mind.
+    /// So many failures one after the other take it offline if it is online. Of a server of which
+    /// nothing is known yet, the first probe decides: both are for changes of mind.
     pub fall: u32,
     /// What traffic does.
     pub passive: Passive,
     /// After coming online it is warmed up for so long. 0: it is warm at once.
     pub slow_start: Duration,
-    /// A server that was taken out stays out of use though it comes back, until somebody releases it.
+    /// A server that was taken out stays out of use though it comes back, until somebody releases
+    /// it.
     pub sticky_offline: bool,
 }
 
@@ -137,12 +142,14 @@ pub struct Change {
     pub at: Instant,
 }
 
-/// A server that was taken out, and stays out of use though it may come back, until somebody decides otherwise.
+/// A server that was taken out, and stays out of use though it may come back, until somebody
+/// decides otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// What took it out.
     pub cause: Cause,
-    /// When it was taken out. Whoever writes that down says it in wall-clock time: there is no clock here.
+    /// When it was taken out. Whoever writes that down says it in wall-clock time: there is no
+    /// clock here.
     pub since: Instant,
 }
 
@@ -167,7 +174,8 @@ pub struct Monitor {
     settings: Settings,
     state: State,
     last: Option<Change>,
-    /// It has been seen to work: sticky offline is for those that have, not for a server that is started after the balancer.
+    /// It has been seen to work: sticky offline is for those that have, not for a server that is
+    /// started after the balancer.
     was_online: bool,
     held: Option<Held>,
     /// When it went offline last.
@@ -178,7 +186,8 @@ pub struct Monitor {
     streaks: [Streak; CLASSES],
     /// When an exchange went well the last time.
     worked: Option<Instant>,
-    /// Traffic shows failures that are many enough, but not of enough clients and paths: a probe has to decide.
+    /// Traffic shows failures that are many enough, but not of enough clients and paths: a probe
+    /// has to decide.
     is_suspected: bool,
     window: Window,
     /// The probe that is under way, and when it will have failed.
@@ -232,18 +241,20 @@ impl Monitor {
         self.state == State::Online && self.held.is_none()
     }
 
-    /// Why it is kept out of use until somebody releases it, though it may come back or be back already. That is what has to
-    /// outlive a restart: see [`Self::hold`].
+    /// Why it is kept out of use until somebody releases it, though it may come back or be back
+    /// already. That is what has to outlive a restart: see [`Self::hold`].
     pub fn held(&self) -> Option<&Held> {
         self.held.as_ref()
     }
 
-    /// Whether it has ever been seen to work: online by a probe, or with an exchange that went well. Being trusted is not enough.
+    /// Whether it has ever been seen to work: online by a probe, or with an exchange that went
+    /// well. Being trusted is not enough.
     pub fn was_online(&self) -> bool {
         self.was_online
     }
 
-    /// How long it has been out of use, for [`Seen::fallen_for`]; zero while it is in use, or nothing is known of it yet.
+    /// How long it has been out of use, for [`Seen::fallen_for`]; zero while it is in use, or
+    /// nothing is known of it yet.
     pub fn fallen_for(&self, now: Instant) -> Duration {
         let since = match (&self.held, self.state) {
             (Some(held), _) => held.since,
@@ -304,17 +315,30 @@ impl Monitor {
     }
 
     /// How a probe went. One that is not under way (any more) is of no interest.
-    pub fn probed(&mut self, id: ProbeId, result: Result<(), FaultClass>, now: Instant) -> Option<Change> {
+    pub fn probed(
+        &mut self,
+        id: ProbeId,
+        result: Result<(), FaultClass>,
+        now: Instant,
+    ) -> Option<Change> {
         self.probing.take_if(|(probing, _)| *probing == id)?;
         self.counts.last_probe = Some((now, result));
-        let needed = |times: u32| if self.state == State::Unknown { 1 } else { times.max(1) };
+        let needed = |times: u32| {
+            if self.state == State::Unknown {
+                1
+            } else {
+                times.max(1)
+            }
+        };
         self.is_suspected &= result.is_err();
         let change = match result {
             Ok(()) => {
                 let successes = self.counts.successes.saturating_add(1);
                 (self.counts.successes, self.counts.failures) = (successes, 0);
                 let enough = self.state != State::Online && successes >= needed(self.settings.rise);
-                let change = enough.then(|| self.become_state(State::Online, Cause::ProbesSucceeded(successes), now));
+                let change = enough.then(|| {
+                    self.become_state(State::Online, Cause::ProbesSucceeded(successes), now)
+                });
                 self.was_online |= self.state == State::Online;
                 change
             }
@@ -322,7 +346,9 @@ impl Monitor {
                 let failures = self.counts.failures.saturating_add(1);
                 (self.counts.successes, self.counts.failures) = (0, failures);
                 let enough = self.state != State::Offline && failures >= needed(self.settings.fall);
-                enough.then(|| self.become_state(State::Offline, Cause::ProbesFailed(failures, class), now))
+                enough.then(|| {
+                    self.become_state(State::Offline, Cause::ProbesFailed(failures, class), now)
+                })
             }
         };
         let doubtful = self.state != State::Offline && self.counts.failures > 0;
@@ -334,22 +360,31 @@ impl Monitor {
         change
     }
 
-    /// A probe could not be made, for all of the server's workers are busy: traffic shows more of it than a probe could. Nothing is
-    /// counted, and the next one is due an interval later.
+    /// A probe could not be made, for all of the server's workers are busy: traffic shows more of
+    /// it than a probe could. Nothing is counted, and the next one is due an interval later.
     pub fn skipped(&mut self, id: ProbeId, now: Instant) {
-        if self.probing.take_if(|(probing, _)| *probing == id).is_some() {
+        if self
+            .probing
+            .take_if(|(probing, _)| *probing == id)
+            .is_some()
+        {
             self.next_probe = after(now, self.interval());
         }
     }
 
     /// A probe could not be begun yet. Nothing is counted, and it is due again then.
     pub fn postponed(&mut self, id: ProbeId, until: Instant) {
-        if self.probing.take_if(|(probing, _)| *probing == id).is_some() {
+        if self
+            .probing
+            .take_if(|(probing, _)| *probing == id)
+            .is_some()
+        {
             self.next_probe = until;
         }
     }
 
-    /// How an exchange with the server went. Those that end while it is offline were begun before: they change nothing.
+    /// How an exchange with the server went. Those that end while it is offline were begun before:
+    /// they change nothing.
     pub fn exchanged(&mut self, result: Result<(), Failure>, now: Instant) -> Option<Change> {
         self.last_used = now;
         if result.is_ok() {
@@ -383,7 +418,11 @@ impl Monitor {
         let is_enough = |failures: u32| needed > 0 && failures >= needed.max(2);
         let (all, telling) = (streak.length(), streak.telling(works));
         if is_enough(telling) {
-            return Some(self.become_state(State::Offline, Cause::ExchangesFailed(all, class), now));
+            return Some(self.become_state(
+                State::Offline,
+                Cause::ExchangesFailed(all, class),
+                now,
+            ));
         }
         let (of, failed) = self.window.counts(now);
         let is_too_much = |failed: usize, of: usize| {
@@ -393,7 +432,11 @@ impl Monitor {
         if is_too_much(failed, of) {
             let excess = self.window.excess(works);
             if is_too_much(failed - excess, of - excess) {
-                return Some(self.become_state(State::Offline, Cause::FailureRatio { failed, of }, now));
+                return Some(self.become_state(
+                    State::Offline,
+                    Cause::FailureRatio { failed, of },
+                    now,
+                ));
             }
         }
         let was_suspected = self.is_suspected;
@@ -409,7 +452,8 @@ impl Monitor {
         None
     }
 
-    /// Keeps it out of use, as the process before this one did. Without sticky offline nothing is held.
+    /// Keeps it out of use, as the process before this one did. Without sticky offline nothing is
+    /// held.
     pub fn hold(&mut self, held: Held) {
         if self.settings.sticky_offline {
             self.was_online = true;
@@ -417,13 +461,14 @@ impl Monitor {
         }
     }
 
-    /// Somebody has decided that it may be used again: at once if it is online, else as soon as it is.
+    /// Somebody has decided that it may be used again: at once if it is online, else as soon as it
+    /// is.
     pub fn release(&mut self, who: &str, now: Instant) -> Option<Change> {
         self.let_go(Cause::Released(who.to_owned()), now)
     }
 
-    /// Goes by other settings from now on. What is known stays known, except that who is not probed is online. Who is held stays so
-    /// as long as sticky offline is on.
+    /// Goes by other settings from now on. What is known stays known, except that who is not probed
+    /// is online. Who is held stays so as long as sticky offline is on.
     pub fn set(&mut self, settings: Settings, now: Instant) -> Option<Change> {
         if settings.passive.window != self.settings.passive.window {
             self.window = Window::new(settings.passive.window, WINDOW);
@@ -448,8 +493,8 @@ impl Monitor {
         }
     }
 
-    /// Nobody has looked at it for a while, and nobody will until somebody switches it on again: where nothing is trusted, nothing is known
-    /// any more. The first probe is due at once.
+    /// Nobody has looked at it for a while, and nobody will until somebody switches it on again:
+    /// where nothing is trusted, nothing is known any more. The first probe is due at once.
     pub fn forget(&mut self, now: Instant) {
         self.probing = None;
         self.next_probe = now;
@@ -484,8 +529,13 @@ impl Monitor {
         match (self.settings.mode, self.state) {
             (Mode::Disabled, _) => None,
             (Mode::Lazy, State::Online) if !self.is_suspected => None,
-            (Mode::Opportunistic, State::Online) if self.counts.failures == 0 && !self.is_suspected => {
-                Some(self.next_probe.max(after(self.last_used, self.settings.interval)))
+            (Mode::Opportunistic, State::Online)
+                if self.counts.failures == 0 && !self.is_suspected =>
+            {
+                Some(
+                    self.next_probe
+                        .max(after(self.last_used, self.settings.interval)),
+                )
             }
             _ => Some(self.next_probe),
         }
@@ -499,7 +549,8 @@ impl Monitor {
         self.window.clear();
         (self.counts.successes, self.counts.failures) = (0, 0);
         match to {
-            // What the first look has shown to work was at work before: nobody knows of a reason to spare it.
+            // What the first look has shown to work was at work before: nobody knows of a reason to
+            // spare it.
             State::Online if from == State::Unknown => {
                 self.online_since = now.checked_sub(self.settings.slow_start).unwrap_or(now);
             }
@@ -536,6 +587,8 @@ impl Monitor {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let even = (mixed >> 11) as f64 / (1u64 << 53) as f64;
         let jitter = self.settings.jitter.clamp(0.0, 1.0);
-        self.settings.interval.mul_f64(1.0 + jitter * (2.0 * even - 1.0))
+        self.settings
+            .interval
+            .mul_f64(1.0 + jitter * (2.0 * even - 1.0))
     }
 }

@@ -46,7 +46,9 @@ impl Bench {
         self.now = self.now.max(due);
         let (probe, change) = self.monitor.poll(self.now);
         assert_eq!(change, None);
-        let change = self.monitor.probed(probe.expect("a probe is due"), result, self.now);
+        let change = self
+            .monitor
+            .probed(probe.expect("a probe is due"), result, self.now);
         (waited, change)
     }
 
@@ -58,7 +60,8 @@ impl Bench {
 
     fn fail_for(&mut self, class: FaultClass, client: u64, path: u64) -> Option<Change> {
         let witness = (class != FaultClass::Connect).then_some(Witness { client, path });
-        self.monitor.exchanged(Err(Failure { class, witness }), self.now)
+        self.monitor
+            .exchanged(Err(Failure { class, witness }), self.now)
     }
 
     fn succeed(&mut self) {
@@ -72,7 +75,12 @@ impl Bench {
 }
 
 fn change(from: State, to: State, cause: Cause, at: Instant) -> Option<Change> {
-    Some(Change { from, to, cause, at })
+    Some(Change {
+        from,
+        to,
+        cause,
+        at,
+    })
 }
 
 #[test]
@@ -84,7 +92,12 @@ fn paranoid_wants_to_see_it_first_and_looks_always() {
     assert_eq!(waited, Duration::ZERO);
     assert_eq!(
         changed,
-        change(State::Unknown, State::Online, Cause::ProbesSucceeded(1), bench.now)
+        change(
+            State::Unknown,
+            State::Online,
+            Cause::ProbesSucceeded(1),
+            bench.now
+        )
     );
     assert_eq!(bench.probe(Ok(())), (2 * SECOND, None));
     bench.succeed();
@@ -101,14 +114,22 @@ fn the_first_probe_decides_and_later_ones_change_its_mind() {
     let mut bench = Bench::new(slow);
     let (_, changed) = bench.probe(Err(FaultClass::Connect));
     let cause = Cause::ProbesFailed(1, FaultClass::Connect);
-    assert_eq!(changed, change(State::Unknown, State::Offline, cause, bench.now));
+    assert_eq!(
+        changed,
+        change(State::Unknown, State::Offline, cause, bench.now)
+    );
     for _ in 0..2 {
         assert_eq!(bench.probe(Ok(())), (2 * SECOND, None));
     }
     let (_, changed) = bench.probe(Ok(()));
     assert_eq!(
         changed,
-        change(State::Offline, State::Online, Cause::ProbesSucceeded(3), bench.now)
+        change(
+            State::Offline,
+            State::Online,
+            Cause::ProbesSucceeded(3),
+            bench.now
+        )
     );
     for _ in 0..2 {
         assert_eq!(bench.probe(Err(FaultClass::Connect)).1, None);
@@ -124,7 +145,10 @@ fn a_failed_probe_is_followed_soon() {
     let (waited, changed) = bench.probe(Err(FaultClass::Status));
     assert_eq!(waited, SECOND / 2);
     let cause = Cause::ProbesFailed(2, FaultClass::Status);
-    assert_eq!(changed, change(State::Online, State::Offline, cause, bench.now));
+    assert_eq!(
+        changed,
+        change(State::Online, State::Offline, cause, bench.now)
+    );
     assert_eq!(bench.monitor.last_change().cloned(), changed);
     // A success between them begins anew.
     bench.probe(Ok(()));
@@ -147,13 +171,18 @@ fn a_probe_without_an_answer_has_failed_and_a_late_one_counts_for_nothing() {
     let (second, _) = bench.monitor.poll(bench.now);
     assert!(second.is_some() && second != probe);
     assert_eq!(
-        bench.monitor.probed(probe.expect("it was due"), Ok(()), bench.now),
+        bench
+            .monitor
+            .probed(probe.expect("it was due"), Ok(()), bench.now),
         None
     );
     bench.pass(2 * SECOND);
     let (_, changed) = bench.monitor.poll(bench.now);
     let cause = Cause::ProbesFailed(2, FaultClass::Timeout);
-    assert_eq!(changed, change(State::Online, State::Offline, cause, bench.now));
+    assert_eq!(
+        changed,
+        change(State::Online, State::Offline, cause, bench.now)
+    );
 }
 
 #[test]
@@ -174,7 +203,12 @@ fn a_probe_that_nobody_had_time_for_counts_for_nothing() {
         assert_eq!(bench.monitor.next_event(), Some(bench.now + 2 * SECOND));
         // It has ended: neither a result of it nor skipping it again means anything.
         bench.pass(SECOND);
-        assert_eq!(bench.monitor.probed(probe, Err(FaultClass::Timeout), bench.now), None);
+        assert_eq!(
+            bench
+                .monitor
+                .probed(probe, Err(FaultClass::Timeout), bench.now),
+            None
+        );
         bench.monitor.skipped(probe, bench.now);
         assert_eq!(bench.monitor.counts(), before);
         assert_eq!(bench.monitor.next_event(), Some(bench.now + SECOND));
@@ -198,7 +232,10 @@ fn a_probe_that_cannot_be_begun_yet_is_due_again_soon_and_counts_nothing() {
         // Nobody is concerned any more.
         bench.monitor.postponed(probe.unwrap(), bench.now + SECOND);
     }
-    assert_eq!(bench.probe(Ok(())).1.unwrap().cause, Cause::ProbesSucceeded(1));
+    assert_eq!(
+        bench.probe(Ok(())).1.unwrap().cause,
+        Cause::ProbesSucceeded(1)
+    );
 }
 
 #[test]
@@ -232,7 +269,10 @@ fn it_is_known_how_long_it_has_been_out() {
     let mut bench = Bench::new(settings(Mode::Paranoid));
     let out = |bench: &Bench| bench.monitor.fallen_for(bench.now);
     bench.pass(SECOND);
-    assert_eq!((out(&bench), bench.monitor.was_online()), (Duration::ZERO, false));
+    assert_eq!(
+        (out(&bench), bench.monitor.was_online()),
+        (Duration::ZERO, false)
+    );
     bench.probe(Err(FaultClass::Connect));
     bench.pass(SECOND);
     assert_eq!((out(&bench), bench.monitor.was_online()), (SECOND, false));
@@ -240,10 +280,16 @@ fn it_is_known_how_long_it_has_been_out() {
     bench.probe(Err(FaultClass::Connect));
     assert_eq!(out(&bench), 2 * SECOND);
     bench.probe(Ok(()));
-    assert_eq!((out(&bench), bench.monitor.was_online()), (4 * SECOND, false));
+    assert_eq!(
+        (out(&bench), bench.monitor.was_online()),
+        (4 * SECOND, false)
+    );
     bench.probe(Ok(()));
     bench.pass(SECOND);
-    assert_eq!((out(&bench), bench.monitor.was_online()), (Duration::ZERO, true));
+    assert_eq!(
+        (out(&bench), bench.monitor.was_online()),
+        (Duration::ZERO, true)
+    );
     bench.take_offline();
     bench.pass(SECOND);
     assert_eq!((out(&bench), bench.monitor.was_online()), (SECOND, true));
@@ -292,7 +338,12 @@ fn disabled_is_always_online() {
     let changed = bench.monitor.set(settings(Mode::Disabled), bench.now);
     assert_eq!(
         changed,
-        change(State::Offline, State::Online, Cause::Reconfigured, bench.now)
+        change(
+            State::Offline,
+            State::Online,
+            Cause::Reconfigured,
+            bench.now
+        )
     );
 }
 
@@ -336,7 +387,8 @@ fn the_window_slides() {
     ratio.passive.consecutive = [0; 5];
     ratio.passive.least = 10;
     let mut bench = Bench::new(ratio);
-    // Nine failures just before a fixed window would end, and nine just after: never ten within ten seconds.
+    // Nine failures just before a fixed window would end, and nine just after: never ten within ten
+    // seconds.
     for _ in 0..9 {
         assert_eq!(bench.fail(FaultClass::Broken), None);
     }
@@ -378,7 +430,8 @@ fn it_starts_slowly_after_having_been_offline() {
     bench.pass(5 * SECOND);
     assert_eq!(bench.monitor.warmth(bench.now), 1000);
 
-    // Not when the first look finds it at work: all servers would be spared together when the balancer starts.
+    // Not when the first look finds it at work: all servers would be spared together when the
+    // balancer starts.
     let mut bench = Bench::new(Settings {
         mode: Mode::Paranoid,
         ..slow
@@ -425,7 +478,10 @@ fn sticky_offline_is_for_who_had_been_online() {
     assert_eq!(bench.monitor.fallen_for(bench.now), bench.now - since);
     let released = bench.monitor.release("anna", bench.now);
     let cause = Cause::Released("anna".to_owned());
-    assert_eq!(released, change(State::Online, State::Online, cause, bench.now));
+    assert_eq!(
+        released,
+        change(State::Online, State::Online, cause, bench.now)
+    );
     assert_eq!(bench.monitor.last_change().cloned(), released);
     assert!(bench.monitor.is_usable());
     assert_eq!(bench.monitor.fallen_for(bench.now), Duration::ZERO);
@@ -443,7 +499,10 @@ fn who_was_only_trusted_is_not_held() {
         assert_eq!(bench.monitor.was_online(), worked);
         bench.take_offline();
         bench.probe(Ok(()));
-        assert_eq!((bench.monitor.is_usable(), bench.monitor.was_online()), (!worked, true));
+        assert_eq!(
+            (bench.monitor.is_usable(), bench.monitor.was_online()),
+            (!worked, true)
+        );
     }
 }
 
@@ -454,7 +513,10 @@ fn who_is_released_while_it_is_offline_comes_back_by_itself() {
     let (_, fell) = bench.probe(Err(FaultClass::Timeout));
     let released = bench.monitor.release("anna", bench.now);
     let cause = Cause::Released("anna".to_owned());
-    assert_eq!(released, change(State::Offline, State::Offline, cause, bench.now));
+    assert_eq!(
+        released,
+        change(State::Offline, State::Offline, cause, bench.now)
+    );
     // What is wrong with it is still that.
     assert_eq!(bench.monitor.last_change().cloned(), fell);
     assert!(!bench.monitor.is_usable());
@@ -525,7 +587,12 @@ fn who_turns_sticky_offline_off_releases() {
     };
     assert_eq!(
         bench.monitor.set(disabled, bench.now),
-        change(State::Offline, State::Online, Cause::Reconfigured, bench.now)
+        change(
+            State::Offline,
+            State::Online,
+            Cause::Reconfigured,
+            bench.now
+        )
     );
     assert!(bench.monitor.is_usable());
 }
@@ -557,7 +624,10 @@ fn causes_are_told_in_words() {
             Cause::ProbesFailed(3, FaultClass::Status),
             "3 probes failed, the last: the server answered with an error",
         ),
-        (Cause::FailureRatio { failed: 12, of: 20 }, "12 of 20 exchanges failed"),
+        (
+            Cause::FailureRatio { failed: 12, of: 20 },
+            "12 of 20 exchanges failed",
+        ),
         (Cause::Reconfigured, "health checking was changed"),
         (Cause::Released("alice".to_owned()), "released by alice"),
     ] {
@@ -572,18 +642,30 @@ fn probes_are_spread() {
         jitter: 0.2,
         ..Settings::default()
     });
-    let waits = (0..100).map(|_| bench.probe(Ok(())).0).skip(1).collect::<Vec<_>>();
-    let (least, most) = (waits.iter().min().expect("some"), waits.iter().max().expect("some"));
+    let waits = (0..100)
+        .map(|_| bench.probe(Ok(())).0)
+        .skip(1)
+        .collect::<Vec<_>>();
+    let (least, most) = (
+        waits.iter().min().expect("some"),
+        waits.iter().max().expect("some"),
+    );
     assert!(
         *least >= SECOND.mul_f64(1.6) && *least < SECOND.mul_f64(1.7),
         "{least:?}"
     );
-    assert!(*most <= SECOND.mul_f64(2.4) && *most > SECOND.mul_f64(2.3), "{most:?}");
+    assert!(
+        *most <= SECOND.mul_f64(2.4) && *most > SECOND.mul_f64(2.3),
+        "{most:?}"
+    );
 }
 
 #[test]
 fn who_was_switched_off_has_to_show_again_that_it_works() {
-    for (mode, expected) in [(Mode::Paranoid, State::Unknown), (Mode::Lazy, State::Online)] {
+    for (mode, expected) in [
+        (Mode::Paranoid, State::Unknown),
+        (Mode::Lazy, State::Online),
+    ] {
         let mut bench = Bench::new(settings(mode));
         if mode == Mode::Paranoid {
             bench.probe(Ok(()));
@@ -593,7 +675,10 @@ fn who_was_switched_off_has_to_show_again_that_it_works() {
         bench.monitor.forget(bench.now);
         assert_eq!(bench.monitor.state(), expected);
         if mode == Mode::Paranoid {
-            assert_eq!(bench.probe(Err(FaultClass::Timeout)).1.unwrap().to, State::Offline);
+            assert_eq!(
+                bench.probe(Err(FaultClass::Timeout)).1.unwrap().to,
+                State::Offline
+            );
         }
     }
 }
@@ -612,7 +697,12 @@ fn the_last_servers_are_never_taken() {
     let fine = [seen(true, 0), seen(true, 0), seen(false, 9), seen(false, 5)];
     assert_eq!(panic.decide(&fine), [true, true, false, false]);
     // Who fell last comes back first.
-    let bad = [seen(false, 7), seen(true, 0), seen(false, 9), seen(false, 5)];
+    let bad = [
+        seen(false, 7),
+        seen(true, 0),
+        seen(false, 9),
+        seen(false, 5),
+    ];
     assert_eq!(panic.decide(&bad), [false, true, false, true]);
     let worse = [seen(false, 7), None, seen(false, 9), seen(false, 5)];
     assert_eq!(panic.decide(&worse), [true, false, false, true]);
@@ -624,14 +714,24 @@ fn the_last_servers_are_never_taken() {
         })
     };
     // Not who was never seen to work; who is held only if nobody else is left.
-    assert_eq!(panic.decide(&[but(false, false), seen(false, 9)]), [false, true]);
-    assert_eq!(panic.decide(&[but(true, true), seen(false, 9)]), [false, true]);
+    assert_eq!(
+        panic.decide(&[but(false, false), seen(false, 9)]),
+        [false, true]
+    );
+    assert_eq!(
+        panic.decide(&[but(true, true), seen(false, 9)]),
+        [false, true]
+    );
     assert_eq!(panic.decide(&[but(true, true)]), [true]);
-    assert_eq!(Panic { threshold: 0.0 }.decide(&bad), [false, true, false, false]);
+    assert_eq!(
+        Panic { threshold: 0.0 }.decide(&bad),
+        [false, true, false, false]
+    );
 }
 
 proptest! {
-    /// Whatever happens: changes say where they come from, every probe ends, one is always due as its mode demands.
+    /// Whatever happens: changes say where they come from, every probe ends, one is always due as
+    /// its mode demands.
     #[test]
     fn rules_hold(
         steps in prop::collection::vec((0u32..8, 0u64..3000, 0usize..5), 0..200),

@@ -1,11 +1,13 @@
-//! What happened within the last while, exactly: a window that slides with every question, not one that starts anew.
+//! What happened within the last while, exactly: a window that slides with every question, not one
+//! that starts anew.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::witness::{Tally, Witness};
 
-/// Exchanges with a server. Bounded: when it is full the oldest is forgotten early, so that then it speaks of the last so many.
+/// Exchanges with a server. Bounded: when it is full the oldest is forgotten early, so that then it
+/// speaks of the last so many.
 #[derive(Debug)]
 pub(super) struct Window {
     length: Duration,
@@ -59,10 +61,15 @@ impl Window {
         (self.events.len(), self.failures)
     }
 
-    /// So many failures of one client, or of one path if other paths `work`, are more than those of all others together:
-    /// they do not count. Takes time by the number of clients and paths; only for failures that are many.
+    /// So many failures of one client, or of one path if other paths `work`, are more than those of
+    /// all others together: they do not count. Takes time by the number of clients and paths; only
+    /// for failures that are many.
     pub(super) fn excess(&self, work: bool) -> usize {
-        let paths = if work { self.paths.excess(self.failures) } else { 0 };
+        let paths = if work {
+            self.paths.excess(self.failures)
+        } else {
+            0
+        };
         self.clients.excess(self.failures).max(paths)
     }
 

@@ -1,4 +1,5 @@
-//! Who has seen a failure: what one client provokes, or one path, is no reason to take a server from all.
+//! Who has seen a failure: what one client provokes, or one path, is no reason to take a server
+//! from all.
 
 use std::collections::HashMap;
 
@@ -44,14 +45,16 @@ impl Streak {
         self.length
     }
 
-    /// Those that count: of one client not more than of all others together. The same for one path, if others `work`.
+    /// Those that count: of one client not more than of all others together. The same for one path,
+    /// if others `work`.
     pub(super) fn telling(&self, work: bool) -> u32 {
         let paths = if work { self.paths.excess() } else { 0 };
         self.length.saturating_sub(self.clients.excess().max(paths))
     }
 }
 
-/// By how much one value leads all others together: the count of Boyer and Moore's majority vote, which is never less.
+/// By how much one value leads all others together: the count of Boyer and Moore's majority vote,
+/// which is never less.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lead {
     value: u64,

@@ -52,8 +52,8 @@ pub const NAMING: [FieldId; 6] = [
 impl FieldId {
     /// The id of this name, in any case of letters.
     pub fn from_name(name: &[u8]) -> Self {
-        // Length and first letter leave one candidate at most. Setting the bit maps only letters to letters, and the
-        // comparison afterwards is exact.
+        // Length and first letter leave one candidate at most. Setting the bit maps only letters to
+        // letters, and the comparison afterwards is exact.
         let first = name.first().map_or(0, |byte| byte | 0x20);
         let (candidate, id): (&[u8], Self) = match (name.len(), first) {
             (2, b't') => (b"te", Self::Te),
@@ -99,8 +99,8 @@ impl FieldId {
         Self::from_name(fold::fold(name, &mut [0; fold::FOLDED_MOST]))
     }
 
-    /// Whether it decides where a message ends, or is for the next hop alone. A request with a field that only looks like
-    /// one is an attack on what is behind.
+    /// Whether it decides where a message ends, or is for the next hop alone. A request with a
+    /// field that only looks like one is an attack on what is behind.
     pub fn is_framing(self) -> bool {
         self.is_hop_by_hop() || matches!(self, Self::ContentLength | Self::Host | Self::Trailer)
     }
@@ -110,10 +110,11 @@ impl FieldId {
         NAMING.contains(&self)
     }
 
-    /// Whether a field of this name is for the next hop alone (RFC 9110 §7.6.1; for authentication to a proxy
-    /// §11.7, since a gateway is not the proxy that is meant).
+    /// Whether a field of this name is for the next hop alone (RFC 9110 §7.6.1; for authentication
+    /// to a proxy §11.7, since a gateway is not the proxy that is meant).
     ///
-    /// Trailer is end-to-end (RFC 9110 §6.6.2); who writes a head drops it where no trailers are sent on.
+    /// Trailer is end-to-end (RFC 9110 §6.6.2); who writes a head drops it where no trailers are
+    /// sent on.
     pub fn is_hop_by_hop(self) -> bool {
         matches!(
             self,
@@ -128,8 +129,9 @@ impl FieldId {
         )
     }
 
-    /// Whether it stays even if Connection names it: what decides framing and routing, and what tells of the client and
-    /// the way so far. Else `Connection: X-Forwarded-For` would take away what a trusted proxy in front said.
+    /// Whether it stays even if Connection names it: what decides framing and routing, and what
+    /// tells of the client and the way so far. Else `Connection: X-Forwarded-For` would take away
+    /// what a trusted proxy in front said.
     pub fn is_kept_from_connection(self) -> bool {
         matches!(
             self,
@@ -183,13 +185,20 @@ mod tests {
             ("X-Request-Id", FieldId::XRequestId),
         ];
         for (name, id) in all {
-            for name in [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
+            for name in [
+                name.to_owned(),
+                name.to_ascii_lowercase(),
+                name.to_ascii_uppercase(),
+            ] {
                 assert_eq!(FieldId::from_name(name.as_bytes()), id, "{name}");
                 assert_eq!(
                     FieldId::from_name(name.replace('-', "_").as_bytes()) == id,
                     !name.contains('-')
                 );
-                assert_eq!(FieldId::from_odd_name(name.replace('-', "_-_").as_bytes()), id);
+                assert_eq!(
+                    FieldId::from_odd_name(name.replace('-', "_-_").as_bytes()),
+                    id
+                );
                 let longer = FieldId::from_name(format!("{name} ").as_bytes());
                 assert_eq!(
                     longer == FieldId::Other,
@@ -209,7 +218,11 @@ mod tests {
             "X-Forwarde_A",
             "8-forwarded-a",
         ] {
-            assert_eq!(FieldId::from_name(name.as_bytes()), FieldId::Other, "{name}");
+            assert_eq!(
+                FieldId::from_name(name.as_bytes()),
+                FieldId::Other,
+                "{name}"
+            );
         }
     }
 }

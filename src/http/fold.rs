@@ -1,18 +1,24 @@
 //! Field names as some servers see them.
 //!
-//! CGI and what has learnt from it (WSGI, PHP, Rack) make variables of fields: `X-Forwarded-For` becomes
-//! `HTTP_X_FORWARDED_FOR`, and so does `X_Forwarded_For`. Others throw away or replace further signs. So a name that
-//! differs from another one only in what is no letter and no digit may be the same to a server.
+//! CGI and what has learnt from it (WSGI, PHP, Rack) make variables of fields: `X-Forwarded-For`
+//! becomes `HTTP_X_FORWARDED_FOR`, and so does `X_Forwarded_For`. Others throw away or replace
+//! further signs. So a name that differs from another one only in what is no letter and no digit
+//! may be the same to a server.
 
 /// Longest folded name that is told from others; longer ones are compared by their beginning.
 pub const FOLDED_MOST: usize = 64;
 
-/// Whether a server may take this name for another one: it has a sign besides letters, digits and single hyphens.
+/// Whether a server may take this name for another one: it has a sign besides letters, digits and
+/// single hyphens.
 pub fn is_odd(name: &[u8]) -> bool {
-    name.windows(2).any(|pair| pair == b"--") || !name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    name.windows(2).any(|pair| pair == b"--")
+        || !name
+            .iter()
+            .all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// The folded name, or its first [`FOLDED_MOST`] bytes: small letters and digits, a hyphen for each run of anything else.
+/// The folded name, or its first [`FOLDED_MOST`] bytes: small letters and digits, a hyphen for each
+/// run of anything else.
 pub fn fold<'a>(name: &[u8], room: &'a mut [u8; FOLDED_MOST]) -> &'a [u8] {
     let mut length = 0;
     for &byte in name {

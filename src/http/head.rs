@@ -1,4 +1,5 @@
-//! Parsed heads: ranges into the buffer that was parsed, in the order and spelling in which they came.
+//! Parsed heads: ranges into the buffer that was parsed, in the order and spelling in which they
+//! came.
 
 use std::time::Duration;
 
@@ -23,7 +24,9 @@ impl Span {
 
     /// The bytes, or none if the buffer is not the one that was parsed.
     pub fn of(self, buffer: &[u8]) -> &[u8] {
-        buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
+        buffer
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
     }
 }
 
@@ -36,10 +39,11 @@ pub struct Field {
     pub value: Span,
     /// What its name means.
     pub id: FieldId,
-    /// It ends here: hop-by-hop by its name (RFC 9110 §7.6.1), because Connection names it, or because the listener keeps it
-    /// from servers.
+    /// It ends here: hop-by-hop by its name (RFC 9110 §7.6.1), because Connection names it, or
+    /// because the listener keeps it from servers.
     pub hop_by_hop: bool,
-    /// Control bytes or line ends are in the value (of responses alone): each goes on as a space (RFC 9110 §5.5).
+    /// Control bytes or line ends are in the value (of responses alone): each goes on as a space
+    /// (RFC 9110 §5.5).
     pub has_controls: bool,
     /// Its name is one that servers may take for another ([`super::fold::is_odd`]).
     pub odd: bool,
@@ -96,12 +100,14 @@ pub struct RequestHead {
     pub target: Span,
     /// The target's form.
     pub form: TargetForm,
-    /// Path and query to send on: the target itself in origin form, what follows the authority in absolute form
-    /// (empty if nothing follows: then `/` is sent, or `*` for OPTIONS), `*` in asterisk form.
+    /// Path and query to send on: the target itself in origin form, what follows the authority in
+    /// absolute form (empty if nothing follows: then `/` is sent, or `*` for OPTIONS), `*` in
+    /// asterisk form.
     pub path_and_query: Span,
     /// The path alone, without the query.
     pub path: Span,
-    /// The authority asked for: of an absolute target, else of Host. Empty if HTTP/1.0 named none, or `*` was asked for.
+    /// The authority asked for: of an absolute target, else of Host. Empty if HTTP/1.0 named none,
+    /// or `*` was asked for.
     pub authority: Span,
     /// The version.
     pub version: Version,
@@ -109,7 +115,8 @@ pub struct RequestHead {
     pub fields: Vec<Field>,
     /// One of them has a name that servers may take for another.
     pub has_odd_field: bool,
-    /// `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2): how many servers more may pass the request on.
+    /// `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2): how many servers more may pass the
+    /// request on.
     pub max_forwards: Option<u64>,
     /// How long the body is.
     pub framing: BodyFraming,
@@ -122,9 +129,13 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// The values of the lines of this field in the order in which they came, but of those that end here. `buffer` is what
-    /// the head was parsed from.
-    pub fn values<'a>(&'a self, id: FieldId, buffer: &'a [u8]) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    /// The values of the lines of this field in the order in which they came, but of those that end
+    /// here. `buffer` is what the head was parsed from.
+    pub fn values<'a>(
+        &'a self,
+        id: FieldId,
+        buffer: &'a [u8],
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         let lines = self.fields.iter();
         lines
             .filter(move |field| field.id == id && !field.hop_by_hop)
@@ -132,7 +143,11 @@ impl RequestHead {
     }
 
     /// The values of the lines of this name, in any case of letters, those too that end here.
-    pub fn values_named<'a>(&'a self, name: &str, buffer: &'a [u8]) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    pub fn values_named<'a>(
+        &'a self,
+        name: &str,
+        buffer: &'a [u8],
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         let lines = self.fields.iter();
         lines
             .filter(move |field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))

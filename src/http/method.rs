@@ -43,7 +43,8 @@ impl Method {
         }
     }
 
-    /// Whether doing it twice is the same as doing it once (RFC 9110 §9.2.2), so that it may be tried again.
+    /// Whether doing it twice is the same as doing it once (RFC 9110 §9.2.2), so that it may be
+    /// tried again.
     pub fn is_idempotent(self) -> bool {
         match self {
             Self::Delete | Self::Get | Self::Head | Self::Options | Self::Put | Self::Trace => true,

@@ -26,7 +26,8 @@ impl Bell {
         let _rung_often_enough_already = self.0.write(1);
     }
 
-    /// Waits until it is rung or, if there is a stream, until that has something to read, or has ended; or until the time is up.
+    /// Waits until it is rung or, if there is a stream, until that has something to read, or has
+    /// ended; or until the time is up.
     pub fn wait(&self, stream: Option<&Stream>, patience: Duration) {
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         let bell = PollFd::new(self.0.as_fd(), PollFlags::POLLIN);

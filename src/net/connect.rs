@@ -12,7 +12,8 @@ use crate::plan::ServerAddress;
 
 use super::Stream;
 
-/// The backlog of a Unix socket that is full is looked at again after so long; then after twice that, up to the most.
+/// The backlog of a Unix socket that is full is looked at again after so long; then after twice
+/// that, up to the most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// Connects, within `timeout`.
@@ -21,7 +22,8 @@ pub fn connect(address: &ServerAddress, timeout: Duration) -> io::Result<Stream>
         ServerAddress::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, timeout)?;
             if stream.local_addr()? == *address {
-                // A port of the ephemeral range that nobody listens on can, rarely, be connected to itself.
+                // A port of the ephemeral range that nobody listens on can, rarely, be connected to
+                // itself.
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
             let keepalive = TcpKeepalive::new()
@@ -33,12 +35,16 @@ pub fn connect(address: &ServerAddress, timeout: Duration) -> io::Result<Stream>
             Ok(stream)
         }
         ServerAddress::Unix(path) => connect_unix(path, timeout),
-        ServerAddress::Name { .. } => Err(io::Error::new(io::ErrorKind::NotFound, "the name is not resolved yet")),
+        ServerAddress::Name { .. } => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name is not resolved yet",
+        )),
     }
 }
 
-/// A Unix socket connects or fails at once, but where the backlog is full (unix(7)): `connect()` would wait for room without end, and one
-/// that does not block says [`io::ErrorKind::WouldBlock`], and nothing tells when there is room.
+/// A Unix socket connects or fails at once, but where the backlog is full (unix(7)): `connect()`
+/// would wait for room without end, and one that does not block says [`io::ErrorKind::WouldBlock`],
+/// and nothing tells when there is room.
 fn connect_unix(path: &Path, timeout: Duration) -> io::Result<Stream> {
     let until = after(Instant::now(), timeout);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -51,7 +57,10 @@ fn connect_unix(path: &Path, timeout: Duration) -> io::Result<Stream> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "its backlog is full"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "its backlog is full",
+                    ));
                 }
                 std::thread::sleep(pause.min(left));
                 pause = (pause * 2).min(LOOK.1);

@@ -1,4 +1,5 @@
-//! Listening sockets: both families on one port, a backlog of the operator's choice, inherited ones.
+//! Listening sockets: both families on one port, a backlog of the operator's choice, inherited
+//! ones.
 
 use std::fs;
 use std::io;
@@ -19,7 +20,8 @@ use super::Stream;
 /// How long one `accept()` waits, so that spare threads notice that they are not needed.
 const TICK: Duration = Duration::from_secs(4);
 
-/// The same for an inherited socket, which cannot be shut down (others have it too), so that its threads have to look up more often.
+/// The same for an inherited socket, which cannot be shut down (others have it too), so that its
+/// threads have to look up more often.
 const INHERITED_TICK: Duration = Duration::from_millis(500);
 
 /// A listening socket.
@@ -39,11 +41,16 @@ enum Inner {
 }
 
 impl Acceptor {
-    /// Binds and listens. A socket file that is made is as `file` says before anybody can connect to it.
+    /// Binds and listens. A socket file that is made is as `file` says before anybody can connect
+    /// to it.
     pub fn bind(address: &BindAddress, backlog: i32, file: &SocketFile) -> io::Result<Self> {
         match address {
             BindAddress::Tcp(address) => {
-                let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
+                let domain = if address.is_ipv6() {
+                    Domain::IPV6
+                } else {
+                    Domain::IPV4
+                };
                 let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
                 if address.is_ipv6() {
                     socket.set_only_v6(true)?;
@@ -88,7 +95,9 @@ impl Acceptor {
             Inner::Tcp(listener) => listener
                 .accept()
                 .map(|(stream, peer)| (Stream::Tcp(stream), Some(unmapped(peer)))),
-            Inner::Unix(listener) => listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+            Inner::Unix(listener) => listener
+                .accept()
+                .map(|(stream, _)| (Stream::Unix(stream), None)),
         }
     }
 
@@ -100,8 +109,8 @@ impl Acceptor {
         }
     }
 
-    /// Wakes all that are blocked in `accept()`; nothing is accepted any more. What the backlog still holds is reset, so
-    /// it is to be emptied before.
+    /// Wakes all that are blocked in `accept()`; nothing is accepted any more. What the backlog
+    /// still holds is reset, so it is to be emptied before.
     pub fn close(&self) {
         if !self.inherited {
             let _already_closed = SockRef::from(self).shutdown(Shutdown::Both);
@@ -116,7 +125,9 @@ impl Acceptor {
     /// Brings the socket's file, if it was made here and is still there, to what `file` says.
     pub fn set_file(&self, file: &SocketFile) -> io::Result<()> {
         match &self.made {
-            Some((path, inode)) if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == *inode) => {
+            Some((path, inode))
+                if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == *inode) =>
+            {
                 set_file(path, file)
             }
             _ => Ok(()),
@@ -137,21 +148,31 @@ impl Acceptor {
             Inner::Unix(listener) => listener
                 .local_addr()
                 .ok()
-                .and_then(|address| address.as_pathname().map(|path| format!("unix:{}", path.display())))
+                .and_then(|address| {
+                    address
+                        .as_pathname()
+                        .map(|path| format!("unix:{}", path.display()))
+                })
                 .unwrap_or_else(|| "unix:".to_owned()),
         }
     }
 
-    /// Whether this socket is what `address` asks for. One of IPv6 may be for IPv4 as well, if somebody else has bound it.
+    /// Whether this socket is what `address` asks for. One of IPv6 may be for IPv4 as well, if
+    /// somebody else has bound it.
     pub fn serves(&self, address: &BindAddress) -> bool {
         match (&self.socket, address) {
-            (Inner::Tcp(listener), BindAddress::Tcp(wanted)) => listener.local_addr().is_ok_and(|found| {
-                let is_all_of_both = || {
-                    found.ip() == Ipv6Addr::UNSPECIFIED && SockRef::from(self).only_v6().is_ok_and(|only_v6| !only_v6)
-                };
-                found == *wanted
-                    || wanted.ip() == Ipv4Addr::UNSPECIFIED && wanted.port() == found.port() && is_all_of_both()
-            }),
+            (Inner::Tcp(listener), BindAddress::Tcp(wanted)) => {
+                listener.local_addr().is_ok_and(|found| {
+                    let is_all_of_both = || {
+                        found.ip() == Ipv6Addr::UNSPECIFIED
+                            && SockRef::from(self).only_v6().is_ok_and(|only_v6| !only_v6)
+                    };
+                    found == *wanted
+                        || wanted.ip() == Ipv4Addr::UNSPECIFIED
+                            && wanted.port() == found.port()
+                            && is_all_of_both()
+                })
+            }
             (Inner::Unix(listener), BindAddress::Unix { path }) => listener
                 .local_addr()
                 .is_ok_and(|found| found.as_pathname() == Some(path)),
@@ -169,12 +190,21 @@ impl AsFd for Acceptor {
     }
 }
 
-/// The sockets that a service manager handed over (`LISTEN_FDS`, sd_listen_fds(3)). To be called once, before anything else is opened:
-/// they are known by their numbers alone.
+/// The sockets that a service manager handed over (`LISTEN_FDS`, sd_listen_fds(3)). To be called
+/// once, before anything else is opened: they are known by their numbers alone.
 pub fn inherited() -> Vec<Acceptor> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
-    let for_us = number("LISTEN_PID").is_some_and(|pid| i64::from(pid) == i64::from(std::process::id()));
-    let count = if for_us { number("LISTEN_FDS").unwrap_or(0) } else { 0 };
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<i32>().ok())
+    };
+    let for_us =
+        number("LISTEN_PID").is_some_and(|pid| i64::from(pid) == i64::from(std::process::id()));
+    let count = if for_us {
+        number("LISTEN_FDS").unwrap_or(0)
+    } else {
+        0
+    };
     (3..3 + count.clamp(0, 64)).filter_map(adopt).collect()
 }
 
@@ -204,10 +234,12 @@ fn adopt(fd: i32) -> Option<Acceptor> {
     })
 }
 
-/// Gives a socket file its owner, group and permissions. Permissions come last: while they are wider than they shall be, the file
-/// is nobody's who may not have it.
+/// Gives a socket file its owner, group and permissions. Permissions come last: while they are
+/// wider than they shall be, the file is nobody's who may not have it.
 fn set_file(path: &Path, file: &SocketFile) -> io::Result<()> {
-    let told = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    let told = |what: String| {
+        move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
+    };
     let unknown = |what: String| io::Error::new(io::ErrorKind::NotFound, what);
     let user = match &file.owner {
         None => None,
@@ -244,7 +276,8 @@ fn set_file(path: &Path, file: &SocketFile) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket file that nobody listens on any more is in the way of binding; one that somebody listens on is not ours.
+/// A socket file that nobody listens on any more is in the way of binding; one that somebody
+/// listens on is not ours.
 fn remove_dead_socket(path: &Path) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else {
         return Ok(());
@@ -255,7 +288,8 @@ fn remove_dead_socket(path: &Path) -> io::Result<()> {
             "a file that is no socket is in the way",
         ));
     }
-    // One that is too busy (EAGAIN) or not for us (EACCES) is alive as well, and not to be waited for.
+    // One that is too busy (EAGAIN) or not for us (EACCES) is alive as well, and not to be waited
+    // for.
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {

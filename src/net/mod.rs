@@ -1,4 +1,5 @@
-//! Sockets: listening, connecting, streams, TLS settings. Std's own types, with the few options that std has no word for.
+//! Sockets: listening, connecting, streams, TLS settings. Std's own types, with the few options
+//! that std has no word for.
 
 pub mod bell;
 pub mod connect;

@@ -3,23 +3,28 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Asks the system's resolver, which may take as long as it likes (name servers that do not answer: many seconds). All addresses,
-/// in its order (RFC 6724), each once.
+/// Asks the system's resolver, which may take as long as it likes (name servers that do not answer:
+/// many seconds). All addresses, in its order (RFC 6724), each once.
 pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found = once((host, port).to_socket_addrs()?);
     match found.is_empty() {
-        true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+        true => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        )),
         false => Ok(found),
     }
 }
 
-/// What a server's addresses become when its name has been resolved again; `None` if they stay: found were the same ones in any order
-/// (resolvers turn them round), or none.
+/// What a server's addresses become when its name has been resolved again; `None` if they stay:
+/// found were the same ones in any order (resolvers turn them round), or none.
 ///
-/// The first is the one in use. It stays first as long as it is found at all, so that connections are not made anew for nothing.
+/// The first is the one in use. It stays first as long as it is found at all, so that connections
+/// are not made anew for nothing.
 pub fn renew(current: &[SocketAddr], found: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
     let mut found = once(found);
-    let is_same = found.len() == current.len() && found.iter().all(|address| current.contains(address));
+    let is_same =
+        found.len() == current.len() && found.iter().all(|address| current.contains(address));
     if is_same || found.is_empty() {
         return None;
     }
@@ -99,7 +104,10 @@ mod tests {
     fn the_one_in_use_stays_first() {
         assert_eq!(renewed(&[1, 2], &[3, 2, 1]), Some(addresses(&[1, 3, 2])));
         assert_eq!(renewed(&[1, 2], &[1]), Some(addresses(&[1])));
-        assert_eq!(renewed(&[1], &[2, 3, 1, 4, 2]), Some(addresses(&[1, 2, 3, 4])));
+        assert_eq!(
+            renewed(&[1], &[2, 3, 1, 4, 2]),
+            Some(addresses(&[1, 2, 3, 4]))
+        );
         assert_eq!(renewed(&[1, 2], &[2, 3]), Some(addresses(&[2, 3])));
         assert_eq!(renewed(&[1, 2], &[3, 2]), Some(addresses(&[3, 2])));
         assert_eq!(renewed(&[], &[2, 1]), Some(addresses(&[2, 1])));

@@ -1,4 +1,5 @@
-//! A connected stream, TCP or Unix, used through a shared reference by the thread that reads and the one that writes.
+//! A connected stream, TCP or Unix, used through a shared reference by the thread that reads and
+//! the one that writes.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -56,7 +57,11 @@ impl Stream {
     /// Looks whether bytes or an end are there, and takes nothing.
     pub fn peek_now(&self) -> Peek {
         let mut byte = [0];
-        match recv(self.fd(), &mut byte, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK) {
+        match recv(
+            self.fd(),
+            &mut byte,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK,
+        ) {
             Ok(0) => Peek::Ended,
             Ok(_) => Peek::Bytes,
             Err(nix::Error::EAGAIN | nix::Error::EINTR) => Peek::Nothing,
@@ -64,7 +69,8 @@ impl Stream {
         }
     }
 
-    /// Whether the other side has ended or broken it, whatever bytes may still wait to be read before that.
+    /// Whether the other side has ended or broken it, whatever bytes may still wait to be read
+    /// before that.
     pub fn has_ended(&self) -> bool {
         let mut entry = [PollFd::new(self.as_fd(), ENDED)];
         // nix knows no name for the event: then it says that it is one it does not know.
@@ -90,7 +96,12 @@ impl Stream {
 
     /// Writes what there is room for; [`io::ErrorKind::WouldBlock`] if there is none.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        send(self.fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).map_err(io::Error::from)
+        send(
+            self.fd(),
+            bytes,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        )
+        .map_err(io::Error::from)
     }
 
     /// [`Self::write_now`] for several pieces in one system call.
@@ -99,7 +110,8 @@ impl Stream {
         sendmsg::<()>(self.fd(), pieces, &[], flags, None).map_err(io::Error::from)
     }
 
-    /// Waits until there is something to read or, if asked for, room to write. Answers (readable, writable).
+    /// Waits until there is something to read or, if asked for, room to write. Answers (readable,
+    /// writable).
     pub fn wait(&self, for_room: bool, timeout: Duration) -> io::Result<(bool, bool)> {
         let mut wanted = PollFlags::POLLIN;
         wanted.set(PollFlags::POLLOUT, for_room);
@@ -113,7 +125,8 @@ impl Stream {
         }
         let found = entry[0].revents().unwrap_or(PollFlags::empty());
         // An error or hang-up shows itself at the next read.
-        let readable = found.intersects(PollFlags::POLLIN | PollFlags::POLLERR | PollFlags::POLLHUP);
+        let readable =
+            found.intersects(PollFlags::POLLIN | PollFlags::POLLERR | PollFlags::POLLHUP);
         Ok((readable, found.contains(PollFlags::POLLOUT)))
     }
 
@@ -158,7 +171,8 @@ impl Stream {
         };
     }
 
-    /// Makes the close that follows a reset, so that a truncated message cannot look like a whole one.
+    /// Makes the close that follows a reset, so that a truncated message cannot look like a whole
+    /// one.
     pub fn reset_on_close(&self) {
         let _unix_has_no_reset = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
@@ -186,5 +200,8 @@ impl AsFd for Stream {
 
 /// A timeout set by `set_read_timeout` or `set_write_timeout` has passed.
 pub fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }

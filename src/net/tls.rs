@@ -43,11 +43,15 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// Reads the certificates. If they are those of `old`, and the settings too, that is what is returned: sessions and
-    /// tickets of its clients stay valid. Else these end with it, so that nobody resumes what a removed certificate vouched for.
+    /// Reads the certificates. If they are those of `old`, and the settings too, that is what is
+    /// returned: sessions and tickets of its clients stay valid. Else these end with it, so that
+    /// nobody resumes what a removed certificate vouched for.
     pub fn read(tls: &Tls, old: Option<&Arc<Self>>) -> Result<Arc<Self>, BadCertificate> {
         let provider = provider();
-        let keys = tls.certificates.iter().map(|files| certified_key(files, &provider));
+        let keys = tls
+            .certificates
+            .iter()
+            .map(|files| certified_key(files, &provider));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         // A key fits its chain, so one chain has one key.
         let chains: Vec<_> = keys.iter().map(|key| key.cert.clone()).collect();
@@ -87,7 +91,8 @@ fn server_config(
         .with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| BadCertificate(error.to_string()))?;
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
+        .map_err(|error| BadCertificate(error.to_string()))?;
     config.send_tls13_tickets = 2;
     // The provider's order is by strength and speed; a client's need not be.
     config.ignore_client_order = true;
@@ -133,32 +138,43 @@ impl ResolvesServerCert for Names {
         let found = hello.server_name().and_then(|name| {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             let parent = name.split_once('.').map(|(_, parent)| parent);
-            self.exact.get(&name).or_else(|| self.wildcard.get(parent?)).cloned()
+            self.exact
+                .get(&name)
+                .or_else(|| self.wildcard.get(parent?))
+                .cloned()
         });
         found.or_else(|| self.default.clone())
     }
 }
 
-fn certified_key(files: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, BadCertificate> {
+fn certified_key(
+    files: &Certificate,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, BadCertificate> {
     let chain_name = files.chain.display();
     let key_name = files.key.display();
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.chain)
         .and_then(Iterator::collect)
         .map_err(|error| BadCertificate(format!("{chain_name}: {error}")))?;
     if chain.is_empty() {
-        return Err(BadCertificate(format!("{chain_name}: no certificate in this file")));
+        return Err(BadCertificate(format!(
+            "{chain_name}: no certificate in this file"
+        )));
     }
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| BadCertificate(format!("{key_name}: {error}")))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| BadCertificate(format!("{key_name}: {error}")))?;
     CertifiedKey::from_der(chain, key, provider)
         .map_err(|error| BadCertificate(format!("{key_name}: does not fit {chain_name}: {error}")))
 }
 
-/// The names for which a certificate is served, in lower case: those of the extension `subjectAltName` (RFC 9525 §6.3), and not
-/// its subject's common name.
+/// The names for which a certificate is served, in lower case: those of the extension
+/// `subjectAltName` (RFC 9525 §6.3), and not its subject's common name.
 pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     match webpki::EndEntityCert::try_from(certificate) {
-        Ok(certificate) => certificate.valid_dns_names().map(str::to_ascii_lowercase).collect(),
+        Ok(certificate) => certificate
+            .valid_dns_names()
+            .map(str::to_ascii_lowercase)
+            .collect(),
         Err(_) => Vec::new(),
     }
 }

@@ -1,5 +1,5 @@
-//! The access log: a line is formatted where an exchange ends, and a [`Sink`] writes it, so that neither a slow disk nor a
-//! pipe that is not read delays a client.
+//! The access log: a line is formatted where an exchange ends, and a [`Sink`] writes it, so that
+//! neither a slow disk nor a pipe that is not read delays a client.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -34,8 +34,8 @@ pub struct AccessLog {
     sink: Sink,
 }
 
-/// What a line tells of one exchange. All times are measured from the request's first byte to the moment named, and are
-/// `None` if that moment never came.
+/// What a line tells of one exchange. All times are measured from the request's first byte to the
+/// moment named, and are `None` if that moment never came.
 #[derive(Debug)]
 pub struct Record<'a> {
     /// The client; `None` on a Unix socket.
@@ -170,14 +170,20 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
         Some(address) => write!(out, "{address}")?,
         None => out.extend_from_slice(b"unix:"),
     }
-    let now = jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z").to_string();
+    let now = jiff::Zoned::now()
+        .strftime("%d/%b/%Y:%H:%M:%S %z")
+        .to_string();
     write!(out, " - - [{now}] \"")?;
     escape(out, record.request.part(&record.request.line));
     write!(out, "\" {} {} \"", record.status, record.bytes)?;
     escape(out, or_dash(record.request.part(&record.request.referer)));
     out.extend_from_slice(b"\" \"");
     escape(out, or_dash(record.request.part(&record.request.agent)));
-    write!(out, "\" {} {}/{}", record.listener, record.cluster, record.server)?;
+    write!(
+        out,
+        "\" {} {}/{}",
+        record.listener, record.cluster, record.server
+    )?;
     for (name, time) in times(record) {
         write!(out, " {name}=")?;
         match time {
@@ -193,7 +199,8 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
 }
 
 fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
-    let text = |part: &Range<usize>| String::from_utf8_lossy(record.request.part(part)).into_owned();
+    let text =
+        |part: &Range<usize>| String::from_utf8_lossy(record.request.part(part)).into_owned();
     let mut line = serde_json::json!({
         "time": jiff::Timestamp::try_from(SystemTime::now()).map(|now| now.to_string()).unwrap_or_default(),
         "client": record.client.map(|address| address.to_string()),
@@ -213,7 +220,9 @@ fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
         "reason": record.reason,
     });
     for (name, time) in times(record) {
-        line[format!("{name}_ms")] = time.map(|time| (time.as_secs_f64() * 1e6).round() / 1e3).into();
+        line[format!("{name}_ms")] = time
+            .map(|time| (time.as_secs_f64() * 1e6).round() / 1e3)
+            .into();
     }
     push_plain_json(out, &line.to_string());
     out.push(b'\n');
@@ -233,7 +242,8 @@ fn or_dash(part: &[u8]) -> &[u8] {
     if part.is_empty() { b"-" } else { part }
 }
 
-/// What could end the quotes, the line or the terminal's patience is written as `\xNN`, as nginx does.
+/// What could end the quotes, the line or the terminal's patience is written as `\xNN`, as nginx
+/// does.
 fn escape(out: &mut Vec<u8>, part: &[u8]) {
     for &byte in part {
         if !(0x20..0x7f).contains(&byte) || byte == b'"' || byte == b'\\' {
@@ -280,7 +290,8 @@ mod tests {
         assert!(
             line.ends_with(
                 "\"GET /\\x22\\x0A\\x1B[2J HTTP/1.1\" 502 120 \"-\" \"a\\x5Cb\" web app/app-1 \
-                 queue=1.500ms connect=- first_byte=- total=12.000ms retries=2 attempt=3 why=\"what was before\" end=SH \"why\"\n"
+                 queue=1.500ms connect=- first_byte=- total=12.000ms retries=2 attempt=3 \
+                 why=\"what was before\" end=SH \"why\"\n"
             ),
             "{line}"
         );
@@ -307,7 +318,12 @@ mod tests {
     #[test]
     fn json_lines_are_json() {
         let mut captured = Captured::default();
-        captured.keep(b"GET /\xff HTTP/1.1", "\u{202e}\u{9b}\u{7f}".as_bytes(), b"", b"\"");
+        captured.keep(
+            b"GET /\xff HTTP/1.1",
+            "\u{202e}\u{9b}\u{7f}".as_bytes(),
+            b"",
+            b"\"",
+        );
         let mut line = Vec::new();
         json(&mut line, &record(&captured)).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
@@ -315,6 +331,10 @@ mod tests {
         assert_eq!(value["connect_ms"], serde_json::Value::Null);
         assert_eq!(value["user_agent"], "\"");
         assert_eq!(value["host"], "\u{202e}\u{9b}\u{7f}");
-        assert!(String::from_utf8(line).unwrap().contains(r#""\u202e\u009b\u007f""#));
+        assert!(
+            String::from_utf8(line)
+                .unwrap()
+                .contains(r#""\u202e\u009b\u007f""#)
+        );
     }
 }

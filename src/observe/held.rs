@@ -1,8 +1,10 @@
-//! The state file: servers that are kept offline until somebody releases them, so that a restart does not.
+//! The state file: servers that are kept offline until somebody releases them, so that a restart
+//! does not.
 //!
-//! Two write it: the balancer what it holds, `juggler release` what is released, which the balancer takes over when it is told to
-//! (SIGHUP) and then leaves out. Each reads just before it writes and takes over what is the other's, with the file's folder locked
-//! (flock) meanwhile, so that neither overwrites what the other has just written.
+//! Two write it: the balancer what it holds, `juggler release` what is released, which the balancer
+//! takes over when it is told to (SIGHUP) and then leaves out. Each reads just before it writes and
+//! takes over what is the other's, with the file's folder locked (flock) meanwhile, so that neither
+//! overwrites what the other has just written.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -68,12 +70,14 @@ pub struct Released {
 }
 
 impl HeldFile {
-    /// Moves a server, named as `CLUSTER/SERVER`, from those held to those released, and answers what was held; `None` if it is
-    /// not among them.
+    /// Moves a server, named as `CLUSTER/SERVER`, from those held to those released, and answers
+    /// what was held; `None` if it is not among them.
     pub fn release(&mut self, name: &str, by: &str, at: SystemTime) -> Option<HeldServer> {
         let place = self.held.iter().position(|held| held.name() == name)?;
         let held = self.held.remove(place);
-        let is_same = |released: &Released| (&released.cluster, &released.server) == (&held.cluster, &held.server);
+        let is_same = |released: &Released| {
+            (&released.cluster, &released.server) == (&held.cluster, &held.server)
+        };
         self.released.retain(|released| !is_same(released));
         self.released.push(Released {
             cluster: held.cluster.clone(),
@@ -86,11 +90,15 @@ impl HeldFile {
 }
 
 impl Released {
-    /// Whether it is this hold that was ended: a server that has fallen again since then is held for something new.
+    /// Whether it is this hold that was ended: a server that has fallen again since then is held
+    /// for something new.
     pub fn is_of(&self, held: &HeldServer) -> bool {
         // Both are known to the second only.
         let a_second = Duration::from_secs(1);
-        let is_later = self.at.checked_add(a_second).is_none_or(|at| at >= held.since);
+        let is_later = self
+            .at
+            .checked_add(a_second)
+            .is_none_or(|at| at >= held.since);
         (&self.cluster, &self.server) == (&held.cluster, &held.server) && is_later
     }
 }
@@ -125,8 +133,9 @@ struct Versioned {
 
 /// Reads the file; one that is not there says nothing.
 ///
-/// Of one that is damaged, or of another version, the error tells the reason. It is kept as `FILE.damaged` (in place of an older such
-/// one), so that nobody overwrites it: the next call finds none.
+/// Of one that is damaged, or of another version, the error tells the reason. It is kept as
+/// `FILE.damaged` (in place of an older such one), so that nobody overwrites it: the next call
+/// finds none.
 pub fn load(path: &Path) -> io::Result<HeldFile> {
     let text = match fs::read(path) {
         Ok(text) => text,
@@ -157,15 +166,22 @@ fn parse(text: &[u8]) -> Result<HeldFile, String> {
     serde_json::from_value(versioned.rest.into()).map_err(|error| error.to_string())
 }
 
-/// Changes what the file says, if that makes a difference. Nobody else who does this comes in between.
+/// Changes what the file says, if that makes a difference. Nobody else who does this comes in
+/// between.
 ///
-/// The errors are those of [`load`] and [`store`], and that somebody keeps the folder locked for longer than a second.
+/// The errors are those of [`load`] and [`store`], and that somebody keeps the folder locked for
+/// longer than a second.
 pub fn update<T>(path: &Path, change: impl FnOnce(&mut HeldFile) -> T) -> io::Result<T> {
     update_within(path, MOST_LOCKED, change)
 }
 
-fn update_within<T>(path: &Path, patience: Duration, change: impl FnOnce(&mut HeldFile) -> T) -> io::Result<T> {
-    let _until_the_end = lock(path, patience).map_err(|error| of_file(path, "cannot be locked", &error))?;
+fn update_within<T>(
+    path: &Path,
+    patience: Duration,
+    change: impl FnOnce(&mut HeldFile) -> T,
+) -> io::Result<T> {
+    let _until_the_end =
+        lock(path, patience).map_err(|error| of_file(path, "cannot be locked", &error))?;
     let before = load(path)?;
     let mut file = before.clone();
     let result = change(&mut file);
@@ -175,8 +191,9 @@ fn update_within<T>(path: &Path, patience: Duration, change: impl FnOnce(&mut He
     Ok(result)
 }
 
-/// The file itself is replaced with each change, so its folder is what can be locked. One that is not there, or that cannot be opened, is not
-/// locked: then there is nothing to be lost, or writing is going to fail.
+/// The file itself is replaced with each change, so its folder is what can be locked. One that is
+/// not there, or that cannot be opened, is not locked: then there is nothing to be lost, or writing
+/// is going to fail.
 fn lock(path: &Path, patience: Duration) -> io::Result<Option<Flock<File>>> {
     let Ok(mut folder) = File::open(folder(path)) else {
         return Ok(None);
@@ -201,7 +218,8 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Writes the file, as a whole or not at all, and so that it is there after a power failure. Makes its folder if it is not there.
+/// Writes the file, as a whole or not at all, and so that it is there after a power failure. Makes
+/// its folder if it is not there.
 pub fn store(path: &Path, file: &HeldFile) -> io::Result<()> {
     write(path, file).map_err(|error| of_file(path, "cannot be written", &error))
 }
@@ -223,7 +241,9 @@ fn write(path: &Path, file: &HeldFile) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut temporary, &content)?;
     temporary.write_all(b"\n")?;
     // Root may release what a balancer with another user has to read; there is no secret in it.
-    temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    temporary
+        .as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;
     File::open(folder)?.sync_all()
@@ -296,12 +316,18 @@ mod tests {
                 let path = &path;
                 scope.spawn(move || {
                     for name in names {
-                        update_within(path, patience, |file| file.held.push(held("shop", name))).unwrap();
+                        update_within(path, patience, |file| file.held.push(held("shop", name)))
+                            .unwrap();
                     }
                 });
             }
         });
-        let mut found: Vec<_> = load(&path).unwrap().held.into_iter().map(|held| held.server).collect();
+        let mut found: Vec<_> = load(&path)
+            .unwrap()
+            .held
+            .into_iter()
+            .map(|held| held.server)
+            .collect();
         found.sort_by_key(|name| name.parse::<u32>().unwrap());
         assert_eq!(found, names);
     }
@@ -324,7 +350,10 @@ mod tests {
         let path = folder.path().join("a/b/held.json");
         assert_eq!(load(&path).unwrap(), HeldFile::default());
         let mut file = HeldFile {
-            held: vec![held("shop", "one"), held("shop", "unix:/run/\"odd\" \u{e4}\n")],
+            held: vec![
+                held("shop", "one"),
+                held("shop", "unix:/run/\"odd\" \u{e4}\n"),
+            ],
             released: vec![Released {
                 cluster: "shop".to_owned(),
                 server: "two".to_owned(),
@@ -416,7 +445,11 @@ mod tests {
             assert_eq!(load(&path).unwrap(), HeldFile::default());
         }
         // The same entry with a time is good.
-        fs::write(&path, format!(r#"{{"version": 1, "held": [{one}], "released": []}}"#)).unwrap();
+        fs::write(
+            &path,
+            format!(r#"{{"version": 1, "held": [{one}], "released": []}}"#),
+        )
+        .unwrap();
         assert_eq!(load(&path).unwrap().held.len(), 1);
     }
 
@@ -425,14 +458,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // A folder is no file: not damaged, and left alone.
         let error = load(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("cannot be read") && folder.path().exists(), "{error}");
+        assert!(
+            error.contains("cannot be read") && folder.path().exists(),
+            "{error}"
+        );
         let file = folder.path().join("file");
         fs::write(&file, "x").unwrap();
         let error = store(&file.join("held.json"), &HeldFile::default())
             .unwrap_err()
             .to_string();
-        assert!(error.contains("file/held.json cannot be written"), "{error}");
-        let error = store(folder.path(), &HeldFile::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("file/held.json cannot be written"),
+            "{error}"
+        );
+        let error = store(folder.path(), &HeldFile::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("cannot be written"), "{error}");
         assert_eq!(names(folder.path()), ["file"]);
     }
@@ -440,13 +481,28 @@ mod tests {
     #[test]
     fn a_release_moves_a_server() {
         let mut file = HeldFile {
-            held: vec![held("shop", "one"), held("shop", "unix:/a/b"), held("other", "one")],
+            held: vec![
+                held("shop", "one"),
+                held("shop", "unix:/a/b"),
+                held("other", "one"),
+            ],
             released: Vec::new(),
         };
-        for name in ["one", "shop", "shop/", "shop/on", "shop/two", "shop/one/", ""] {
+        for name in [
+            "one",
+            "shop",
+            "shop/",
+            "shop/on",
+            "shop/two",
+            "shop/one/",
+            "",
+        ] {
             assert_eq!(file.release(name, "anna", at(1)), None, "{name}");
         }
-        assert_eq!(file.release("shop/one", "anna", at(1)), Some(held("shop", "one")));
+        assert_eq!(
+            file.release("shop/one", "anna", at(1)),
+            Some(held("shop", "one"))
+        );
         assert_eq!(file.held, [held("shop", "unix:/a/b"), held("other", "one")]);
         assert_eq!(file.release("shop/one", "anna", at(1)), None);
         assert_eq!(
@@ -461,7 +517,10 @@ mod tests {
             .iter()
             .map(|released| (released.server.as_str(), released.by.as_str(), released.at))
             .collect();
-        assert_eq!(released, [("unix:/a/b", "anna", at(2)), ("one", "bert", at(3))]);
+        assert_eq!(
+            released,
+            [("unix:/a/b", "anna", at(2)), ("one", "bert", at(3))]
+        );
         assert_eq!(file.held, [held("other", "one")]);
     }
 }

@@ -1,6 +1,7 @@
-//! Lines on their way to a log. They wait in a queue that is bounded in bytes, and a thread of their own writes them: the
-//! thread that has a line to write never waits, however slow the disk or the reader of the pipe is. What finds no room is
-//! dropped, what cannot be written is lost, and both are counted.
+//! Lines on their way to a log. They wait in a queue that is bounded in bytes, and a thread of
+//! their own writes them: the thread that has a line to write never waits, however slow the disk or
+//! the reader of the pipe is. What finds no room is dropped, what cannot be written is lost, and
+//! both are counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,7 +30,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// So long the writer gathers lines after the first one has come.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Other processes may write to the same pipe: up to so many bytes go into it in one piece (`PIPE_BUF`, pipe(7)).
+/// Other processes may write to the same pipe: up to so many bytes go into it in one piece
+/// (`PIPE_BUF`, pipe(7)).
 const WHOLE: usize = 4096;
 
 /// A log.
@@ -88,12 +90,18 @@ struct Queue {
 }
 
 impl Sink {
-    /// A log with room for `limit` bytes of lines that wait, and the thread `name` that writes them to `target`.
+    /// A log with room for `limit` bytes of lines that wait, and the thread `name` that writes them
+    /// to `target`.
     pub fn start(name: &str, limit: usize, target: Target) -> io::Result<Self> {
         Self::start_gathering(name, limit, GATHER, target)
     }
 
-    fn start_gathering(name: &str, limit: usize, gather: Duration, mut target: Target) -> io::Result<Self> {
+    fn start_gathering(
+        name: &str,
+        limit: usize,
+        gather: Duration,
+        mut target: Target,
+    ) -> io::Result<Self> {
         let sink = Self::new(limit, gather);
         let shared = Arc::clone(&sink.0);
         let mut has_begun = false;
@@ -219,7 +227,8 @@ impl Shared {
         loop {
             Point::LogWrite.pass();
             let chunk = self.next();
-            self.in_hand.store(chunk.as_deref().map_or(0, count), Ordering::Relaxed);
+            self.in_hand
+                .store(chunk.as_deref().map_or(0, count), Ordering::Relaxed);
             #[cfg(test)]
             assert!(chunk.as_deref() != Some(b"panic\n"), "as the test wants it");
             if self.reopen.swap(false, Ordering::Relaxed)
@@ -245,14 +254,16 @@ impl Shared {
         }
     }
 
-    /// What is to be written next. `None` if nothing has come for a while, or nothing will come any more.
+    /// What is to be written next. `None` if nothing has come for a while, or nothing will come any
+    /// more.
     fn next(&self) -> Option<Vec<u8>> {
         let mut queue = self.queue.lock();
         if queue.chunks.is_empty() && !queue.closing {
             queue.waiting = true;
             self.filled.wait_for(&mut queue, LOOK);
             queue.waiting = false;
-            // To be woken costs the thread that has a line a system call. So it is once for all lines of a while.
+            // To be woken costs the thread that has a line a system call. So it is once for all
+            // lines of a while.
             if !queue.chunks.is_empty() && !queue.closing && !queue.is_past_half(self.limit) {
                 queue.gathering = true;
                 self.filled.wait_for(&mut queue, self.gather);
@@ -262,7 +273,8 @@ impl Shared {
         queue.chunks.pop_front()
     }
 
-    /// After a panic: what was in the writer's hand counts as lost. Its beginning may have been written.
+    /// After a panic: what was in the writer's hand counts as lost. Its beginning may have been
+    /// written.
     fn recover(&self) {
         let lost = self.in_hand.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -317,7 +329,9 @@ impl Target {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let Some(path) = self.path.clone() else { return Ok(()) };
+        let Some(path) = self.path.clone() else {
+            return Ok(());
+        };
         let file = open(&path)?;
         let rest = std::mem::take(&mut self.rest);
         // The old file's last chance to end with a whole line.
@@ -328,8 +342,9 @@ impl Target {
         Ok(())
     }
 
-    /// Writes whole lines, or says how many of them are not written and why. A line of which only the beginning could be
-    /// written is cut off again; where that is not possible, the next write begins with its rest.
+    /// Writes whole lines, or says how many of them are not written and why. A line of which only
+    /// the beginning could be written is cut off again; where that is not possible, the next write
+    /// begins with its rest.
     fn write_lines(&mut self, lines: &[u8]) -> Result<(), (u64, io::Error)> {
         let rest = std::mem::take(&mut self.rest);
         if let Err((written, error)) = self.put(&rest) {
@@ -338,10 +353,18 @@ impl Target {
         }
         let mut left = lines;
         while !left.is_empty() {
-            let piece = &left[..if self.is_file { left.len() } else { whole_lines(left) }];
+            let piece = &left[..if self.is_file {
+                left.len()
+            } else {
+                whole_lines(left)
+            }];
             if let Err((written, error)) = self.put(piece) {
                 let (written, unwritten) = left.split_at(written);
-                let begun = written.rsplit(|byte| *byte == b'\n').next().unwrap_or_default().len();
+                let begun = written
+                    .rsplit(|byte| *byte == b'\n')
+                    .next()
+                    .unwrap_or_default()
+                    .len();
                 if begun == 0 || self.cut(begun) {
                     return Err((count(unwritten), error));
                 }
@@ -366,7 +389,10 @@ impl Target {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut entry = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
                     // What became of it shows itself at the next write.
-                    let _ = poll(&mut entry, PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX));
+                    let _ = poll(
+                        &mut entry,
+                        PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX),
+                    );
                 }
                 Err(error) => return Err((written, error)),
             }
@@ -391,7 +417,10 @@ impl Target {
 /// Opens a file to append to. A pipe that nobody reads is an error, and no reason to wait.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.create(true).append(true).custom_flags(libc::O_NONBLOCK);
+    options
+        .create(true)
+        .append(true)
+        .custom_flags(libc::O_NONBLOCK);
     FILES.open(|| options.open(path))
 }
 
@@ -399,7 +428,8 @@ fn is_file(file: &File) -> bool {
     file.metadata().is_ok_and(|file| file.is_file())
 }
 
-/// What has to come first so that the file's next line begins as one: its last writer may have been killed within a line.
+/// What has to come first so that the file's next line begins as one: its last writer may have been
+/// killed within a line.
 fn unfinished(path: &Path) -> Vec<u8> {
     let ends_within_a_line = || -> io::Result<bool> {
         let mut last = [b'\n'];
@@ -509,7 +539,10 @@ mod tests {
         }
         assert!(sink.push(b"line\n"));
         sink.close(Duration::from_secs(20));
-        let lost = Lost { dropped: 0, failed: 20 };
+        let lost = Lost {
+            dropped: 0,
+            failed: 20,
+        };
         assert_eq!(sink.lost(), lost);
         assert_eq!(sink.error().as_deref(), Some("the writer panicked"));
         drop(sink);
@@ -521,14 +554,18 @@ mod tests {
     #[test]
     fn a_queue_that_fills_up_wakes_a_writer_that_gathers() {
         let (reader, target) = pipe();
-        let sink = Sink::start_gathering("log", 4 * CHUNK, Duration::from_secs(600), target).unwrap();
+        let sink =
+            Sink::start_gathering("log", 4 * CHUNK, Duration::from_secs(600), target).unwrap();
         let line = [&[b'x'; 999][..], b"\n"].concat();
         for _ in 0..3 * CHUNK / 1000 {
             assert!(sink.push(&line));
         }
         let began = Instant::now();
         while sink.0.queue.lock().held >= 3 * CHUNK {
-            assert!(began.elapsed() < Duration::from_secs(20), "it gathers still");
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "it gathers still"
+            );
             std::thread::yield_now();
         }
         sink.close(Duration::from_secs(20));
@@ -570,14 +607,21 @@ mod tests {
         assert!(!target.cut(4));
         target.rest = b"a line\n".to_vec();
         target.write_lines(b"third\n").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "other\na line\nthird\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "other\na line\nthird\n"
+        );
     }
 
     #[test]
     fn a_file_that_ends_within_a_line_is_gone_on_with_a_new_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        for (there, expected) in [("", "x\n"), ("whole\n", "whole\nx\n"), ("half", "half\nx\n")] {
+        for (there, expected) in [
+            ("", "x\n"),
+            ("whole\n", "whole\nx\n"),
+            ("half", "half\nx\n"),
+        ] {
             std::fs::write(&path, there).unwrap();
             Target::file(&path).unwrap().write_lines(b"x\n").unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);

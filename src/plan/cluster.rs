@@ -30,7 +30,8 @@ pub struct Cluster {
     pub client_key: ClientKey,
     /// When a request is tied to a server.
     pub binding: Binding,
-    /// How many requests may go out on one connection before the first answer is read; 1 is no pipelining.
+    /// How many requests may go out on one connection before the first answer is read; 1 is no
+    /// pipelining.
     pub pipeline: usize,
     /// Requests that may wait.
     pub queue_limit: usize,
@@ -40,7 +41,8 @@ pub struct Cluster {
     pub deadline_field: Option<String>,
     /// How often a request may be sent in all, the first time included.
     pub attempts: u32,
-    /// Retries in progress may be this part of all requests in progress (0.2 is 20 %), but always 10.
+    /// Retries in progress may be this part of all requests in progress (0.2 is 20 %), but always
+    /// 10.
     pub retry_budget: f64,
     /// The second and later retries wait for so long, twice as long each time; may be zero.
     pub retry_back_off: Duration,
@@ -231,7 +233,8 @@ pub enum OnUnavailable {
 pub enum OnClientAbort {
     /// Give the server `abort` time to finish, then close the connection.
     Close,
-    /// Tell the server by ending our sending side, give it `abort` time to end too, then close the connection.
+    /// Tell the server by ending our sending side, give it `abort` time to end too, then close the
+    /// connection.
     Notify,
     /// Read the response to its end and throw it away.
     Ignore,

@@ -1,7 +1,8 @@
 //! The plan: a whole configuration, checked and compiled, never changed afterwards.
 //!
-//! `config` makes it out of a file or of flags; everything else only reads it. Values are domain types, so
-//! that nothing has to be checked twice. Durations are never zero (but where that is said) and sizes never negative here.
+//! `config` makes it out of a file or of flags; everything else only reads it. Values are domain
+//! types, so that nothing has to be checked twice. Durations are never zero (but where that is
+//! said) and sizes never negative here.
 
 mod cluster;
 
@@ -13,8 +14,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use cluster::{
-    Binding, Bucket, ClientKey, Cluster, ClusterTimeout, ErrorPage, Health, HttpProbe, On5xx, OnClientAbort,
-    OnUnavailable, Probe, Server, ServerAddress,
+    Binding, Bucket, ClientKey, Cluster, ClusterTimeout, ErrorPage, Health, HttpProbe, On5xx,
+    OnClientAbort, OnUnavailable, Probe, Server, ServerAddress,
 };
 
 use crate::route::RouteTable;
@@ -41,7 +42,8 @@ pub struct Process {
     pub group: Option<String>,
     /// Most client connections at once, before the limits of the system are looked at.
     pub max_sessions: usize,
-    /// Most requests at once, from a head that is admitted to the last byte delivered of its response.
+    /// Most requests at once, from a head that is admitted to the last byte delivered of its
+    /// response.
     pub max_requests: usize,
     /// Session threads that always wait in `accept()`, for each bound address.
     pub min_idle: usize,
@@ -127,18 +129,20 @@ pub struct Listener {
     pub optional: bool,
     /// How its socket files are made.
     pub socket: SocketFile,
-    /// Peers that must send a PROXY protocol header (v1 or v2) first; nobody is off. Connections of others are
-    /// taken as they are, without a header.
+    /// Peers that must send a PROXY protocol header (v1 or v2) first; nobody is off. Connections of
+    /// others are taken as they are, without a header.
     pub proxy_protocol: Peers,
     /// Answer everything with a redirect to `https://host[:port]`.
     pub redirect_https: Option<u16>,
     /// Most connections at once of one client address; 0 is no limit.
     pub sessions_per_address: usize,
-    /// A client that shuts its sending side still gets its answer (`nc -N`), instead of being taken for gone.
+    /// A client that shuts its sending side still gets its answer (`nc -N`), instead of being taken
+    /// for gone.
     pub half_close_serve: bool,
     /// Path that answers for the balancer itself: 200, or 503 while it drains.
     pub health_path: Option<String>,
-    /// Pages for failures of requests that have no cluster yet, or whose cluster has none for the status.
+    /// Pages for failures of requests that have no cluster yet, or whose cluster has none for the
+    /// status.
     pub error_pages: Vec<ErrorPage>,
     /// Limits in time.
     pub timeout: ListenerTimeout,
@@ -146,7 +150,8 @@ pub struct Listener {
     pub limit: ListenerLimit,
     /// What servers are told of the client.
     pub forwarded: Forwarded,
-    /// What becomes of fields with odd names ([`crate::http::fold::is_odd`]) that are not dealt with otherwise.
+    /// What becomes of fields with odd names ([`crate::http::fold::is_odd`]) that are not dealt
+    /// with otherwise.
     pub underscore_fields: UnderscoreFields,
     /// Received-by name for `Via`; `None` adds none.
     pub via: Option<String>,
@@ -167,7 +172,10 @@ impl Peers {
     /// Whether this peer is one of them; `None` is one over a Unix socket.
     pub fn contains(&self, address: Option<IpAddr>) -> bool {
         match address.map(|address| address.to_canonical()) {
-            Some(address) => self.networks.iter().any(|network| network.contains(&address)),
+            Some(address) => self
+                .networks
+                .iter()
+                .any(|network| network.contains(&address)),
             None => self.unix,
         }
     }
@@ -271,13 +279,16 @@ pub struct ListenerLimit {
     pub body: u64,
     /// Of one request body, how much is kept in memory before it goes to the spool, in bytes.
     pub body_memory: usize,
-    /// Of one response, how much a slow client may leave in memory before it goes to the spool, in bytes.
+    /// Of one response, how much a slow client may leave in memory before it goes to the spool, in
+    /// bytes.
     pub response_memory: usize,
-    /// Of one response, how much may lie in the spool, in bytes; then its server waits for the client.
+    /// Of one response, how much may lie in the spool, in bytes; then its server waits for the
+    /// client.
     pub response_spool: u64,
     /// Slower readers than this are cut, in bytes per second, measured over the `write` timeout.
     pub min_rate: u64,
-    /// Slower senders of bodies than this are refused, in bytes per second, measured over the `body` timeout.
+    /// Slower senders of bodies than this are refused, in bytes per second, measured over the
+    /// `body` timeout.
     pub min_upload_rate: u64,
 }
 

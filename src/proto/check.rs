@@ -1,4 +1,5 @@
-//! What must hold for any bytes at all: the bodies of the fuzz targets in `fuzz/`, which tests run too.
+//! What must hold for any bytes at all: the bodies of the fuzz targets in `fuzz/`, which tests run
+//! too.
 //!
 //! Each of these panics if something does not hold. Nothing else calls them.
 
@@ -14,12 +15,15 @@ pub use relay::relay;
 use std::borrow::Cow;
 use std::fmt::Debug;
 
-use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Version};
+use crate::http::{
+    BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Version,
+};
 
 use super::deadline::parse_deadline;
 use super::h1::{
-    ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, ResponseRewrite,
-    parse_request, parse_response, write_chunk_size, write_last_chunk, write_request, write_response,
+    ChunkEvent, ChunkedDecoder, HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite,
+    ResponseRewrite, parse_request, parse_response, write_chunk_size, write_last_chunk,
+    write_request, write_response,
 };
 use super::proxy_header;
 
@@ -44,8 +48,8 @@ const AMPLE: HeadLimits = HeadLimits {
     target: 16 * 1024,
 };
 
-/// Request heads: any split gives the same verdict; what we accept, httparse reads the same way; what we write of
-/// it, we accept with the same meaning, and writing that changes nothing more.
+/// Request heads: any split gives the same verdict; what we accept, httparse reads the same way;
+/// what we write of it, we accept with the same meaning, and writing that changes nothing more.
 pub fn request_head(data: &[u8]) {
     for limits in LIMITS {
         let verdict = scan(data, &limits, HeadScanner::default);
@@ -83,14 +87,22 @@ pub fn request_head(data: &[u8]) {
         assert_eq!(again.authority.of(&written), head.authority.of(text));
         // Where a client of HTTP/1.0 names no host, nobody does.
         let hosts = usize::from(
-            !head.authority.of(text).is_empty() || head.fields.iter().any(|field| field.id == FieldId::Host),
+            !head.authority.of(text).is_empty()
+                || head.fields.iter().any(|field| field.id == FieldId::Host),
         );
-        let version = if hosts == 1 { Version::Http11 } else { Version::Http10 };
+        let version = if hosts == 1 {
+            Version::Http11
+        } else {
+            Version::Http10
+        };
         assert_eq!(
             (again.version, again.framing, again.keep_alive),
             (version, head.framing, true)
         );
-        assert_eq!(again.max_forwards, head.max_forwards.map(|hops| hops.saturating_sub(1)));
+        assert_eq!(
+            again.max_forwards,
+            head.max_forwards.map(|hops| hops.saturating_sub(1))
+        );
         assert!(!again.expect_continue && !again.te_trailers);
         assert!(
             again
@@ -104,19 +116,28 @@ pub fn request_head(data: &[u8]) {
             !field.hop_by_hop
                 && !is_dropped
                 && !is_counted
-                && !matches!(field.id, FieldId::ContentLength | FieldId::Expect | FieldId::Host)
+                && !matches!(
+                    field.id,
+                    FieldId::ContentLength | FieldId::Expect | FieldId::Host
+                )
         };
         assert_eq!(
             names_and_values(text, &head.fields, is_kept),
             names_and_values(&written, &again.fields, is_kept)
         );
         assert_eq!(
-            again.fields.iter().filter(|field| field.id == FieldId::Host).count(),
+            again
+                .fields
+                .iter()
+                .filter(|field| field.id == FieldId::Host)
+                .count(),
             hosts
         );
         if again.max_forwards.is_none_or(|hops| hops == 0) {
             assert_eq!(
-                write_once_request(&written, &again).escape_ascii().to_string(),
+                write_once_request(&written, &again)
+                    .escape_ascii()
+                    .to_string(),
                 written.escape_ascii().to_string()
             );
         }
@@ -125,7 +146,10 @@ pub fn request_head(data: &[u8]) {
 
 /// Response heads: the same, as answers to GET and to HEAD.
 pub fn response_head(data: &[u8]) {
-    for (limits, method) in LIMITS.into_iter().zip([Method::Get, Method::Head].into_iter().cycle()) {
+    for (limits, method) in LIMITS
+        .into_iter()
+        .zip([Method::Get, Method::Head].into_iter().cycle())
+    {
         let verdict = scan(data, &limits, HeadScanner::for_response);
         let Ok(Some(length)) = verdict else {
             let parsed = parse_response(data, method, &limits, &mut ResponseHead::default());
@@ -144,7 +168,12 @@ pub fn response_head(data: &[u8]) {
         let written = write_once_response(text, &head);
         let mut again = ResponseHead::default();
         let scanned = scan(&written, &AMPLE, HeadScanner::for_response);
-        assert_eq!(scanned, Ok(Some(written.len())), "{}", written.escape_ascii());
+        assert_eq!(
+            scanned,
+            Ok(Some(written.len())),
+            "{}",
+            written.escape_ascii()
+        );
         assert_eq!(
             parse_response(&written, method, &AMPLE, &mut again),
             Ok(()),
@@ -153,26 +182,34 @@ pub fn response_head(data: &[u8]) {
         );
         assert_eq!((again.status, again.framing), (head.status, head.framing));
         assert_eq!(again.reason.of(&written), clean(head.reason.of(text)));
-        assert!(again.fields.iter().all(|field| !field.has_controls), "written anew");
+        assert!(
+            again.fields.iter().all(|field| !field.has_controls),
+            "written anew"
+        );
         assert!(!written.contains(&0), "no NUL");
         assert_eq!(again.has_date, head.status >= 200 || head.has_date);
         let is_kept = |field: &Field| {
-            let is_dropped = field.id == FieldId::Trailer && head.framing != ResponseFraming::Chunked;
-            !field.hop_by_hop && !is_dropped && !matches!(field.id, FieldId::ContentLength | FieldId::Date)
+            let is_dropped =
+                field.id == FieldId::Trailer && head.framing != ResponseFraming::Chunked;
+            !field.hop_by_hop
+                && !is_dropped
+                && !matches!(field.id, FieldId::ContentLength | FieldId::Date)
         };
         assert_eq!(
             names_and_values(text, &head.fields, is_kept),
             names_and_values(&written, &again.fields, is_kept)
         );
         assert_eq!(
-            write_once_response(&written, &again).escape_ascii().to_string(),
+            write_once_response(&written, &again)
+                .escape_ascii()
+                .to_string(),
             written.escape_ascii().to_string()
         );
     }
 }
 
-/// Chunked bodies: any split gives the same content, trailers and end, or the same error after the same content; written
-/// anew they are read as the same.
+/// Chunked bodies: any split gives the same content, trailers and end, or the same error after the
+/// same content; written anew they are read as the same.
 pub fn chunked(data: &[u8]) {
     for limits in LIMITS {
         let whole = decode([data], || ChunkedDecoder::new(limits));
@@ -203,7 +240,10 @@ pub fn chunked(data: &[u8]) {
         };
         // What follows is not of the body.
         written.extend_from_slice(b"0\r\n");
-        assert_eq!(decode([&written[..]], || ChunkedDecoder::new(limits)), expected);
+        assert_eq!(
+            decode([&written[..]], || ChunkedDecoder::new(limits)),
+            expected
+        );
     }
 }
 
@@ -238,10 +278,18 @@ pub fn deadline(data: &[u8]) {
         Ok(value) if number.len() <= 8 && !number.starts_with('+') => Some(value * nanoseconds),
         _ => None,
     };
-    assert_eq!(parse_deadline(data).map(|time| time.as_nanos()), expected, "{text:?}");
+    assert_eq!(
+        parse_deadline(data).map(|time| time.as_nanos()),
+        expected,
+        "{text:?}"
+    );
 }
 
-fn scan(data: &[u8], limits: &HeadLimits, new: fn() -> HeadScanner) -> Result<Option<usize>, Malformed> {
+fn scan(
+    data: &[u8],
+    limits: &HeadLimits,
+    new: fn() -> HeadScanner,
+) -> Result<Option<usize>, Malformed> {
     let whole = new().scan(data, limits);
     assert_splits(data, &whole, |pieces| {
         let mut scanner = new();
@@ -262,7 +310,8 @@ fn scan(data: &[u8], limits: &HeadLimits, new: fn() -> HeadScanner) -> Result<Op
     whole
 }
 
-/// Cuts into single bytes, into two at each of the first places, and into pieces of lengths that depend on the data.
+/// Cuts into single bytes, into two at each of the first places, and into pieces of lengths that
+/// depend on the data.
 fn assert_splits<T: PartialEq + Debug>(data: &[u8], whole: &T, run: impl Fn(&[&[u8]]) -> T) {
     let single: Vec<_> = data.chunks(1).collect();
     assert_eq!(&run(&single), whole, "byte by byte");
@@ -343,9 +392,15 @@ fn assert_same_as_httparse_request(text: &[u8], head: &RequestHead) {
     if theirs.parse(text) != Ok(httparse::Status::Complete(text.len())) {
         return;
     }
-    assert_eq!(theirs.method.map(str::as_bytes), Some(head.method_text.of(text)));
+    assert_eq!(
+        theirs.method.map(str::as_bytes),
+        Some(head.method_text.of(text))
+    );
     assert_eq!(theirs.path.map(str::as_bytes), Some(head.target.of(text)));
-    assert_eq!(theirs.version, Some(u8::from(head.version == Version::Http11)));
+    assert_eq!(
+        theirs.version,
+        Some(u8::from(head.version == Version::Http11))
+    );
     assert_same_fields(text, &head.fields, theirs.headers);
 }
 
@@ -356,7 +411,10 @@ fn assert_same_as_httparse_response(text: &[u8], head: &ResponseHead) {
         return;
     }
     assert_eq!(theirs.code, Some(head.status));
-    assert_eq!(theirs.version, Some(u8::from(head.version == Version::Http11)));
+    assert_eq!(
+        theirs.version,
+        Some(u8::from(head.version == Version::Http11))
+    );
     assert_same_fields(text, &head.fields, theirs.headers);
 }
 
@@ -378,7 +436,10 @@ struct Decoded {
     verdict: Result<bool, Malformed>,
 }
 
-fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, new: impl Fn() -> ChunkedDecoder) -> Decoded {
+fn decode<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    new: impl Fn() -> ChunkedDecoder,
+) -> Decoded {
     let mut decoder = new();
     let mut decoded = Decoded {
         content: Vec::new(),
@@ -408,7 +469,11 @@ fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, new: impl Fn() -> Chun
                     decoded.content.extend_from_slice(&rest[range]);
                 }
                 ChunkEvent::End => {
-                    assert_eq!(decoder.next(b"0\r\n\r\n"), Ok((0, ChunkEvent::End)), "the end stays");
+                    assert_eq!(
+                        decoder.next(b"0\r\n\r\n"),
+                        Ok((0, ChunkEvent::End)),
+                        "the end stays"
+                    );
                     return Decoded {
                         trailers: decoder.trailers().to_vec(),
                         verdict: Ok(true),
@@ -440,7 +505,9 @@ mod tests {
 
     /// Runs a check over the seeds that the fuzzer starts from.
     fn replay(target: &str, check: fn(&[u8])) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fuzz/corpus")
+            .join(target);
         let mut files: Vec<_> = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -483,7 +550,8 @@ mod tests {
         replay("deadline", deadline);
     }
 
-    /// Bytes that are nearly what they should be: pieces of the grammar in any order, now and then a byte of any kind.
+    /// Bytes that are nearly what they should be: pieces of the grammar in any order, now and then
+    /// a byte of any kind.
     fn nearly(pieces: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             20 => select(pieces).prop_map(<[u8]>::to_vec),

@@ -1,18 +1,23 @@
-//! How much time a client gives: the value of `grpc-timeout`, or of a field of the operator's choice.
+//! How much time a client gives: the value of `grpc-timeout`, or of a field of the operator's
+//! choice.
 
 use std::time::Duration;
 
-/// Digits at most, with a unit or without: so many the gRPC specification allows (gRPC over HTTP/2, "Timeout").
+/// Digits at most, with a unit or without: so many the gRPC specification allows (gRPC over HTTP/2,
+/// "Timeout").
 const DIGITS: usize = 8;
 
-/// Parses the time: up to eight digits, and a unit: `H`ours, `M`inutes, `S`econds, `m`illi-, `u` for micro-, `n`anoseconds. Without
-/// a unit they are milliseconds. `None` for anything else: no sign, no fraction, nothing around it (the head's parser has
-/// trimmed the white space).
+/// Parses the time: up to eight digits, and a unit: `H`ours, `M`inutes, `S`econds, `m`illi-, `u`
+/// for micro-, `n`anoseconds. Without a unit they are milliseconds. `None` for anything else: no
+/// sign, no fraction, nothing around it (the head's parser has trimmed the white space).
 ///
-/// Zero, which gRPC does not allow, is zero: no time is left. The longest time is 99 999 999 hours, which can be added to any
-/// moment of a clock.
+/// Zero, which gRPC does not allow, is zero: no time is left. The longest time is 99 999 999 hours,
+/// which can be added to any moment of a clock.
 pub fn parse_deadline(value: &[u8]) -> Option<Duration> {
-    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = value
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     if !(1..=DIGITS).contains(&digits) {
         return None;
     }

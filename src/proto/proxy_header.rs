@@ -8,7 +8,8 @@ use std::str::FromStr;
 pub struct ProxyHeader {
     /// Bytes that it took.
     pub length: usize,
-    /// Who the client is and where it came in; `None` for LOCAL and UNKNOWN, and for what is no TCP (Unix sockets).
+    /// Who the client is and where it came in; `None` for LOCAL and UNKNOWN, and for what is no TCP
+    /// (Unix sockets).
     pub addresses: Option<(SocketAddr, SocketAddr)>,
     /// The connection is the balancer's own (LOCAL), and nobody's behind it.
     pub is_local: bool,
@@ -27,8 +28,8 @@ pub enum BadProxyHeader {
 
 /// Parses the header at the start of `buffer`; `None` if more bytes are needed.
 ///
-/// v1 takes 107 bytes at most, v2 is refused above [`LONGEST`]. The answer to a beginning is never taken back: more bytes
-/// change only `None`.
+/// v1 takes 107 bytes at most, v2 is refused above [`LONGEST`]. The answer to a beginning is never
+/// taken back: more bytes change only `None`.
 ///
 /// # Errors
 ///
@@ -48,7 +49,8 @@ const V1_START: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const V2_FIXED: usize = 16;
-/// Addresses and TLVs. Those that balancers send (a client certificate among them) have some thousand bytes.
+/// Addresses and TLVs. Those that balancers send (a client certificate among them) have some
+/// thousand bytes.
 const V2_LONGEST: usize = 16 * 1024;
 
 /// The longest header that is taken, in bytes.
@@ -67,8 +69,12 @@ fn parse_v1(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
             true => Ok(None),
         };
     };
-    let line = buffer[..end].strip_suffix(b"\r").ok_or(BadProxyHeader::Malformed)?;
-    let text = line.get(V1_START.len()..).ok_or(BadProxyHeader::Malformed)?;
+    let line = buffer[..end]
+        .strip_suffix(b"\r")
+        .ok_or(BadProxyHeader::Malformed)?;
+    let text = line
+        .get(V1_START.len()..)
+        .ok_or(BadProxyHeader::Malformed)?;
     if !text.iter().all(|byte| is_text(*byte)) {
         return Err(BadProxyHeader::Malformed);
     }
@@ -93,7 +99,9 @@ fn v1_may_begin(buffer: &[u8]) -> bool {
     let start = buffer.len().min(V1_START.len());
     // Only the last byte may be the CR, and a line ends only behind a whole protocol.
     let rest = &buffer[start..];
-    let (rest, ended) = rest.strip_suffix(b"\r").map_or((rest, false), |rest| (rest, true));
+    let (rest, ended) = rest
+        .strip_suffix(b"\r")
+        .map_or((rest, false), |rest| (rest, true));
     match rest {
         [b'U', ..] => {
             let name = b"UNKNOWN ";
@@ -104,7 +112,9 @@ fn v1_may_begin(buffer: &[u8]) -> bool {
         }
         _ => {
             let (name, addresses) = rest.split_at(rest.len().min(5));
-            let is_name = [b"TCP4 ", b"TCP6 "].iter().any(|known| known.starts_with(name));
+            let is_name = [b"TCP4 ", b"TCP6 "]
+                .iter()
+                .any(|known| known.starts_with(name));
             is_name
                 && (!ended || !addresses.is_empty())
                 && addresses
@@ -139,7 +149,8 @@ where
 
 /// Digits alone, without leading zeros, which `parse` does not insist on.
 fn v1_port(text: &str) -> Result<u16, BadProxyHeader> {
-    let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let canonical =
+        text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     if !canonical {
         return Err(BadProxyHeader::Malformed);
     }
@@ -152,13 +163,17 @@ fn parse_v2(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
         return Err(BadProxyHeader::Missing);
     }
     // Each byte is judged as soon as it is there.
-    let Some(command) = buffer.get(12) else { return Ok(None) };
+    let Some(command) = buffer.get(12) else {
+        return Ok(None);
+    };
     let local = match command {
         0x20 => true,
         0x21 => false,
         _ => return Err(BadProxyHeader::Malformed),
     };
-    let Some(&family) = buffer.get(13) else { return Ok(None) };
+    let Some(&family) = buffer.get(13) else {
+        return Ok(None);
+    };
     let least = match family {
         // Its family and addresses are to be ignored.
         _ if local => 0,
@@ -226,7 +241,9 @@ where
 }
 
 fn u16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |number, byte| (number << 8) | u16::from(*byte))
+    bytes
+        .iter()
+        .fold(0, |number, byte| (number << 8) | u16::from(*byte))
 }
 
 #[cfg(test)]
@@ -259,9 +276,19 @@ mod tests {
             is_local,
         };
         let whole = [header, b"GET / HTTP/1.1\r\n"].concat();
-        assert_eq!(parse(&whole), Ok(Some(expected)), "{}", header.escape_ascii());
+        assert_eq!(
+            parse(&whole),
+            Ok(Some(expected)),
+            "{}",
+            header.escape_ascii()
+        );
         for end in 0..length {
-            assert_eq!(parse(&header[..end]), Ok(None), "{}", header[..end].escape_ascii());
+            assert_eq!(
+                parse(&header[..end]),
+                Ok(None),
+                "{}",
+                header[..end].escape_ascii()
+            );
         }
     }
 
@@ -278,7 +305,10 @@ mod tests {
         check(b"PROXY UNKNOWN\r\n", None);
         check(b"PROXY UNKNOWN whatever 1 2\r\n", None);
         let f = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
-        check(format!("PROXY UNKNOWN {f} {f} 65535 65535\r\n").as_bytes(), None);
+        check(
+            format!("PROXY UNKNOWN {f} {f} 65535 65535\r\n").as_bytes(),
+            None,
+        );
     }
 
     #[test]
@@ -314,7 +344,8 @@ mod tests {
                 header.escape_ascii()
             );
         }
-        let line = |length: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(length - 16)).into_bytes();
+        let line =
+            |length: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(length - 16)).into_bytes();
         check(&line(107), None);
         assert_eq!(parse(&line(108)), Err(TooLong(107)));
         // Without waiting for the line's end.
@@ -357,7 +388,10 @@ mod tests {
         let expected = addresses("192.0.2.1:56324", "198.51.100.7:443");
         check(&v2(0x21, 0x11, &v4), expected);
         // With a TLV behind.
-        check(&v2(0x21, 0x11, &[&v4[..], &[0x04, 0, 2, 7, 7]].concat()), expected);
+        check(
+            &v2(0x21, 0x11, &[&v4[..], &[0x04, 0, 2, 7, 7]].concat()),
+            expected,
+        );
         // LOCAL: its addresses do not count.
         check(&v2(0x20, 0x11, &v4), None);
         check(&v2(0x20, 0x00, b""), None);
@@ -382,7 +416,11 @@ mod tests {
             v2(0x21, 0x41, &[0; 12]),
             v2(0x21, 0x11, &[&[0; 12][..], &[0x04, 0]].concat()),
             v2(0x21, 0x11, &[&[0; 12][..], &[0x04, 0, 1]].concat()),
-            v2(0x21, 0x11, &[&[0; 12][..], &[0x04, 0xff, 0xff, 1, 2, 3]].concat()),
+            v2(
+                0x21,
+                0x11,
+                &[&[0; 12][..], &[0x04, 0xff, 0xff, 1, 2, 3]].concat(),
+            ),
             v2(0x21, 0x11, &[&[0; 12][..], &[0x04, 0, 1, 1, 0x04]].concat()),
             v2(0x22, 0x11, &[0; 12]),
         ];
@@ -405,18 +443,26 @@ mod tests {
             Just(b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n".to_vec()),
             Just(b"PROXY TCP6 2001:db8::1 ::1 1 2\r\n".to_vec()),
             Just(b"PROXY UNKNOWN 1 2\r\nmore".to_vec()),
-            (0x1fu8..0x23, 0u8..0x32, prop::collection::vec(any::<u8>(), 0..40))
+            (
+                0x1fu8..0x23,
+                0u8..0x32,
+                prop::collection::vec(any::<u8>(), 0..40)
+            )
                 .prop_map(|(command, family, block)| v2(command, family, &block)),
         ];
-        (whole, any::<prop::sample::Index>(), any::<u8>(), any::<bool>()).prop_map(
-            |(mut bytes, place, byte, change)| {
+        (
+            whole,
+            any::<prop::sample::Index>(),
+            any::<u8>(),
+            any::<bool>(),
+        )
+            .prop_map(|(mut bytes, place, byte, change)| {
                 let place = place.index(bytes.len());
                 if change {
                     bytes[place] = byte;
                 }
                 bytes
-            },
-        )
+            })
     }
 
     proptest! {

@@ -5,8 +5,9 @@
 use super::path::{PathRoom, see};
 use super::{Route, RouteTable};
 
-/// Paths: seeing a path that was seen changes nothing; no dot segment, empty segment or parameter is left; a route for a path
-/// is found by it; and what is put before a path and taken back again changes nothing.
+/// Paths: seeing a path that was seen changes nothing; no dot segment, empty segment or parameter
+/// is left; a route for a path is found by it; and what is put before a path and taken back again
+/// changes nothing.
 pub fn path(data: &[u8]) {
     let (mut room, mut again) = (PathRoom::new(), PathRoom::new());
     let first = see(data, &mut room);
@@ -29,7 +30,11 @@ pub fn path(data: &[u8]) {
     let inner = inner.strip_suffix(b"/").unwrap_or(inner);
     if !inner.is_empty() {
         for segment in inner.split(|&byte| byte == b'/') {
-            assert!(!matches!(segment, b"" | b"." | b".."), "{}", data.escape_ascii());
+            assert!(
+                !matches!(segment, b"" | b"." | b".."),
+                "{}",
+                data.escape_ascii()
+            );
         }
     }
     assert!(
@@ -41,11 +46,21 @@ pub fn path(data: &[u8]) {
 
     let detour = [b"/%78;a//./../", data].concat();
     let mut by_detour = PathRoom::new();
-    assert_eq!(see(&detour, &mut by_detour).path, first.path, "{}", data.escape_ascii());
+    assert_eq!(
+        see(&detour, &mut by_detour).path,
+        first.path,
+        "{}",
+        data.escape_ascii()
+    );
 
     if first.path.len() <= super::path::RULE_MOST {
-        let path = String::from_utf8_lossy(first.path.strip_suffix(b"/").unwrap_or(first.path)).into_owned();
-        let path = if path.is_empty() { "/".to_owned() } else { path };
+        let path = String::from_utf8_lossy(first.path.strip_suffix(b"/").unwrap_or(first.path))
+            .into_owned();
+        let path = if path.is_empty() {
+            "/".to_owned()
+        } else {
+            path
+        };
         let route = Route {
             host: None,
             path,
@@ -53,7 +68,11 @@ pub fn path(data: &[u8]) {
             bucket: None,
         };
         let table = RouteTable::new(vec![route]);
-        assert!(table.find(b"", first.path).is_some(), "{}", data.escape_ascii());
+        assert!(
+            table.find(b"", first.path).is_some(),
+            "{}",
+            data.escape_ascii()
+        );
     }
 }
 

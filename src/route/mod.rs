@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Ipv6Addr;
 
-/// The longest host name that is looked up. The parser refuses longer ones, so that none slips past its own route.
+/// The longest host name that is looked up. The parser refuses longer ones, so that none slips past
+/// its own route.
 const LONGEST_HOST: usize = 255;
 
 /// An IPv6 address in eight groups, the last two as one of IPv4.
@@ -31,13 +32,16 @@ pub struct RouteTable {
     looks_at_paths: bool,
 }
 
-/// One route. Most specific wins: exact host before the longest `*.` host before any host; then the longest path.
+/// One route. Most specific wins: exact host before the longest `*.` host before any host; then the
+/// longest path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// `example.org`, or `*.example.org` for every name below it (not itself); lower case, without port. `None` is any.
+    /// `example.org`, or `*.example.org` for every name below it (not itself); lower case, without
+    /// port. `None` is any.
     pub host: Option<String>,
-    /// Path prefix by segment: `/checkout` matches `/checkout` and `/checkout/...`, not `/checkouts`. `/` is any. As
-    /// [`path::see`] shows paths, and at most [`path::RULE_MOST`] bytes.
+    /// Path prefix by segment: `/checkout` matches `/checkout` and `/checkout/...`, not
+    /// `/checkouts`. `/` is any. As [`path::see`] shows paths, and at most [`path::RULE_MOST`]
+    /// bytes.
     pub path: String,
     /// Place of the cluster in the plan's list.
     pub cluster: usize,
@@ -46,7 +50,8 @@ pub struct Route {
 }
 
 impl RouteTable {
-    /// A table of these routes; two of the same host and path must not be among them (the first one wins).
+    /// A table of these routes; two of the same host and path must not be among them (the first one
+    /// wins).
     pub fn new(mut routes: Vec<Route>) -> Self {
         for host in routes.iter_mut().filter_map(|route| route.host.as_mut()) {
             host.make_ascii_lowercase();
@@ -66,7 +71,9 @@ impl RouteTable {
                     table.below_dots = table.below_dots.max(dots(end).count());
                     table.below.entry(end.to_vec()).or_default()
                 }
-                Some([b'[', address @ .., b']']) => table.exact.entry(address.to_vec()).or_default(),
+                Some([b'[', address @ .., b']']) => {
+                    table.exact.entry(address.to_vec()).or_default()
+                }
                 Some(name) => table.exact.entry(name.to_vec()).or_default(),
             };
             site.nodes.push(Node {
@@ -81,11 +88,12 @@ impl RouteTable {
         table
     }
 
-    /// The route for this authority (`host`, `host:port`, `[v6]:port`, may be empty; any case of letters, a final dot
-    /// does not count, an IPv6 address is the same however it is written) and path (as [`path::see`] shows it). No
-    /// allocation.
+    /// The route for this authority (`host`, `host:port`, `[v6]:port`, may be empty; any case of
+    /// letters, a final dot does not count, an IPv6 address is the same however it is written) and
+    /// path (as [`path::see`] shows it). No allocation.
     ///
-    /// Where a host has routes but none for the path, those of the wildcards above it are tried, then those of any host.
+    /// Where a host has routes but none for the path, those of the wildcards above it are tried,
+    /// then those of any host.
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&Route> {
         let index = self
             .find_by_host(authority, path)
@@ -98,7 +106,8 @@ impl RouteTable {
         self.looks_at_paths
     }
 
-    /// All routes, the most specific first: exact hosts, then wildcards from the longest on, then any; of each the longest path first.
+    /// All routes, the most specific first: exact hosts, then wildcards from the longest on, then
+    /// any; of each the longest path first.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter()
     }
@@ -108,12 +117,16 @@ impl RouteTable {
             return None;
         }
         let mut canonical = [0; LONGEST_ADDRESS];
-        let host = canonical_address(authority, &mut canonical).unwrap_or_else(|| host_of(authority));
+        let host =
+            canonical_address(authority, &mut canonical).unwrap_or_else(|| host_of(authority));
         let mut lower = [0; LONGEST_HOST];
         let lower = lower.get_mut(..host.len())?;
         lower.copy_from_slice(host);
         lower.make_ascii_lowercase();
-        let exact = self.exact.get(&*lower).and_then(|site| site.find(path, &self.routes));
+        let exact = self
+            .exact
+            .get(&*lower)
+            .and_then(|site| site.find(path, &self.routes));
         exact.or_else(|| self.find_below(lower, path))
     }
 
@@ -150,7 +163,8 @@ impl Site {
     /// Brings the nodes in order and finds their parents, which stand before them.
     fn link(&mut self, routes: &[Route]) {
         let path = |node: &Node| prefix(&routes[node.route]);
-        self.nodes.sort_by(|one, other| by_segment(path(one), path(other)));
+        self.nodes
+            .sort_by(|one, other| by_segment(path(one), path(other)));
         for index in 1..self.nodes.len() {
             let mut parent = Some(index - 1);
             while let Some(candidate) = parent
@@ -164,8 +178,8 @@ impl Site {
 
     /// The route with the longest path that matches.
     ///
-    /// All paths that a prefix matches stand right behind it in this order, so the prefix looked for is the last one before `path`
-    /// or one of that one's parents.
+    /// All paths that a prefix matches stand right behind it in this order, so the prefix looked
+    /// for is the last one before `path` or one of that one's parents.
     fn find(&self, path: &[u8], routes: &[Route]) -> Option<usize> {
         let behind = self
             .nodes
@@ -214,7 +228,8 @@ fn matches(prefix: &[u8], path: &[u8]) -> bool {
     })
 }
 
-/// An order in which nothing comes between a path and what lies under it: the slash before all other bytes.
+/// An order in which nothing comes between a path and what lies under it: the slash before all
+/// other bytes.
 fn by_segment(one: &[u8], other: &[u8]) -> Ordering {
     let common = one.iter().zip(other).position(|(one, other)| one != other);
     match common {
@@ -228,7 +243,10 @@ fn by_segment(one: &[u8], other: &[u8]) -> Ordering {
 }
 
 /// The IPv6 address of an authority as routes spell it; `None` if it is none.
-fn canonical_address<'a>(authority: &[u8], room: &'a mut [u8; LONGEST_ADDRESS]) -> Option<&'a [u8]> {
+fn canonical_address<'a>(
+    authority: &[u8],
+    room: &'a mut [u8; LONGEST_ADDRESS],
+) -> Option<&'a [u8]> {
     if authority.first() != Some(&b'[') {
         return None;
     }
@@ -242,7 +260,10 @@ fn canonical_address<'a>(authority: &[u8], room: &'a mut [u8; LONGEST_ADDRESS]) 
 /// The host of an authority, without brackets, port and final dot.
 fn host_of(authority: &[u8]) -> &[u8] {
     if let Some(rest) = authority.strip_prefix(b"[") {
-        let end = rest.iter().position(|byte| *byte == b']').unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(|byte| *byte == b']')
+            .unwrap_or(rest.len());
         return &rest[..end];
     }
     let end = authority
@@ -322,13 +343,23 @@ mod tests {
             assert_eq!(find(&table, host, "/"), Some(cluster), "{host}");
         }
         assert_eq!(find(&table, ".b.org", "/"), Some(1));
-        assert_eq!(find(&table, &format!("{}b.org", "x.".repeat(100)), "/"), Some(2));
-        assert_eq!(find(&table, &format!("{}b.org", "x.".repeat(200)), "/"), Some(0));
+        assert_eq!(
+            find(&table, &format!("{}b.org", "x.".repeat(100)), "/"),
+            Some(2)
+        );
+        assert_eq!(
+            find(&table, &format!("{}b.org", "x.".repeat(200)), "/"),
+            Some(0)
+        );
     }
 
     #[test]
     fn an_authority_is_more_than_a_name() {
-        let table = table(&[("Example.ORG.", "/"), ("[2001:DB8::1]", "/"), ("*.Example.org", "/")]);
+        let table = table(&[
+            ("Example.ORG.", "/"),
+            ("[2001:DB8::1]", "/"),
+            ("*.Example.org", "/"),
+        ]);
         for authority in [
             "example.org",
             "EXAMPLE.org:80",
@@ -338,11 +369,22 @@ mod tests {
         ] {
             assert_eq!(find(&table, authority, "/"), Some(0), "{authority}");
         }
-        for authority in ["[2001:db8::1]", "[2001:DB8::1]:443", "[2001:0db8:0:0::0.0.0.1]"] {
+        for authority in [
+            "[2001:db8::1]",
+            "[2001:DB8::1]:443",
+            "[2001:0db8:0:0::0.0.0.1]",
+        ] {
             assert_eq!(find(&table, authority, "/"), Some(1), "{authority}");
         }
         assert_eq!(find(&table, "WWW.example.org.:1", "/"), Some(2));
-        for authority in ["example.org..", "[2001:db8::2]", "[", "2001:db8::1", ":", "."] {
+        for authority in [
+            "example.org..",
+            "[2001:db8::2]",
+            "[",
+            "2001:db8::1",
+            ":",
+            ".",
+        ] {
             assert_eq!(find(&table, authority, "/"), None, "{authority}");
         }
     }
@@ -420,7 +462,10 @@ mod tests {
     fn of_two_equal_routes_the_first_wins() {
         let table = table(&[("a", "/"), ("A.", "/"), ("", "/b"), ("", "/b")]);
         assert_eq!(table.iter().count(), 2);
-        assert_eq!((find(&table, "a", "/"), find(&table, "b", "/b")), (Some(0), Some(2)));
+        assert_eq!(
+            (find(&table, "a", "/"), find(&table, "b", "/b")),
+            (Some(0), Some(2))
+        );
     }
 
     #[test]
@@ -444,12 +489,16 @@ mod tests {
         let host_rank = |route: &Route| match &route.host {
             None => Some((0, 0)),
             Some(name) => match name.strip_prefix('*') {
-                Some(end) => (host.len() > end.len() && host.ends_with(end)).then_some((1, end.len())),
+                Some(end) => {
+                    (host.len() > end.len() && host.ends_with(end)).then_some((1, end.len()))
+                }
                 None => (name == host).then_some((2, 0)),
             },
         };
         let path_rank = |route: &Route| {
-            let fits = route.path == "/" || route.path == path || path.starts_with(&format!("{}/", route.path));
+            let fits = route.path == "/"
+                || route.path == path
+                || path.starts_with(&format!("{}/", route.path));
             fits.then_some(route.path.len())
         };
         let mut best = None;
@@ -464,7 +513,8 @@ mod tests {
     }
 
     fn host() -> impl Strategy<Value = String> {
-        prop::collection::vec(prop::sample::select(&["a", "b", "org"]), 1..4).prop_map(|labels| labels.join("."))
+        prop::collection::vec(prop::sample::select(&["a", "b", "org"]), 1..4)
+            .prop_map(|labels| labels.join("."))
     }
 
     fn path() -> impl Strategy<Value = String> {

@@ -1,20 +1,24 @@
 //! Paths as rules see them: one spelling for all that a server may take for the same path.
 //!
 //! What a server gets is the path as its client spelt it. Rules see it with
-//! - escapes decoded, where that changes nothing of its structure: `%61` is `a`, and `%2F`, `%5C`, `%25`, `%3B`, `%3F`, `%23`
-//!   and what is no visible character of ASCII stay, in capitals (RFC 3986 §6.2.2),
-//! - the parameters of each segment left out (`/a;b=c/d` is `/a/d`): servlet containers do not see them in paths. The same
-//!   with what follows a zero byte, where some servers end,
+//! - escapes decoded, where that changes nothing of its structure: `%61` is `a`, and `%2F`, `%5C`,
+//!   `%25`, `%3B`, `%3F`, `%23` and what is no visible character of ASCII stay, in capitals (RFC
+//!   3986 §6.2.2),
+//! - the parameters of each segment left out (`/a;b=c/d` is `/a/d`): servlet containers do not see
+//!   them in paths. The same with what follows a zero byte, where some servers end,
 //! - dot segments resolved, also escaped ones; `..` at the root stays there (RFC 3986 §5.2.4),
 //! - slashes in a row as one.
 //!
-//! A backslash is no slash, but an ordinary character (`%5C`): a server that sees a slash in it has to be protected by itself.
-//! An escape that is none is told ([`Seen::is_ambiguous`]), since servers make different things of it.
+//! A backslash is no slash, but an ordinary character (`%5C`): a server that sees a slash in it has
+//! to be protected by itself. An escape that is none is told ([`Seen::is_ambiguous`]), since
+//! servers make different things of it.
 
-/// Longest path of a rule, in bytes. Of a longer path only its beginning is seen, which is all that a rule can ask for.
+/// Longest path of a rule, in bytes. Of a longer path only its beginning is seen, which is all that
+/// a rule can ask for.
 pub const RULE_MOST: usize = 1000;
 
-/// Room for a path that is not spelt as rules see it; more than [`RULE_MOST`], so that it shows where a segment ends.
+/// Room for a path that is not spelt as rules see it; more than [`RULE_MOST`], so that it shows
+/// where a segment ends.
 const ROOM: usize = RULE_MOST + 24;
 
 /// Room for one path.
@@ -23,7 +27,10 @@ pub struct PathRoom([u8; ROOM]);
 
 impl PathRoom {
     /// An empty one.
-    #[allow(clippy::new_without_default, reason = "a kilobyte is not made by the way")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "a kilobyte is not made by the way"
+    )]
     pub fn new() -> Self {
         Self([0; ROOM])
     }
@@ -38,7 +45,8 @@ pub struct Seen<'a> {
     pub is_ambiguous: bool,
 }
 
-/// The path of a target (without its query) as rules see it. Allocates nothing, and copies nothing if it is so already.
+/// The path of a target (without its query) as rules see it. Allocates nothing, and copies nothing
+/// if it is so already.
 pub fn see<'a>(path: &'a [u8], room: &'a mut PathRoom) -> Seen<'a> {
     if is_plain(path) {
         return Seen {
@@ -48,7 +56,11 @@ pub fn see<'a>(path: &'a [u8], room: &'a mut PathRoom) -> Seen<'a> {
     }
     let mut out = Output::new(&mut room.0);
     let mut is_ambiguous = false;
-    for segment in path.strip_prefix(b"/").unwrap_or(path).split(|&byte| byte == b'/') {
+    for segment in path
+        .strip_prefix(b"/")
+        .unwrap_or(path)
+        .split(|&byte| byte == b'/')
+    {
         out.begin_segment();
         is_ambiguous |= decode(segment, &mut out);
         out.end_segment();
@@ -69,7 +81,10 @@ fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
     for &byte in path {
         let is_special = matches!(byte, b'%' | b';' | b'\\');
-        if is_special || before == b'/' && matches!(byte, b'/' | b'.') || !matches!(byte, 0x21..=0x7e) {
+        if is_special
+            || before == b'/' && matches!(byte, b'/' | b'.')
+            || !matches!(byte, 0x21..=0x7e)
+        {
             return false;
         }
         before = byte;
@@ -84,7 +99,9 @@ fn decode(segment: &[u8], out: &mut Output<'_>) -> bool {
     loop {
         let (byte, after) = match rest {
             [] | [b';' | 0, ..] | [b'%', b'0', b'0', ..] => break,
-            [b'%', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+            [b'%', high, low, after @ ..]
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
                 (value(*high) << 4 | value(*low), after)
             }
             [byte, after @ ..] => {
@@ -104,7 +121,8 @@ fn decode(segment: &[u8], out: &mut Output<'_>) -> bool {
 }
 
 fn has_bad_escape(text: &[u8]) -> bool {
-    let is_escape = |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    let is_escape =
+        |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
     memchr::memchr_iter(b'%', text).any(|place| !is_escape(&text[place + 1..]))
 }
 
@@ -168,7 +186,11 @@ impl<'a> Output<'a> {
     fn push_escaped(&mut self, byte: u8) {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         self.segment = Segment::Name;
-        self.append(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]]);
+        self.append(&[
+            b'%',
+            DIGITS[usize::from(byte >> 4)],
+            DIGITS[usize::from(byte & 0xf)],
+        ]);
     }
 
     /// Of what does not fit, the part that does is kept: rules ask for no more.
@@ -211,7 +233,8 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The length of the whole. A path whose last segment was taken back ends with a slash (RFC 3986 §5.2.4).
+    /// The length of the whole. A path whose last segment was taken back ends with a slash (RFC
+    /// 3986 §5.2.4).
     fn end(mut self) -> usize {
         if self.segment != Segment::Name {
             self.append(b"/");
@@ -281,7 +304,9 @@ mod tests {
 
     #[test]
     fn what_is_no_escape_is_told() {
-        for path in ["/%", "/a%2", "/%g1", "/%1g/..", "/a;%", "/a%00%", "/%u0061", "/%%61"] {
+        for path in [
+            "/%", "/a%2", "/%g1", "/%1g/..", "/a;%", "/a%00%", "/%u0061", "/%%61",
+        ] {
             assert!(is_ambiguous(path), "{path}");
         }
         for path in ["/", "/%25", "/%00/../;a%20", "/a//../b"] {
@@ -296,10 +321,19 @@ mod tests {
         for (path, expected) in [
             (format!("/a//{long}/../b"), "/a/b".to_owned()),
             (format!("/a//{long}/c/./../..//b"), "/a/b".to_owned()),
-            (format!("/a//{long}/c/.."), format!("/a/{}", &long[..ROOM - 3])),
+            (
+                format!("/a//{long}/c/.."),
+                format!("/a/{}", &long[..ROOM - 3]),
+            ),
             (format!("/.{many}{}", "/..".repeat(ROOM)), "/".to_owned()),
-            (format!("/.{many}{}/z", "/..".repeat(ROOM - 1)), "/y/z".to_owned()),
-            (format!("/.{many}{}/", "/%2e%2e".repeat(ROOM - 1)), "/y/".to_owned()),
+            (
+                format!("/.{many}{}/z", "/..".repeat(ROOM - 1)),
+                "/y/z".to_owned(),
+            ),
+            (
+                format!("/.{many}{}/", "/%2e%2e".repeat(ROOM - 1)),
+                "/y/".to_owned(),
+            ),
             (format!("/.{many}"), many[..ROOM].to_owned()),
             (
                 format!("/./{}", "%25".repeat(ROOM)),
@@ -316,7 +350,15 @@ mod tests {
         let mut choose = move || choices.next().unwrap_or(0);
         let mut path = String::new();
         for segment in segments {
-            path += ["/", "//", "/./", "/x/../", "/%2e/", "/;p/", "/x/y;/.%2E/..;q/"][usize::from(choose() % 7)];
+            path += [
+                "/",
+                "//",
+                "/./",
+                "/x/../",
+                "/%2e/",
+                "/;p/",
+                "/x/y;/.%2E/..;q/",
+            ][usize::from(choose() % 7)];
             for byte in segment.bytes() {
                 match choose() % 3 {
                     0 => path += &format!("%{byte:02x}"),

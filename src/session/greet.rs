@@ -19,17 +19,23 @@ const ROOM: usize = 4096;
 pub(super) struct Greeting {
     /// Its address, told by the PROXY header where there is one.
     pub(super) peer: Option<SocketAddr>,
-    /// The connection is that of somebody behind the balancer, whose address is not known: `peer` is the balancer's.
+    /// The connection is that of somebody behind the balancer, whose address is not known: `peer`
+    /// is the balancer's.
     pub(super) is_of_unknown: bool,
     /// What came behind the header already.
     pub(super) rest: Vec<u8>,
 }
 
 impl Greeting {
-    /// Whether what this client says of others counts. Of somebody unknown it does not, even if the balancer is trusted:
-    /// few balancers that send a PROXY header read HTTP, so what comes over it is not theirs.
+    /// Whether what this client says of others counts. Of somebody unknown it does not, even if the
+    /// balancer is trusted: few balancers that send a PROXY header read HTTP, so what comes over it
+    /// is not theirs.
     pub(super) fn is_trusted(&self, listener: &Listener) -> bool {
-        !self.is_of_unknown && listener.forwarded.trusted.contains(self.peer.map(|peer| peer.ip()))
+        !self.is_of_unknown
+            && listener
+                .forwarded
+                .trusted
+                .contains(self.peer.map(|peer| peer.ip()))
     }
 }
 
@@ -111,26 +117,48 @@ enum Problem {
 
 impl Problem {
     fn is_silence(self) -> bool {
-        matches!(self, Self::Ended { filled: 0, late: false })
+        matches!(
+            self,
+            Self::Ended {
+                filled: 0,
+                late: false
+            }
+        )
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Bad(BadProxyHeader::Missing) | Self::Ended { filled: 0, late: false } => {
-                out.write_str("sent no PROXY header, though it should have")
+            Self::Bad(BadProxyHeader::Missing)
+            | Self::Ended {
+                filled: 0,
+                late: false,
+            } => out.write_str("sent no PROXY header, though it should have"),
+            Self::Bad(BadProxyHeader::Malformed) => {
+                out.write_str("sent a PROXY header that is malformed")
             }
-            Self::Bad(BadProxyHeader::Malformed) => out.write_str("sent a PROXY header that is malformed"),
             Self::Bad(BadProxyHeader::TooLong(most)) => {
-                write!(out, "sent a PROXY header that is too long: more than {most} bytes")
+                write!(
+                    out,
+                    "sent a PROXY header that is too long: more than {most} bytes"
+                )
             }
-            Self::Ended { filled: 0, late: true } => {
-                out.write_str("sent no PROXY header within timeout.handshake, though it should have")
-            }
+            Self::Ended {
+                filled: 0,
+                late: true,
+            } => out
+                .write_str("sent no PROXY header within timeout.handshake, though it should have"),
             Self::Ended { filled, late } => {
-                let how = if late { " within timeout.handshake" } else { "" };
-                write!(out, "sent a PROXY header that is not whole{how}: {filled} bytes")
+                let how = if late {
+                    " within timeout.handshake"
+                } else {
+                    ""
+                };
+                write!(
+                    out,
+                    "sent a PROXY header that is not whole{how}: {filled} bytes"
+                )
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What has been read of a client and not used yet: a small buffer of its own, a large one of the region when that is not enough.
+//! What has been read of a client and not used yet: a small buffer of its own, a large one of the
+//! region when that is not enough.
 
 use std::sync::Arc;
 
@@ -92,7 +93,9 @@ impl Input {
     }
 
     fn grow_into(&mut self, buffer: Option<Buffer>) -> bool {
-        let Some(mut large) = buffer else { return false };
+        let Some(mut large) = buffer else {
+            return false;
+        };
         let data = self.data();
         let length = data.len();
         large.whole()[..length].copy_from_slice(data);
@@ -115,8 +118,8 @@ impl Input {
         self.is_reserved && self.large.is_some()
     }
 
-    /// Gives a large buffer that was taken for a head back, as soon as what is in it fits into the small
-    /// one: a body is not to be read with room that is reserved for heads.
+    /// Gives a large buffer that was taken for a head back, as soon as what is in it fits into the
+    /// small one: a body is not to be read with room that is reserved for heads.
     pub(super) fn settle(&mut self) {
         let length = self.end - self.start;
         let may_go = self.is_reserved && length <= self.small.len();
@@ -154,7 +157,11 @@ mod tests {
         let room = input.space().len();
         input.space().fill(b'x');
         input.filled(room);
-        assert_eq!(input.space().len(), 1, "the byte that was used is room again");
+        assert_eq!(
+            input.space().len(),
+            1,
+            "the byte that was used is room again"
+        );
         assert!(input.grow_for_head(&pool));
         assert!(!input.grow(&pool) && input.is_reserved());
         assert!(input.data().starts_with(b"bcx"));

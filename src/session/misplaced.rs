@@ -1,20 +1,24 @@
-//! A client that speaks the protocol of the other kind of listener: plain HTTP to HTTPS, TLS to plain HTTP.
+//! A client that speaks the protocol of the other kind of listener: plain HTTP to HTTPS, TLS to
+//! plain HTTP.
 
 /// Longest method by which plain HTTP is recognised (`UPDATEREDIRECTREF` has 17 letters).
 const METHOD: usize = 20;
 
-/// Whether bytes that begin a connection are TLS: a handshake record (RFC 8446 §5.1), whose type begins no method.
+/// Whether bytes that begin a connection are TLS: a handshake record (RFC 8446 §5.1), whose type
+/// begins no method.
 pub(super) fn is_tls(first: &[u8]) -> bool {
     first.first() == Some(&0x16)
 }
 
-/// Whether bytes that begin a connection are plain HTTP/1, as far as they have come. All methods that are registered are
-/// upper-case letters and hyphens, and these are no types of TLS records.
+/// Whether bytes that begin a connection are plain HTTP/1, as far as they have come. All methods
+/// that are registered are upper-case letters and hyphens, and these are no types of TLS records.
 pub(super) fn is_http(first: &[u8]) -> bool {
     let method = first.split(|byte| *byte == b' ').next().unwrap_or_default();
     method.first().is_some_and(u8::is_ascii_uppercase)
         && method.len() <= METHOD
-        && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+        && method
+            .iter()
+            .all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
 }
 
 #[cfg(test)]
@@ -31,7 +35,10 @@ mod tests {
             "M-SEARCH * HTTP/1.1",
             "POST /\n",
         ] {
-            assert!(is_http(http.as_bytes()) && !is_tls(http.as_bytes()), "{http}");
+            assert!(
+                is_http(http.as_bytes()) && !is_tls(http.as_bytes()),
+                "{http}"
+            );
         }
         for tls in [&b"\x16"[..], b"\x16\x03\x01\x02\x00\x01"] {
             assert!(is_tls(tls) && !is_http(tls), "{tls:?}");

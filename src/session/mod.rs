@@ -1,8 +1,9 @@
 //! The front: who accepts, and one thread for each client.
 //!
-//! Leader/follower: idle session threads block in `accept()` on the same socket. Who gets a connection first sees to it that another one
-//! waits, then serves the client itself. There are at most `max_sessions` threads; when all of them have a client nobody accepts,
-//! and the kernel's backlog holds the rest. Not being able to start a thread is the same as being at that limit.
+//! Leader/follower: idle session threads block in `accept()` on the same socket. Who gets a
+//! connection first sees to it that another one waits, then serves the client itself. There are at
+//! most `max_sessions` threads; when all of them have a client nobody accepts, and the kernel's
+//! backlog holds the rest. Not being able to start a thread is the same as being at that limit.
 
 mod cipher;
 mod greet;
@@ -57,7 +58,12 @@ pub struct Door {
 
 impl Door {
     /// A door that is not open yet.
-    pub fn new(acceptor: Acceptor, address: BindAddress, listener: Arc<Listener>, tls: Option<Arc<ServerTls>>) -> Self {
+    pub fn new(
+        acceptor: Acceptor,
+        address: BindAddress,
+        listener: Arc<Listener>,
+        tls: Option<Arc<ServerTls>>,
+    ) -> Self {
         Self {
             acceptor,
             address,
@@ -158,8 +164,8 @@ impl Front {
         self.doors.load_full()
     }
 
-    /// Has these doors from now on, and at most so many sessions: opens those that are new and shuts those that are missing. Who came in
-    /// there stays.
+    /// Has these doors from now on, and at most so many sessions: opens those that are new and
+    /// shuts those that are missing. Who came in there stays.
     pub fn set_doors(self: &Arc<Self>, doors: Vec<Arc<Door>>, max_sessions: usize) {
         self.max_sessions
             .store(max_sessions.max(doors.len()), Ordering::Relaxed);
@@ -171,7 +177,10 @@ impl Front {
         {
             if let Err(error) = self.open_one(door) {
                 // Tried again every second.
-                log::error!("{}: a session cannot be started: {error}", door.acceptor.local_name());
+                log::error!(
+                    "{}: a session cannot be started: {error}",
+                    door.acceptor.local_name()
+                );
             }
         }
         for door in old
@@ -209,11 +218,14 @@ impl Front {
         true
     }
 
-    /// To be called every second: where nobody can accept because all threads have a client, the client that has been idle
-    /// longest makes room.
+    /// To be called every second: where nobody can accept because all threads have a client, the
+    /// client that has been idle longest makes room.
     pub fn make_room(self: &Arc<Self>) {
         for door in self.doors.load().iter() {
-            if door.waiting.load(Ordering::Relaxed) == 0 && !self.is_closed() && self.spawn(door).is_err() {
+            if door.waiting.load(Ordering::Relaxed) == 0
+                && !self.is_closed()
+                && self.spawn(door).is_err()
+            {
                 self.free_a_place();
             }
         }
@@ -222,7 +234,9 @@ impl Front {
     /// Ends the client that has been idle longest, or else the one that stands still longest.
     fn free_a_place(&self) {
         if !self.hub.clients.evict_idle() {
-            self.hub.clients.give_way(Short::Sessions, Instant::now(), &self.hub);
+            self.hub
+                .clients
+                .give_way(Short::Sessions, Instant::now(), &self.hub);
         }
     }
 
@@ -237,12 +251,16 @@ impl Front {
     /// What the kernel has accepted for us is a promise: shutting the socket down would reset it.
     fn empty_backlog(self: &Arc<Self>, door: &Arc<Door>) {
         if let Err(error) = door.acceptor.stop_waiting() {
-            log::warn!("{}: the backlog cannot be emptied: {error}", door.acceptor.local_name());
+            log::warn!(
+                "{}: the backlog cannot be emptied: {error}",
+                door.acceptor.local_name()
+            );
             return;
         }
         let until = after(Instant::now(), Duration::from_secs(1));
         loop {
-            // Some more than there may be otherwise, but not beyond what the system bears: a twentieth of that is left for such things.
+            // Some more than there may be otherwise, but not beyond what the system bears: a
+            // twentieth of that is left for such things.
             let most = self.max_sessions.load(Ordering::Relaxed);
             if self.threads.load(Ordering::Acquire) >= most + (most / 40).max(FEW) {
                 if Instant::now() > until {
@@ -267,7 +285,8 @@ impl Front {
 
     /// Starts one more thread for this door.
     fn spawn(self: &Arc<Self>, door: &Arc<Door>) -> io::Result<()> {
-        if self.threads.fetch_add(1, Ordering::AcqRel) >= self.max_sessions.load(Ordering::Relaxed) {
+        if self.threads.fetch_add(1, Ordering::AcqRel) >= self.max_sessions.load(Ordering::Relaxed)
+        {
             self.leave();
             return Err(io::Error::other("max_sessions is reached"));
         }
@@ -311,11 +330,23 @@ impl Front {
             Some(Ok(connection)) => Some(Box::new(connection)),
             Some(Err(error)) => return log::error!("{}: TLS: {error}", listener.name),
         };
-        serve::serve(&self.hub, &*self.service, &listener, stream, greeting, tls, began);
+        serve::serve(
+            &self.hub,
+            &*self.service,
+            &listener,
+            stream,
+            greeting,
+            tls,
+            began,
+        );
     }
 
     /// Room for one more session of this address.
-    fn place(self: &Arc<Self>, listener: &Arc<Listener>, peer: Option<SocketAddr>) -> Option<Place> {
+    fn place(
+        self: &Arc<Self>,
+        listener: &Arc<Listener>,
+        peer: Option<SocketAddr>,
+    ) -> Option<Place> {
         let client = peer.map(|peer| address::of_client(peer.ip()));
         let Some(address) = client.filter(|_| listener.sessions_per_address > 0) else {
             return Some(Place {
@@ -338,7 +369,8 @@ impl Front {
     }
 }
 
-/// A session thread's place among all, and whether it is counted among those waiting at its door. Given back when dropped.
+/// A session thread's place among all, and whether it is counted among those waiting at its door.
+/// Given back when dropped.
 struct Seat {
     front: Arc<Front>,
     door: Arc<Door>,
@@ -355,7 +387,8 @@ impl Seat {
         }
     }
 
-    /// Counts the thread among those waiting at its door. Returns how many these are then, without it.
+    /// Counts the thread among those waiting at its door. Returns how many these are then, without
+    /// it.
     fn wait(&mut self, is_waiting: bool) -> usize {
         if std::mem::replace(&mut self.is_waiting, is_waiting) == is_waiting {
             return self.door.waiting.load(Ordering::Acquire);
@@ -394,7 +427,10 @@ impl Seat {
                     }
                     // A freed place goes to where nobody waits.
                     let doors = front.doors.load();
-                    if let Some(empty) = doors.iter().find(|door| door.waiting.load(Ordering::Relaxed) == 0) {
+                    if let Some(empty) = doors
+                        .iter()
+                        .find(|door| door.waiting.load(Ordering::Relaxed) == 0)
+                    {
                         self.door = Arc::clone(empty);
                     }
                     self.wait(true);

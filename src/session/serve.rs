@@ -1,5 +1,6 @@
-//! Serves one client: reads its requests whole, one after the other, and gives them on. Never waits for a response: while one is
-//! on its way the session is back in `read()`, where it sees the client leave.
+//! Serves one client: reads its requests whole, one after the other, and gives them on. Never waits
+//! for a response: while one is on its way the session is back in `read()`, where it sees the
+//! client leave.
 
 mod body;
 
@@ -15,7 +16,8 @@ use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::{
-    Admission, Answer, Client, Exchange, Fed, Holds, Hub, Left, Opened, RequestFacts, Service, Short,
+    Admission, Answer, Client, Exchange, Fed, Holds, Hub, Left, Opened, RequestFacts, Service,
+    Short,
 };
 use crate::fault::Fault;
 use crate::filter::forwarded::{self, ClientFacts};
@@ -24,17 +26,19 @@ use crate::http::{BodyFraming, FieldId, Method, RequestHead, Version};
 use crate::net::Stream;
 use crate::net::stream::is_timeout;
 use crate::plan::{ErrorPage, Listener};
-use crate::proto::h1::{HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request, write_request};
+use crate::proto::h1::{
+    HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request, write_request,
+};
 
 use super::cipher::Cipher;
 use super::greet::Greeting;
 use super::input::Input;
 use super::misplaced;
 
-/// After an answer that ends the connection, what the client still sends is read and thrown away, or
-/// else a reset could overtake the answer (RFC 9112 §9.6): up to so many bytes (or as many as a body
-/// may have), with such pauses between them, for so long in all. Many clients write all of a body
-/// before they read.
+/// After an answer that ends the connection, what the client still sends is read and thrown away,
+/// or else a reset could overtake the answer (RFC 9112 §9.6): up to so many bytes (or as many as a
+/// body may have), with such pauses between them, for so long in all. Many clients write all of a
+/// body before they read.
 const LINGER_BYTES: u64 = 64 << 20;
 const LINGER_PAUSE: Duration = Duration::from_secs(2);
 const LINGER_TIME: Duration = Duration::from_secs(30);
@@ -45,7 +49,8 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(50);
 /// How often it is tried.
 const ROOM_LOOK: Duration = Duration::from_millis(2);
 
-/// While a pipelined request waits for its turn, how often to look whether its client is still there.
+/// While a pipelined request waits for its turn, how often to look whether its client is still
+/// there.
 const TURN_TICK: Duration = Duration::from_millis(100);
 
 /// Empty lines allowed before a request line (RFC 9112 §2.2).
@@ -72,7 +77,15 @@ pub(super) fn serve(
         Input::new(&greeting.rest)
     };
     let trusted = greeting.is_trusted(listener);
-    let client = Client::new(hub, stream, Arc::clone(listener), greeting.peer, trusted, tls, began);
+    let client = Client::new(
+        hub,
+        stream,
+        Arc::clone(listener),
+        greeting.peer,
+        trusted,
+        tls,
+        began,
+    );
     let limits = HeadLimits {
         // A head lies in one buffer: what fits into none is too large, and not a lack of buffers.
         head: listener.limit.head.min(Input::most(&hub.buffers)),
@@ -172,20 +185,29 @@ impl Session<'_> {
         let (head_bytes, body_bytes) = whole.split_at(length);
         let parsed = parse_request(head_bytes, &self.limits, &mut self.head);
         // After an error the places in the head are those of another one.
-        self.capture(&mut exchange, head_bytes, parsed.is_ok().then_some(&self.head));
+        self.capture(
+            &mut exchange,
+            head_bytes,
+            parsed.is_ok().then_some(&self.head),
+        );
         if let Err(malformed) = parsed {
             return self.refuse(exchange, fault_of(malformed));
         }
         let trusted = self.client.is_trusted();
-        if let Err(fault) = look_alikes::keep_back(self.listener, trusted, head_bytes, &mut self.head) {
+        if let Err(fault) =
+            look_alikes::keep_back(self.listener, trusted, head_bytes, &mut self.head)
+        {
             return self.refuse(exchange, fault);
         }
         exchange.request = RequestFacts::of(&self.head);
-        let has_body = !matches!(self.head.framing, BodyFraming::None | BodyFraming::Length(0));
+        let has_body = !matches!(
+            self.head.framing,
+            BodyFraming::None | BodyFraming::Length(0)
+        );
         let body_is_coming = body_bytes.is_empty();
 
-        // Everything that the head alone decides comes before the body is asked for.
-        // The pass is kept until the request is submitted or answered, however long its turn or its body takes.
+        // Everything that the head alone decides comes before the body is asked for. The pass is
+        // kept until the request is submitted or answered, however long its turn or its body takes.
         let (destination, _pass) = match self.service.admit(self.client, head_bytes, &self.head) {
             Admission::Cluster(destination, pass) => (destination, pass),
             Admission::Answer(answer) => return self.answer(exchange, &answer, has_body, length),
@@ -198,10 +220,16 @@ impl Session<'_> {
             return self.refuse(exchange, Fault::BodyTooLarge);
         }
         let mut exchange = self.take_turn(exchange)?;
-        // Not before its turn: a connection holds one place among the requests at once, however many it sends.
+        // Not before its turn: a connection holds one place among the requests at once, however
+        // many it sends.
         exchange.permit = self.client.hub().permit();
         if exchange.permit.is_none() {
-            return self.answer_opened(exchange, &Answer::fault(Fault::TooManyRequests), has_body, length);
+            return self.answer_opened(
+                exchange,
+                &Answer::fault(Fault::TooManyRequests),
+                has_body,
+                length,
+            );
         }
         self.cluster = exchange.destination.cluster;
         if has_body {
@@ -212,7 +240,8 @@ impl Session<'_> {
         }
     }
 
-    /// Keeps for the access log what it tells of a request: of one that is no request the first line, as far as there is one.
+    /// Keeps for the access log what it tells of a request: of one that is no request the first
+    /// line, as far as there is one.
     fn capture(&self, exchange: &mut Exchange, bytes: &[u8], head: Option<&RequestHead>) {
         if self.client.hub().access.is_none() {
             return;
@@ -230,7 +259,8 @@ impl Session<'_> {
         );
     }
 
-    /// Waits for the first byte of a request, through what may still be going on with the one before.
+    /// Waits for the first byte of a request, through what may still be going on with the one
+    /// before.
     fn await_first_byte(&mut self) -> Result<(), Over> {
         let mut empty_lines = 0;
         let idle = self.listener.timeout.idle;
@@ -256,7 +286,8 @@ impl Session<'_> {
             match self.fill() {
                 Filled::Some => {}
                 Filled::Nothing | Filled::Timeout => {
-                    // Idle time counts from the end of the response, and not at all while there is none.
+                    // Idle time counts from the end of the response, and not at all while there is
+                    // none.
                     if let Some(since) = self.client.idle_since() {
                         let idle_for = since.elapsed();
                         if idle_for >= idle {
@@ -309,10 +340,13 @@ impl Session<'_> {
         if self.input.is_grown(&hub.buffers) {
             return false;
         }
-        retry_for_room(&hub, Short::Heads, || self.input.grow_for_head(&hub.buffers))
+        retry_for_room(&hub, Short::Heads, || {
+            self.input.grow_for_head(&hub.buffers)
+        })
     }
 
-    /// Waits until everything before this request is answered. Only a pipelined request ever has to.
+    /// Waits until everything before this request is answered. Only a pipelined request ever has
+    /// to.
     fn take_turn(&mut self, mut exchange: Exchange) -> Result<Exchange, Over> {
         loop {
             match self.client.open(exchange.id) {
@@ -322,7 +356,8 @@ impl Session<'_> {
                     exchange.complete();
                     return Err(Over);
                 }
-                // What comes behind the last request is none, and not logged as one (RFC 9112 §9.6).
+                // What comes behind the last request is none, and not logged as one (RFC 9112
+                // §9.6).
                 Opened::Never => {
                     exchange.forget();
                     self.linger();
@@ -344,7 +379,12 @@ impl Session<'_> {
         }
     }
 
-    fn with_body(&mut self, mut exchange: Exchange, length: usize, is_coming: bool) -> Result<(), Over> {
+    fn with_body(
+        &mut self,
+        mut exchange: Exchange,
+        length: usize,
+        is_coming: bool,
+    ) -> Result<(), Over> {
         if self.head.expect_continue && is_coming {
             self.client.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
             self.client.hand_over();
@@ -354,7 +394,11 @@ impl Session<'_> {
         self.input.consume(length);
         self.input.settle();
         let read = self.read_body(&mut exchange).and_then(|()| {
-            look_alikes::keep_back_trailers(self.listener, self.client.is_trusted(), &mut exchange.body.trailers)?;
+            look_alikes::keep_back_trailers(
+                self.listener,
+                self.client.is_trusted(),
+                &mut exchange.body.trailers,
+            )?;
             Ok(())
         });
         self.client.note_read_whole();
@@ -374,7 +418,8 @@ impl Session<'_> {
         }
     }
 
-    /// Writes the head anew and gives the request on. `in_input` is the head's length if it is still there.
+    /// Writes the head anew and gives the request on. `in_input` is the head's length if it is
+    /// still there.
     fn submit(&mut self, mut exchange: Exchange, in_input: Option<usize>) {
         let head_bytes = match in_input {
             Some(length) => &self.input.data()[..length],
@@ -412,7 +457,13 @@ impl Session<'_> {
     }
 
     /// Answers what the head alone decided. The connection goes on if there is no body to skip.
-    fn answer(&mut self, exchange: Exchange, answer: &Answer, has_body: bool, length: usize) -> Result<(), Over> {
+    fn answer(
+        &mut self,
+        exchange: Exchange,
+        answer: &Answer,
+        has_body: bool,
+        length: usize,
+    ) -> Result<(), Over> {
         let exchange = self.take_turn(exchange)?;
         self.answer_opened(exchange, answer, has_body, length)
     }
@@ -448,7 +499,12 @@ impl Session<'_> {
 
     /// The same when the exchange is open already.
     fn finish_refused(&mut self, mut exchange: Exchange, fault: Fault) -> Result<(), Over> {
-        log::debug!("{}: {}: {}", self.listener.name, Peer(self.client.peer()), fault.text());
+        log::debug!(
+            "{}: {}: {}",
+            self.listener.name,
+            Peer(self.client.peer()),
+            fault.text()
+        );
         let answer = Answer::fault(fault);
         exchange.status = answer.status;
         exchange.fault = Some(fault);
@@ -590,7 +646,8 @@ impl Session<'_> {
         true
     }
 
-    /// Tells a client that speaks plain HTTP so, and in plain HTTP. TLS has said nothing yet and never will.
+    /// Tells a client that speaks plain HTTP so, and in plain HTTP. TLS has said nothing yet and
+    /// never will.
     fn refuse_plain(&mut self) {
         let mut exchange = Exchange::begin(self.client, Instant::now());
         self.capture(&mut exchange, self.cipher.data(), None);
@@ -650,7 +707,8 @@ impl Session<'_> {
             };
             self.set_read_timeout(left, false);
             match self.fill() {
-                // The socket may have been set to a little less than was left. And a record that drips moves no deadline.
+                // The socket may have been set to a little less than was left. And a record that
+                // drips moves no deadline.
                 Filled::Nothing | Filled::Timeout => {}
                 Filled::Some => return Ok(()),
                 Filled::Full => return Err(Stop::Fault(Fault::NoBuffer)),
@@ -709,14 +767,20 @@ impl Session<'_> {
             Ok(Fed::Ended) => Some(Filled::End),
             Ok(Fed::More) => None,
             Err(error) => {
-                log::debug!("{}: {}: TLS: {}", self.listener.name, Peer(self.client.peer()), error.0);
+                log::debug!(
+                    "{}: {}: TLS: {}",
+                    self.listener.name,
+                    Peer(self.client.peer()),
+                    error.0
+                );
                 Some(Filled::Broken)
             }
         }
     }
 
-    /// Sets the socket's timeout, but only if that changes enough to be worth a system call. The wait can then be off by half of
-    /// what is left; whoever has a deadline looks at the clock again.
+    /// Sets the socket's timeout, but only if that changes enough to be worth a system call. The
+    /// wait can then be off by half of what is left; whoever has a deadline looks at the clock
+    /// again.
     fn set_read_timeout(&mut self, mut wanted: Duration, exact: bool) {
         let near = !exact && self.read_timeout <= wanted && self.read_timeout >= wanted / 2;
         if self.read_timeout == wanted || near {

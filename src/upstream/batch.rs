@@ -1,8 +1,11 @@
-//! Batches: several exchanges sent over one connection before the first is answered (`pipeline`, RFC 9112 §9.3.2).
+//! Batches: several exchanges sent over one connection before the first is answered (`pipeline`,
+//! RFC 9112 §9.3.2).
 //!
-//! Fewer system calls and fewer times to be woken, for servers that answer every request once and in order. On any doubt that this one
-//! does (it closes the connection, or says that it will; a head that is none; a response without an end of its own; too late; too much),
-//! nothing more is read from the connection, and what has no response yet is sent again over a fresh one, one by one.
+//! Fewer system calls and fewer times to be woken, for servers that answer every request once and
+//! in order. On any doubt that this one does (it closes the connection, or says that it will; a
+//! head that is none; a response without an end of its own; too late; too much), nothing more is
+//! read from the connection, and what has no response yet is sent again over a fresh one, one by
+//! one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,8 +21,9 @@ use super::connection::{Connection, Upload};
 use super::relay::{Rest, end_alone};
 use super::worker::{Again, Attempt, Failure, Interims, Worker};
 
-/// Heads that are sent at once, in bytes. A server may read no further before it could send its first response, and nobody reads that
-/// while we send: so they have to fit into the sockets' buffers.
+/// Heads that are sent at once, in bytes. A server may read no further before it could send its
+/// first response, and nobody reads that while we send: so they have to fit into the sockets'
+/// buffers.
 const HEADS: usize = 16 * 1024;
 
 /// So many batches in a row may break.
@@ -63,7 +67,8 @@ impl Batching {
         }
     }
 
-    /// Notes how a batch ended. `true` if it is the first one that leads to a pause; each pause ends with a batch to try.
+    /// Notes how a batch ended. `true` if it is the first one that leads to a pause; each pause
+    /// ends with a batch to try.
     fn note(&mut self, is_clean: bool, now: Instant) -> bool {
         if is_clean {
             self.broken = 0;
@@ -78,7 +83,8 @@ impl Batching {
 }
 
 impl Worker {
-    /// Sends this exchange and all behind it at once, and answers them in turn. Behind it is then what has to be sent again, alone.
+    /// Sends this exchange and all behind it at once, and answers them in turn. Behind it is then
+    /// what has to be sent again, alone.
     pub(super) fn serve_batch(
         &mut self,
         connection: &mut Connection,
@@ -117,7 +123,11 @@ impl Worker {
                 self.name(),
                 self.behind.len()
             );
-            for exchange in self.behind.iter_mut().filter(|exchange| exchange.attempts > 0) {
+            for exchange in self
+                .behind
+                .iter_mut()
+                .filter(|exchange| exchange.attempts > 0)
+            {
                 exchange.unlucky = true;
                 exchange.times.waiting_since = now;
             }
@@ -141,8 +151,8 @@ impl Worker {
         }
     }
 
-    /// Sends heads. Answers how many went out whole, and whether that was all that was to go; what did not is as if it had never been
-    /// taken, for no server acts on half a head.
+    /// Sends heads. Answers how many went out whole, and whether that was all that was to go; what
+    /// did not is as if it had never been taken, for no server acts on half a head.
     fn send_batch(&mut self, connection: &mut Connection, now: Instant) -> (usize, bool) {
         self.out.clear();
         let mut planned = 0;
@@ -170,7 +180,12 @@ impl Worker {
     }
 
     /// Serves the first behind, whose request is sent and whose response is to come next.
-    fn serve_turn(&mut self, connection: &mut Connection, is_first: bool, is_followed: bool) -> Rest {
+    fn serve_turn(
+        &mut self,
+        connection: &mut Connection,
+        is_first: bool,
+        is_followed: bool,
+    ) -> Rest {
         let Some(exchange) = self.behind.pop_front() else {
             return Rest::Lost;
         };
@@ -197,7 +212,12 @@ impl Worker {
         rest
     }
 
-    fn attempt_turn(&mut self, connection: &mut Connection, held: &mut Option<Exchange>, is_followed: bool) -> Attempt {
+    fn attempt_turn(
+        &mut self,
+        connection: &mut Connection,
+        held: &mut Option<Exchange>,
+        is_followed: bool,
+    ) -> Attempt {
         let Some(exchange) = held.as_mut() else {
             return Attempt::Over(Rest::Lost);
         };
@@ -234,7 +254,8 @@ impl Worker {
     pub(super) fn note_batch(&mut self, is_clean: bool) {
         if self.batching.note(is_clean, Instant::now()) {
             log::warn!(
-                "{}: {BROKEN} batches in a row broke: this worker pipelines nothing for {} s (consider pipeline = 1)",
+                "{}: {BROKEN} batches in a row broke: this worker pipelines nothing for {} s \
+                 (consider pipeline = 1)",
                 self.name(),
                 PAUSE.as_secs()
             );
@@ -242,8 +263,8 @@ impl Worker {
     }
 }
 
-/// Whether what is wrong with this response, none of the first one's, may be the fault of what came before it: there is nothing of it, or
-/// what there is may be the rest of another.
+/// Whether what is wrong with this response, none of the first one's, may be the fault of what came
+/// before it: there is nothing of it, or what there is may be the rest of another.
 fn may_be_innocent(failure: &Failure, exchange: &Exchange) -> bool {
     match failure.fault {
         Fault::ResponseMissing => exchange.times.first_byte.is_none(),

@@ -1,4 +1,5 @@
-//! A cluster as it runs: the lock round its dispatcher, its workers' slots, and what the dispatcher's decisions lead to.
+//! A cluster as it runs: the lock round its dispatcher, its workers' slots, and what the
+//! dispatcher's decisions lead to.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,8 +11,8 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex};
 
 use crate::balance::{
-    BucketCounts, BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, Offer, Refusal, ServerId, Ticket,
-    Verdict, WorkerId,
+    BucketCounts, BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, Offer, Refusal,
+    ServerId, Ticket, Verdict, WorkerId,
 };
 use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
@@ -39,7 +40,8 @@ pub struct Cluster {
     pub(super) dispatcher: Mutex<Dispatcher<Exchange>>,
     /// By the workers' numbers.
     pub(super) slots: ArcSwap<Vec<Option<Arc<Slot>>>>,
-    /// Its servers and buckets by name. Held while something is changed; taken before the dispatcher's lock.
+    /// Its servers and buckets by name. Held while something is changed; taken before the
+    /// dispatcher's lock.
     pub(super) control: Mutex<Control>,
     pub(super) first_tries: Mutex<usize>,
     pub(super) tried: Condvar,
@@ -71,7 +73,8 @@ impl Cluster {
             let mut dispatcher = self.dispatcher.lock();
             let offer = dispatcher.offer(exchange, ticket, now);
             let is_queued = matches!(offer, Offer::Queued);
-            let is_first = is_queued && is_soon && dispatcher.next_deadline() == Some(ticket.gives_up());
+            let is_first =
+                is_queued && is_soon && dispatcher.next_deadline() == Some(ticket.gives_up());
             (offer, is_first)
         };
         match offer {
@@ -91,7 +94,9 @@ impl Cluster {
         let mut dispatcher = self.dispatcher.lock();
         let found = match plan.on_client_abort {
             // What was asked for is done, whoever waits for it.
-            OnClientAbort::Ignore => dispatcher.serving(id).map_or(Cancelled::Unknown, Cancelled::Serving),
+            OnClientAbort::Ignore => dispatcher
+                .serving(id)
+                .map_or(Cancelled::Unknown, Cancelled::Serving),
             OnClientAbort::Close | OnClientAbort::Notify => dispatcher.cancel(id),
         };
         match found {
@@ -103,7 +108,8 @@ impl Cluster {
             }
             Cancelled::Serving(worker) => {
                 if let Some(slot) = self.slot(worker) {
-                    // Still under the lock: the worker can have come to no other exchange then, whose own cancel would be lost.
+                    // Still under the lock: the worker can have come to no other exchange then,
+                    // whose own cancel would be lost.
                     let grace = match plan.on_client_abort {
                         OnClientAbort::Close | OnClientAbort::Notify => Some(plan.timeout.abort),
                         OnClientAbort::Ignore => None,
@@ -140,11 +146,18 @@ impl Cluster {
         let plan = self.plan.load();
         let of_listener = || ErrorPage::find(&client.listener().error_pages, answer.status);
         let page = ErrorPage::find(&plan.error_pages, answer.status).or_else(of_listener);
-        answer.render(&mut bytes, page, head_only, persistence, date.at(SystemTime::now()));
+        answer.render(
+            &mut bytes,
+            page,
+            head_only,
+            persistence,
+            date.at(SystemTime::now()),
+        );
         client.finish(&[&bytes], close, exchange);
     }
 
-    /// Does what is due now: requests that waited too long, retries whose time has come, servers that had their grace.
+    /// Does what is due now: requests that waited too long, retries whose time has come, servers
+    /// that had their grace.
     pub fn tick(self: &Arc<Self>, now: Instant) {
         let handout = {
             let mut dispatcher = self.dispatcher.lock();
@@ -165,12 +178,16 @@ impl Cluster {
     /// When [`Self::tick`] has to be called next, so that nothing is much too late.
     pub fn next_tick(&self, now: Instant) -> Instant {
         // Who waits has a deadline that is known; what a client's leaving has begun is looked for.
-        let regular = after(now, (self.plan.load().timeout.abort / 4).min(LONGEST_PERIOD));
+        let regular = after(
+            now,
+            (self.plan.load().timeout.abort / 4).min(LONGEST_PERIOD),
+        );
         let deadline = self.dispatcher.lock().next_deadline();
         deadline.map_or(regular, |deadline| deadline.min(regular))
     }
 
-    /// Waits until every worker has tried to connect once and every server that is probed before it is used was, at most until then.
+    /// Waits until every worker has tried to connect once and every server that is probed before it
+    /// is used was, at most until then.
     pub fn wait_tried(&self, until: Instant) {
         let mut left = self.first_tries.lock();
         while *left > 0 {
@@ -203,7 +220,11 @@ impl Cluster {
 
     /// After [`Self::close`]: breaks off what is being served all the same.
     pub fn abort(&self) {
-        self.slots.load().iter().flatten().for_each(|slot| slot.abort());
+        self.slots
+            .load()
+            .iter()
+            .flatten()
+            .for_each(|slot| slot.abort());
     }
 
     /// Waits until no worker is left, at most until then.
@@ -246,9 +267,17 @@ impl Cluster {
     }
 
     /// A worker has ended its job or its connection has changed; answers its next job.
-    pub(super) fn next(&self, worker: WorkerId, verdict: Verdict<Exchange>, link: Link) -> Option<Exchange> {
+    pub(super) fn next(
+        &self,
+        worker: WorkerId,
+        verdict: Verdict<Exchange>,
+        link: Link,
+    ) -> Option<Exchange> {
         let rests = rests(&verdict);
-        let handout = self.dispatcher.lock().next(worker, verdict, link, Instant::now());
+        let handout = self
+            .dispatcher
+            .lock()
+            .next(worker, verdict, link, Instant::now());
         self.follow_up(handout, rests)
     }
 
@@ -261,14 +290,20 @@ impl Cluster {
         batch: (usize, &mut VecDeque<Exchange>),
     ) -> Option<Exchange> {
         let (now, rests) = (Instant::now(), rests(&verdict));
-        let handout = self.dispatcher.lock().next_batch(worker, verdict, link, batch, now);
+        let handout = self
+            .dispatcher
+            .lock()
+            .next_batch(worker, verdict, link, batch, now);
         self.follow_up(handout, rests)
     }
 
     /// One of several exchanges that a worker has is over or goes back; it keeps the others.
     pub(super) fn part(&self, worker: WorkerId, id: u64, verdict: Verdict<Exchange>) {
         let rests = rests(&verdict);
-        let handout = self.dispatcher.lock().part(worker, id, verdict, Instant::now());
+        let handout = self
+            .dispatcher
+            .lock()
+            .part(worker, id, verdict, Instant::now());
         if rests {
             self.alarm();
         }
@@ -312,7 +347,10 @@ impl Cluster {
     /// Does what was decided where nobody has asked for a job.
     pub(super) fn carry_out_all(&self, handout: Handout<Exchange>) {
         if let Some(exchange) = self.carry_out(handout) {
-            log::error!("{}: a request was given to a worker that asked for none", self.name);
+            log::error!(
+                "{}: a request was given to a worker that asked for none",
+                self.name
+            );
             self.respond(exchange, Fault::Internal);
         }
     }
@@ -347,8 +385,12 @@ impl Cluster {
         Point::Refuse.pass();
         let retry_after = match refusal {
             Refusal::QueueFull | Refusal::ClientQueueFull | Refusal::Hopeless => {
-                let wait = self.dispatcher.lock().expected_wait(exchange.destination.bucket);
-                u32::try_from(wait.as_millis().div_ceil(1000).clamp(1, RETRY_AFTER.into())).unwrap_or(1)
+                let wait = self
+                    .dispatcher
+                    .lock()
+                    .expected_wait(exchange.destination.bucket);
+                u32::try_from(wait.as_millis().div_ceil(1000).clamp(1, RETRY_AFTER.into()))
+                    .unwrap_or(1)
             }
             _ => 1,
         };

@@ -1,4 +1,5 @@
-//! All clusters, by number. Numbers are given once, so that a request in progress never finds another cluster than its own.
+//! All clusters, by number. Numbers are given once, so that a request in progress never finds
+//! another cluster than its own.
 
 use std::sync::Arc;
 
@@ -37,7 +38,11 @@ impl Clusters {
 
     /// Does something with the cluster of this number, if it is there.
     pub fn with<T>(&self, number: usize, act: impl FnOnce(&Arc<Cluster>) -> T) -> Option<T> {
-        self.by_number.load().get(number).and_then(Option::as_ref).map(act)
+        self.by_number
+            .load()
+            .get(number)
+            .and_then(Option::as_ref)
+            .map(act)
     }
 
     /// All that are there.

@@ -29,13 +29,16 @@ pub(super) struct Connection {
     end: usize,
     /// It has served a request before.
     pub(super) is_used: bool,
-    /// Several requests were sent at once over it. What a server says too much of then may come at any time.
+    /// Several requests were sent at once over it. What a server says too much of then may come at
+    /// any time.
     pub(super) has_pipelined: bool,
-    /// A request was begun on it and not sent whole: whatever came next would be taken for the rest.
+    /// A request was begun on it and not sent whole: whatever came next would be taken for the
+    /// rest.
     is_dirty: bool,
     /// Since when nothing is going on.
     idle_since: Instant,
-    /// The server will close it when it has been idle for so long (`Keep-Alive: timeout`), less a margin.
+    /// The server will close it when it has been idle for so long (`Keep-Alive: timeout`), less a
+    /// margin.
     pub(super) idle_limit: Option<Duration>,
     /// What the socket waits for bytes at most.
     tick: Duration,
@@ -76,12 +79,19 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    /// Sends what goes out at once of a request that is small: nothing if the connection is not good any more.
+    /// Sends what goes out at once of a request that is small: nothing if the connection is not
+    /// good any more.
     pub(super) fn send(&self, exchange: &Exchange) -> Upload {
         let mut upload = Upload::default();
         let length = exchange.head.len() as u64 + exchange.body.length();
-        let is_late = self.until.is_some_and(|until| exchange.times.waiting_since >= until);
-        if length > SMALL || is_late || !exchange.body.trailers.is_empty() || self.stream.peek_now() != Peek::Nothing {
+        let is_late = self
+            .until
+            .is_some_and(|until| exchange.times.waiting_since >= until);
+        if length > SMALL
+            || is_late
+            || !exchange.body.trailers.is_empty()
+            || self.stream.peek_now() != Peek::Nothing
+        {
             return upload;
         }
         if let Ok(Piece::Memory(body)) = exchange.body.piece(0, &mut [])
@@ -156,7 +166,9 @@ impl Connection {
 
     /// Whether the idle connection can go on: no end, and no byte that nobody asked for.
     pub(super) fn is_quiet(&self) -> bool {
-        self.idle_limit.is_none_or(|limit| self.idle_since.elapsed() < limit) && self.is_silent()
+        self.idle_limit
+            .is_none_or(|limit| self.idle_since.elapsed() < limit)
+            && self.is_silent()
     }
 
     /// What others need to send a request over it while its worker waits.
@@ -172,10 +184,15 @@ impl Connection {
         self.start == self.end && self.stream.peek_now() == Peek::Nothing
     }
 
-    /// Waits a little whether the server says more than it was asked. For responses that have no body, which some servers send one
-    /// with: it would be read as the response to the next request, somebody else's perhaps.
+    /// Waits a little whether the server says more than it was asked. For responses that have no
+    /// body, which some servers send one with: it would be read as the response to the next
+    /// request, somebody else's perhaps.
     pub(super) fn says_more(&self, patience: Duration) -> bool {
-        self.start < self.end || self.stream.wait(false, patience).map_or(true, |(readable, _)| readable)
+        self.start < self.end
+            || self
+                .stream
+                .wait(false, patience)
+                .map_or(true, |(readable, _)| readable)
     }
 
     /// An exchange is over. `false` if something is left that does not belong to it.
@@ -214,7 +231,8 @@ impl Connection {
         !self.is_dirty
     }
 
-    /// Sends a request from where `upload` is on: head, body, trailers. `room` is for what has to be read from the spool.
+    /// Sends a request from where `upload` is on: head, body, trailers. `room` is for what has to
+    /// be read from the spool.
     pub(super) fn send(
         &mut self,
         exchange: &Exchange,
@@ -252,7 +270,11 @@ impl Connection {
             } else {
                 &[]
             };
-            self.send_pieces(&mut [IoSlice::new(head), IoSlice::new(piece)], upload, patience)?;
+            self.send_pieces(
+                &mut [IoSlice::new(head), IoSlice::new(piece)],
+                upload,
+                patience,
+            )?;
             upload.offset += piece.len() as u64;
             if upload.offset >= length {
                 return Ok(());
@@ -278,7 +300,11 @@ impl Connection {
             let piece = piece(exchange, upload.offset, room)?;
             line.clear();
             write_chunk_size(&mut line, piece.len());
-            let mut pieces = [IoSlice::new(&line), IoSlice::new(piece), IoSlice::new(b"\r\n")];
+            let mut pieces = [
+                IoSlice::new(&line),
+                IoSlice::new(piece),
+                IoSlice::new(b"\r\n"),
+            ];
             self.send_pieces(&mut pieces, upload, patience)?;
             upload.offset += piece.len() as u64;
         }
@@ -295,7 +321,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends all of these. While the socket has no room it also listens, for a server that answers early.
+    /// Sends all of these. While the socket has no room it also listens, for a server that answers
+    /// early.
     fn send_pieces(
         &self,
         mut pieces: &mut [IoSlice<'_>],
@@ -311,12 +338,14 @@ impl Connection {
                     upload.of_pieces += sent;
                     IoSlice::advance_slices(&mut pieces, sent);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.stream.wait(true, patience) {
-                    Ok((_, true)) => {}
-                    Ok((true, false)) => return Err(SendError::Answered),
-                    Ok((false, false)) => return Err(SendError::Timeout),
-                    Err(_) => return Err(SendError::Broken { unsent }),
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.stream.wait(true, patience) {
+                        Ok((_, true)) => {}
+                        Ok((true, false)) => return Err(SendError::Answered),
+                        Ok((false, false)) => return Err(SendError::Timeout),
+                        Err(_) => return Err(SendError::Broken { unsent }),
+                    }
+                }
                 Err(_) => return Err(SendError::Broken { unsent }),
             }
         }
@@ -338,7 +367,8 @@ impl Connection {
 
     /// Reads more, and waits for it at most this long. 0 is the end.
     pub(super) fn fill(&mut self, patience: Duration) -> Result<usize, Fault> {
-        // What is left of a time limit is always a little less than that: this is not worth two system calls for each response.
+        // What is left of a time limit is always a little less than that: this is not worth two
+        // system calls for each response.
         if patience < self.tick.saturating_sub(self.tick / 64) {
             self.hurry(patience);
         }
@@ -350,7 +380,8 @@ impl Connection {
                     self.end += read;
                     return Ok(read);
                 }
-                // The socket's own timeout is the shortest of several. (Counting these costs no look at the clock.)
+                // The socket's own timeout is the shortest of several. (Counting these costs no
+                // look at the clock.)
                 Err(error) if is_timeout(&error) => {
                     waited = waited.saturating_add(self.tick);
                     if waited >= patience {
@@ -407,11 +438,21 @@ impl Connection {
     }
 }
 
-fn piece<'a>(exchange: &'a Exchange, offset: u64, room: &'a mut [u8]) -> Result<&'a [u8], SendError> {
+fn piece<'a>(
+    exchange: &'a Exchange,
+    offset: u64,
+    room: &'a mut [u8],
+) -> Result<&'a [u8], SendError> {
     // Asked twice because a piece in memory borrows the body and one of the file borrows the room.
-    match exchange.body.piece(offset, room).map_err(SendError::Spool)? {
+    match exchange
+        .body
+        .piece(offset, room)
+        .map_err(SendError::Spool)?
+    {
         Piece::Memory(piece) if !piece.is_empty() || exchange.body.length() == 0 => Ok(piece),
         Piece::Read(read) if read > 0 => Ok(&room[..read]),
-        Piece::Memory(_) | Piece::Read(_) => Err(SendError::Spool(io::Error::from(io::ErrorKind::UnexpectedEof))),
+        Piece::Memory(_) | Piece::Read(_) => Err(SendError::Spool(io::Error::from(
+            io::ErrorKind::UnexpectedEof,
+        ))),
     }
 }

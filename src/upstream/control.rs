@@ -1,6 +1,8 @@
-//! Changes to a running cluster: started, reloaded, servers that come and go, workers that begin and end.
+//! Changes to a running cluster: started, reloaded, servers that come and go, workers that begin
+//! and end.
 //!
-//! All of it happens under the control lock, one change after the other. The data path never takes it.
+//! All of it happens under the control lock, one change after the other. The data path never takes
+//! it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,8 +13,8 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
 use crate::balance::{
-    Admin, BucketId, Change, Dispatcher, Health, Link, NewServer, Outcome, Rejection, ServerChange, ServerId, Settings,
-    Share, Verdict, WorkerId,
+    Admin, BucketId, Change, Dispatcher, Health, Link, NewServer, Outcome, Rejection, ServerChange,
+    ServerId, Settings, Share, Verdict, WorkerId,
 };
 use crate::exchange::{Exchange, Hub};
 use crate::health::State;
@@ -81,7 +83,9 @@ impl Control {
     }
 
     fn entry(&mut self, server: ServerId) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.server.id == server)
+        self.entries
+            .iter_mut()
+            .find(|entry| entry.server.id == server)
     }
 
     /// The server of this name that is in the plan.
@@ -104,7 +108,10 @@ impl Cluster {
             lending: plan.lending,
             seed: seed(),
         });
-        let in_use = plan.servers.iter().filter(|server| server.admin != Admin::Disabled);
+        let in_use = plan
+            .servers
+            .iter()
+            .filter(|server| server.admin != Admin::Disabled);
         let first_tries = in_use.map(|server| server.capacity).sum();
         let cluster = Arc::new(Self {
             name: Arc::from(plan.name.as_str()),
@@ -153,7 +160,8 @@ impl Cluster {
             .collect()
     }
 
-    /// Becomes like this, with all that is going on. Nothing is lost: who is let go first ends what it has.
+    /// Becomes like this, with all that is going on. Nothing is lost: who is let go first ends what
+    /// it has.
     pub fn reload(self: &Arc<Self>, plan: &plan::Cluster, now: Instant) {
         let mut control = self.control.lock();
         let old = self.plan.load_full();
@@ -163,8 +171,14 @@ impl Cluster {
                 self.apply(&mut control, change, now);
             }
         };
-        change(old.schedule != plan.schedule, Change::SetSchedule(plan.schedule));
-        change(old.lending != plan.lending, Change::SetLending(plan.lending));
+        change(
+            old.schedule != plan.schedule,
+            Change::SetSchedule(plan.schedule),
+        );
+        change(
+            old.lending != plan.lending,
+            Change::SetLending(plan.lending),
+        );
         change(
             old.binding != plan.binding,
             Change::SetBinding {
@@ -216,7 +230,10 @@ impl Cluster {
     pub fn bucket_ids(&self, plan: &plan::Cluster) -> Vec<BucketId> {
         let control = self.control.lock();
         let id = |name: &str| {
-            let known = control.buckets.iter().find(|bucket| bucket.plan.name == name);
+            let known = control
+                .buckets
+                .iter()
+                .find(|bucket| bucket.plan.name == name);
             known.map_or_else(BucketId::default, |bucket| bucket.id)
         };
         plan.buckets.iter().map(|bucket| id(&bucket.name)).collect()
@@ -224,7 +241,13 @@ impl Cluster {
 
     // === Servers
 
-    fn add_server(self: &Arc<Self>, control: &mut Control, plan: &plan::Cluster, server: &plan::Server, now: Instant) {
+    fn add_server(
+        self: &Arc<Self>,
+        control: &mut Control,
+        plan: &plan::Cluster,
+        server: &plan::Server,
+        now: Instant,
+    ) {
         // Its number is only known afterwards, and its workers need it.
         let expected = self.dispatcher.lock().next_server();
         control.seed = control.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -279,7 +302,10 @@ impl Cluster {
                 known.monitor().forget(now);
                 let used = known.seen(now).usable;
                 health = Some(health_of(used));
-                control.entry(known.id).into_iter().for_each(|entry| entry.used = used);
+                control
+                    .entry(known.id)
+                    .into_iter()
+                    .for_each(|entry| entry.used = used);
             }
             let change = ServerChange {
                 weight: Some(server.weight).filter(|weight| *weight != old.weight),
@@ -302,8 +328,8 @@ impl Cluster {
         }
     }
 
-    /// The second part of a reload: servers that are not in the plan any more go, once those that came in their place work or had the time
-    /// to.
+    /// The second part of a reload: servers that are not in the plan any more go, once those that
+    /// came in their place work or had the time to.
     pub fn settle_reload(self: &Arc<Self>, until: Instant) {
         loop {
             let control = self.control.lock();
@@ -314,7 +340,10 @@ impl Cluster {
                 let is_off = server.is_removed() || server.plan().admin == Admin::Disabled;
                 is_off || server.connected() > 0 && !(is_watched(server) && is_unknown(server))
             };
-            if control.servers().all(is_ready) || Instant::now() >= until || self.is_closed.load(Ordering::Acquire) {
+            if control.servers().all(is_ready)
+                || Instant::now() >= until
+                || self.is_closed.load(Ordering::Acquire)
+            {
                 break;
             }
             drop(control);
@@ -336,7 +365,8 @@ impl Cluster {
             protected: Some(false),
             ..ServerChange::default()
         };
-        // One of the same name at another address takes its place, or it could not have come to this.
+        // One of the same name at another address takes its place, or it could not have come to
+        // this.
         if server.plan().protected {
             self.apply(control, Change::SetServer(server.id, unprotected), now);
         }
@@ -347,14 +377,19 @@ impl Cluster {
     /// Servers whose last worker has ended are no more.
     fn forget_gone(&self, control: &mut Control) {
         let dispatcher = self.dispatcher.lock();
-        control
-            .entries
-            .retain(|entry| !entry.server.is_removed() || dispatcher.server(entry.server.id).is_some());
+        control.entries.retain(|entry| {
+            !entry.server.is_removed() || dispatcher.server(entry.server.id).is_some()
+        });
     }
 
     // === Buckets
 
-    fn adjust_buckets(self: &Arc<Self>, control: &mut Control, wanted: &[plan::Bucket], now: Instant) {
+    fn adjust_buckets(
+        self: &Arc<Self>,
+        control: &mut Control,
+        wanted: &[plan::Bucket],
+        now: Instant,
+    ) {
         let parent = |bucket: &plan::Bucket| {
             bucket
                 .parent
@@ -369,12 +404,21 @@ impl Cluster {
         // Those below first; whoever's parent goes, goes too.
         let mut gone: Vec<String> = Vec::new();
         for running in &control.buckets {
-            if !stays(running) || running.parent.as_ref().is_some_and(|parent| gone.contains(parent)) {
+            if !stays(running)
+                || running
+                    .parent
+                    .as_ref()
+                    .is_some_and(|parent| gone.contains(parent))
+            {
                 gone.push(running.plan.name.clone());
             }
         }
         while let Some(name) = gone.pop() {
-            if let Some(place) = control.buckets.iter().position(|bucket| bucket.plan.name == name) {
+            if let Some(place) = control
+                .buckets
+                .iter()
+                .position(|bucket| bucket.plan.name == name)
+            {
                 let bucket = control.buckets.remove(place);
                 self.apply(control, Change::RemoveBucket(bucket.id), now);
             }
@@ -382,7 +426,10 @@ impl Cluster {
         // What is taken from one may be what another one gets.
         let mut changes = Vec::new();
         for running in &mut control.buckets {
-            let Some(bucket) = wanted.iter().find(|bucket| bucket.name == running.plan.name) else {
+            let Some(bucket) = wanted
+                .iter()
+                .find(|bucket| bucket.name == running.plan.name)
+            else {
                 continue;
             };
             if bucket.share != running.plan.share {
@@ -414,7 +461,10 @@ impl Cluster {
                     .iter()
                     .find(|running: &&RunningBucket| running.plan.name == *name)
             };
-            let parent_id = parent.as_ref().and_then(of).map_or_else(BucketId::default, |it| it.id);
+            let parent_id = parent
+                .as_ref()
+                .and_then(of)
+                .map_or_else(BucketId::default, |it| it.id);
             let outcome = self.apply(control, Change::AddBucket(parent_id, bucket.share), now);
             if let Some(id) = outcome.and_then(|outcome| outcome.bucket) {
                 ordered.push(RunningBucket {
@@ -429,8 +479,8 @@ impl Cluster {
 
     // === Workers
 
-    /// Makes a change, and does what follows from it. What the configuration allows is never rejected; if it is all the same, that is
-    /// told, and nothing is different.
+    /// Makes a change, and does what follows from it. What the configuration allows is never
+    /// rejected; if it is all the same, that is told, and nothing is different.
     pub(super) fn apply(
         self: &Arc<Self>,
         control: &mut Control,
@@ -472,7 +522,10 @@ impl Cluster {
         }
         if let Err(error) = self.try_start(control, server, worker) {
             if !control.is_short_of_workers {
-                log::error!("{}: a worker cannot be started: {error}; it is tried again", self.name);
+                log::error!(
+                    "{}: a worker cannot be started: {error}; it is tried again",
+                    self.name
+                );
             }
             control.is_short_of_workers = true;
             control.unstarted.push((server, worker));
@@ -482,8 +535,15 @@ impl Cluster {
         }
     }
 
-    fn try_start(self: &Arc<Self>, control: &mut Control, id: ServerId, worker: WorkerId) -> io::Result<()> {
-        let Some(entry) = control.entry(id) else { return Ok(()) };
+    fn try_start(
+        self: &Arc<Self>,
+        control: &mut Control,
+        id: ServerId,
+        worker: WorkerId,
+    ) -> io::Result<()> {
+        let Some(entry) = control.entry(id) else {
+            return Ok(());
+        };
         let slot = Arc::new(Slot::new()?);
         let mut slots = Vec::clone(&self.slots.load());
         let place = worker.0 as usize;
@@ -515,8 +575,13 @@ impl Cluster {
     /// The workers of a server.
     pub(super) fn workers_of(&self, server: &Server) -> Vec<WorkerId> {
         let control = self.control.lock();
-        let entry = control.entries.iter().find(|entry| entry.server.id == server.id);
-        entry.map_or_else(Vec::new, |entry| entry.numbers.iter().copied().flatten().collect())
+        let entry = control
+            .entries
+            .iter()
+            .find(|entry| entry.server.id == server.id);
+        entry.map_or_else(Vec::new, |entry| {
+            entry.numbers.iter().copied().flatten().collect()
+        })
     }
 
     /// Tries again to start workers that could not be started.
@@ -540,7 +605,11 @@ impl Cluster {
     pub(super) fn worker_ended(self: &Arc<Self>, worker: WorkerId, server: ServerId) {
         let mut control = self.control.lock();
         if let Some(entry) = control.entry(server) {
-            for number in entry.numbers.iter_mut().filter(|number| **number == Some(worker)) {
+            for number in entry
+                .numbers
+                .iter_mut()
+                .filter(|number| **number == Some(worker))
+            {
                 *number = None;
             }
         }
@@ -562,7 +631,11 @@ impl Cluster {
 }
 
 fn health_of(used: bool) -> Health {
-    if used { Health::Online } else { Health::Offline }
+    if used {
+        Health::Online
+    } else {
+        Health::Offline
+    }
 }
 
 pub(super) fn health_change(used: bool, warmth: u16) -> ServerChange {

@@ -1,5 +1,5 @@
-//! A worker's life: it connects, waits, serves one exchange after the other, and connects anew. And what is left of it after a
-//! panic: nothing but the exchange in its hand is lost by one.
+//! A worker's life: it connects, waits, serves one exchange after the other, and connects anew. And
+//! what is left of it after a panic: nothing but the exchange in its hand is lost by one.
 
 use std::io;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// It never looks more often than this.
 const SHORTEST_LOOK: Duration = Duration::from_millis(20);
 
-/// After a failed attempt to connect, the next comes after so long; then twice that, up to the most.
+/// After a failed attempt to connect, the next comes after so long; then twice that, up to the
+/// most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What a worker is in the middle of. Kept apart from the stack, so that it survives a panic.
@@ -70,7 +71,9 @@ pub(super) fn is_our_own(error: &io::Error) -> bool {
         libc::ENOBUFS,
         libc::ENOMEM,
     ];
-    error.raw_os_error().is_some_and(|code| LACKS.contains(&code))
+    error
+        .raw_os_error()
+        .is_some_and(|code| LACKS.contains(&code))
 }
 
 /// No address could be reached.
@@ -91,7 +94,10 @@ fn first_of<S>(
     let left = || until.saturating_duration_since(Instant::now());
     let mut untried = addresses.len() as u32;
     let mut unreached = Unreached {
-        last: io::Error::new(io::ErrorKind::NotFound, "its name does not lead to an address"),
+        last: io::Error::new(
+            io::ErrorKind::NotFound,
+            "its name does not lead to an address",
+        ),
         has_timed_out: addresses.is_empty() && left().is_zero(),
     };
     for address in addresses {
@@ -149,7 +155,11 @@ impl Worker {
         let half_sent = self.slot().reset();
         let had_job = self.hands.job;
         let now = Instant::now();
-        for exchange in self.behind.iter_mut().filter(|exchange| exchange.attempts > 0) {
+        for exchange in self
+            .behind
+            .iter_mut()
+            .filter(|exchange| exchange.attempts > 0)
+        {
             exchange.unlucky = true;
             exchange.times.waiting_since = now;
         }
@@ -158,27 +168,33 @@ impl Worker {
         }
         self.hands.job = self.hands.left_over.as_ref().map(|exchange| exchange.id);
         match (had_job, &self.hands.left_over) {
-            (Some(id), Some(next)) if next.id != id => self.cluster().part(self.id, id, Verdict::Done),
+            (Some(id), Some(next)) if next.id != id => {
+                self.cluster().part(self.id, id, Verdict::Done)
+            }
             (_, Some(_)) => {}
             (had_job, None) if had_job.is_some() || half_sent.is_some() => {
-                self.cluster().next(self.id, Verdict::Done, Link::Connecting);
+                self.cluster()
+                    .next(self.id, Verdict::Done, Link::Connecting);
             }
             (None, None) if probe.is_some() => {
-                self.cluster().next(self.id, Verdict::None, Link::Connecting);
+                self.cluster()
+                    .next(self.id, Verdict::None, Link::Connecting);
             }
             // A job that lies in the slot is served over the next connection.
             (_, None) => {
                 self.cluster().retire(self.id);
             }
         }
-        // The exchange in hand is over, and the one whose request this worker's connection has taken half of.
+        // The exchange in hand is over, and the one whose request this worker's connection has
+        // taken half of.
         drop(half_sent);
         self.cluster().hub.answer_lost();
     }
 
     fn live(&mut self) {
         let mut back_off = BACK_OFF.0;
-        // Not all at the same moment: so one of them finds out sooner that the server is back, and tells the others.
+        // Not all at the same moment: so one of them finds out sooner that the server is back, and
+        // tells the others.
         let most_back_off = BACK_OFF.1 * (50 + self.id.0 * 37 % 50) / 100;
         let mut job = self.hands.left_over.take();
         while job.is_some() || !self.slot().is_stopped() {
@@ -203,7 +219,8 @@ impl Worker {
                     self.note_connected(false);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    // The job has no more time. Whether the server can be reached is seen without it.
+                    // The job has no more time. Whether the server can be reached is seen without
+                    // it.
                     self.give_back_behind();
                     let verdict = job.take().map_or(Verdict::None, |exchange| {
                         self.again(exchange, Fault::DeadlinePassed, true)
@@ -232,8 +249,9 @@ impl Worker {
                     if std::mem::take(&mut self.hands.is_first_try) {
                         self.cluster().note_first_try();
                     }
-                    // The dispatcher gives nothing to an unreachable worker: a stop, or another worker that is connected again,
-                    // ends this wait. So does a job that was assigned before a panic, and that lies in the slot since.
+                    // The dispatcher gives nothing to an unreachable worker: a stop, or another
+                    // worker that is connected again, ends this wait. So does a job that was
+                    // assigned before a panic, and that lies in the slot since.
                     match self.slot().wait(None, back_off) {
                         Woken::Job(exchange, _) => {
                             self.hands.job = Some(exchange.id);
@@ -249,8 +267,8 @@ impl Worker {
         }
     }
 
-    /// Ends its part in the dispatcher's work. A job that was assigned before is tried elsewhere: the dispatcher counts it as served
-    /// until the worker says otherwise.
+    /// Ends its part in the dispatcher's work. A job that was assigned before is tried elsewhere:
+    /// the dispatcher counts it as served until the worker says otherwise.
     fn leave(&mut self) {
         while !self.cluster().retire(self.id) {
             match self.slot().wait(None, SHORTEST_LOOK) {
@@ -277,15 +295,17 @@ impl Worker {
         self.server.note_connected(is_connected);
     }
 
-    /// Tells the dispatcher how the last job ended and how the connection is, and takes the next job.
+    /// Tells the dispatcher how the last job ended and how the connection is, and takes the next
+    /// job.
     fn next(&mut self, verdict: Verdict<Exchange>, link: Link) -> Option<Exchange> {
         let next = self.cluster().next(self.id, verdict, link);
         self.hands.job = next.as_ref().map(|exchange| exchange.id);
         next
     }
 
-    /// Connects, to the first address that can be reached, within `timeout.connect` in all. A job that waits for that is told how long it
-    /// took, and limits it to its own time. [`io::ErrorKind::Interrupted`] if that is up, which says nothing of the server.
+    /// Connects, to the first address that can be reached, within `timeout.connect` in all. A job
+    /// that waits for that is told how long it took, and limits it to its own time.
+    /// [`io::ErrorKind::Interrupted`] if that is up, which says nothing of the server.
     pub(super) fn connect(&self, waiting: Option<&mut Exchange>) -> io::Result<Connection> {
         Point::WorkerConnect.pass();
         let began = Instant::now();
@@ -300,13 +320,21 @@ impl Worker {
             *connect = connect.saturating_add(began.elapsed());
         }
         match connected {
-            Ok((stream, address)) => Connection::new(stream, address, &self.timeout, self.limits.head),
+            Ok((stream, address)) => {
+                Connection::new(stream, address, &self.timeout, self.limits.head)
+            }
             Err(error) => Err(error),
         }
     }
 
-    fn connect_until(&self, until: Instant, regular: Instant) -> io::Result<(Stream, ServerAddress)> {
-        let addresses = self.server.addresses(until.saturating_duration_since(Instant::now()));
+    fn connect_until(
+        &self,
+        until: Instant,
+        regular: Instant,
+    ) -> io::Result<(Stream, ServerAddress)> {
+        let addresses = self
+            .server
+            .addresses(until.saturating_duration_since(Instant::now()));
         let connected = first_of(addresses, until, |address, patience| {
             descriptors::SERVERS.open(|| connect(address, patience))
         });
@@ -315,20 +343,30 @@ impl Worker {
                 self.server.prefer(&address);
                 Ok((stream, address))
             }
-            // With the regular time that address might have been reached, whatever became of the others.
-            Err(failed) if failed.has_timed_out && until < regular => Err(io::Error::from(io::ErrorKind::Interrupted)),
+            // With the regular time that address might have been reached, whatever became of the
+            // others.
+            Err(failed) if failed.has_timed_out && until < regular => {
+                Err(io::Error::from(io::ErrorKind::Interrupted))
+            }
             Err(failed) => Err(failed.last),
         }
     }
 
-    /// Serves over this connection until it is not good any more. Answers the job that found it so, if one did.
-    fn serve_all(&mut self, connection: &mut Connection, job: Option<Exchange>) -> Option<Exchange> {
+    /// Serves over this connection until it is not good any more. Answers the job that found it so,
+    /// if one did.
+    fn serve_all(
+        &mut self,
+        connection: &mut Connection,
+        job: Option<Exchange>,
+    ) -> Option<Exchange> {
         let mut next = job;
         let mut is_batch = false;
         loop {
             let (exchange, upload) = match next.take() {
                 // It follows at once on what came before, which is as good as a look.
-                Some(exchange) if !connection.has_pipelined || connection.is_silent() => (exchange, Upload::default()),
+                Some(exchange) if !connection.has_pipelined || connection.is_silent() => {
+                    (exchange, Upload::default())
+                }
                 Some(exchange) => {
                     self.note_batch(false);
                     return Some(exchange);
@@ -337,7 +375,10 @@ impl Worker {
                     let (exchange, upload) = self.wait(connection)?;
                     // Who has sent something has looked before.
                     if !upload.has_begun && !connection.is_quiet() {
-                        log::debug!("{}: the idle connection was closed, connecting anew", self.name());
+                        log::debug!(
+                            "{}: the idle connection was closed, connecting anew",
+                            self.name()
+                        );
                         return Some(exchange);
                     }
                     (exchange, upload)
@@ -384,7 +425,8 @@ impl Worker {
         }
     }
 
-    /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the end.
+    /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the
+    /// end.
     fn wait(&mut self, connection: &mut Connection) -> Option<(Exchange, Upload)> {
         // What another thread has sent meanwhile is picked up before its response is late.
         let look = LOOK.min(self.timeout.first_byte.max(SHORTEST_LOOK));
@@ -413,7 +455,8 @@ impl Worker {
                 }
                 Woken::Nothing => !connection.is_quiet() || !self.is_at_home(connection),
             };
-            // If a job was assigned just now it is in the slot, and is served over a new connection.
+            // If a job was assigned just now it is in the slot, and is served over a new
+            // connection.
             if is_lost && self.cluster().retire(self.id) {
                 return None;
             }
@@ -440,7 +483,8 @@ impl Worker {
 
     /// Whether the connection leads to where the server is now.
     fn is_at_home(&mut self, connection: &Connection) -> bool {
-        // Not by the settings' version: a request that came just then has looked at these, and not at the address.
+        // Not by the settings' version: a request that came just then has looked at these, and not
+        // at the address.
         let version = self.server.version();
         if self.at_home != version && self.server.is_at(&connection.address) {
             self.at_home = version;
@@ -461,14 +505,20 @@ mod tests {
     fn failing(kinds: [io::ErrorKind; 2]) -> (io::ErrorKind, bool) {
         let mut kinds = kinds.into_iter();
         let until = after(Instant::now(), Duration::from_secs(60));
-        let failed = first_of(addresses(), until, |_, _| Err::<(), _>(kinds.next().unwrap().into())).unwrap_err();
+        let failed = first_of(addresses(), until, |_, _| {
+            Err::<(), _>(kinds.next().unwrap().into())
+        })
+        .unwrap_err();
         (failed.last.kind(), failed.has_timed_out)
     }
 
     #[test]
     fn an_address_whose_time_was_too_short_is_remembered_whatever_the_others_say() {
         use io::ErrorKind::{ConnectionRefused, TimedOut};
-        assert_eq!(failing([TimedOut, ConnectionRefused]), (ConnectionRefused, true));
+        assert_eq!(
+            failing([TimedOut, ConnectionRefused]),
+            (ConnectionRefused, true)
+        );
         assert_eq!(failing([ConnectionRefused, TimedOut]), (TimedOut, true));
         assert_eq!(failing([ConnectionRefused; 2]), (ConnectionRefused, false));
     }
@@ -478,7 +528,11 @@ mod tests {
         let now = Instant::now();
         let failed = first_of(addresses(), now, |_, _| Ok(())).unwrap_err();
         assert!(failed.has_timed_out);
-        assert!(first_of(Vec::new(), now, |_, _| Ok(())).unwrap_err().has_timed_out);
+        assert!(
+            first_of(Vec::new(), now, |_, _| Ok(()))
+                .unwrap_err()
+                .has_timed_out
+        );
         let until = after(now, Duration::from_secs(60));
         let failed = first_of(Vec::new(), until, |_, _| Ok(())).unwrap_err();
         assert_eq!(

@@ -1,4 +1,5 @@
-//! The back: clusters, their workers, and who watches deadlines and health. Nothing but a worker ever connects to a server.
+//! The back: clusters, their workers, and who watches deadlines and health. Nothing but a worker
+//! ever connects to a server.
 
 mod batch;
 mod cluster;

@@ -1,5 +1,6 @@
-//! A probe: what is done to find out how a server is. A worker makes it over its own connection (over a new one if only that is asked
-//! for). Only where that cannot be it is made apart: to another port, or while all workers wait for a server that is silent.
+//! A probe: what is done to find out how a server is. A worker makes it over its own connection
+//! (over a new one if only that is asked for). Only where that cannot be it is made apart: to
+//! another port, or while all workers wait for a server that is silent.
 
 use std::io;
 use std::net::Shutdown;
@@ -54,7 +55,8 @@ impl Worker {
         is_good
     }
 
-    /// Another connection takes this one's place: never is there one more than the server's capacity.
+    /// Another connection takes this one's place: never is there one more than the server's
+    /// capacity.
     fn connect_anew(&self, connection: &mut Connection) -> Result<(), Wrong> {
         self.slot().forget_connection();
         connection.stream.shutdown(Shutdown::Both);
@@ -67,7 +69,12 @@ impl Worker {
         }
     }
 
-    fn ask(&self, connection: &mut Connection, probe: &HttpProbe, until: Instant) -> Result<bool, Wrong> {
+    fn ask(
+        &self,
+        connection: &mut Connection,
+        probe: &HttpProbe,
+        until: Instant,
+    ) -> Result<bool, Wrong> {
         if !connection.is_quiet() {
             // It was closed while idle, which says nothing.
             self.connect_anew(connection)?;
@@ -77,9 +84,15 @@ impl Worker {
 }
 
 impl Cluster {
-    /// Makes a probe over a short connection of its own, to this port or the server's own, in a thread of its own: there is one at
-    /// most for each server, and it ends with the probe's time.
-    pub(super) fn probe_apart(self: &Arc<Self>, server: &Arc<Server>, id: ProbeId, now: Instant, port: Option<u16>) {
+    /// Makes a probe over a short connection of its own, to this port or the server's own, in a
+    /// thread of its own: there is one at most for each server, and it ends with the probe's time.
+    pub(super) fn probe_apart(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        id: ProbeId,
+        now: Instant,
+        port: Option<u16>,
+    ) {
         if !server.begin_probe_apart() {
             server.monitor().postponed(id, after(now, AGAIN));
             return;
@@ -111,7 +124,9 @@ impl Cluster {
         let mut connection = match connect_apart(server, port, &plan, until) {
             Ok(connection) => connection,
             Err(error) if is_our_own(&error) => return None,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Some(Err(wrong(Fault::ResponseTimeout))),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Some(Err(wrong(Fault::ResponseTimeout)));
+            }
             Err(error) => return Some(Err((FaultClass::Connect, error.to_string()))),
         };
         let result = match &plan.health.probe {
@@ -130,7 +145,12 @@ fn deadline(plan: &plan::Cluster) -> Instant {
 }
 
 /// Connects to the first address that takes it, all within the probe's time.
-fn connect_apart(server: &Server, port: Option<u16>, plan: &plan::Cluster, until: Instant) -> io::Result<Connection> {
+fn connect_apart(
+    server: &Server,
+    port: Option<u16>,
+    plan: &plan::Cluster,
+    until: Instant,
+) -> io::Result<Connection> {
     let left = || {
         until
             .saturating_duration_since(Instant::now())
@@ -216,7 +236,8 @@ impl Question {
         }
         heed_keep_alive(&self.head, connection);
         // A body where none may be would be read as the next response, a client's.
-        let says_more = self.head.framing == ResponseFraming::None && connection.says_more(AFTER_HEAD);
+        let says_more =
+            self.head.framing == ResponseFraming::None && connection.says_more(AFTER_HEAD);
         Ok(is_whole && self.head.keep_alive && !ends_connection && !says_more && connection.rest())
     }
 
@@ -258,5 +279,8 @@ impl Question {
 }
 
 fn wrong(fault: Fault) -> Wrong {
-    (class_of(fault).unwrap_or(FaultClass::Broken), fault.text().to_owned())
+    (
+        class_of(fault).unwrap_or(FaultClass::Broken),
+        fault.text().to_owned(),
+    )
 }

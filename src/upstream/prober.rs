@@ -1,4 +1,5 @@
-//! One thread that decides when servers are probed. The probe itself is made by one of the server's own workers.
+//! One thread that decides when servers are probed. The probe itself is made by one of the server's
+//! own workers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -31,7 +32,11 @@ pub struct Prober {
 
 impl Prober {
     /// Starts it. It also keeps the state file true.
-    pub fn start(clusters: Arc<Clusters>, hub: &Hub, state: Option<PathBuf>) -> std::io::Result<Self> {
+    pub fn start(
+        clusters: Arc<Clusters>,
+        hub: &Hub,
+        state: Option<PathBuf>,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let mut memory = state.map(Memory::new);
@@ -100,14 +105,21 @@ impl Memory {
     /// Writes down who is kept out of use, if that is not what was written last.
     fn keep(&mut self, clusters: &Clusters, now: Instant) {
         let clusters = clusters.all();
-        let held = clusters.iter().flat_map(|cluster| cluster.held()).collect::<Vec<_>>();
+        let held = clusters
+            .iter()
+            .flat_map(|cluster| cluster.held())
+            .collect::<Vec<_>>();
         let mut is_asked = false;
         for cluster in &clusters {
             is_asked |= cluster.take_remember();
         }
         // When it was, is known to the second only, and not always rounded alike.
         let is_like = |written: &Vec<HeldServer>| {
-            written.len() == held.len() && written.iter().zip(&held).all(|(one, other)| one.is_like(other))
+            written.len() == held.len()
+                && written
+                    .iter()
+                    .zip(&held)
+                    .all(|(one, other)| one.is_like(other))
         };
         let is_known = !is_asked && self.written.as_ref().is_some_and(is_like);
         if is_known || self.again.is_some_and(|again| now < again) {
@@ -129,7 +141,8 @@ impl Memory {
             return Ok(());
         }
         let change = |file: &mut HeldFile| {
-            // Whom somebody has released meanwhile is still held until the next SIGHUP. What was released before it fell again is not.
+            // Whom somebody has released meanwhile is still held until the next SIGHUP. What was
+            // released before it fell again is not.
             file.released
                 .retain(|released| held.iter().any(|held| released.is_of(held)));
             file.held = held.to_vec();

@@ -9,7 +9,9 @@ use crate::exchange::{Body, Client, Exchange, Sent};
 use crate::fault::Fault;
 use crate::http::{ResponseFraming, Version};
 use crate::plan::OnClientAbort;
-use crate::proto::h1::{Coming, Going, Persistence, ResponseRewrite, framing_for, write_last_chunk, write_response};
+use crate::proto::h1::{
+    Coming, Going, Persistence, ResponseRewrite, framing_for, write_last_chunk, write_response,
+};
 
 use super::connection::Connection;
 use super::worker::{Worker, class_of};
@@ -29,16 +31,26 @@ pub(super) enum Rest {
 }
 
 impl Worker {
-    /// Gives the response whose head was just parsed (and lies in the first `length` bytes read) to the client. From here on there is no
-    /// other try: what fails is visible to the client as a message that has no end.
-    pub(super) fn relay(&mut self, connection: &mut Connection, held: &mut Option<Exchange>, length: usize) -> Rest {
-        let Some(exchange) = held else { return Rest::Lost };
+    /// Gives the response whose head was just parsed (and lies in the first `length` bytes read) to
+    /// the client. From here on there is no other try: what fails is visible to the client as a
+    /// message that has no end.
+    pub(super) fn relay(
+        &mut self,
+        connection: &mut Connection,
+        held: &mut Option<Exchange>,
+        length: usize,
+    ) -> Rest {
+        let Some(exchange) = held else {
+            return Rest::Lost;
+        };
         let client = Arc::clone(&exchange.client);
         // Nothing is sent again from here on, and the response may take long.
         exchange.body = Body::default();
         let old = exchange.request.version == Version::Http10;
         let (going, framing) = framing_for(&self.head, old);
-        let close = !exchange.request.keep_alive || client.must_close() || framing == ResponseFraming::UntilClose;
+        let close = !exchange.request.keep_alive
+            || client.must_close()
+            || framing == ResponseFraming::UntilClose;
         let persistence = Persistence::of(close, exchange.request.version);
         self.out.clear();
         let date = if self.head.has_date {
@@ -65,7 +77,8 @@ impl Worker {
         match self.relay_body(connection, held, &client, (coming, going), close) {
             Ok(rest) => rest,
             Err(coming) => {
-                // What is thrown away may take long, and nothing is to keep the client's descriptor meanwhile.
+                // What is thrown away may take long, and nothing is to keep the client's descriptor
+                // meanwhile.
                 drop(client);
                 self.discard(connection, coming)
             }
@@ -97,11 +110,15 @@ impl Worker {
                 }
                 return Ok(self.break_off(held, client, &coming, going, Fault::ResponseMalformed));
             }
-            let direct = connection.data().get(step.direct.clone()).unwrap_or_default();
+            let direct = connection
+                .data()
+                .get(step.direct.clone())
+                .unwrap_or_default();
             let pieces = [self.out.as_slice(), direct, step.behind];
             if step.finished {
                 if let Some(exchange) = held.take() {
-                    self.slot().giving(|| client.finish_response(&pieces, close, exchange));
+                    self.slot()
+                        .giving(|| client.finish_response(&pieces, close, exchange));
                 }
                 connection.consume(step.used);
                 return Ok(Rest::Complete);
@@ -148,7 +165,9 @@ impl Worker {
                     }
                     return Ok(Rest::Lost);
                 }
-                Ok(0) => return Ok(self.break_off(held, client, &coming, going, Fault::ResponseCut)),
+                Ok(0) => {
+                    return Ok(self.break_off(held, client, &coming, going, Fault::ResponseCut));
+                }
                 Ok(_) => self.slot().note_progress(),
                 Err(fault) => return Ok(self.break_off(held, client, &coming, going, fault)),
             }
@@ -192,17 +211,21 @@ impl Worker {
                 return Rest::Lost;
             }
             exchange.fault = Some(fault);
-            // Only where the end of the connection would be the end of the response does it take a reset.
+            // Only where the end of the connection would be the end of the response does it take a
+            // reset.
             let hard = going == Going::Plain && !matches!(coming, Coming::Length(_));
             client.cut(hard, exchange);
         }
         Rest::Lost
     }
 
-    /// The client is gone: reads the rest of the response, if that comes in time, to keep the connection.
+    /// The client is gone: reads the rest of the response, if that comes in time, to keep the
+    /// connection.
     pub(super) fn discard(&mut self, connection: &mut Connection, mut coming: Coming) -> Rest {
         let until = match self.on_client_abort {
-            OnClientAbort::Close | OnClientAbort::Notify => Some(after(Instant::now(), self.timeout.abort)),
+            OnClientAbort::Close | OnClientAbort::Notify => {
+                Some(after(Instant::now(), self.timeout.abort))
+            }
             OnClientAbort::Ignore => None,
         };
         loop {

@@ -1,5 +1,5 @@
-//! Names of servers: each is looked up by a thread of its own, again and again, so that one that hangs or does not resolve holds up
-//! nothing else. The last good answer is kept.
+//! Names of servers: each is looked up by a thread of its own, again and again, so that one that
+//! hangs or does not resolve holds up nothing else. The last good answer is kept.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,10 @@ impl Cluster {
                 if let Err(error) = &found
                     && !std::mem::replace(&mut has_failed, true)
                 {
-                    log::warn!("{}: the name {host} cannot be resolved: {error}", own.full_name);
+                    log::warn!(
+                        "{}: the name {host} cannot be resolved: {error}",
+                        own.full_name
+                    );
                 }
                 if found.is_ok() && std::mem::take(&mut has_failed) {
                     log::info!("{}: the name {host} is resolved again", own.full_name);
@@ -43,7 +46,10 @@ impl Cluster {
             }
         };
         if let Err(error) = threads::tend(Kind::Resolver, format!("resolve-{}", server.name), run) {
-            log::error!("{}: its name cannot be looked up: {error}", server.full_name);
+            log::error!(
+                "{}: its name cannot be looked up: {error}",
+                server.full_name
+            );
             server.resolved(None);
         }
     }

@@ -124,14 +124,16 @@ impl Server {
         self.is_unreachable.store(true, Ordering::Relaxed);
     }
 
-    /// Nobody is connected, and whoever tried last could not be. Before the first attempt has ended that is not known.
+    /// Nobody is connected, and whoever tried last could not be. Before the first attempt has ended
+    /// that is not known.
     pub(super) fn is_unreachable(&self) -> bool {
         self.connected() == 0 && self.is_unreachable.load(Ordering::Relaxed)
     }
 
     // === Where it is
 
-    /// Addresses to try, in this order. Of a name that was never looked up the first answer is waited for, at most this long.
+    /// Addresses to try, in this order. Of a name that was never looked up the first answer is
+    /// waited for, at most this long.
     pub(super) fn addresses(&self, patience: Duration) -> Vec<ServerAddress> {
         let plan = self.plan.load();
         if !matches!(plan.address, ServerAddress::Name { .. }) {
@@ -144,12 +146,19 @@ impl Server {
                 break;
             }
         }
-        addresses.found.iter().copied().map(ServerAddress::Tcp).collect()
+        addresses
+            .found
+            .iter()
+            .copied()
+            .map(ServerAddress::Tcp)
+            .collect()
     }
 
     /// A connection to this address is in use from now on.
     pub(super) fn prefer(&self, address: &ServerAddress) {
-        let ServerAddress::Tcp(address) = address else { return };
+        let ServerAddress::Tcp(address) = address else {
+            return;
+        };
         let found = &mut self.addresses.lock().found;
         if let Some(place) = found.iter().position(|other| other == address) {
             found[..=place].rotate_right(1);
@@ -160,7 +169,9 @@ impl Server {
     pub(super) fn is_at(&self, address: &ServerAddress) -> bool {
         let plan = self.plan.load();
         match (&plan.address, address) {
-            (ServerAddress::Name { .. }, ServerAddress::Tcp(address)) => self.addresses.lock().found.contains(address),
+            (ServerAddress::Name { .. }, ServerAddress::Tcp(address)) => {
+                self.addresses.lock().found.contains(address)
+            }
             (planned, address) => planned == address,
         }
     }
@@ -189,17 +200,30 @@ impl Server {
         self.is_monitored.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_health(&self, settings: health::Settings, now: Instant) -> Option<health::Change> {
+    pub(super) fn set_health(
+        &self,
+        settings: health::Settings,
+        now: Instant,
+    ) -> Option<health::Change> {
         self.is_monitored
             .store(settings.mode != Mode::Disabled, Ordering::Relaxed);
         self.monitor.lock().set(settings, now)
     }
 
-    pub(super) fn exchanged(&self, result: Result<(), Failure>, now: Instant) -> Option<health::Change> {
+    pub(super) fn exchanged(
+        &self,
+        result: Result<(), Failure>,
+        now: Instant,
+    ) -> Option<health::Change> {
         self.monitor.lock().exchanged(result, now)
     }
 
-    pub(super) fn probed(&self, id: ProbeId, result: Result<(), FaultClass>, now: Instant) -> Option<health::Change> {
+    pub(super) fn probed(
+        &self,
+        id: ProbeId,
+        result: Result<(), FaultClass>,
+        now: Instant,
+    ) -> Option<health::Change> {
         self.monitor.lock().probed(id, result, now)
     }
 
@@ -213,8 +237,9 @@ impl Server {
         }
     }
 
-    /// Its workers have heard so much (another number whenever something came). Returns for how long nothing has come. That is no time
-    /// at all while a worker does not listen, because it waits for its client or for a request.
+    /// Its workers have heard so much (another number whenever something came). Returns for how
+    /// long nothing has come. That is no time at all while a worker does not listen, because it
+    /// waits for its client or for a request.
     pub(super) fn note_heard(&self, heard: u64, listens: bool, now: Instant) -> Duration {
         let mut known = self.heard.lock();
         if known.0 != heard || !listens {

@@ -1,7 +1,8 @@
 //! A worker's slot: where jobs are put for it, and where others tell it that a client has left.
 //!
-//! Whoever puts a job into the slot of a worker that waits also sends the request, if it goes out in one piece: the worker, which waits for
-//! its connection as well, is then woken once, by the response, and not twice.
+//! Whoever puts a job into the slot of a worker that waits also sends the request, if it goes out
+//! in one piece: the worker, which waits for its connection as well, is then woken once, by the
+//! response, and not twice.
 
 use std::io;
 use std::net::Shutdown;
@@ -32,7 +33,8 @@ pub(super) struct Slot {
     progress: AtomicU64,
     /// Grows with whatever comes from the server.
     heard: AtomicU64,
-    /// The worker gives something to its client, which may take long. What the server says meanwhile is not read.
+    /// The worker gives something to its client, which may take long. What the server says
+    /// meanwhile is not read.
     is_giving: AtomicBool,
 }
 
@@ -43,16 +45,18 @@ struct State {
     probe: Option<ProbeId>,
     /// The connection over which the worker waits.
     idle: Option<Idle>,
-    /// Another thread sends over it, outside the lock: until that is done the worker goes on with nothing.
+    /// Another thread sends over it, outside the lock: until that is done the worker goes on with
+    /// nothing.
     is_sending: bool,
     /// The exchange being served; of several sent together the one whose turn it is.
     serving: Option<u64>,
     /// The turn passes from one of these to the next.
     between: bool,
-    /// Exchanges whose clients have left, each with the grace that its server has. They may not have been begun yet, or their turn may
-    /// not have come.
+    /// Exchanges whose clients have left, each with the grace that its server has. They may not
+    /// have been begun yet, or their turn may not have come.
     cancelled: Vec<(u64, Grace)>,
-    /// When the connection is to be broken, if the exchange that is served now is still served then.
+    /// When the connection is to be broken, if the exchange that is served now is still served
+    /// then.
     abort: Option<Abort>,
     /// Several were sent together: others depend on the connection.
     is_shared: bool,
@@ -62,7 +66,8 @@ struct State {
     stopped: bool,
 }
 
-/// How long a server may go on for a client that has left (`None`: to the end), and whether it is told.
+/// How long a server may go on for a client that has left (`None`: to the end), and whether it is
+/// told.
 pub(super) type Grace = (Option<Duration>, bool);
 
 /// A grace that runs.
@@ -84,7 +89,9 @@ impl State {
     }
 
     fn cancelled(&self, id: u64) -> Option<usize> {
-        self.cancelled.iter().position(|(cancelled, _)| *cancelled == id)
+        self.cancelled
+            .iter()
+            .position(|(cancelled, _)| *cancelled == id)
     }
 
     fn serve(&mut self, id: u64, connection: &Arc<Stream>) {
@@ -126,14 +133,16 @@ impl Slot {
 
     /// Gives the worker a job. The dispatcher sees to it that there is never a second one.
     ///
-    /// The request is sent outside the lock, which the dispatcher's lock waits for ([`Self::cancel`]): a system call may take long.
+    /// The request is sent outside the lock, which the dispatcher's lock waits for
+    /// ([`Self::cancel`]): a system call may take long.
     pub(super) fn put(&self, job: Exchange) {
         let mut state = self.state.lock();
         let idle = state.idle.take();
         // What the server was told of an earlier client says nothing of this one.
         state.is_notified = false;
         // A second try is looked at more closely, by the worker. So is who may have left.
-        let Some(idle) = idle.filter(|_| job.fault.is_none() && state.cancelled(job.id).is_none()) else {
+        let Some(idle) = idle.filter(|_| job.fault.is_none() && state.cancelled(job.id).is_none())
+        else {
             state.job = Some((job, Upload::default()));
             drop(state);
             return self.bell.ring();
@@ -194,8 +203,9 @@ impl Slot {
         state
     }
 
-    /// The worker has panicked: its connection is lost, and nothing that it was doing goes on. Returns the job whose request was
-    /// sent over that connection and which the worker has not taken yet. Another one stays.
+    /// The worker has panicked: its connection is lost, and nothing that it was doing goes on.
+    /// Returns the job whose request was sent over that connection and which the worker has not
+    /// taken yet. Another one stays.
     pub(super) fn reset(&self) -> Option<Exchange> {
         self.is_giving.store(false, Ordering::Relaxed);
         let mut state = self.lock_unsending();
@@ -233,8 +243,8 @@ impl Slot {
         self.bell.ring();
     }
 
-    /// The worker serves this exchange now, over this connection. `false` if its client has left already, unless it is served to the
-    /// end all the same.
+    /// The worker serves this exchange now, over this connection. `false` if its client has left
+    /// already, unless it is served to the end all the same.
     pub(super) fn begin(&self, id: u64, connection: &Arc<Stream>) -> bool {
         let mut state = self.state.lock();
         if let Some(place) = state.cancelled(id)
@@ -247,7 +257,8 @@ impl Slot {
         true
     }
 
-    /// It is this exchange's turn, of several that were sent over this connection. If its client has left, its grace begins.
+    /// It is this exchange's turn, of several that were sent over this connection. If its client
+    /// has left, its grace begins.
     pub(super) fn turn(&self, id: u64, connection: &Arc<Stream>) {
         let mut state = self.state.lock();
         state.serve(id, connection);
@@ -257,7 +268,8 @@ impl Slot {
         }
     }
 
-    /// The worker is through with this exchange, and has none besides if it `was_last`. Answers whether its client has left meanwhile.
+    /// The worker is through with this exchange, and has none besides if it `was_last`. Answers
+    /// whether its client has left meanwhile.
     pub(super) fn end(&self, id: u64, was_last: bool) -> bool {
         let mut state = self.state.lock();
         state.serving = None;
@@ -279,7 +291,8 @@ impl Slot {
         found.is_some()
     }
 
-    /// Whether the server of the exchange that was served last was told that its client had left: the connection is of no use any more.
+    /// Whether the server of the exchange that was served last was told that its client had left:
+    /// the connection is of no use any more.
     pub(super) fn is_notified(&self) -> bool {
         self.state.lock().is_notified
     }
@@ -296,8 +309,9 @@ impl Slot {
         state.is_notified = false;
     }
 
-    /// The client of this exchange has left. If its server says nothing for the time of the grace, and the worker is not through with
-    /// it, the connection is broken. The server is told by [`Self::notify`].
+    /// The client of this exchange has left. If its server says nothing for the time of the grace,
+    /// and the worker is not through with it, the connection is broken. The server is told by
+    /// [`Self::notify`].
     pub(super) fn cancel(&self, id: u64, grace: Grace, now: Instant) {
         let mut state = self.state.lock();
         if state.cancelled(id).is_none() {
@@ -309,11 +323,13 @@ impl Slot {
         }
     }
 
-    /// Tells the server that the client of this exchange has left, if that is what it serves, and serves alone. A system call: not
-    /// to be made under the dispatcher's lock.
+    /// Tells the server that the client of this exchange has left, if that is what it serves, and
+    /// serves alone. A system call: not to be made under the dispatcher's lock.
     pub(super) fn notify(&self, id: u64) {
         let mut state = self.state.lock();
-        let is_wanted = state.cancelled(id).is_some_and(|place| state.cancelled[place].1.1);
+        let is_wanted = state
+            .cancelled(id)
+            .is_some_and(|place| state.cancelled[place].1.1);
         if is_wanted
             && state.serving == Some(id)
             && !state.is_shared
@@ -335,11 +351,14 @@ impl Slot {
     /// Something has come from the server.
     pub(super) fn note_heard(&self) {
         // Its worker alone writes it.
-        self.heard
-            .store(self.heard.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.heard.store(
+            self.heard.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
     }
 
-    /// Gives something to the client of its worker. Until that is done the server's silence is none.
+    /// Gives something to the client of its worker. Until that is done the server's silence is
+    /// none.
     pub(super) fn giving<T>(&self, give: impl FnOnce() -> T) -> T {
         self.is_giving.store(true, Ordering::Relaxed);
         let given = give();
@@ -378,10 +397,13 @@ impl Slot {
             .is_some_and(|place| state.cancelled[place].1.0.is_some())
     }
 
-    /// Breaks the connection if its time has come. Under the lock, so that it can never hit a later exchange.
+    /// Breaks the connection if its time has come. Under the lock, so that it can never hit a later
+    /// exchange.
     pub(super) fn abort_if_due(&self, now: Instant) {
         let mut state = self.state.lock();
-        let Some(abort) = &mut state.abort else { return };
+        let Some(abort) = &mut state.abort else {
+            return;
+        };
         if abort.at > now {
             return;
         }
@@ -449,7 +471,11 @@ mod tests {
         assert_eq!(server.peek_now(), Peek::Nothing);
         slot.turn(2, &connection);
         slot.abort_if_due(Instant::now());
-        assert_eq!(server.peek_now(), Peek::Nothing, "the grace begins with the turn");
+        assert_eq!(
+            server.peek_now(),
+            Peek::Nothing,
+            "the grace begins with the turn"
+        );
         slot.abort_if_due(much_later);
         assert_eq!(server.peek_now(), Peek::Ended);
         assert!(slot.end(2, true));
@@ -484,7 +510,11 @@ mod tests {
         assert!(!slot.is_notified(), "its client is there");
         assert_eq!(server.peek_now(), Peek::Nothing);
         slot.cancel(2, (Some(GRACE), true), now);
-        assert_eq!(server.peek_now(), Peek::Nothing, "not under the dispatcher's lock");
+        assert_eq!(
+            server.peek_now(),
+            Peek::Nothing,
+            "not under the dispatcher's lock"
+        );
         slot.notify(2);
         assert!(slot.is_notified());
         assert_eq!(server.peek_now(), Peek::Ended);

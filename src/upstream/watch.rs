@@ -19,7 +19,8 @@ const STEPS: u32 = 50;
 /// Steps are not shorter than this.
 const SHORTEST_STEP: Duration = Duration::from_millis(20);
 
-/// The step that a server has reached which is so warm, in thousandths: each of them is a change for the dispatcher.
+/// The step that a server has reached which is so warm, in thousandths: each of them is a change
+/// for the dispatcher.
 fn step(warmth: u16) -> u16 {
     let size = (1000 / STEPS) as u16;
     (warmth / size * size).max(1)
@@ -58,9 +59,14 @@ impl Cluster {
                 State::Offline => log::Level::Debug,
                 State::Online | State::Unknown => log::Level::Info,
             };
-            log::log!(level, "health: {}: a probe failed: {what}", server.full_name);
+            log::log!(
+                level,
+                "health: {}: a probe failed: {what}",
+                server.full_name
+            );
         }
-        if let Some(change) = server.probed(id, result.map_err(|(class, _)| class), Instant::now()) {
+        if let Some(change) = server.probed(id, result.map_err(|(class, _)| class), Instant::now())
+        {
             self.health_changed(server, &change);
         }
         self.hurry_prober();
@@ -85,10 +91,16 @@ impl Cluster {
             State::Offline => log::Level::Warn,
             State::Online | State::Unknown => log::Level::Info,
         };
-        log::log!(level, "health: {} is {state}: {}", server.full_name, change.cause);
+        log::log!(
+            level,
+            "health: {} is {state}: {}",
+            server.full_name,
+            change.cause
+        );
         if let Some(held) = server.held().filter(|_| change.to == State::Online) {
             log::warn!(
-                "health: {} is kept out of use (sticky_offline) until somebody releases it; it had gone offline: {}",
+                "health: {} is kept out of use (sticky_offline) until somebody releases it; it \
+                 had gone offline: {}",
                 server.full_name,
                 held.cause
             );
@@ -114,7 +126,8 @@ impl Cluster {
             control.panics = panics;
             if panics {
                 log::warn!(
-                    "health: {}: too few servers are well: those that fell last stay in use (health.panic)",
+                    "health: {}: too few servers are well: those that fell last stay in use \
+                     (health.panic)",
                     self.name
                 );
             } else {
@@ -141,7 +154,10 @@ impl Cluster {
     pub(super) fn look_after_health(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let servers = {
             let control = self.control.lock();
-            let watched = control.servers().filter(|server| is_watched(server)).cloned();
+            let watched = control
+                .servers()
+                .filter(|server| is_watched(server))
+                .cloned();
             watched.collect::<Vec<_>>()
         };
         let mut next: Option<Instant> = None;
@@ -165,7 +181,12 @@ impl Cluster {
         }
         // The last step of all has to be made too.
         let mut control = self.control.lock();
-        if is_warming || control.entries().iter().any(|entry| entry.used && entry.warmth < 1000) {
+        if is_warming
+            || control
+                .entries()
+                .iter()
+                .any(|entry| entry.used && entry.warmth < 1000)
+        {
             self.settle_health(&mut control, now);
             sooner(after(now, (slow_start / STEPS).max(SHORTEST_STEP)));
         }
@@ -181,7 +202,10 @@ impl Cluster {
             .filter_map(|worker| slots.get(worker.0 as usize)?.as_ref());
         // Of a server that has not enough to do nothing is to be expected.
         let counts = self.dispatcher.lock().server(server.id);
-        let (mut sum, mut listens) = (0_u64, counts.is_none_or(|counts| counts.serving >= counts.workers));
+        let (mut sum, mut listens) = (
+            0_u64,
+            counts.is_none_or(|counts| counts.serving >= counts.workers),
+        );
         for slot in of_server {
             // In this order: a worker that stops giving notes first that it hears again.
             listens &= !slot.is_giving();
@@ -212,7 +236,8 @@ impl Cluster {
             None if server.connected() == 0 => server.monitor().postponed(id, after(now, AGAIN)),
             // All are at work: what they do shows how it is.
             None if !plan.health.when_busy => server.monitor().skipped(id, now),
-            // A server that fails is asked, however much it talks: what it says may be the failures themselves.
+            // A server that fails is asked, however much it talks: what it says may be the failures
+            // themselves.
             None if is_doubted => self.probe_apart(server, id, now, None),
             // And what they do not, shows that too.
             None => {
@@ -230,7 +255,8 @@ impl Cluster {
         let mut control = self.control.lock();
         control.entries().iter().any(|entry| {
             let monitor = entry.server.monitor();
-            let is_unsettled = monitor.state() == State::Unknown || monitor.is_usable() && !entry.used;
+            let is_unsettled =
+                monitor.state() == State::Unknown || monitor.is_usable() && !entry.used;
             is_unsettled && is_watched(&entry.server)
         })
     }
@@ -259,7 +285,8 @@ impl Cluster {
                 (true, warmth) => format!("in use, {} % warm", warmth / 10),
             };
             Some(format!(
-                "server {} ({}): {role}, {}, {use_}; {} served, {} bound; {} of {} connected; {health}",
+                "server {} ({}): {role}, {}, {use_}; {} served, {} bound; {} of {} connected; \
+                 {health}",
                 server.full_name,
                 settings.address,
                 admin_word(settings.admin),
@@ -297,9 +324,14 @@ impl Cluster {
                 let Held { cause, since } = server.held()?;
                 // As the file has it, and not earlier each time that it comes from there.
                 let ago = now.saturating_duration_since(since);
-                let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(ago);
+                let since = wall
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default()
+                    .saturating_sub(ago);
                 let rounded = since.saturating_add(Duration::from_millis(500)).as_secs();
-                let since = UNIX_EPOCH.checked_add(Duration::from_secs(rounded)).unwrap_or(wall);
+                let since = UNIX_EPOCH
+                    .checked_add(Duration::from_secs(rounded))
+                    .unwrap_or(wall);
                 Some(HeldServer {
                     cluster: self.name.to_string(),
                     server: server.name.to_string(),

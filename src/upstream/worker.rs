@@ -1,5 +1,5 @@
-//! A worker: one thread, one server, one connection at a time. It connects before it is needed, serves one exchange after the other,
-//! and connects anew when the connection is not good any more.
+//! A worker: one thread, one server, one connection at a time. It connects before it is needed,
+//! serves one exchange after the other, and connects anew when the connection is not good any more.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,8 @@ use crate::http::{Method, ResponseFraming, ResponseHead, Version};
 use crate::net::stream::Peek;
 use crate::plan::{self, ClientKey, ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
-    Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response, write_response,
+    Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response,
+    write_response,
 };
 use crate::route::path::{self, PathRoom};
 
@@ -37,7 +38,8 @@ const MOST_BACK_OFF: Duration = Duration::from_secs(1);
 /// Room for what of a request's body lies in the spool.
 const ROOM: usize = 64 * 1024;
 
-/// Interim responses to one request may have so many bytes together, in limits of one head (`limit.head`).
+/// Interim responses to one request may have so many bytes together, in limits of one head
+/// (`limit.head`).
 const INTERIM_HEADS: usize = 8;
 
 /// After the response to a HEAD its server has so long to send the body that it should not send.
@@ -66,13 +68,15 @@ pub(super) struct Worker {
     pub(super) out: Vec<u8>,
     room: Box<[u8]>,
     pub(super) date: DateCache,
-    /// Exchanges that it has besides the one that it serves: sent together with it, or to be sent one by one.
+    /// Exchanges that it has besides the one that it serves: sent together with it, or to be sent
+    /// one by one.
     pub(super) behind: VecDeque<Exchange>,
     pub(super) batching: Batching,
     /// What the last attempt shows of the server, if anything.
     pub(super) evidence: Option<Result<(), health::Failure>>,
     pub(super) hands: Hands,
-    /// When the request in hand was sent, or its turn came: from then on the server has `timeout.first_byte`.
+    /// When the request in hand was sent, or its turn came: from then on the server has
+    /// `timeout.first_byte`.
     pub(super) sent_at: Instant,
 }
 
@@ -89,8 +93,8 @@ pub(super) enum Attempt {
 pub(super) struct Interims {
     /// Bytes of them.
     bytes: usize,
-    /// The connection must not be used after one of them: what follows on it may be the body that it claims to have, taken
-    /// for a response.
+    /// The connection must not be used after one of them: what follows on it may be the body that
+    /// it claims to have, taken for a response.
     ends_connection: bool,
 }
 
@@ -132,7 +136,11 @@ impl Failure {
     /// What it shows of the server.
     fn class(&self) -> Option<FaultClass> {
         match self.fault {
-            Fault::SendFailed | Fault::ResponseMissing if self.is_stale || self.again == Again::Always => None,
+            Fault::SendFailed | Fault::ResponseMissing
+                if self.is_stale || self.again == Again::Always =>
+            {
+                None
+            }
             Fault::ServerError => Some(FaultClass::Status),
             fault => class_of(fault),
         }
@@ -144,16 +152,22 @@ pub(super) fn class_of(fault: Fault) -> Option<FaultClass> {
     match fault {
         Fault::ConnectFailed => Some(FaultClass::Connect),
         Fault::SendFailed | Fault::ResponseMissing | Fault::ResponseCut => Some(FaultClass::Broken),
-        Fault::SendTimeout | Fault::ResponseTimeout | Fault::ReadTimeout => Some(FaultClass::Timeout),
-        Fault::ResponseMalformed | Fault::ResponseTooLarge | Fault::UnaskedUpgrade => Some(FaultClass::Protocol),
+        Fault::SendTimeout | Fault::ResponseTimeout | Fault::ReadTimeout => {
+            Some(FaultClass::Timeout)
+        }
+        Fault::ResponseMalformed | Fault::ResponseTooLarge | Fault::UnaskedUpgrade => {
+            Some(FaultClass::Protocol)
+        }
         _ => None,
     }
 }
 
-/// How long a request waits for its next attempt after so many, if `least` is what it waits for the third.
+/// How long a request waits for its next attempt after so many, if `least` is what it waits for the
+/// third.
 fn back_off(tries: u32, least: Duration) -> Duration {
     match tries {
-        // The first retry goes at once: it mostly goes elsewhere, and to find a connection closed is no failure of anybody's.
+        // The first retry goes at once: it mostly goes elsewhere, and to find a connection closed
+        // is no failure of anybody's.
         0 | 1 => Duration::ZERO,
         tries => least
             .saturating_mul(2_u32.pow((tries - 2).min(10)))
@@ -170,7 +184,12 @@ pub(super) fn limits(plan: &plan::Cluster) -> HeadLimits {
 }
 
 impl Worker {
-    pub(super) fn new(cluster: &Arc<Cluster>, id: WorkerId, server: &Arc<Server>, slot: Arc<Slot>) -> Self {
+    pub(super) fn new(
+        cluster: &Arc<Cluster>,
+        id: WorkerId,
+        server: &Arc<Server>,
+        slot: Arc<Slot>,
+    ) -> Self {
         let version = server.version();
         let plan = Arc::clone(&cluster.plan());
         Self {
@@ -230,16 +249,25 @@ impl Worker {
         }
     }
 
-    /// A failure of this exchange, for health checks: whose it is counts, so that nobody alone can take a server from all.
+    /// A failure of this exchange, for health checks: whose it is counts, so that nobody alone can
+    /// take a server from all.
     pub(super) fn seen_by(&self, exchange: &Exchange, class: FaultClass) -> health::Failure {
-        // A cookie is the client's to choose; a field counts, and an address is named, by a trusted peer alone.
+        // A cookie is the client's to choose; a field counts, and an address is named, by a trusted
+        // peer alone.
         let named = match self.plan.client_key {
             ClientKey::Address | ClientKey::Field(_) => exchange.destination.key,
             ClientKey::None | ClientKey::Cookie(_) => None,
         };
         let address = || exchange.client.peer().map(|peer| address_key(peer.ip()));
-        let target = exchange.head.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
-        let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let target = exchange
+            .head
+            .split(|&byte| byte == b' ')
+            .nth(1)
+            .unwrap_or_default();
+        let path = target
+            .split(|&byte| byte == b'?')
+            .next()
+            .unwrap_or_default();
         health::Failure {
             class,
             witness: Some(Witness {
@@ -250,7 +278,8 @@ impl Worker {
         }
     }
 
-    /// Serves one exchange. Answers the verdict for the dispatcher and what is left of the connection.
+    /// Serves one exchange. Answers the verdict for the dispatcher and what is left of the
+    /// connection.
     pub(super) fn serve(
         &mut self,
         connection: &mut Connection,
@@ -263,10 +292,13 @@ impl Worker {
         let is_second_try = exchange.fault.is_some();
         let has_left = !upload.has_begun
             && (!self.slot().begin(id, &connection.stream)
-                || is_second_try && self.on_client_abort != OnClientAbort::Ignore && exchange.client.gone().is_some());
+                || is_second_try
+                    && self.on_client_abort != OnClientAbort::Ignore
+                    && exchange.client.gone().is_some());
         if has_left {
             self.slot().end(id, self.behind.is_empty());
-            // The server was told while another thread was about to send the request, none of which went out then.
+            // The server was told while another thread was about to send the request, none of which
+            // went out then.
             let rest = if self.slot().is_notified() {
                 Rest::Lost
             } else {
@@ -278,7 +310,9 @@ impl Worker {
         }
         self.begin_attempt(&mut exchange, now);
         let mut held = Some(exchange);
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(connection, &mut held, upload)));
+        let attempt = catch_unwind(AssertUnwindSafe(|| {
+            self.attempt(connection, &mut held, upload)
+        }));
         self.conclude(id, attempt, held)
     }
 
@@ -317,14 +351,18 @@ impl Worker {
         has_left: bool,
     ) -> (Verdict<Exchange>, Rest) {
         let failure = match attempt {
-            Ok(Attempt::Over(_)) if has_left && self.slot().is_notified() => return (Verdict::Done, Rest::Lost),
+            Ok(Attempt::Over(_)) if has_left && self.slot().is_notified() => {
+                return (Verdict::Done, Rest::Lost);
+            }
             Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
             Ok(Attempt::Failed(mut failure)) => {
                 if has_left && self.slot().is_notified() {
                     failure.rest = Rest::Lost;
                 }
                 self.evidence = match &held {
-                    Some(exchange) if !has_left => failure.class().map(|class| Err(self.seen_by(exchange, class))),
+                    Some(exchange) if !has_left => failure
+                        .class()
+                        .map(|class| Err(self.seen_by(exchange, class))),
                     _ => None,
                 };
                 failure
@@ -338,12 +376,16 @@ impl Worker {
         (self.after(failure, held, has_left), rest)
     }
 
-    /// Decides what becomes of an exchange whose attempt failed before a final head went to the client.
+    /// Decides what becomes of an exchange whose attempt failed before a final head went to the
+    /// client.
     fn after(&self, failure: Failure, held: Option<Exchange>, has_left: bool) -> Verdict<Exchange> {
-        let Some(mut exchange) = held else { return Verdict::Done };
+        let Some(mut exchange) = held else {
+            return Verdict::Done;
+        };
         let client = Arc::clone(&exchange.client);
         // What was not sent is still to be done if clients that leave are ignored.
-        let is_to_be_done = self.on_client_abort == OnClientAbort::Ignore && failure.again == Again::Always;
+        let is_to_be_done =
+            self.on_client_abort == OnClientAbort::Ignore && failure.again == Again::Always;
         if has_left && !is_to_be_done {
             end_alone(&mut Some(exchange), &client, Fault::ClientGoneHead);
             return Verdict::Done;
@@ -364,8 +406,8 @@ impl Worker {
         } else if failure.is_stale && self.plan.attempts > 1 {
             exchange.met_ends += 1;
         }
-        let may_be_repeated =
-            exchange.request.method.is_idempotent() && exchange.attempts_that_count() < self.plan.attempts;
+        let may_be_repeated = exchange.request.method.is_idempotent()
+            && exchange.attempts_that_count() < self.plan.attempts;
         if unsent || failure.again == Again::IfIdempotent && may_be_repeated {
             log::debug!(
                 "{}: attempt={} why=\"{}\"",
@@ -387,7 +429,12 @@ impl Worker {
         }
     }
 
-    pub(super) fn again(&self, mut exchange: Exchange, fault: Fault, free: bool) -> Verdict<Exchange> {
+    pub(super) fn again(
+        &self,
+        mut exchange: Exchange,
+        fault: Fault,
+        free: bool,
+    ) -> Verdict<Exchange> {
         exchange.fault = Some(fault);
         exchange.times.waiting_since = Instant::now();
         let ticket = ticket(&exchange, Some(self.server.id));
@@ -401,7 +448,12 @@ impl Worker {
     }
 
     /// Sends the request and gives the response on.
-    fn attempt(&mut self, connection: &mut Connection, held: &mut Option<Exchange>, mut upload: Upload) -> Attempt {
+    fn attempt(
+        &mut self,
+        connection: &mut Connection,
+        held: &mut Option<Exchange>,
+        mut upload: Upload,
+    ) -> Attempt {
         let Some(exchange) = held.as_mut() else {
             return Attempt::Over(Rest::Untouched);
         };
@@ -418,13 +470,16 @@ impl Worker {
                 Err(SendError::Broken { unsent: true }) => {
                     return Attempt::Failed(Failure::new(Fault::SendFailed, Again::Always));
                 }
-                // The server may have answered before it broke the connection: that is read before judging.
+                // The server may have answered before it broke the connection: that is read before
+                // judging.
                 Err(SendError::Broken { unsent: false }) => false,
                 Err(SendError::Spool(error)) => {
                     log::error!("spool: {error}");
                     return Attempt::Failed(Failure::new(Fault::Internal, Again::Never));
                 }
-                Err(SendError::Timeout) => return Attempt::Failed(Failure::new(Fault::SendTimeout, Again::Never)),
+                Err(SendError::Timeout) => {
+                    return Attempt::Failed(Failure::new(Fault::SendTimeout, Again::Never));
+                }
             };
             match self.read_head(connection, exchange, &mut interims, may_go_on) {
                 Ok(Some(length)) => break (length, is_whole),
@@ -441,7 +496,8 @@ impl Worker {
         self.answer(connection, held, length, (is_whole, false))
     }
 
-    /// Gives the response on whose final head is here. `is_followed` if another is to come right behind it.
+    /// Gives the response on whose final head is here. `is_followed` if another is to come right
+    /// behind it.
     pub(super) fn answer(
         &mut self,
         connection: &mut Connection,
@@ -479,8 +535,9 @@ impl Worker {
         heed_keep_alive(&self.head, connection);
     }
 
-    /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given on; `None` after one of these if
-    /// asked to return then. `interims` keeps what is known of them.
+    /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given
+    /// on; `None` after one of these if asked to return then. `interims` keeps what is known of
+    /// them.
     pub(super) fn read_head(
         &mut self,
         connection: &mut Connection,
@@ -494,7 +551,9 @@ impl Worker {
         loop {
             let found = match self.scanner.scan(connection.data(), &self.limits) {
                 Ok(found) => found,
-                Err(Malformed::HeadTooLarge | Malformed::TooManyFields) => return Err(never(Fault::ResponseTooLarge)),
+                Err(Malformed::HeadTooLarge | Malformed::TooManyFields) => {
+                    return Err(never(Fault::ResponseTooLarge));
+                }
                 Err(_) => return Err(never(Fault::ResponseMalformed)),
             };
             let Some(length) = found else {
@@ -505,7 +564,8 @@ impl Worker {
                 continue;
             };
             let bytes = connection.data().get(..length).unwrap_or_default();
-            if parse_response(bytes, exchange.request.method, &self.limits, &mut self.head).is_err() {
+            if parse_response(bytes, exchange.request.method, &self.limits, &mut self.head).is_err()
+            {
                 return Err(never(Fault::ResponseMalformed));
             }
             let status = self.head.status;
@@ -524,7 +584,8 @@ impl Worker {
                     if interims.bytes > self.limits.head.saturating_mul(INTERIM_HEADS) {
                         return Err(never(Fault::ResponseTooLarge));
                     }
-                    // 100 was for the request's body, and the client has had it. HTTP/1.0 knows none of these.
+                    // 100 was for the request's body, and the client has had it. HTTP/1.0 knows
+                    // none of these.
                     if status != 100 && exchange.request.version == Version::Http11 {
                         self.out.clear();
                         let rewrite = ResponseRewrite {
@@ -546,24 +607,33 @@ impl Worker {
         }
     }
 
-    /// Whether this 408 (its head is the first `length` bytes that came) says that the server gave up waiting for a request at the
-    /// moment when one came: it ends a connection that had been used, and the request can be sent over another. Any other is what
-    /// the server has to say to this request.
-    fn is_farewell(&mut self, connection: &Connection, exchange: &mut Exchange, length: usize) -> bool {
+    /// Whether this 408 (its head is the first `length` bytes that came) says that the server gave
+    /// up waiting for a request at the moment when one came: it ends a connection that had been
+    /// used, and the request can be sent over another. Any other is what the server has to say to
+    /// this request.
+    fn is_farewell(
+        &mut self,
+        connection: &Connection,
+        exchange: &mut Exchange,
+        length: usize,
+    ) -> bool {
         // The attempt counts as one that met the end of a connection (see `after`).
         exchange.met_ends += 1;
         let may_be_repeated = self.plan.attempts > 1
             && exchange.request.method.is_idempotent()
             && exchange.attempts_that_count() < self.plan.attempts;
         exchange.met_ends -= 1;
-        connection.is_used && may_be_repeated && (!self.head.keep_alive || self.is_followed_by_end(connection, length))
+        connection.is_used
+            && may_be_repeated
+            && (!self.head.keep_alive || self.is_followed_by_end(connection, length))
     }
 
     /// Whether the whole response is here, and the end of the connection right behind it.
     fn is_followed_by_end(&mut self, connection: &Connection, length: usize) -> bool {
         let body = connection.data().get(length..).unwrap_or_default();
         let mut coming = Coming::of(self.head.framing, self.trailer_limits());
-        coming.skip(body, &mut self.out) == Ok((body.len(), true)) && connection.stream.peek_now() == Peek::Ended
+        coming.skip(body, &mut self.out) == Ok((body.len(), true))
+            && connection.stream.peek_now() == Peek::Ended
     }
 
     /// Limits of a response's trailers.
@@ -571,18 +641,32 @@ impl Worker {
         trailer_limits(self.limits)
     }
 
-    fn read_more(&self, connection: &mut Connection, exchange: &mut Exchange, until: Instant) -> Result<(), Failure> {
+    fn read_more(
+        &self,
+        connection: &mut Connection,
+        exchange: &mut Exchange,
+        until: Instant,
+    ) -> Result<(), Failure> {
         let began = !connection.data().is_empty();
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Failure::new(Fault::ResponseTimeout, Again::Never));
         }
         // The time for the head is a total: a drip does not reset it.
-        let patience = if began { self.timeout.read.min(left) } else { left };
+        let patience = if began {
+            self.timeout.read.min(left)
+        } else {
+            left
+        };
         match connection.fill(patience) {
-            // The server gave up the idle connection at the moment when it was used: that says nothing of how it is.
-            Ok(0) | Err(Fault::ResponseCut) if connection.is_used && !began => Err(Failure::stale()),
-            Ok(0) | Err(Fault::ResponseCut) => Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent)),
+            // The server gave up the idle connection at the moment when it was used: that says
+            // nothing of how it is.
+            Ok(0) | Err(Fault::ResponseCut) if connection.is_used && !began => {
+                Err(Failure::stale())
+            }
+            Ok(0) | Err(Fault::ResponseCut) => {
+                Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent))
+            }
             Ok(_) => {
                 self.slot().note_heard();
                 if exchange.times.first_byte.is_none() {
@@ -595,7 +679,12 @@ impl Worker {
     }
 
     /// A 5xx that the client shall not see (`on_5xx`).
-    fn server_error(&mut self, connection: &mut Connection, exchange: &Exchange, length: usize) -> Option<Failure> {
+    fn server_error(
+        &mut self,
+        connection: &mut Connection,
+        exchange: &Exchange,
+        length: usize,
+    ) -> Option<Failure> {
         if !(500..=599).contains(&self.head.status) {
             return None;
         }
@@ -604,7 +693,8 @@ impl Worker {
             On5xx::Pass => return None,
             On5xx::BadGateway => Again::Never,
             On5xx::Retry
-                if exchange.request.method.is_idempotent() && exchange.attempts_that_count() < plan.attempts =>
+                if exchange.request.method.is_idempotent()
+                    && exchange.attempts_that_count() < plan.attempts =>
             {
                 Again::IfIdempotent
             }
@@ -632,7 +722,8 @@ impl Worker {
 /// The server has said in this head for how long it keeps the connection.
 pub(super) fn heed_keep_alive(head: &ResponseHead, connection: &mut Connection) {
     let limit = head.keep_alive_timeout;
-    connection.idle_limit = limit.map(|limit| limit.saturating_sub((limit / 2).min(Duration::from_secs(1))));
+    connection.idle_limit =
+        limit.map(|limit| limit.saturating_sub((limit / 2).min(Duration::from_secs(1))));
 }
 
 /// Limits of the trailers behind a head of these limits.

@@ -1,5 +1,5 @@
-//! Clients that leave: in the queue, while they are served, while they wait for their turn. Each is logged once, and what it held
-//! is free again.
+//! Clients that leave: in the queue, while they are served, while they wait for their turn. Each is
+//! logged once, and what it held is free again.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,8 @@ fn before(origin: &Origin, cluster: &str) -> (Juggler, Authority) {
         .cluster("capacity = 1")
         .cluster(cluster)
         .rest(&format!(
-            "[[listener]]\nname = \"tls\"\nbind = [\"127.0.0.1:0\"]\n\
-             tls = {{ certificates = [{{ chain = {chain:?}, key = {key:?} }}] }}"
+            "[[listener]]\nname = \"tls\"\nbind = [\"127.0.0.1:0\"]\ntls = {{ certificates = [{{ \
+             chain = {chain:?}, key = {key:?} }}] }}"
         ))
         .start();
     origin.wait_for_connections(1);
@@ -57,9 +57,15 @@ fn who_leaves_in_mid_response_frees_a_worker_whose_server_stalls() {
         client.send(get("/"));
         client.read_exactly(10);
         leave(client, how);
-        // The only worker is at it: this is answered because the grace ends, long before the read timeout.
-        Client::connect(juggler.address_of("main")).get("/").expect(200);
-        assert!(juggler.wait_for_output("GET /").contains("end=CD"), "{how:?}");
+        // The only worker is at it: this is answered because the grace ends, long before the read
+        // timeout.
+        Client::connect(juggler.address_of("main"))
+            .get("/")
+            .expect(200);
+        assert!(
+            juggler.wait_for_output("GET /").contains("end=CD"),
+            "{how:?}"
+        );
         gate.open();
     }
 }
@@ -137,7 +143,11 @@ fn who_leaves_while_queued_is_never_seen_by_a_server() {
     gate.open();
     first.read_response().expect(200);
     first.exchange(get("/last")).expect(200);
-    let targets: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+    let targets: Vec<_> = origin
+        .requests()
+        .into_iter()
+        .map(|request| request.target)
+        .collect();
     assert_eq!(targets, ["/first", "/last"]);
 }
 
@@ -190,7 +200,11 @@ fn within_the_grace_or_if_told_to_ignore_it_the_connection_is_kept() {
             let mut next = Client::connect(juggler.address_of("main"));
             next.send(get("/next"));
             next.expect_silence(Duration::from_millis(50));
-            assert_eq!(gate.came(), came + 1, "one at a time, whoever is still there");
+            assert_eq!(
+                gate.came(),
+                came + 1,
+                "one at a time, whoever is still there"
+            );
             gate.open();
             assert_eq!(next.read_response().expect(200).text(), "answer");
             ended(&juggler, &format!("/{how:?}"), 499, "CH");
@@ -260,7 +274,11 @@ fn who_leaves_while_waiting_for_his_turn_is_noticed() {
             Client::connect(juggler.address_of("main"))
                 .exchange(get("/"))
                 .expect(200);
-            let targets: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+            let targets: Vec<_> = origin
+                .requests()
+                .into_iter()
+                .map(|request| request.target)
+                .collect();
             assert_eq!(targets, ["/1", "/"], "{how:?}");
         }
     }
@@ -278,7 +296,9 @@ fn pipelined_requests_of_one_client_are_answered_in_their_order() {
             conn.answer(200, request.target);
         }
     });
-    let juggler = Config::new([origin.address()]).cluster("capacity = 4").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 4")
+        .start();
     origin.wait_for_connections(4);
     let mut client = Client::connect(juggler.address());
     client.send(["/slow", "/2", "/3", "/4"].map(get).concat());
@@ -297,7 +317,11 @@ fn pipelined_requests_of_one_client_are_answered_in_their_order() {
     for path in &many {
         assert_eq!(client.read_response().expect(200).text(), *path);
     }
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
@@ -317,7 +341,12 @@ fn who_leaves_in_the_middle_of_his_request_leaves_nothing_behind() {
         }
     }
     eventually(PATIENCE, "all nine logged", || {
-        juggler.output().iter().filter(|line| line.contains("end=CR")).count() == 9
+        juggler
+            .output()
+            .iter()
+            .filter(|line| line.contains("end=CR"))
+            .count()
+            == 9
     });
     eventually(PATIENCE, "files closed", || juggler.open_files() <= files);
     assert_eq!(origin.requests().len(), 0);
@@ -349,7 +378,10 @@ fn a_server_that_is_notified_sees_the_end_at_once_and_the_connection_is_given_up
     for how in ALL {
         let seen = Gate::new();
         let origin = watching(&seen, &Gate::new(), true);
-        let (juggler, authority) = before(&origin, "on_client_abort = \"notify\"\ntimeout = { abort = \"1m\" }");
+        let (juggler, authority) = before(
+            &origin,
+            "on_client_abort = \"notify\"\ntimeout = { abort = \"1m\" }",
+        );
         let mut client = connect(&juggler, &authority, how);
         client.send(get("/left"));
         origin.wait_for_requests(1);
@@ -372,12 +404,17 @@ fn a_server_that_was_notified_and_goes_on_loses_the_connection_after_the_grace()
     let (seen, end) = (Gate::new(), Gate::new());
     seen.open();
     let origin = watching(&seen, &end, false);
-    let (juggler, authority) = before(&origin, "on_client_abort = \"notify\"\ntimeout = { abort = \"100ms\" }");
+    let (juggler, authority) = before(
+        &origin,
+        "on_client_abort = \"notify\"\ntimeout = { abort = \"100ms\" }",
+    );
     let mut client = connect(&juggler, &authority, How::Fin);
     client.send(get("/left"));
     origin.wait_for_requests(1);
     leave(client, How::Fin);
-    Client::connect(juggler.address_of("main")).get("/next").expect(200);
+    Client::connect(juggler.address_of("main"))
+        .get("/next")
+        .expect(200);
     ended(&juggler, "/left", 499, "CH");
     assert_eq!(origin.connections_ever(), 2);
     end.open();
@@ -415,16 +452,30 @@ fn what_is_queued_is_done_for_nobody_if_clients_that_leave_are_ignored_and_only_
             let line = juggler.wait_for_output(&format!("POST /{how:?} "));
             // Who was missed only after the answer was sent has been served like anybody.
             let is_so = match is_done {
-                true => line.contains("\" 499 ") && line.contains("end=CH") || line.contains("\" 200 "),
+                true => {
+                    line.contains("\" 499 ") && line.contains("end=CH") || line.contains("\" 200 ")
+                }
                 false => line.contains("\" 499 ") && line.contains("end=CQ"),
             };
             assert!(is_so, "{line}");
         }
         first.exchange(get("/last")).expect(200);
-        let mut seen: Vec<_> = origin.requests().into_iter().map(|it| (it.target, it.body)).collect();
+        let mut seen: Vec<_> = origin
+            .requests()
+            .into_iter()
+            .map(|it| (it.target, it.body))
+            .collect();
         seen.retain(|(target, _)| target != "/first" && target != "/last");
         let expected = ALL.map(|how| (format!("/{how:?}"), b"body".to_vec()));
-        assert_eq!(seen, if is_done { expected.to_vec() } else { Vec::new() }, "{setting}");
+        assert_eq!(
+            seen,
+            if is_done {
+                expected.to_vec()
+            } else {
+                Vec::new()
+            },
+            "{setting}"
+        );
         assert_eq!(origin.connections_ever(), 1, "{setting}");
     }
 }

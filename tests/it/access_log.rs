@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, TestServer, check, eventually, eventually_eq};
+use crate::support::{
+    Client, Config, Gate, Juggler, Origin, PATIENCE, TestServer, check, eventually, eventually_eq,
+};
 
 const ON: &str = "[log]\naccess = \"stdout\"";
 const JSON: &str = "[log]\naccess = \"stdout\"\nformat = \"json\"";
@@ -15,11 +17,13 @@ fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")
 }
 
-/// Waits for so many lines, and for no more. A line is written after the client has its answer, so that of its next request may come
-/// first.
+/// Waits for so many lines, and for no more. A line is written after the client has its answer, so
+/// that of its next request may come first.
 #[track_caller]
 fn lines(juggler: &mut Juggler, count: usize) -> Vec<String> {
-    eventually(PATIENCE, &format!("{count} lines"), || juggler.output().len() >= count);
+    eventually(PATIENCE, &format!("{count} lines"), || {
+        juggler.output().len() >= count
+    });
     // At its end everything has been written.
     assert_eq!(juggler.stop(), Some(0));
     let lines = juggler.output();
@@ -39,7 +43,10 @@ fn only<T: std::fmt::Debug>(all: &[T], is_so: impl Fn(&T) -> bool) -> &T {
 #[track_caller]
 fn objects(juggler: &mut Juggler, count: usize) -> Vec<Value> {
     let lines = lines(juggler, count);
-    lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -48,9 +55,12 @@ fn a_line_has_the_combined_form_and_more() {
     let mut juggler = Config::new([server.address()]).top(ON).start();
     let mut client = Client::connect(juggler.address());
     let response = client.exchange(
-        "GET /__size/10?a=b HTTP/1.1\r\nHost: test\r\nReferer: http://from.test/\r\nUser-Agent: me/1\r\n\r\n",
+        "GET /__size/10?a=b HTTP/1.1\r\nHost: test\r\nReferer: http://from.test/\r\nUser-Agent: \
+         me/1\r\n\r\n",
     );
-    client.exchange("HEAD /missing HTTP/1.0\r\n\r\n").expect(404);
+    client
+        .exchange("HEAD /missing HTTP/1.0\r\n\r\n")
+        .expect(404);
     drop(client);
     let log = lines(&mut juggler, 2);
     let (first, second) = (
@@ -61,11 +71,16 @@ fn a_line_has_the_combined_form_and_more() {
     let (time, rest) = rest.split_once("] ").unwrap();
     jiff::fmt::strtime::parse("%d/%b/%Y:%H:%M:%S %z", time).unwrap();
     let length = response.raw.len();
-    let expected =
-        format!("\"GET /__size/10?a=b HTTP/1.1\" 200 {length} \"http://from.test/\" \"me/1\" main main/s0 queue=");
+    let expected = format!(
+        "\"GET /__size/10?a=b HTTP/1.1\" 200 {length} \"http://from.test/\" \"me/1\" main main/s0 \
+         queue="
+    );
     assert!(rest.starts_with(&expected), "{first}");
     assert!(rest.ends_with(" retries=0 end=-- \"\""), "{first}");
-    assert!(second.contains("\"HEAD /missing HTTP/1.0\" 404 "), "{second}");
+    assert!(
+        second.contains("\"HEAD /missing HTTP/1.0\" 404 "),
+        "{second}"
+    );
     assert!(second.contains(" \"-\" \"-\" main main/s0 "), "{second}");
 }
 
@@ -111,10 +126,13 @@ fn times_are_what_they_say() {
     let of = |target: &str, name: &str| {
         let request = format!("GET {target} HTTP/1.1");
         let line = log.iter().find(|line| line["request"] == *request).unwrap();
-        line[name].as_f64().unwrap_or_else(|| panic!("{name} in {line}"))
+        line[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{name} in {line}"))
     };
     for target in ["/held", "/queued", "/slow_head", "/slow_body"] {
-        let [queue, first_byte, total] = ["queue_ms", "first_byte_ms", "total_ms"].map(|name| of(target, name));
+        let [queue, first_byte, total] =
+            ["queue_ms", "first_byte_ms", "total_ms"].map(|name| of(target, name));
         assert!(queue >= 0.0 && first_byte > 0.0, "{target}");
         assert!(
             queue + first_byte <= total + 0.01,
@@ -140,7 +158,8 @@ fn json_has_it_all() {
     let server = TestServer::start();
     let mut juggler = Config::new([server.address()]).top(JSON).start();
     let mut client = Client::connect(juggler.address());
-    let response = client.exchange("GET /__size/10 HTTP/1.1\r\nHost: a.test:80\r\nUser-Agent: \"me\"\r\n\r\n");
+    let response =
+        client.exchange("GET /__size/10 HTTP/1.1\r\nHost: a.test:80\r\nUser-Agent: \"me\"\r\n\r\n");
     Client::connect(juggler.address())
         .exchange("nonsense\r\n\r\n")
         .expect(400);
@@ -167,9 +186,16 @@ fn json_has_it_all() {
     ] {
         assert_eq!(good[name], value, "{name}");
     }
-    good["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    good["time"]
+        .as_str()
+        .unwrap()
+        .parse::<jiff::Timestamp>()
+        .unwrap();
     assert_eq!((&bad["status"], &bad["end"]), (&400.into(), &"PR".into()));
-    assert_eq!((&bad["cluster"], &bad["server"]), (&"-".into(), &"-".into()));
+    assert_eq!(
+        (&bad["cluster"], &bad["server"]),
+        (&"-".into(), &"-".into())
+    );
     assert!(bad["queue_ms"].is_null() && bad["first_byte_ms"].is_null());
     assert_eq!(bad["reason"], "the request is malformed");
     assert_eq!(bad["request"], "nonsense");
@@ -212,14 +238,19 @@ fn wicked(gate: &Gate) -> Origin {
 fn end_of(juggler: &mut Juggler) -> (u64, String, String) {
     let line = objects(juggler, 1).remove(0);
     let text = |name: &str| line[name].as_str().unwrap().to_owned();
-    (line["status"].as_u64().unwrap(), text("end"), text("reason"))
+    (
+        line["status"].as_u64().unwrap(),
+        text("end"),
+        text("reason"),
+    )
 }
 
 #[test]
 fn how_it_ended_is_told() {
     let gate = Gate::new();
     let origin = wicked(&gate);
-    let post = |target: &str| format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    let post =
+        |target: &str| format!("POST {target} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
     for (request, status, end, reason) in [
         (get("/"), 200, "--", ""),
         (post("/missing"), 502, "SH", "without a response"),
@@ -235,7 +266,12 @@ fn how_it_ended_is_told() {
         ),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, "PR", "malformed"),
         (get(&format!("/{}", "x".repeat(9000))), 414, "PR", "target"),
-        ("GET / HTTP/2.0\r\nHost: x\r\n\r\n".to_owned(), 505, "PR", "version"),
+        (
+            "GET / HTTP/2.0\r\nHost: x\r\n\r\n".to_owned(),
+            505,
+            "PR",
+            "version",
+        ),
     ] {
         let mut juggler = Config::new([origin.address()])
             .top(JSON)
@@ -245,10 +281,18 @@ fn how_it_ended_is_told() {
         let mut client = Client::connect(juggler.address());
         client.send(&request);
         let response = client.try_read_response(false);
-        assert_eq!(response.map_or(200, |response| response.status), status, "{request}");
+        assert_eq!(
+            response.map_or(200, |response| response.status),
+            status,
+            "{request}"
+        );
         drop(client);
         let found = end_of(&mut juggler);
-        assert_eq!((found.0, found.1.as_str()), (u64::from(status), end), "{request}");
+        assert_eq!(
+            (found.0, found.1.as_str()),
+            (u64::from(status), end),
+            "{request}"
+        );
         assert!(found.2.contains(reason), "{found:?}");
     }
     gate.open();
@@ -280,7 +324,12 @@ fn full_queues_and_unreachable_servers_are_told() {
     let log = objects(&mut juggler, asked + 2);
     let ends: BTreeSet<_> = log
         .iter()
-        .map(|line| (line["request"].as_str().unwrap(), line["end"].as_str().unwrap()))
+        .map(|line| {
+            (
+                line["request"].as_str().unwrap(),
+                line["end"].as_str().unwrap(),
+            )
+        })
         .collect();
     assert!(ends.contains(&("GET /queued HTTP/1.1", "sQ")), "{ends:?}");
     assert!(ends.contains(&("GET /refused HTTP/1.1", "PQ")), "{ends:?}");
@@ -310,7 +359,11 @@ fn clients_that_leave_are_told_from_others() {
         client.expect_gone();
         assert_eq!(
             end_of(&mut juggler),
-            (499, "CR".into(), "the client left while it sent its request".into())
+            (
+                499,
+                "CR".into(),
+                "the client left while it sent its request".into()
+            )
         );
     }
 
@@ -362,10 +415,14 @@ fn retries_and_the_last_server_are_told() {
     drop(client);
     let log = objects(&mut juggler, 2);
     assert!(
-        log.iter().all(|line| line["server"] == "s1" && line["end"] == "--"),
+        log.iter()
+            .all(|line| line["server"] == "s1" && line["end"] == "--"),
         "{log:#?}"
     );
-    let retries: u64 = log.iter().map(|line| line["retries"].as_u64().unwrap()).sum();
+    let retries: u64 = log
+        .iter()
+        .map(|line| line["retries"].as_u64().unwrap())
+        .sum();
     assert_eq!(retries, bad.requests().len() as u64, "{log:#?}");
     assert!(retries >= 1);
 }
@@ -414,11 +471,16 @@ fn each_exchange_is_logged_once() {
                         }
                         6 => {
                             client.send(format!(
-                                "POST /half?{name} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhal"
+                                "POST /half?{name} HTTP/1.1\r\nHost: x\r\nContent-Length: \
+                                 5\r\n\r\nhal"
                             ));
                             client = Client::connect(&address);
                         }
-                        _ => drop(client.get(&format!("/__chunked/9?size=999&{name}")).expect(200)),
+                        _ => drop(
+                            client
+                                .get(&format!("/__chunked/9?size=999&{name}"))
+                                .expect(200),
+                        ),
                     }
                 }
             })
@@ -441,9 +503,15 @@ fn each_exchange_is_logged_once() {
         .collect();
     assert_eq!(names.len(), CLIENTS * EACH, "each has its own");
     let count = |end: &str| log.iter().filter(|line| line["end"] == end).count();
-    assert!(count("--") >= 100 && count("PR") > 30 && count("CR") > 30, "{log:#?}");
+    assert!(
+        count("--") >= 100 && count("PR") > 30 && count("CR") > 30,
+        "{log:#?}"
+    );
     eventually_eq("executing", 0, || {
-        servers.iter().map(|server| server.stat("executing_now")).sum::<u64>()
+        servers
+            .iter()
+            .map(|server| server.stat("executing_now"))
+            .sum::<u64>()
     });
 }
 
@@ -467,7 +535,10 @@ fn what_a_client_says_cannot_forge_a_line() {
         }
     }
     for line in lines(&mut combined, hostile.len()) {
-        assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{line:?}");
+        assert!(
+            line.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
+            "{line:?}"
+        );
         // Four pairs of quotes: request, referer, agent, reason.
         assert_eq!(line.matches('"').count(), 8, "{line}");
         assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
@@ -487,9 +558,13 @@ fn a_second_attempt_is_told_with_what_was_wrong_with_the_first() {
             conn.answer(200, "again");
         }
     });
-    let mut juggler = Config::new([origin.address()]).top(ON).cluster("capacity = 1").start();
+    let mut juggler = Config::new([origin.address()])
+        .top(ON)
+        .cluster("capacity = 1")
+        .start();
     Client::connect(juggler.address()).get("/").expect(200);
     let log = lines(&mut juggler, 1);
-    let told = " retries=1 attempt=2 why=\"the server closed the connection without a response\" end=-- \"\"";
+    let told = " retries=1 attempt=2 why=\"the server closed the connection without a response\" \
+                end=-- \"\"";
     assert!(log[0].ends_with(told), "{}", log[0]);
 }

@@ -1,5 +1,5 @@
-//! Servers that refuse, hang, break off, lie and talk out of turn: their clients get an answer that says so, or a cut that
-//! shows; nobody else notices.
+//! Servers that refuse, hang, break off, lie and talk out of turn: their clients get an answer that
+//! says so, or a cut that shows; nobody else notices.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Authority, Client, Config, Gate, Juggler, Origin, OriginConn, PATIENCE, TestServer, check, eventually,
+    Authority, Client, Config, Gate, Juggler, Origin, OriginConn, PATIENCE, TestServer, check,
+    eventually,
 };
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\n";
@@ -129,7 +130,11 @@ fn a_stall_or_a_break_in_the_body_shows() {
             if version == "1.0" && framing != length {
                 // The end of the connection would be the end of the response: it takes a reset.
                 let got = client.expect_cut();
-                assert!(got.ends_with(b"\r\n\r\nhalf"), "{}", String::from_utf8_lossy(&got));
+                assert!(
+                    got.ends_with(b"\r\n\r\nhalf"),
+                    "{}",
+                    String::from_utf8_lossy(&got)
+                );
             } else {
                 let problem = client.try_read_response(false).unwrap_err();
                 assert_eq!(
@@ -175,7 +180,11 @@ fn a_reset_before_a_response_is_a_502_with_the_reason() {
         let origin = once(how);
         let juggler = before(&origin, "");
         let response = post(&juggler.address()).expect(502);
-        assert!(response.text().contains("without a response"), "{}", response.text());
+        assert!(
+            response.text().contains("without a response"),
+            "{}",
+            response.text()
+        );
         assert!(juggler.wait_for_output("POST /").contains("end=SH"));
         post(&juggler.address()).expect(200);
         // What was sent once may have been done: nobody sends it again.
@@ -201,7 +210,10 @@ fn a_server_that_accepts_and_resets_at_once_is_no_endless_loop() {
 #[test]
 fn what_is_no_response_is_a_502() {
     let fields = "A: b\r\n".repeat(1001);
-    let huge = format!("{HEAD}X: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(70_000));
+    let huge = format!(
+        "{HEAD}X: {}\r\nContent-Length: 0\r\n\r\n",
+        "x".repeat(70_000)
+    );
     let endless = format!("{HEAD}X: {}", "x".repeat(70_000));
     for (wrong, reason) in [
         ("220 mail.example ready\r\n\r\n", "malformed"),
@@ -213,7 +225,10 @@ fn what_is_no_response_is_a_502() {
             "malformed",
         ),
         ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "malformed"),
-        ("HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 0\r\n\r\n", "malformed"),
+        (
+            "HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 0\r\n\r\n",
+            "malformed",
+        ),
         (&format!("{HEAD}{fields}\r\n"), "too large"),
         (&huge, "too large"),
         (&endless, "too large"),
@@ -221,7 +236,10 @@ fn what_is_no_response_is_a_502() {
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
             "switched protocols",
         ),
-        (&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(20_000), "too large"),
+        (
+            &"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(20_000),
+            "too large",
+        ),
     ] {
         let said = wrong.to_owned();
         let origin = once(move |conn| {
@@ -230,8 +248,15 @@ fn what_is_no_response_is_a_502() {
         });
         let juggler = before(&origin, "");
         let response = Client::connect(juggler.address()).get("/").expect(502);
-        assert!(response.text().contains(reason), "{wrong:.60?}: {}", response.text());
-        assert!(juggler.wait_for_output("GET /").contains("end=PH"), "{wrong:.60?}");
+        assert!(
+            response.text().contains(reason),
+            "{wrong:.60?}: {}",
+            response.text()
+        );
+        assert!(
+            juggler.wait_for_output("GET /").contains("end=PH"),
+            "{wrong:.60?}"
+        );
         Client::connect(juggler.address()).get("/").expect(200);
         assert_eq!(origin.connections_ever(), 2, "{wrong:.60?}");
         origin.assert_no_failures();
@@ -240,7 +265,11 @@ fn what_is_no_response_is_a_502() {
 
 #[test]
 fn a_wrong_chunk_is_an_error_before_the_head_went_out_and_then_a_cut() {
-    let origin = once(|conn| conn.send(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n")));
+    let origin = once(|conn| {
+        conn.send(format!(
+            "{HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n"
+        ))
+    });
     let juggler = before(&origin, "");
     Client::connect(juggler.address()).get("/").expect(502);
     Client::connect(juggler.address()).get("/").expect(200);
@@ -248,7 +277,9 @@ fn a_wrong_chunk_is_an_error_before_the_head_went_out_and_then_a_cut() {
     let gate = Gate::new();
     let opened = gate.clone();
     let origin = once(move |conn| {
-        conn.send(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"));
+        conn.send(format!(
+            "{HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+        ));
         opened.wait();
         conn.send("zz\r\n");
     });
@@ -291,7 +322,8 @@ fn what_is_left_of_an_upload_is_not_followed_by_another_request() {
 
 #[test]
 fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
-    // Late on purpose, for together with the head it would be noticed at once; but within the time that it is waited for.
+    // Late on purpose, for together with the head it would be noticed at once; but within the time
+    // that it is waited for.
     const LATE: Duration = Duration::from_micros(500);
     const TOO_LATE: Duration = Duration::from_micros(1500);
     let was_too_late = Arc::new(AtomicBool::new(false));
@@ -333,7 +365,8 @@ fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
 fn bytes_behind_a_response_reach_nobody() {
     let more = [
         "Content-Length: 4\r\n\r\nbodyHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
-        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: \
+         4\r\n\r\nevil",
         "Content-Length: 0\r\n\r\n\r\n",
     ];
     for more in more {
@@ -357,7 +390,9 @@ fn bytes_behind_a_response_reach_nobody() {
     });
     let juggler = before(&origin, "");
     let mut client = Client::connect(juggler.address());
-    client.exchange("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").expect(200);
+    client
+        .exchange("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect(200);
     assert_eq!(client.get("/").expect(200).text(), "good");
     assert_eq!(origin.connections_ever(), 2);
 }
@@ -383,7 +418,9 @@ fn what_a_server_says_on_an_idle_connection_retires_it() {
         assert_eq!(client.get("/").expect(200).text(), "first");
         idle.open();
         // It is noticed without any request.
-        eventually(PATIENCE, "a new connection", || origin.connections_ever() == 2);
+        eventually(PATIENCE, "a new connection", || {
+            origin.connections_ever() == 2
+        });
         assert_eq!(client.post("/", "x").expect(200).text(), "good");
         assert_eq!(origin.connections_ever(), 2, "{says:?}");
         origin.assert_no_failures();
@@ -393,11 +430,14 @@ fn what_a_server_says_on_an_idle_connection_retires_it() {
 #[test]
 fn a_post_never_goes_out_on_a_connection_that_has_ended() {
     let server = TestServer::start();
-    let juggler = Config::new([server.address()]).cluster("capacity = 1").start();
+    let juggler = Config::new([server.address()])
+        .cluster("capacity = 1")
+        .start();
     server.wait_for_stat("connections_now", 1);
     let mut client = Client::connect(juggler.address());
     for round in 0..20 {
-        // The server closes it without a word of warning; the worker, who waits for that too, makes another one.
+        // The server closes it without a word of warning; the worker, who waits for that too, makes
+        // another one.
         client.get("/test.txt?close=silent").expect(200);
         server.wait_for_stat("connections_ever", round + 2);
         assert_eq!(
@@ -410,7 +450,8 @@ fn a_post_never_goes_out_on_a_connection_that_has_ended() {
 
 #[test]
 fn a_408_on_a_connection_in_use_is_stale_and_else_the_servers_own() {
-    let timeout = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate";
+    let timeout =
+        "HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate";
     let second = move || {
         Origin::start(move |conn, number| {
             if number > 0 {
@@ -444,7 +485,13 @@ fn a_408_on_a_connection_in_use_is_stale_and_else_the_servers_own() {
     );
     let origin = once(move |conn| conn.send(timeout));
     let juggler = before(&origin, "");
-    assert_eq!(Client::connect(juggler.address()).get("/").expect(408).text(), "late");
+    assert_eq!(
+        Client::connect(juggler.address())
+            .get("/")
+            .expect(408)
+            .text(),
+        "late"
+    );
 }
 
 #[test]
@@ -455,12 +502,18 @@ fn a_connection_is_retired_before_the_server_does_it() {
         ));
         let answered = Instant::now();
         conn.wait_for_close();
-        assert!(answered.elapsed() < Duration::from_secs(3), "{:?}", answered.elapsed());
+        assert!(
+            answered.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            answered.elapsed()
+        );
     });
     let juggler = before(&origin, "");
     let mut client = Client::connect(juggler.address());
     client.get("/").expect(200);
-    eventually(PATIENCE, "a new connection", || origin.connections_ever() == 2);
+    eventually(PATIENCE, "a new connection", || {
+        origin.connections_ever() == 2
+    });
     client.post("/", "x").expect(200);
     assert_eq!(origin.connections_ever(), 2);
     origin.assert_no_failures();
@@ -476,7 +529,10 @@ fn an_early_answer_to_an_upload_reaches_the_client() {
     server.wait_for_stat("connections_now", 1);
     let mut client = Client::connect(juggler.address());
     let body = vec![b'x'; 8 << 20];
-    for (round, path) in ["/__early/413", "/__early/413?linger=0"].into_iter().enumerate() {
+    for (round, path) in ["/__early/413", "/__early/413?linger=0"]
+        .into_iter()
+        .enumerate()
+    {
         let response = client.post(path, &body).expect(413);
         assert_eq!(response.text(), "answered early\n");
         assert!(
@@ -485,7 +541,8 @@ fn an_early_answer_to_an_upload_reaches_the_client() {
         );
         client.get("/test.txt").expect(200);
         assert_eq!(server.stat("connections_ever"), 2 + round as u64, "{path}");
-        // The old one's end comes behind all of the body that is on its way: so the new one may be seen before.
+        // The old one's end comes behind all of the body that is on its way: so the new one may be
+        // seen before.
         server.wait_for_stat("connections_now", 1);
     }
     assert_eq!(server.stat("malformed"), 0);
@@ -496,8 +553,12 @@ fn an_interim_response_does_not_end_an_upload() {
     let origin = Origin::start(|conn, _| {
         while let Some(head) = conn.request_head() {
             // Before the body is read, as some do to say that they want it.
-            conn.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-            let Some(request) = conn.request_body(head) else { return };
+            conn.send(
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+            );
+            let Some(request) = conn.request_body(head) else {
+                return;
+            };
             conn.answer(200, check::Sum::of(&request.body).to_string());
         }
     });
@@ -507,7 +568,11 @@ fn an_interim_response_does_not_end_an_upload() {
     let plain = client.post("/", &body).expect(200);
     assert_eq!(plain.text(), check::Sum::of(&body).to_string());
     assert_eq!(
-        plain.interim.iter().map(|interim| interim.status).collect::<Vec<_>>(),
+        plain
+            .interim
+            .iter()
+            .map(|interim| interim.status)
+            .collect::<Vec<_>>(),
         [103]
     );
     // With trailers the body goes on in chunks.
@@ -522,7 +587,10 @@ fn an_interim_response_does_not_end_an_upload() {
         client.read_response().expect(200).text(),
         check::Sum::of(&body).to_string()
     );
-    assert_eq!(origin.requests()[1].trailers, [("T".to_owned(), "u".to_owned())]);
+    assert_eq!(
+        origin.requests()[1].trailers,
+        [("T".to_owned(), "u".to_owned())]
+    );
     assert_eq!(origin.connections_ever(), 1);
     origin.assert_no_failures();
 }
@@ -550,7 +618,9 @@ fn servers_that_close_after_each_response_cost_no_request() {
             })
         })
         .collect();
-    clients.into_iter().for_each(|client| client.join().unwrap());
+    clients
+        .into_iter()
+        .for_each(|client| client.join().unwrap());
 }
 
 #[test]
@@ -586,7 +656,10 @@ fn a_slow_server_delays_nobody_elses_request() {
 
 #[test]
 fn while_several_have_a_free_worker_requests_reach_one_after_the_other() {
-    let servers: Vec<_> = ["0", "1", "2", "3"].into_iter().map(Origin::answering).collect();
+    let servers: Vec<_> = ["0", "1", "2", "3"]
+        .into_iter()
+        .map(Origin::answering)
+        .collect();
     let juggler = Config::new(servers.iter().map(Origin::address))
         .cluster("capacity = 2")
         .start();
@@ -594,7 +667,9 @@ fn while_several_have_a_free_worker_requests_reach_one_after_the_other() {
         server.wait_for_connections(2);
     }
     let mut client = Client::connect(juggler.address());
-    let reached: Vec<_> = (0..12).map(|_| client.get("/").expect(200).text()).collect();
+    let reached: Vec<_> = (0..12)
+        .map(|_| client.get("/").expect(200).text())
+        .collect();
     for (index, server) in reached.iter().enumerate() {
         assert_eq!(server.parse::<usize>().unwrap(), index % 4, "{reached:?}");
     }

@@ -1,4 +1,5 @@
-//! The balancer with everything in order: requests go through, in turn, and what cannot go through is said.
+//! The balancer with everything in order: requests go through, in turn, and what cannot go through
+//! is said.
 
 use crate::support::{Client, Config, Juggler, PATIENCE, Start, TestServer, check, eventually_eq};
 
@@ -21,11 +22,17 @@ fn requests_of_one_client_reach_each_server_in_turn() {
     let mut reached = Vec::new();
     for _ in 0..9 {
         let response = client.get("/test.txt").expect(200);
-        assert_eq!(response.text(), "This is test server 1, from test_servers/root_1.\n");
+        assert_eq!(
+            response.text(),
+            "This is test server 1, from test_servers/root_1.\n"
+        );
         reached.push(response.field("x-test-server").unwrap().to_owned());
     }
     assert_eq!(
-        reached[..3].iter().collect::<std::collections::BTreeSet<_>>().len(),
+        reached[..3]
+            .iter()
+            .collect::<std::collections::BTreeSet<_>>()
+            .len(),
         3,
         "{reached:?}"
     );
@@ -46,7 +53,9 @@ fn requests_of_one_client_reach_each_server_in_turn() {
 fn requests_of_new_clients_take_turns_too() {
     let (servers, juggler) = three();
     for _ in 0..6 {
-        Client::connect(juggler.address()).get("/test.txt").expect(200);
+        Client::connect(juggler.address())
+            .get("/test.txt")
+            .expect(200);
     }
     for server in &servers {
         assert_eq!(server.stat("requests"), 2, "{}", server.name());
@@ -64,8 +73,15 @@ fn a_post_arrives_as_it_was_sent() {
     assert_eq!(sent_on, body);
     let head = String::from_utf8_lossy(head);
     assert!(head.starts_with("POST /__echo HTTP/1.1\r\n"), "{head}");
-    for line in ["Host: test", "Content-Length: 100000", "Connection: keep-alive"] {
-        let same: Vec<_> = head.lines().filter(|found| found.eq_ignore_ascii_case(line)).collect();
+    for line in [
+        "Host: test",
+        "Content-Length: 100000",
+        "Connection: keep-alive",
+    ] {
+        let same: Vec<_> = head
+            .lines()
+            .filter(|found| found.eq_ignore_ascii_case(line))
+            .collect();
         assert_eq!(same.len(), 1, "{line} in {head}");
     }
     let sum = check::Sum::of(&body);
@@ -88,7 +104,8 @@ fn a_clients_connection_is_kept() {
             "the server sends none, so one is added"
         );
     }
-    let mut last = client.exchange("GET /test.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let mut last =
+        client.exchange("GET /test.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(last.closes());
     client.expect_closed();
     let mut old = Client::connect(juggler.address());
@@ -101,7 +118,9 @@ fn a_clients_connection_is_kept() {
             .exchange("GET /test.txt HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
             .expect(200);
         assert_eq!(
-            kept.field("connection").map(str::to_ascii_lowercase).as_deref(),
+            kept.field("connection")
+                .map(str::to_ascii_lowercase)
+                .as_deref(),
             Some("keep-alive")
         );
     }
@@ -118,13 +137,19 @@ fn every_framing_of_a_server_gets_through() {
         assert!(!response.closes(), "{path}");
     }
     let trailing = client.get("/__chunked/50?size=1000&trailers").expect(200);
-    assert_eq!(trailing.trailers[0], ("X-Chunks".to_owned(), "50".to_owned()));
+    assert_eq!(
+        trailing.trailers[0],
+        ("X-Chunks".to_owned(), "50".to_owned())
+    );
     client.get("/__status/204").expect(204);
     let head = client
         .exchange("HEAD /__size/50000 HTTP/1.1\r\nHost: x\r\n\r\n")
         .expect(200);
     assert_eq!(head.field("content-length"), Some("50000"));
-    assert_eq!(client.get("/__interim/103").expect(200).interim[0].status, 103);
+    assert_eq!(
+        client.get("/__interim/103").expect(200).interim[0].status,
+        103
+    );
     client.get("/__status/418").expect(418);
     client.get("/__status/503").expect(503);
 }
@@ -151,13 +176,18 @@ fn without_a_route_there_is_a_404() {
 #[test]
 fn without_a_server_there_is_a_503_and_it_heals() {
     let mut server = TestServer::start();
-    let juggler = Config::new([server.address()]).cluster("capacity = 2").start();
+    let juggler = Config::new([server.address()])
+        .cluster("capacity = 2")
+        .start();
     server.wait_for_stat("connections_now", 2);
     let mut client = Client::connect(juggler.address());
     client.get("/test.txt").expect(200);
     server.kill();
     eventually_eq("refused", 503, || client.get("/test.txt").status);
-    assert!(!client.get("/test.txt").expect(503).body.is_empty(), "it says why");
+    assert!(
+        !client.get("/test.txt").expect(503).body.is_empty(),
+        "it says why"
+    );
     server.restart();
     eventually_eq("answered again", 200, || client.get("/test.txt").status);
 }
@@ -207,7 +237,10 @@ fn flags_alone_are_enough() {
         );
     }
     assert!(juggler.threads() > 5 && juggler.open_files() > 5 && juggler.rss_kib() > 1000);
-    assert_eq!(juggler.threads_by_name().values().sum::<usize>(), juggler.threads());
+    assert_eq!(
+        juggler.threads_by_name().values().sum::<usize>(),
+        juggler.threads()
+    );
 }
 
 #[test]

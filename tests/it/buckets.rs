@@ -1,4 +1,5 @@
-//! Buckets: who gets which share of a cluster, as its server sees it, also while shares are changed.
+//! Buckets: who gets which share of a cluster, as its server sees it, also while shares are
+//! changed.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -7,11 +8,10 @@ use std::time::Duration;
 use crate::support::station::{Load, Station, get, span};
 use crate::support::{Client, Config, Juggler, PATIENCE, eventually, eventually_eq, reload};
 
-/// What is asked for in the example: a fifth for some, who never get more than two fifths, and the rest for all others.
-const VIP_AND_MAIN: &str = "bucket = [\n\
-    { name = \"vip\", assured = \"20%\", ceiling = \"40%\" },\n\
-    { name = \"main\", assured = \"80%\", ceiling = \"100%\" },\n\
-]";
+/// What is asked for in the example: a fifth for some, who never get more than two fifths, and the
+/// rest for all others.
+const VIP_AND_MAIN: &str = "bucket = [\n{ name = \"vip\", assured = \"20%\", ceiling = \"40%\" \
+                            },\n{ name = \"main\", assured = \"80%\", ceiling = \"100%\" },\n]";
 
 /// A cluster with this server, and a route `/NAME` to each of these buckets.
 fn text(station: &Station, cluster: &str, buckets: &[&str]) -> String {
@@ -61,7 +61,9 @@ fn measure(juggler: &Juggler, station: &Station, clients: &[(&str, usize)]) -> V
         .collect();
     let is_in = |(path, count): &(&str, usize)| *count == 0 || station.of(path).served >= 10;
     station.begin();
-    eventually(PATIENCE, "everybody is served", || clients.iter().all(is_in));
+    eventually(PATIENCE, "everybody is served", || {
+        clients.iter().all(is_in)
+    });
     station.begin();
     thread::sleep(span(350));
     // On a machine that has little time for us not everything is measured in that time.
@@ -86,14 +88,17 @@ fn measure(juggler: &Juggler, station: &Station, clients: &[(&str, usize)]) -> V
         .collect()
 }
 
-/// The example under more load than there is room for, in each combination; gives what each of the two got.
+/// The example under more load than there is room for, in each combination; gives what each of the
+/// two got.
 fn example(lending: &str, cases: &[[usize; 2]]) -> Vec<[Got; 2]> {
     let station = Station::start("s0", Duration::from_millis(20));
     let cluster = format!("capacity = 10\nlending = \"{lending}\"\n{VIP_AND_MAIN}");
     let juggler = start(&text(&station, &cluster, &["vip", "main"]), &station, 10);
-    let mut table =
-        format!("\nvip 20 % to 40 %, main 80 % to 100 % of 10, {lending}; at once, as the server sees it\n");
-    table += "clients        at once, on average   at most      of all served\nvip  main        vip    main         vip  main    vip     main\n";
+    let mut table = format!(
+        "\nvip 20 % to 40 %, main 80 % to 100 % of 10, {lending}; at once, as the server sees it\n"
+    );
+    table += "clients        at once, on average   at most      of all served\nvip  main        \
+              vip    main         vip  main    vip     main\n";
     let mut results = Vec::new();
     for [vip, main] in cases {
         let measure = || {
@@ -140,7 +145,15 @@ fn part([a, b]: [Got; 2]) -> f64 {
 fn what_is_not_used_is_lent() {
     let results = example(
         "work_conserving",
-        &[[15, 0], [0, 15], [15, 15], [1, 15], [15, 4], [60, 12], [4, 60]],
+        &[
+            [15, 0],
+            [0, 15],
+            [15, 15],
+            [1, 15],
+            [15, 4],
+            [60, 12],
+            [4, 60],
+        ],
     );
     let [
         vip_alone,
@@ -155,8 +168,8 @@ fn what_is_not_used_is_lent() {
     assert_eq!((vip_alone[0].most, main_alone[1].most), (4, 10));
     assert_eq!(little_vip[1].most, 10);
     assert_eq!((little_main[0].most, little_main[1].most), (4, 4));
-    // Each has its share of what is served, however many ask: tokens are 2 to 8. What is more than that was lent, which happens
-    // when the clients of the other are late with their next requests.
+    // Each has its share of what is served, however many ask: tokens are 2 to 8. What is more than
+    // that was lent, which happens when the clients of the other are late with their next requests.
     for both in [both, far_over, main_far_over] {
         assert!(part(both) > LEAST, "{both:?}");
     }
@@ -165,8 +178,18 @@ fn what_is_not_used_is_lent() {
 
 #[test]
 fn what_is_reserved_stays_free() {
-    let results = example("reserve", &[[15, 0], [0, 15], [15, 15], [1, 15], [15, 4], [4, 60]]);
-    let [vip_alone, main_alone, both, little_vip, little_main, main_far_over] = results.try_into().unwrap();
+    let results = example(
+        "reserve",
+        &[[15, 0], [0, 15], [15, 15], [1, 15], [15, 4], [4, 60]],
+    );
+    let [
+        vip_alone,
+        main_alone,
+        both,
+        little_vip,
+        little_main,
+        main_far_over,
+    ] = results.try_into().unwrap();
     // Nothing is left for those who have what is theirs, for all is somebody's.
     assert_eq!((vip_alone[0].most, main_alone[1].most), (2, 8));
     assert_eq!((little_vip[0].most, little_vip[1].most), (1, 8));
@@ -180,13 +203,12 @@ fn what_is_reserved_stays_free() {
 #[test]
 fn shares_of_shares_and_absolute_numbers() {
     let station = Station::start("s0", Duration::from_millis(15));
-    // Written in any order. Of 10: paying 6, of which gold 3, silver 1 and 2 of its own; low 1 and at most 3; 3 are the root's own.
-    let buckets = "bucket = [\n\
-        { name = \"gold\", parent = \"paying\", assured = \"50%\" },\n\
-        { name = \"low\", assured = 1, ceiling = 3 },\n\
-        { name = \"paying\", assured = 6, ceiling = \"80%\" },\n\
-        { name = \"silver\", parent = \"paying\", assured = 1, ceiling = 2 },\n\
-    ]";
+    // Written in any order. Of 10: paying 6, of which gold 3, silver 1 and 2 of its own; low 1 and
+    // at most 3; 3 are the root's own.
+    let buckets = "bucket = [\n{ name = \"gold\", parent = \"paying\", assured = \"50%\" },\n{ \
+                   name = \"low\", assured = 1, ceiling = 3 },\n{ name = \"paying\", assured = 6, \
+                   ceiling = \"80%\" },\n{ name = \"silver\", parent = \"paying\", assured = 1, \
+                   ceiling = 2 },\n]";
     let names = ["gold", "low", "paying", "silver"];
     let juggler = start(
         &text(&station, &format!("capacity = 10\n{buckets}"), &names),
@@ -209,10 +231,20 @@ fn shares_of_shares_and_absolute_numbers() {
     assert!(got[0].most + got[2].most + got[3].most <= 10, "{got:?}");
     // Shares less what measuring for a moment blurs; nothing is left to lend.
     assert!(gold > 0.25 && paying > 0.15 && silver > 0.06, "{got:?}");
-    assert!(gold + paying + silver > 0.55 && other > 0.25 && low > 0.06, "{got:?}");
+    assert!(
+        gold + paying + silver > 0.55 && other > 0.25 && low > 0.06,
+        "{got:?}"
+    );
     // Those below may have all of their parent's, and no more than its ceiling.
-    let got = measure(&juggler, &station, &[("/gold", 15), ("/silver", 5), ("/low", 5)]);
-    assert!(got[0].most <= 8 && got[1].most <= 2 && got[2].most <= 3, "{got:?}");
+    let got = measure(
+        &juggler,
+        &station,
+        &[("/gold", 15), ("/silver", 5), ("/low", 5)],
+    );
+    assert!(
+        got[0].most <= 8 && got[1].most <= 2 && got[2].most <= 3,
+        "{got:?}"
+    );
     assert!(got[0].most >= 5 && got[2].most >= 2, "{got:?}");
     stop_without_violations(juggler, &names);
 }
@@ -229,9 +261,8 @@ fn hold(juggler: &Juggler, station: &Station) -> Client {
 #[test]
 fn a_bucket_has_a_queue_of_its_own() {
     let station = Station::start("s0", Duration::ZERO);
-    let cluster = "capacity = 1\nqueue = { limit = 5 }\nbucket = [\n\
-        { name = \"vip\", assured = \"50%\", queue = { limit = 1, timeout = \"300ms\" } },\n\
-    ]";
+    let cluster = "capacity = 1\nqueue = { limit = 5 }\nbucket = [\n{ name = \"vip\", assured = \
+                   \"50%\", queue = { limit = 1, timeout = \"300ms\" } },\n]";
     let juggler = start(&text(&station, cluster, &["vip"]), &station, 1);
     let mut busy = hold(&juggler, &station);
     let send = |path: &str| {
@@ -244,9 +275,15 @@ fn a_bucket_has_a_queue_of_its_own() {
     let main = [send("/"), send("/")];
     let mut told: Vec<_> = waiting.map(|mut client| client.read_response()).into();
     told.sort_by_key(|response| response.status);
-    let [full, late] = &told[..] else { panic!("{told:?}") };
+    let [full, late] = &told[..] else {
+        panic!("{told:?}")
+    };
     assert_eq!((full.status, late.status), (503, 504));
-    assert!(full.text().contains("too many requests are waiting"), "{}", full.text());
+    assert!(
+        full.text().contains("too many requests are waiting"),
+        "{}",
+        full.text()
+    );
     assert!(late.text().contains("waited too long"), "{}", late.text());
     assert_eq!(station.targets(), ["/held"]);
     station.gate().open();
@@ -266,7 +303,8 @@ fn who_waits_in_a_bucket_that_is_removed_is_served_by_its_parent() {
             text(&station, &format!("capacity = 1\n{buckets}"), names)
         )
     };
-    let both = "bucket = [{ name = \"outer\", assured = \"50%\" }, { name = \"inner\", parent = \"outer\" }]";
+    let both = "bucket = [{ name = \"outer\", assured = \"50%\" }, { name = \"inner\", parent = \
+                \"outer\" }]";
     let juggler = start(&with(both, &["outer", "inner"]), &station, 1);
     let mut busy = hold(&juggler, &station);
     let send = |path: &str| {
@@ -274,11 +312,15 @@ fn who_waits_in_a_bucket_that_is_removed_is_served_by_its_parent() {
         client.send(get(path, ""));
         client
     };
-    let mut waiting: Vec<_> = (0..5).flat_map(|_| [send("/inner"), send("/outer")]).collect();
+    let mut waiting: Vec<_> = (0..5)
+        .flat_map(|_| [send("/inner"), send("/outer")])
+        .collect();
     juggler.wait_for_log_behind(juggler.log_length(), ", 10 queued");
     // One whose body is still to come has been admitted to a bucket that is no more then.
     let mut coming = Client::connect(juggler.address());
-    coming.send("POST /inner HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    coming.send(
+        "POST /inner HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
+    );
     let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
     assert_eq!(coming.read_exactly(interim.len()), interim);
     reload(
@@ -305,11 +347,13 @@ fn buckets_are_added_changed_and_removed_under_load() {
         ("bucket = [{ name = \"vip\", assured = \"90%\" }]", &["vip"]),
         ("", &[]),
         (
-            "bucket = [{ name = \"main\", ceiling = 3 }, { name = \"vip\", parent = \"main\", assured = \"100%\" }]",
+            "bucket = [{ name = \"main\", ceiling = 3 }, { name = \"vip\", parent = \"main\", \
+             assured = \"100%\" }]",
             &["main", "vip"],
         ),
         (
-            "lending = \"reserve\"\nbucket = [{ name = \"vip\", assured = 4 }, { name = \"main\", parent = \"vip\" }]",
+            "lending = \"reserve\"\nbucket = [{ name = \"vip\", assured = 4 }, { name = \"main\", \
+             parent = \"vip\" }]",
             &["vip", "main"],
         ),
         (
@@ -322,13 +366,16 @@ fn buckets_are_added_changed_and_removed_under_load() {
         text(&station, &format!("capacity = 10\n{buckets}"), routes)
     };
     let juggler = start(&with(0), &station, 10);
-    let loads = ["/vip", "/main", "/"].map(|path| Load::start(juggler.address(), 8, &get(path, "")));
+    let loads =
+        ["/vip", "/main", "/"].map(|path| Load::start(juggler.address(), 8, &get(path, "")));
     for round in 1..=30 {
         let before = ["/vip", "/main", "/"].map(|path| station.of(path).served);
         reload(&juggler, &with(round), "reloaded");
         eventually(PATIENCE, "some more of each", || {
             let now = ["/vip", "/main", "/"].map(|path| station.of(path).served);
-            now.iter().zip(&before).all(|(now, before)| *now > before + 8)
+            now.iter()
+                .zip(&before)
+                .all(|(now, before)| *now > before + 8)
         });
     }
     reload(&juggler, &with(0), "reloaded");

@@ -5,8 +5,8 @@ use std::thread;
 use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, check, eventually};
 
 /// As little as may be configured: 32 buffers, and a spool that takes one mebibyte.
-const TINY: &str = "[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\n[buffers]\nregion = \"1MiB\"\nsize = \"32KiB\"\n\
-                    [spool]\nfolder = \"{dir}\"\nlimit = \"1MiB\"";
+const TINY: &str = "[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\n[buffers]\nregion = \
+                    \"1MiB\"\nsize = \"32KiB\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"1MiB\"";
 
 fn tiny(origin: &Origin) -> Juggler {
     let juggler = Config::new([origin.address()])
@@ -65,7 +65,11 @@ fn an_upload_that_fits_nowhere_is_a_503() {
             client.send(&body);
         }
         let response = client.read_response().expect(503);
-        assert!(response.text().contains("no buffer is free"), "{}", response.text());
+        assert!(
+            response.text().contains("no buffer is free"),
+            "{}",
+            response.text()
+        );
         assert!(response.closes());
     }
     assert_eq!(origin.requests().len(), 0);
@@ -136,7 +140,13 @@ fn uploads_that_wait_hold_the_region_and_others_without_a_body_pass() {
     let mut waiting = ask("/held");
     gate.wait_for(1);
     ask("/more").read_response().expect(503);
-    assert_eq!(Client::connect(juggler.address()).get("/").expect(200).text(), "0");
+    assert_eq!(
+        Client::connect(juggler.address())
+            .get("/")
+            .expect(200)
+            .text(),
+        "0"
+    );
     gate.open();
     assert_eq!(waiting.read_response().expect(200).text(), "900000");
     // What it held is given back a moment after the client has its answer.

@@ -1,4 +1,5 @@
-//! Whose a request is: by what an untrusted client says of itself nobody gains, and what a trusted proxy says counts.
+//! Whose a request is: by what an untrusted client says of itself nobody gains, and what a trusted
+//! proxy says counts.
 
 use std::net::TcpStream;
 use std::thread;
@@ -7,10 +8,17 @@ use std::time::Duration;
 use crate::support::station::{Station, get};
 use crate::support::{Client, Config, Juggler, Origin, PATIENCE, Start, eventually, eventually_eq};
 
-/// Fifty requests over connections from one address, each with what `field` says for its number, at a queue with room for
-/// twenty; and then one of a victim that comes from `from`. How many of the first were served, and the victim's status.
+/// Fifty requests over connections from one address, each with what `field` says for its number, at
+/// a queue with room for twenty; and then one of a victim that comes from `from`. How many of the
+/// first were served, and the victim's status.
 #[track_caller]
-fn crowd(listener: &str, key: &str, field: impl Fn(usize) -> String, from: u8, victim_fields: &str) -> (usize, u16) {
+fn crowd(
+    listener: &str,
+    key: &str,
+    field: impl Fn(usize) -> String,
+    from: u8,
+    victim_fields: &str,
+) -> (usize, u16) {
     let station = Station::start("s0", Duration::ZERO);
     let juggler = Config::new([station.address()])
         .top("[process]\nsummary = \"1s\"")
@@ -76,7 +84,13 @@ fn a_client_that_names_itself_anew_each_time_has_one_part_of_the_queue() {
     assert_eq!(crowd("", "field:X-Real-IP", anew, 9, ""), (11, 200));
     let elsewhere = "forwarded = { style = \"off\", trusted = [\"10.0.0.0/8\", \"unix\"] }";
     assert_eq!(
-        crowd(elsewhere, "field:X-Real-IP", anew, 9, "X-Real-IP: 192.0.2.1\r\n"),
+        crowd(
+            elsewhere,
+            "field:X-Real-IP",
+            anew,
+            9,
+            "X-Real-IP: 192.0.2.1\r\n"
+        ),
         (11, 200)
     );
 }
@@ -98,23 +112,44 @@ fn an_untrusted_client_cannot_take_anothers_name_by_a_forwarded_field() {
 fn clients_behind_a_trusted_proxy_each_have_a_part() {
     let noisy = |_| "X-User: a\r\n".to_owned();
     let listener = "forwarded = { style = \"off\", trusted = [\"127.0.0.0/8\"] }";
-    assert_eq!(crowd(listener, "field:X-User", noisy, 1, "X-User: b\r\n"), (11, 200));
+    assert_eq!(
+        crowd(listener, "field:X-User", noisy, 1, "X-User: b\r\n"),
+        (11, 200)
+    );
     // A proxy that adds its line puts it behind those of its client.
     let noisy = |number: usize| format!("X-User: {number}\r\nX-User: a\r\n");
-    assert_eq!(crowd(listener, "field:X-User", noisy, 1, "X-User: b\r\n"), (11, 200));
+    assert_eq!(
+        crowd(listener, "field:X-User", noisy, 1, "X-User: b\r\n"),
+        (11, 200)
+    );
     let listener = "forwarded = { style = \"x-forwarded\", trusted = [\"127.0.0.0/8\"] }";
     // Only what the proxy itself has added counts: what is left of that is the client's own tale.
     let noisy = |number: usize| format!("X-Forwarded-For: 6.6.6.{number}, 192.0.2.1\r\n");
     assert_eq!(
-        crowd(listener, "address", noisy, 1, "X-Forwarded-For: 192.0.2.2\r\n"),
+        crowd(
+            listener,
+            "address",
+            noisy,
+            1,
+            "X-Forwarded-For: 192.0.2.2\r\n"
+        ),
         (11, 200)
     );
     let listener = "forwarded = { style = \"rfc7239\", trusted = [\"127.0.0.0/8\"] }";
     let noisy = |number: usize| {
-        format!("Forwarded: for=6.6.6.{number}\r\nForwarded: proto=http;for=192.0.2.1, for=127.0.0.3\r\n")
+        format!(
+            "Forwarded: for=6.6.6.{number}\r\nForwarded: proto=http;for=192.0.2.1, \
+             for=127.0.0.3\r\n"
+        )
     };
     assert_eq!(
-        crowd(listener, "address", noisy, 1, "Forwarded: for=192.0.2.2\r\n"),
+        crowd(
+            listener,
+            "address",
+            noisy,
+            1,
+            "Forwarded: for=192.0.2.2\r\n"
+        ),
         (11, 200)
     );
     // A quote that the client leaves open hides nothing of what the proxy has added.
@@ -158,7 +193,10 @@ fn a_key_that_nobody_may_say_is_warned_of() {
         );
         for trusted in ["10.0.0.0/8", "unix"] {
             let listener = format!("forwarded = {{ style = \"off\", trusted = [\"{trusted}\"] }}");
-            assert!(!check(&text(&listener, &cluster)).contains(warning), "{trusted}");
+            assert!(
+                !check(&text(&listener, &cluster)).contains(warning),
+                "{trusted}"
+            );
         }
         // It chooses the server, whoever says it.
         let said = check(&text("", &format!("{cluster}\nscheduler = \"rendezvous\"")));
@@ -171,12 +209,20 @@ fn a_key_that_nobody_may_say_is_warned_of() {
         ("[]", false),
     ] {
         let said = check(&text(&format!("proxy_protocol = {list}"), ""));
-        assert_eq!(said.contains("listener[0].proxy_protocol"), warned, "{said}");
+        assert_eq!(
+            said.contains("listener[0].proxy_protocol"),
+            warned,
+            "{said}"
+        );
     }
     let tcp = Config::new(["127.0.0.1:1"])
         .listener("forwarded = { style = \"x-forwarded\", trusted = [\"unix\"] }")
         .text();
-    assert!(check(&tcp).contains("listener[0].forwarded.trusted"), "{}", check(&tcp));
+    assert!(
+        check(&tcp).contains("listener[0].forwarded.trusted"),
+        "{}",
+        check(&tcp)
+    );
 }
 
 // === Peers over a Unix socket
@@ -184,7 +230,8 @@ fn a_key_that_nobody_may_say_is_warned_of() {
 #[test]
 fn a_proxy_over_a_unix_socket_is_believed_if_it_is_trusted() {
     let origin = Origin::answering("fine");
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: \
+                   https\r\n\r\n";
     for (trusted, told, protocol) in [
         ("\"unix\"", "192.0.2.1, unknown", "https"),
         ("\"127.0.0.1\"", "unknown", "http"),
@@ -195,7 +242,9 @@ fn a_proxy_over_a_unix_socket_is_believed_if_it_is_trusted() {
                 "forwarded = {{ style = \"x-forwarded\", trusted = [{trusted}] }}"
             ))
             .start();
-        Client::connect(juggler.address()).exchange(request).expect(200);
+        Client::connect(juggler.address())
+            .exchange(request)
+            .expect(200);
         let got = origin.request();
         assert_eq!(
             (got.field("x-forwarded-for"), got.field("x-forwarded-proto")),
@@ -231,7 +280,10 @@ fn clients_over_a_unix_socket_have_a_key_each() {
     for mut client in waiting {
         client.read_response().expect(200);
     }
-    let place = station.targets().iter().position(|target| target == "/single");
+    let place = station
+        .targets()
+        .iter()
+        .position(|target| target == "/single");
     assert!(place.is_some_and(|place| place <= 2), "{place:?}");
 }
 
@@ -250,13 +302,18 @@ fn a_unix_peer_sends_a_proxy_header_only_if_it_is_listed() {
     Client::connect(juggler.address())
         .exchange(format!("{header}{request}"))
         .expect(200);
-    assert_eq!(origin.request().field("x-forwarded-for"), Some("203.0.113.7"));
+    assert_eq!(
+        origin.request().field("x-forwarded-for"),
+        Some("203.0.113.7")
+    );
     origin.forget();
     let mut client = Client::connect(juggler.address());
     client.send(request);
     client.expect_gone();
     let juggler = start("\"127.0.0.1\"");
-    Client::connect(juggler.address()).exchange(request).expect(200);
+    Client::connect(juggler.address())
+        .exchange(request)
+        .expect(200);
     assert_eq!(origin.request().field("x-forwarded-for"), Some("unknown"));
     origin.forget();
     Client::connect(juggler.address())
@@ -298,7 +355,13 @@ fn connections_are_counted_by_what_one_client_can_choose() {
             "::ffff:192.0.2.1",
             "::ffff:192.0.2.2",
         ),
-        ("TCP4", "198.51.100.1", "198.51.100.1", "198.51.100.1", "198.51.100.2"),
+        (
+            "TCP4",
+            "198.51.100.1",
+            "198.51.100.1",
+            "198.51.100.1",
+            "198.51.100.2",
+        ),
     ] {
         let mut places = [open(family, first), open(family, second)];
         places
@@ -334,16 +397,20 @@ fn a_client_that_a_proxy_header_does_not_name_is_trusted_by_nobody() {
         header.extend(std::iter::repeat_n(b'/', usize::from(length)));
         header
     };
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Client-Cert: x\r\n\r\n";
+    let request =
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nX-Client-Cert: x\r\n\r\n";
     for (bind, peer, address) in [
         ("127.0.0.1:0", "127.0.0.1", "127.0.0.1"),
         ("unix:{dir}/juggler.sock", "unix", "unknown"),
     ] {
         let origin = Origin::answering("fine");
         let juggler = Config::new([origin.address()])
-            .listener(&format!("bind = [\"{bind}\"]\nproxy_protocol = [\"{peer}\"]"))
             .listener(&format!(
-                "forwarded = {{ style = \"x-forwarded\", trusted = [\"{peer}\"], strip = [\"X-Client-Cert\"] }}"
+                "bind = [\"{bind}\"]\nproxy_protocol = [\"{peer}\"]"
+            ))
+            .listener(&format!(
+                "forwarded = {{ style = \"x-forwarded\", trusted = [\"{peer}\"], strip = \
+                 [\"X-Client-Cert\"] }}"
             ))
             .start();
         for (header, is_believed) in [
@@ -366,7 +433,11 @@ fn a_client_that_a_proxy_header_does_not_name_is_trusted_by_nobody() {
             };
             let header = header.escape_ascii();
             assert_eq!(got.field("x-forwarded-for"), Some(&*told), "{header}");
-            assert_eq!(got.field("x-client-cert").is_some(), is_believed, "{header}");
+            assert_eq!(
+                got.field("x-client-cert").is_some(),
+                is_believed,
+                "{header}"
+            );
             origin.forget();
         }
     }
@@ -402,7 +473,11 @@ fn a_proxy_header_may_carry_much() {
         client.send(&header[1000.min(header.len())..]);
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         client.read_response().expect(200);
-        assert_eq!(origin.request().field("x-forwarded-for"), Some("203.0.113.7"), "{tlvs}");
+        assert_eq!(
+            origin.request().field("x-forwarded-for"),
+            Some("203.0.113.7"),
+            "{tlvs}"
+        );
         origin.forget();
     }
 }
@@ -413,7 +488,9 @@ fn what_is_wrong_with_a_proxy_header_is_told() {
     let juggler = Start::config(
         &Config::new([origin.address()])
             .listener("bind = [\"127.0.0.1:0\", \"unix:{dir}/juggler.sock\"]")
-            .listener("proxy_protocol = [\"127.0.0.1\", \"unix\"]\ntimeout = { handshake = \"1s\" }")
+            .listener(
+                "proxy_protocol = [\"127.0.0.1\", \"unix\"]\ntimeout = { handshake = \"1s\" }",
+            )
             .text(),
     )
     .ready();
@@ -421,9 +498,18 @@ fn what_is_wrong_with_a_proxy_header_is_told() {
     let at = cut_tlv.len() - 9;
     cut_tlv[at] = 1;
     for (bytes, told) in [
-        (long_header(16 * 1024 - 11), "is too long: more than 16400 bytes"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), "sent no PROXY header"),
-        (b"PROXY TCP4 203.0.113.7 198.51.100.1 1234\r\n".to_vec(), "is malformed"),
+        (
+            long_header(16 * 1024 - 11),
+            "is too long: more than 16400 bytes",
+        ),
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            "sent no PROXY header",
+        ),
+        (
+            b"PROXY TCP4 203.0.113.7 198.51.100.1 1234\r\n".to_vec(),
+            "is malformed",
+        ),
         (cut_tlv, "is malformed"),
         (b"\r\n\r\n\0\r\nQUIT\n\x41".to_vec(), "is malformed"),
         (long_header(10)[..20].to_vec(), "not whole"),

@@ -14,7 +14,8 @@ const GOOD: &str = "\
 [[route]]\nhost = \"*.shop.test\"\npath = \"/checkout\"\ncluster = \"b\"\n
 [[route]]\ncluster = \"a\"\n
 [[cluster]]\nname = \"a\"\nserver = [{ name = \"one\", address = \"127.0.0.1:6901\" }]\n
-[[cluster]]\nname = \"b\"\ncapacity = 2\nserver = [{ address = \"[::1]:6902\" }, { address = \"unix:/run/app.sock\" }]\n";
+[[cluster]]\nname = \"b\"\ncapacity = 2\nserver = [{ address = \"[::1]:6902\" }, { address = \
+                    \"unix:/run/app.sock\" }]\n";
 
 /// A folder with a configuration in it.
 fn with(text: &str) -> (TempDir, String) {
@@ -48,19 +49,19 @@ fn check_says_that_all_is_well() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(
         out,
-        "configuration is good: 1 listener, 2 routes, 2 clusters, 3 servers, 9 connections to servers\n"
+        "configuration is good: 1 listener, 2 routes, 2 clusters, 3 servers, 9 connections to \
+         servers\n"
     );
 }
 
 #[test]
 fn check_tells_all_problems_at_once() {
     let (folder, file) = with(
-        "[proces]\n\
-         [process]\ndrain = \"soon\"\nmax_sessions = \"many\"\nuser = \"nobody-at-all\"\n\
-         [[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:80\", \"127.0.0.1:80\"]\nbacklogg = 3\n\
-         tls = { certificates = [{ chain = \"no.crt\", key = \"no.key\" }] }\n\
-         [[route]]\ncluster = \"nowhere\"\n\
-         [[cluster]]\nname = \"a\"\nserver = [{ address = \"127.0.0.1\" }]\n",
+        "[proces]\n[process]\ndrain = \"soon\"\nmax_sessions = \"many\"\nuser = \
+         \"nobody-at-all\"\n[[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:80\", \
+         \"127.0.0.1:80\"]\nbacklogg = 3\ntls = { certificates = [{ chain = \"no.crt\", key = \
+         \"no.key\" }] }\n[[route]]\ncluster = \"nowhere\"\n[[cluster]]\nname = \"a\"\nserver = \
+         [{ address = \"127.0.0.1\" }]\n",
     );
     let (code, out, err) = run(&["check", "--config", &file]);
     assert_eq!((code, out.as_str()), (1, ""));
@@ -77,7 +78,9 @@ fn check_tells_all_problems_at_once() {
         (15, "127.0.0.1"),
     ] {
         let place = format!("{file}:{line}:");
-        let found = err.lines().any(|said| said.starts_with(&place) && said.contains(what));
+        let found = err
+            .lines()
+            .any(|said| said.starts_with(&place) && said.contains(what));
         assert!(found, "{what} in line {line}:\n{err}");
     }
     assert!(err.ends_with("10 problems\n"), "{err}");
@@ -93,7 +96,8 @@ fn check_tells_all_problems_at_once() {
 fn check_holds_certificates_against_their_keys() {
     let (folder, file) = with(&GOOD.replace(
         "bind = \"127.0.0.1:8080\"",
-        "bind = \"127.0.0.1:8443\"\ntls = { certificates = [{ chain = \"a/server.crt\", key = \"b/server.key\" }] }",
+        "bind = \"127.0.0.1:8443\"\ntls = { certificates = [{ chain = \"a/server.crt\", key = \
+         \"b/server.key\" }] }",
     ));
     let certificate = |name: &str| {
         let out = folder.path().join(name);
@@ -104,8 +108,15 @@ fn check_holds_certificates_against_their_keys() {
     certificate("b");
     let (code, _, err) = run(&["check", "--config", &file]);
     assert_eq!(code, 1);
-    assert!(err.contains("is not the key of the certificate in"), "{err}");
-    fs::copy(folder.path().join("a/server.key"), folder.path().join("b/server.key")).unwrap();
+    assert!(
+        err.contains("is not the key of the certificate in"),
+        "{err}"
+    );
+    fs::copy(
+        folder.path().join("a/server.key"),
+        folder.path().join("b/server.key"),
+    )
+    .unwrap();
     let (code, _, err) = run(&["check", "--config", &file]);
     assert_eq!(code, 0, "{err}");
 }
@@ -117,13 +128,15 @@ fn routes_prints_the_table() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(
         out,
-        "HOST         PATH       CLUSTER  SERVERS\n\
-         *.shop.test  /checkout  b        [::1]:6902 x2, unix:/run/app.sock x2\n\
-         *            /          a        one x5\n"
+        "HOST         PATH       CLUSTER  SERVERS\n*.shop.test  /checkout  b        [::1]:6902 \
+         x2, unix:/run/app.sock x2\n*            /          a        one x5\n"
     );
     let (code, out, err) = run(&["routes", "--config", "/nowhere.toml"]);
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.contains("/nowhere.toml") && err.contains("cannot be read"), "{err}");
+    assert!(
+        err.contains("/nowhere.toml") && err.contains("cannot be read"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -178,7 +191,14 @@ fn a_certificate_is_good_for_what_it_says() {
     let folder = TempDir::with_prefix("juggler-test-").unwrap();
     let out = folder.path().join("new/certs");
     let out_name = out.to_str().unwrap();
-    let names = ["--name", "shop.test", "--name", "*.shop.test", "--name", "192.0.2.1"];
+    let names = [
+        "--name",
+        "shop.test",
+        "--name",
+        "*.shop.test",
+        "--name",
+        "192.0.2.1",
+    ];
     let (code, said, err) = run(&[&["certificate", "--out", out_name], &names[..]].concat());
     assert_eq!((code, err.as_str()), (0, ""));
     let (chain, key) = (out.join("server.crt"), out.join("server.key"));
@@ -193,9 +213,16 @@ fn a_certificate_is_good_for_what_it_says() {
     let before = (fs::read(&chain).unwrap(), fs::read(&key).unwrap());
     let (code, _, err) = run(&["certificate", "--out", out_name]);
     assert_eq!(code, 1);
-    assert!(err.contains("is there already") && err.contains("--force"), "{err}");
+    assert!(
+        err.contains("is there already") && err.contains("--force"),
+        "{err}"
+    );
     fs::remove_file(&chain).unwrap();
-    assert_eq!(run(&["certificate", "--out", out_name]).0, 1, "a key alone is one, too");
+    assert_eq!(
+        run(&["certificate", "--out", out_name]).0,
+        1,
+        "a key alone is one, too"
+    );
     assert_eq!(fs::read(&key).unwrap(), before.1);
     assert_eq!(run(&["certificate", "--out", out_name, "--force"]).0, 0);
     assert_ne!((fs::read(&chain).unwrap(), fs::read(&key).unwrap()), before);
@@ -211,7 +238,10 @@ fn openssl_reads_the_certificate() {
     let openssl = tool("openssl");
     let folder = TempDir::with_prefix("juggler-test-").unwrap();
     let out = folder.path().to_str().unwrap();
-    assert_eq!(run(&["certificate", "--out", out, "--name", "shop.test"]).0, 0);
+    assert_eq!(
+        run(&["certificate", "--out", out, "--name", "shop.test"]).0,
+        0
+    );
     let ask = |arguments: &[&str]| {
         let output = Command::new(&openssl)
             .args(arguments)
@@ -219,10 +249,21 @@ fn openssl_reads_the_certificate() {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
-    let names = ask(&["x509", "-in", "server.crt", "-noout", "-ext", "subjectAltName"]);
+    let names = ask(&[
+        "x509",
+        "-in",
+        "server.crt",
+        "-noout",
+        "-ext",
+        "subjectAltName",
+    ]);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     for name in [
         "DNS:localhost",
@@ -233,7 +274,14 @@ fn openssl_reads_the_certificate() {
     ] {
         assert!(names.contains(name), "{name} in {names}");
     }
-    ask(&["x509", "-in", "server.crt", "-noout", "-checkend", "2592000"]);
+    ask(&[
+        "x509",
+        "-in",
+        "server.crt",
+        "-noout",
+        "-checkend",
+        "2592000",
+    ]);
     ask(&[
         "verify",
         "-CAfile",
@@ -245,7 +293,10 @@ fn openssl_reads_the_certificate() {
         "server.crt",
     ]);
     let public = ask(&["pkey", "-in", "server.key", "-pubout"]);
-    assert_eq!(public, ask(&["x509", "-in", "server.crt", "-noout", "-pubkey"]));
+    assert_eq!(
+        public,
+        ask(&["x509", "-in", "server.crt", "-noout", "-pubkey"])
+    );
 }
 
 #[test]
@@ -282,7 +333,10 @@ fn flags_alone_run_it_with_https() {
         ])
         .arg("--cacert")
         .arg(folder.path().join("server.crt"))
-        .arg(format!("https://{}/test.txt?b", juggler.address_of("https")))
+        .arg(format!(
+            "https://{}/test.txt?b",
+            juggler.address_of("https")
+        ))
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -303,7 +357,9 @@ fn flags_go_before_the_file() {
         .argument("--capacity=3")
         .ready();
     in_file.wait_for_stat("connections_now", 3);
-    let response = Client::connect(juggler.address()).get("/test.txt").expect(200);
+    let response = Client::connect(juggler.address())
+        .get("/test.txt")
+        .expect(200);
     assert_eq!(response.field("x-test-server"), Some("file"));
     juggler.wait_for_output("GET /test.txt");
     drop(juggler);
@@ -312,7 +368,9 @@ fn flags_go_before_the_file() {
         .argument(format!("--server={}", in_flags.address()))
         .ready();
     in_flags.wait_for_stat("connections_now", 5);
-    let response = Client::connect(juggler.address()).get("/test.txt").expect(200);
+    let response = Client::connect(juggler.address())
+        .get("/test.txt")
+        .expect(200);
     assert_eq!(response.field("x-test-server"), Some("flags"));
 }
 
@@ -324,10 +382,20 @@ fn what_is_wrong_on_the_command_line_is_said() {
         (&["--listen", "127.0.0.1:0"], "server"),
         (&["--listen", "here", "--server", "127.0.0.1:1"], "--listen"),
         (
-            &["--listen", "127.0.0.1:0", "--server", "127.0.0.1:1", "--drain", "soon"],
+            &[
+                "--listen",
+                "127.0.0.1:0",
+                "--server",
+                "127.0.0.1:1",
+                "--drain",
+                "soon",
+            ],
             "--drain",
         ),
-        (&["--https", "127.0.0.1:0", "--server", "127.0.0.1:1"], "--certificate"),
+        (
+            &["--https", "127.0.0.1:0", "--server", "127.0.0.1:1"],
+            "--certificate",
+        ),
         (&["check", "--config"], "--config"),
         (&["nonsense"], "nonsense"),
         (&["release"], "CLUSTER/SERVER"),
@@ -406,7 +474,10 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .arg(PROGRAM)
         .output()
         .unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
 }
 
 #[test]

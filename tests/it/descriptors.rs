@@ -10,7 +10,10 @@ fn limit(juggler: &Juggler, more: usize) {
     let prlimit = tool("prlimit");
     let limit = juggler.open_files() + more;
     let limited = Command::new(prlimit)
-        .args([format!("--pid={}", juggler.pid()), format!("--nofile={limit}:{limit}")])
+        .args([
+            format!("--pid={}", juggler.pid()),
+            format!("--nofile={limit}:{limit}"),
+        ])
         .status()
         .unwrap();
     assert!(limited.success());
@@ -18,13 +21,18 @@ fn limit(juggler: &Juggler, more: usize) {
 
 /// More clients than there are descriptors for, which all stay: some are served, the others wait.
 fn crowd(juggler: &Juggler, size: usize) -> Vec<Client> {
-    let mut clients: Vec<_> = (0..size).map(|_| Client::connect(juggler.address())).collect();
+    let mut clients: Vec<_> = (0..size)
+        .map(|_| Client::connect(juggler.address()))
+        .collect();
     for client in &mut clients {
         client.send("GET /crowd HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     eventually(PATIENCE, "no descriptor is free", || {
         let status = fs::read_to_string(format!("/proc/{}/limits", juggler.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("Max open files"))
+            .unwrap();
         let most: usize = line.split_whitespace().nth(3).unwrap().parse().unwrap();
         juggler.open_files() >= most
     });
@@ -37,7 +45,10 @@ fn a_server_that_restarts_gets_its_connections_though_clients_have_taken_all_des
     let mut origin = Origin::answering("good");
     // A request that meets a stop is served afterwards.
     let juggler = Config::new([origin.address()])
-        .cluster("capacity = 5\non_unavailable = \"queue\"\nretry = { attempts = 100, budget = \"100%\" }")
+        .cluster(
+            "capacity = 5\non_unavailable = \"queue\"\nretry = { attempts = 100, budget = \
+             \"100%\" }",
+        )
         .start();
     origin.wait_for_connections(WORKERS);
     limit(&juggler, 12);
@@ -65,7 +76,9 @@ fn connections_that_one_after_the_other_go_are_made_anew() {
             conn.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ngood");
         }
     });
-    let juggler = Config::new([origin.address()]).cluster("capacity = 2").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 2")
+        .start();
     origin.wait_for_connections(2);
     limit(&juggler, 10);
     let mut clients = crowd(&juggler, 40);
@@ -93,7 +106,10 @@ fn a_log_is_opened_anew_and_a_large_body_spooled_though_no_descriptor_is_free() 
     clients[0].read_response().expect(200);
     // More than memory takes of one body.
     assert_eq!(
-        clients[0].post("/large", vec![b'x'; 8 << 20]).expect(200).text(),
+        clients[0]
+            .post("/large", vec![b'x'; 8 << 20])
+            .expect(200)
+            .text(),
         "good"
     );
     eventually(PATIENCE, "the new log has lines", || {
@@ -116,6 +132,12 @@ fn where_there_are_hardly_any_descriptors_clients_are_served_all_the_same() {
     let config = Config::new([origin.address()]).cluster("capacity = 30");
     let juggler = Start::config(&config.text()).by(by).ready();
     for _ in 0..3 {
-        assert_eq!(Client::connect(juggler.address()).get("/").expect(200).text(), "good");
+        assert_eq!(
+            Client::connect(juggler.address())
+                .get("/")
+                .expect(200)
+                .text(),
+            "good"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Pages of the operator's own: one for every status that the balancer makes, the cluster's before the listener's.
+//! Pages of the operator's own: one for every status that the balancer makes, the cluster's before
+//! the listener's.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,7 +7,9 @@ use std::time::Duration;
 use crate::support::{Client, Config, Gate, Juggler, Origin, Response, Start};
 
 /// Every status that the balancer itself answers failures with.
-const ALL: [u16; 14] = [400, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505];
+const ALL: [u16; 14] = [
+    400, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505,
+];
 
 fn pages(which: &str, statuses: &[u16]) -> String {
     let mut text = String::from("error_page = [");
@@ -89,7 +92,8 @@ fn what_fails_before_a_route_is_chosen_has_the_listeners_page() {
         (414, format!("GET /{long} HTTP/1.1\r\nHost: here\r\n\r\n")),
         (
             417,
-            "POST / HTTP/1.1\r\nHost: here\r\nExpect: wonders\r\nContent-Length: 1\r\n\r\n".to_owned(),
+            "POST / HTTP/1.1\r\nHost: here\r\nExpect: wonders\r\nContent-Length: 1\r\n\r\n"
+                .to_owned(),
         ),
         (431, format!("GET / HTTP/1.1\r\nHost: here\r\n{fields}\r\n")),
         (
@@ -107,7 +111,10 @@ fn what_fails_before_a_route_is_chosen_has_the_listeners_page() {
 fn what_fails_behind_a_route_has_the_clusters_page_or_else_the_listeners() {
     let gate = Gate::new();
     let origin = wicked(&gate);
-    for (which, of_cluster) in [("cluster", &[400, 408, 413, 431, 502, 503, 504][..]), ("listener", &[])] {
+    for (which, of_cluster) in [
+        ("cluster", &[400, 408, 413, 431, 502, 503, 504][..]),
+        ("listener", &[]),
+    ] {
         let config = Config::new([origin.address()])
             .listener("timeout = { body = \"150ms\" }\nlimit = { body = \"100B\" }")
             .cluster("timeout = { first_byte = \"150ms\" }");
@@ -139,7 +146,11 @@ fn what_fails_behind_a_route_has_the_clusters_page_or_else_the_listeners() {
         }
 
         let nowhere = start(Config::new(["unix:{dir}/nobody"]), of_cluster);
-        is_page(&answer(&nowhere, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), which, 503);
+        is_page(
+            &answer(&nowhere, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            which,
+            503,
+        );
     }
     gate.open();
 }
@@ -153,7 +164,11 @@ fn a_full_house_has_the_clusters_page() {
     let mut held = Client::connect(juggler.address());
     held.send("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n");
     gate.wait_for(1);
-    is_page(&answer(&juggler, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "cluster", 503);
+    is_page(
+        &answer(&juggler, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        "cluster",
+        503,
+    );
     gate.open();
 }
 

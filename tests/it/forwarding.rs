@@ -2,7 +2,8 @@
 
 use crate::support::{Client, Config, Juggler, Origin};
 
-/// A server that sends this to every request, and the balancer with one connection to it and these lines in its listener.
+/// A server that sends this to every request, and the balancer with one connection to it and these
+/// lines in its listener.
 fn saying(answer: impl Into<Vec<u8>>, listener: &str) -> (Origin, Juggler) {
     let answer = answer.into();
     let origin = Origin::start(move |conn, _| {
@@ -22,7 +23,9 @@ const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
 /// What the server has received of this request.
 #[track_caller]
 fn passed_on(origin: &Origin, juggler: &Juggler, request: &str) -> String {
-    Client::connect(juggler.address()).exchange(request).expect(200);
+    Client::connect(juggler.address())
+        .exchange(request)
+        .expect(200);
     let got = String::from_utf8(origin.request().raw).unwrap();
     origin.forget();
     got
@@ -31,26 +34,20 @@ fn passed_on(origin: &Origin, juggler: &Juggler, request: &str) -> String {
 #[test]
 fn a_request_keeps_its_fields_in_their_order_and_spelling() {
     let (origin, juggler) = saying(FINE, "");
-    let request = "PUT /a//b/../c;p=1?q=%2f&&r=+#".trim_end_matches('#').to_owned()
-        + " HTTP/1.1\r\n\
-        x-First: 1\r\n\
-        HOST: Example.ORG:8080\r\n\
-        Accept: text/html, */*;q=0.1\r\n\
-        aCCEPT: more\r\n\
-        Cookie: a=b\r\n\
-        X-Between: \"quoted, comma\"; a  b\tc\r\n\
-        Cookie: c=d\r\n\
-        Content-length: 5\r\n\
-        X-Empty: \r\n\
-        X-Other: gr\u{fc}\u{df}e\r\n\
-        Via: 1.0 before\r\n\
-        X-Forwarded-For: 192.0.2.1\r\n\
-        Forwarded: for=192.0.2.1\r\n\
-        Date: yesterday\r\n\
-        Authorization: Basic eDp5\r\n\
-        !#$%&'*+-.^_`|~0: odd\r\n";
+    let request = "PUT /a//b/../c;p=1?q=%2f&&r=+#"
+        .trim_end_matches('#')
+        .to_owned()
+        + " HTTP/1.1\r\nx-First: 1\r\nHOST: Example.ORG:8080\r\nAccept: text/html, \
+           */*;q=0.1\r\naCCEPT: more\r\nCookie: a=b\r\nX-Between: \"quoted, comma\"; a  \
+           b\tc\r\nCookie: c=d\r\nContent-length: 5\r\nX-Empty: \r\nX-Other: \
+           gr\u{fc}\u{df}e\r\nVia: 1.0 before\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: \
+           for=192.0.2.1\r\nDate: yesterday\r\nAuthorization: Basic eDp5\r\n!#$%&'*+-.^_`|~0: \
+           odd\r\n";
     let expected = format!("{request}Connection: keep-alive\r\n\r\nhello");
-    assert_eq!(passed_on(&origin, &juggler, &format!("{request}\r\nhello")), expected);
+    assert_eq!(
+        passed_on(&origin, &juggler, &format!("{request}\r\nhello")),
+        expected
+    );
     // The client's own wish about its connection is in nobody's way.
     let own = format!("{request}Connection: keep-alive\r\n\r\nhello");
     assert_eq!(passed_on(&origin, &juggler, &own), expected);
@@ -58,22 +55,18 @@ fn a_request_keeps_its_fields_in_their_order_and_spelling() {
 
 #[test]
 fn a_response_keeps_its_fields_in_their_order_and_spelling() {
-    let answer = "HTTP/1.1 299 Very  fine (gr\u{fc}n)\r\n\
-        server: x/1\r\n\
-        Set-Cookie: a=b; Path=/\r\n\
-        X-Empty: \r\n\
-        Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
-        SET-cookie: c=d\r\n\
-        content-LENGTH: 5\r\n\
-        Vary: *\r\n\
-        ETag: W/\"x\"\r\n\
-        Via: 1.1 behind\r\n\
-        Set-Cookie: e=f\r\n\r\nhello";
+    let answer = "HTTP/1.1 299 Very  fine (gr\u{fc}n)\r\nserver: x/1\r\nSet-Cookie: a=b; \
+                  Path=/\r\nX-Empty: \r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nSET-cookie: \
+                  c=d\r\ncontent-LENGTH: 5\r\nVary: *\r\nETag: W/\"x\"\r\nVia: 1.1 \
+                  behind\r\nSet-Cookie: e=f\r\n\r\nhello";
     let (_origin, juggler) = saying(answer, "");
     let response = Client::connect(juggler.address()).get("/").expect(299);
     assert_eq!(String::from_utf8(response.raw).unwrap(), answer);
     // The version is our own, a reason may be missing, whitespace round a value is none of it.
-    let (_origin, juggler) = saying("HTTP/1.0 200\r\nDate:x\r\nX:  a b\t\r\nContent-Length: 0\r\n\r\n", "");
+    let (_origin, juggler) = saying(
+        "HTTP/1.0 200\r\nDate:x\r\nX:  a b\t\r\nContent-Length: 0\r\n\r\n",
+        "",
+    );
     let response = Client::connect(juggler.address()).get("/").expect(200);
     assert_eq!(
         String::from_utf8(response.raw).unwrap(),
@@ -84,14 +77,17 @@ fn a_response_keeps_its_fields_in_their_order_and_spelling() {
 #[test]
 fn what_is_for_one_hop_ends_there() {
     let (origin, juggler) = saying(
-        "HTTP/1.1 200 OK\r\nConnection: X-Gone, keep-alive, Set-Cookie\r\nDate: d\r\nX-Gone: 1\r\nX-Stays: 1\r\nKeep-Alive: timeout=100\r\n\
-         Set-Cookie: a\r\nProxy-Authenticate: Basic\r\nProxy-Connection: keep-alive\r\nUpgrade: h2c\r\nTrailer: X\r\n\
-         connection: x-gone-2\r\nX-Gone-2: 1\r\nContent-Length: 4\r\n\r\nfine",
+        "HTTP/1.1 200 OK\r\nConnection: X-Gone, keep-alive, Set-Cookie\r\nDate: d\r\nX-Gone: \
+         1\r\nX-Stays: 1\r\nKeep-Alive: timeout=100\r\nSet-Cookie: a\r\nProxy-Authenticate: \
+         Basic\r\nProxy-Connection: keep-alive\r\nUpgrade: h2c\r\nTrailer: X\r\nconnection: \
+         x-gone-2\r\nX-Gone-2: 1\r\nContent-Length: 4\r\n\r\nfine",
         "",
     );
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Gone, TE\r\nX-Gone: 1\r\nTE: trailers\r\nX-Stays: 1\r\n\
-        Keep-Alive: 5\r\nProxy-Connection: keep-alive\r\nUpgrade: websocket\r\nProxy-Authorization: Basic eDp5\r\nTrailer: X\r\n\
-        Connection: x-gone-2,,\r\nX-gone-2: 1\r\nx-GONE: 2\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Gone, TE\r\nX-Gone: 1\r\nTE: \
+                   trailers\r\nX-Stays: 1\r\nKeep-Alive: 5\r\nProxy-Connection: \
+                   keep-alive\r\nUpgrade: websocket\r\nProxy-Authorization: Basic \
+                   eDp5\r\nTrailer: X\r\nConnection: x-gone-2,,\r\nX-gone-2: 1\r\nx-GONE: \
+                   2\r\n\r\n";
     let mut client = Client::connect(juggler.address());
     let response = client.exchange(request).expect(200);
     assert_eq!(
@@ -100,7 +96,8 @@ fn what_is_for_one_hop_ends_there() {
     );
     assert_eq!(
         String::from_utf8(response.raw).unwrap(),
-        "HTTP/1.1 200 OK\r\nDate: d\r\nX-Stays: 1\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine"
+        "HTTP/1.1 200 OK\r\nDate: d\r\nX-Stays: 1\r\nContent-Length: 4\r\nConnection: \
+         close\r\n\r\nfine"
     );
 }
 
@@ -110,12 +107,13 @@ fn what_decides_framing_and_routing_cannot_be_named_away() {
     let got = passed_on(
         &origin,
         &juggler,
-        "POST / HTTP/1.1\r\nHost: a\r\nConnection: host, content-length, x-forwarded-for\r\nX-Forwarded-For: 192.0.2.1\r\n\
-         Content-Length: 2\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: host, content-length, \
+         x-forwarded-for\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 2\r\n\r\nhi",
     );
     assert_eq!(
         got,
-        "POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nhi"
+        "POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: \
+         2\r\nConnection: keep-alive\r\n\r\nhi"
     );
 }
 
@@ -138,14 +136,38 @@ fn a_missing_date_is_added_and_no_other() {
 fn targets_reach_the_server_in_origin_form() {
     let (origin, juggler) = saying(FINE, "");
     for (line, line_sent, host) in [
-        ("GET http://b/x?y=/z HTTP/1.1\r\nHost: a", "GET /x?y=/z HTTP/1.1", "b"),
-        ("GET HTTPS://B:8080/ HTTP/1.1\r\nHost: a", "GET / HTTP/1.1", "B:8080"),
+        (
+            "GET http://b/x?y=/z HTTP/1.1\r\nHost: a",
+            "GET /x?y=/z HTTP/1.1",
+            "b",
+        ),
+        (
+            "GET HTTPS://B:8080/ HTTP/1.1\r\nHost: a",
+            "GET / HTTP/1.1",
+            "B:8080",
+        ),
         ("GET http://b HTTP/1.1\r\nHost: a", "GET / HTTP/1.1", "b"),
         ("GET http://b? HTTP/1.1\r\nHost: a", "GET /? HTTP/1.1", "b"),
-        ("GET http://b?q HTTP/1.1\r\nHost: b", "GET /?q HTTP/1.1", "b"),
-        ("GET http://[::1]:80/ HTTP/1.1\r\nHost: a", "GET / HTTP/1.1", "[::1]:80"),
-        ("OPTIONS http://b HTTP/1.1\r\nHost: a", "OPTIONS * HTTP/1.1", "b"),
-        ("OPTIONS http://b/ HTTP/1.1\r\nHost: a", "OPTIONS / HTTP/1.1", "b"),
+        (
+            "GET http://b?q HTTP/1.1\r\nHost: b",
+            "GET /?q HTTP/1.1",
+            "b",
+        ),
+        (
+            "GET http://[::1]:80/ HTTP/1.1\r\nHost: a",
+            "GET / HTTP/1.1",
+            "[::1]:80",
+        ),
+        (
+            "OPTIONS http://b HTTP/1.1\r\nHost: a",
+            "OPTIONS * HTTP/1.1",
+            "b",
+        ),
+        (
+            "OPTIONS http://b/ HTTP/1.1\r\nHost: a",
+            "OPTIONS / HTTP/1.1",
+            "b",
+        ),
         ("OPTIONS * HTTP/1.1\r\nHost: a", "OPTIONS * HTTP/1.1", "a"),
         ("OPTIONS /x HTTP/1.1\r\nHost: a", "OPTIONS /x HTTP/1.1", "a"),
         ("GET http://b/x HTTP/1.0\r\nHost: a", "GET /x HTTP/1.1", "b"),
@@ -159,7 +181,10 @@ fn targets_reach_the_server_in_origin_form() {
     }
     // HTTP/1.0 need not name a host; in HTTP/1.1 a server would refuse that.
     let got = passed_on(&origin, &juggler, "GET /x HTTP/1.0\r\nX: y\r\n\r\n");
-    assert_eq!(got, "GET /x HTTP/1.0\r\nX: y\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(
+        got,
+        "GET /x HTTP/1.0\r\nX: y\r\nConnection: keep-alive\r\n\r\n"
+    );
     let got = passed_on(&origin, &juggler, "GET http://b/x HTTP/1.0\r\nX: y\r\n\r\n");
     assert_eq!(
         got,
@@ -178,8 +203,9 @@ fn targets_reach_the_server_in_origin_form() {
 }
 
 /// A request in which somebody tells of other clients.
-const LIAR: &str = "GET / HTTP/1.1\r\nHost: a:80\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n\
-    X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nx-forwarded-for: 192.0.2.2\r\nX: y\r\n\r\n";
+const LIAR: &str = "GET / HTTP/1.1\r\nHost: a:80\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: \
+                    for=192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: \
+                    evil\r\nx-forwarded-for: 192.0.2.2\r\nX: y\r\n\r\n";
 
 /// The fields that [`LIAR`]'s server gets besides those that always come, in order.
 #[track_caller]
@@ -187,7 +213,9 @@ fn told_by_liar(listener: &str) -> Vec<String> {
     let (origin, juggler) = saying(FINE, listener);
     passed_on(&origin, &juggler, LIAR)
         .lines()
-        .filter(|line| line.to_ascii_lowercase().starts_with("x-forwarded-") || line.starts_with("Forwarded"))
+        .filter(|line| {
+            line.to_ascii_lowercase().starts_with("x-forwarded-") || line.starts_with("Forwarded")
+        })
         .map(str::to_owned)
         .collect()
 }
@@ -206,7 +234,10 @@ fn servers_are_told_of_clients_as_configured() {
         "not from a trusted address"
     );
     assert_eq!(
-        told_by_liar("forwarded = { style = \"x-forwarded\", mode = \"replace\", trusted = [\"127.0.0.0/8\"] }"),
+        told_by_liar(
+            "forwarded = { style = \"x-forwarded\", mode = \"replace\", trusted = \
+             [\"127.0.0.0/8\"] }"
+        ),
         ours
     );
     assert_eq!(
@@ -221,7 +252,9 @@ fn servers_are_told_of_clients_as_configured() {
     let ours = ["Forwarded: for=127.0.0.1;host=\"a:80\";proto=http"];
     assert_eq!(told_by_liar("forwarded = \"rfc7239\""), ours);
     assert_eq!(
-        told_by_liar("forwarded = { style = \"rfc7239\", mode = \"replace\", trusted = [\"127.0.0.1\"] }"),
+        told_by_liar(
+            "forwarded = { style = \"rfc7239\", mode = \"replace\", trusted = [\"127.0.0.1\"] }"
+        ),
         ours
     );
     assert_eq!(
@@ -283,7 +316,8 @@ fn hosts_and_paths_lead_to_their_clusters() {
     let mut config = String::from("[[listener]]\nname = \"main\"\nbind = [\"127.0.0.1:0\"]\n");
     for (name, origin) in names.iter().zip(&origins) {
         config += &format!(
-            "[[cluster]]\nname = \"{name}\"\ncapacity = 1\n  [[cluster.server]]\n  address = \"{}\"\n",
+            "[[cluster]]\nname = \"{name}\"\ncapacity = 1\n  [[cluster.server]]\n  address = \
+             \"{}\"\n",
             origin.address()
         );
     }
@@ -332,7 +366,9 @@ fn hosts_and_paths_lead_to_their_clusters() {
         }
     }
     // The server as a whole is asked of the root.
-    client.exchange("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n").expect(404);
+    client
+        .exchange("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect(404);
     let whole = client.exchange("OPTIONS * HTTP/1.1\r\nHost: exact.example.org\r\n\r\n");
     assert_eq!(whole.expect(200).text(), "exact");
     let whole = client.exchange("OPTIONS http://exact.example.org HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -12,7 +12,8 @@ fn an_origin_keeps_what_it_received() {
     let origin = Origin::answering("hello");
     let mut client = Client::connect(origin.address());
     assert_eq!(client.get("/a").expect(200).text(), "hello");
-    let raw = "POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: u\r\n\r\n";
+    let raw = "POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \
+               chunked\r\n\r\n3\r\nabc\r\n0\r\nT: u\r\n\r\n";
     client.send_slowly(raw);
     client.read_response().expect(200);
     let [first, second]: [Request; 2] = origin.requests().try_into().unwrap();
@@ -25,7 +26,10 @@ fn an_origin_keeps_what_it_received() {
         (raw.as_bytes(), &b"abc"[..])
     );
     assert_eq!(second.trailers, [("T".to_owned(), "u".to_owned())]);
-    assert_eq!((origin.connections_now(), origin.connections_ever()), (1, 1));
+    assert_eq!(
+        (origin.connections_now(), origin.connections_ever()),
+        (1, 1)
+    );
     client.shutdown_write();
     client.expect_closed();
     origin.wait_for_connections(0);
@@ -128,12 +132,14 @@ fn a_tls_client_trusts_its_authority_alone() {
         .unwrap();
     let key = rustls::pki_types::PrivateKeyDer::from_pem_file(key).unwrap();
     let config = Arc::new(
-        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap(),
+        rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap(),
     );
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -160,7 +166,9 @@ fn a_tls_client_trusts_its_authority_alone() {
 }
 
 #[test]
-#[should_panic(expected = "no-such-program is not installed, and this test needs it: run tests/install.sh")]
+#[should_panic(
+    expected = "no-such-program is not installed, and this test needs it: run tests/install.sh"
+)]
 fn a_test_without_its_program_fails() {
     crate::support::tool("no-such-program");
 }

@@ -1,16 +1,22 @@
-//! How servers are probed: when, over which connections, what is asked and what is taken for an answer.
+//! How servers are probed: when, over which connections, what is asked and what is taken for an
+//! answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::patient::{PROBE, Patient, changes, probes, reload, wait_for_changes, wait_for_probes};
-use crate::support::{Client, Config, Gate, Load, Origin, OriginConn, PATIENCE, TestServer, eventually};
+use crate::support::patient::{
+    PROBE, Patient, changes, probes, reload, wait_for_changes, wait_for_probes,
+};
+use crate::support::{
+    Client, Config, Gate, Load, Origin, OriginConn, PATIENCE, TestServer, eventually,
+};
 
 #[test]
 fn who_is_there_is_used_from_the_start() {
     let servers = TestServer::three();
-    let config = Config::new(servers.iter().map(TestServer::address)).cluster("health = { interval = \"1h\" }");
+    let config = Config::new(servers.iter().map(TestServer::address))
+        .cluster("health = { interval = \"1h\" }");
     for _ in 0..5 {
         let juggler = config.start();
         for (number, server) in servers.iter().enumerate() {
@@ -38,7 +44,10 @@ fn who_comes_by_a_reload_is_used_after_a_probe_and_without_a_fault() {
     let health = "health = { interval = \"1h\" }";
     let [one, two, three] = servers.each_ref().map(TestServer::address);
     let juggler = Config::new([one]).cluster(health).start();
-    reload(&juggler, &Config::new([one, two, three]).cluster(health).text());
+    reload(
+        &juggler,
+        &Config::new([one, two, three]).cluster(health).text(),
+    );
     for number in 1..3 {
         let name = format!("main/s{number}");
         wait_for_changes(&juggler, &name, 1);
@@ -47,7 +56,9 @@ fn who_comes_by_a_reload_is_used_after_a_probe_and_without_a_fault() {
     let mut client = Client::connect(juggler.address());
     eventually(PATIENCE, "all are used", || {
         client.get("/test.txt").expect(200);
-        servers[1..].iter().all(|server| server.stat("requests") > 0)
+        servers[1..]
+            .iter()
+            .all(|server| server.stat("requests") > 0)
     });
 }
 
@@ -80,7 +91,10 @@ fn probes_go_over_the_connections_that_are_there() {
     eventually(PATIENCE, "probed", || server.counted("probe") >= 20);
     load.end();
     assert_eq!(
-        (server.stat("connections_ever"), server.stat("connections_most")),
+        (
+            server.stat("connections_ever"),
+            server.stat("connections_most")
+        ),
         (2, 2)
     );
     assert_eq!(changes(&juggler, "main/s0").len(), 1);
@@ -96,7 +110,9 @@ fn probes_by_connecting_take_the_place_of_a_connection() {
     let load = Load::start(&juggler.address(), 2, |_| {
         "GET /test.txt HTTP/1.1\r\nHost: load\r\n\r\n".to_owned()
     });
-    eventually(PATIENCE, "connected", || server.stat("connections_ever") >= 30);
+    eventually(PATIENCE, "connected", || {
+        server.stat("connections_ever") >= 30
+    });
     load.end_without_failure();
     let ever = server.stat("connections_ever");
     eventually(PATIENCE, "connected when idle too", || {
@@ -112,19 +128,25 @@ fn a_connection_by_which_a_probe_fails_is_not_there_besides_others() {
     // A probe that fails has its connection made anew.
     let server = TestServer::start();
     let juggler = Config::new([server.address()])
-        .cluster("capacity = 2\nhealth = { path = \"/__status/503\", interval = \"10ms\", panic = \"0%\" }")
+        .cluster(
+            "capacity = 2\nhealth = { path = \"/__status/503\", interval = \"10ms\", panic = \
+             \"0%\" }",
+        )
         .start();
-    eventually(PATIENCE, "connected", || server.stat("connections_ever") >= 20);
+    eventually(PATIENCE, "connected", || {
+        server.stat("connections_ever") >= 20
+    });
     assert_eq!(server.stat("connections_most"), 2);
     assert_eq!(changes(&juggler, "main/s0").len(), 1);
 }
 
-/// Waits for so many probes by a cluster of its own, which is looked at in the same interval as others.
+/// Waits for so many probes by a cluster of its own, which is looked at in the same interval as
+/// others.
 fn measure(interval: &str) -> (Origin, String) {
     let measure = Origin::answering("measure");
     let cluster = format!(
-        "[[cluster]]\nname = \"measure\"\nhealth = {{ path = \"/up\", interval = \"{interval}\" }}\n\
-         server = [{{ address = \"{}\" }}]\n",
+        "[[cluster]]\nname = \"measure\"\nhealth = {{ path = \"/up\", interval = \"{interval}\" \
+         }}\nserver = [{{ address = \"{}\" }}]\n",
         measure.address()
     );
     (measure, cluster)
@@ -143,7 +165,9 @@ fn lazy_looks_at_a_server_only_while_it_is_offline() {
     wait_for_probes(&measure, 10);
     assert_eq!(server.probes(), 0);
     server.origin.stop();
-    juggler.wait_for_log("main/s0 is offline: 3 attempts in a row failed: no connection could be made");
+    juggler.wait_for_log(
+        "main/s0 is offline: 3 attempts in a row failed: no connection could be made",
+    );
     server.origin.restart();
     juggler.wait_for_log("main/s0 is online: 2 probes succeeded");
     assert_eq!(server.probes(), 2);
@@ -157,7 +181,10 @@ fn disabled_looks_at_no_server_and_takes_none_out() {
     let (measure, rest) = measure("10ms");
     let server = Patient::named("it");
     let juggler = Config::new([server.origin.address()])
-        .cluster("health = { mode = \"disabled\", path = \"/up\", interval = \"10ms\", passive = { status = 2 } }")
+        .cluster(
+            "health = { mode = \"disabled\", path = \"/up\", interval = \"10ms\", passive = { \
+             status = 2 } }",
+        )
         .rest(&rest)
         .start();
     let mut client = Client::connect(juggler.address());
@@ -191,7 +218,10 @@ fn opportunistic_looks_at_a_server_that_has_had_nothing_to_do() {
         }
     });
     let juggler = Config::new([origin.address()])
-        .cluster("capacity = 2\nhealth = { mode = \"opportunistic\", path = \"/up\", interval = \"40ms\" }")
+        .cluster(
+            "capacity = 2\nhealth = { mode = \"opportunistic\", path = \"/up\", interval = \
+             \"40ms\" }",
+        )
         .start();
     for _ in 0..3 {
         let began = Instant::now();
@@ -204,7 +234,8 @@ fn opportunistic_looks_at_a_server_that_has_had_nothing_to_do() {
         wait_for_probes(&origin, so_far + 3);
     }
     let gaps = answered.lock().unwrap().1.clone();
-    // One may have been decided on just before there was something to do again. Eighteen is what others would have made.
+    // One may have been decided on just before there was something to do again. Eighteen is what
+    // others would have made.
     let early = gaps.iter().filter(|gap| **gap < INTERVAL).count();
     assert!(early <= 6, "{gaps:?}");
 }
@@ -217,7 +248,8 @@ fn a_probe_is_the_request_that_was_asked_for() {
             "GET /up HTTP/1.1\r\nHost: localhost\r\nUser-Agent: juggler-health-check\r\n\r\n",
         ),
         (
-            "method = \"HEAD\", path = \"/up?deep=1\", host = \"app.test:81\", fields = [\"X-A: b c\", \"user-agent: me\"]",
+            "method = \"HEAD\", path = \"/up?deep=1\", host = \"app.test:81\", fields = [\"X-A: b \
+             c\", \"user-agent: me\"]",
             "HEAD /up?deep=1 HTTP/1.1\r\nHost: app.test:81\r\nX-A: b c\r\nuser-agent: me\r\n\r\n",
         ),
         (
@@ -234,7 +266,9 @@ fn a_probe_is_the_request_that_was_asked_for() {
             }
         });
         let juggler = Config::new([origin.address()])
-            .cluster(&format!("capacity = 1\nhealth = {{ {health}, interval = \"10ms\" }}"))
+            .cluster(&format!(
+                "capacity = 1\nhealth = {{ {health}, interval = \"10ms\" }}"
+            ))
             .start();
         origin.wait_for_requests(3);
         for request in origin.requests() {
@@ -268,7 +302,10 @@ fn a_probe_succeeds_by_what_was_expected_alone() {
         probed(|conn| conn.answer(200, "all is well")),
         probed(|conn| conn.send("HTTP/1.1 302 Found\r\nContent-Length: 5\r\n\r\nwell?")),
         probed(|conn| {
-            conn.send("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            conn.send(
+                "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: \
+                 chunked\r\n\r\n",
+            );
             conn.send("5\r\nwe ar\r\n6\r\ne well\r\n0\r\n\r\n");
         }),
         probed(|conn| {
@@ -308,14 +345,18 @@ fn a_probe_succeeds_by_what_was_expected_alone() {
     ];
     let juggler = Config::new(origins.iter().map(Origin::address))
         .cluster(
-            "capacity = 1\nhealth = { path = \"/up\", interval = \"1h\", timeout = \"1500ms\", panic = \"0%\", \
-                  expect = [200, \"300-399\"], body = \"well\" }",
+            "capacity = 1\nhealth = { path = \"/up\", interval = \"1h\", timeout = \"1500ms\", \
+             panic = \"0%\", expect = [200, \"300-399\"], body = \"well\" }",
         )
         .start();
     for (number, expected) in expected.iter().enumerate() {
         let name = format!("main/s{number}");
         wait_for_changes(&juggler, &name, 1);
-        assert_eq!(changes(&juggler, &name), std::slice::from_ref(expected), "{name}");
+        assert_eq!(
+            changes(&juggler, &name),
+            std::slice::from_ref(expected),
+            "{name}"
+        );
     }
     gate.open();
     dripping.store(false, Ordering::SeqCst);
@@ -332,7 +373,11 @@ fn a_probe_succeeds_by_what_was_expected_alone() {
     }
     for (number, origin) in origins.iter().enumerate() {
         let served = origin.requests().len() - probes(origin);
-        assert_eq!(served, if (1..5).contains(&number) { 2 } else { 0 }, "main/s{number}");
+        assert_eq!(
+            served,
+            if (1..5).contains(&number) { 2 } else { 0 },
+            "main/s{number}"
+        );
     }
 }
 
@@ -353,14 +398,19 @@ fn a_probe_that_hangs_holds_up_nobody_and_its_worker_comes_back() {
     });
     let other = Patient::named("other");
     let juggler = Config::new([origin.address(), other.origin.address()])
-        .cluster("capacity = 2\nhealth = { path = \"/up\", interval = \"20ms\", timeout = \"500ms\", fall = 1 }")
+        .cluster(
+            "capacity = 2\nhealth = { path = \"/up\", interval = \"20ms\", timeout = \"500ms\", \
+             fall = 1 }",
+        )
         .start();
     probe.wait_for(1);
     let before = other.probes();
     // Its other worker serves meanwhile, and so does the other server.
     let load = Load::of_gets(&juggler.address(), 2);
     load.wait_for_more(20);
-    eventually(PATIENCE, "others are probed meanwhile", || other.probes() > before + 2);
+    eventually(PATIENCE, "others are probed meanwhile", || {
+        other.probes() > before + 2
+    });
     juggler.wait_for_log("main/s0 is offline: 1 probe failed: no answer in time");
     load.wait_for_more(20);
     load.end_without_failure();
@@ -395,7 +445,10 @@ fn who_is_at_work_with_all_connections_is_not_looked_at() {
         }
     });
     let juggler = Config::new([origin.address()])
-        .cluster("capacity = 1\nhealth = { path = \"/up\", interval = \"10ms\", fall = 1, panic = \"0%\", probe_when_busy = false }")
+        .cluster(
+            "capacity = 1\nhealth = { path = \"/up\", interval = \"10ms\", fall = 1, panic = \
+             \"0%\", probe_when_busy = false }",
+        )
         .rest(&rest)
         .start();
     let mut client = Client::connect(juggler.address());

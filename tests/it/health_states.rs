@@ -1,4 +1,5 @@
-//! What the traffic shows of servers, and what follows from their states: who is used, how much, and who is held.
+//! What the traffic shows of servers, and what follows from their states: who is used, how much,
+//! and who is held.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,12 +8,14 @@ use nix::sys::signal::Signal;
 
 use crate::support::patient::{Patient, changes, reload, wait_for_changes, wait_for_probes};
 use crate::support::{
-    Client, Config, Juggler, Load, Origin, PATIENCE, Response, TestServer, eventually, eventually_eq,
+    Client, Config, Juggler, Load, Origin, PATIENCE, Response, TestServer, eventually,
+    eventually_eq,
 };
 
 // === What the traffic shows
 
-/// A server that does on request what servers do wrong, and the balancer before it, which judges it by its traffic alone.
+/// A server that does on request what servers do wrong, and the balancer before it, which judges it
+/// by its traffic alone.
 fn judged(passive: &str) -> (Origin, Juggler) {
     let origin = Origin::start(|conn, _| {
         while let Some(request) = conn.request() {
@@ -30,15 +33,20 @@ fn judged(passive: &str) -> (Origin, Juggler) {
         }
     });
     let juggler = Config::new([origin.address()])
-        .cluster("capacity = 1\nretry = { attempts = 1 }\ntimeout = { first_byte = \"400ms\" }\non_unavailable = \"queue\"")
+        .cluster(
+            "capacity = 1\nretry = { attempts = 1 }\ntimeout = { first_byte = \"400ms\" \
+             }\non_unavailable = \"queue\"",
+        )
         .cluster(&format!(
-            "health = {{ mode = \"lazy\", path = \"/up\", interval = \"1h\", panic = \"0%\", passive = {{ {passive} }} }}"
+            "health = {{ mode = \"lazy\", path = \"/up\", interval = \"1h\", panic = \"0%\", \
+             passive = {{ {passive} }} }}"
         ))
         .start();
     (origin, juggler)
 }
 
-/// Asks for this as a client of this number, at a path of its own: what one alone sees does not count.
+/// Asks for this as a client of this number, at a path of its own: what one alone sees does not
+/// count.
 fn ask(juggler: &Juggler, number: usize, path: &str) -> Response {
     let number = u8::try_from(number + 2).unwrap();
     Client::connect_as(number, juggler.address()).get(&format!("{path}/{number}"))
@@ -54,10 +62,15 @@ fn failures_of_one_kind_in_a_row_take_a_server_offline() {
         ("protocol", "the answer was no HTTP"),
         ("status", "the server answered with an error"),
     ] {
-        let passive = NO_STREAKS.replace(&format!("{class} = 0"), &format!("{class} = 3")) + ", classes = []";
+        let passive =
+            NO_STREAKS.replace(&format!("{class} = 0"), &format!("{class} = 3")) + ", classes = []";
         let (_origin, juggler) = judged(&passive);
         let path = format!("/{class}");
-        let other = if class == "broken" { "/protocol" } else { "/broken" };
+        let other = if class == "broken" {
+            "/protocol"
+        } else {
+            "/broken"
+        };
         for (number, (path, is_well)) in [
             (&*path, false),
             (&*path, false),
@@ -74,14 +87,17 @@ fn failures_of_one_kind_in_a_row_take_a_server_offline() {
         // What went well has ended the row, and another kind is not of it.
         assert_eq!(changes(&juggler, "main/s0"), [""; 0], "{class}");
         ask(&juggler, 6, &path);
-        juggler.wait_for_log(&format!("main/s0 is offline: 3 exchanges in a row failed: {what}"));
+        juggler.wait_for_log(&format!(
+            "main/s0 is offline: 3 exchanges in a row failed: {what}"
+        ));
         assert_eq!(changes(&juggler, "main/s0").len(), 1);
     }
 }
 
 #[test]
 fn one_slow_request_never_takes_a_server_offline() {
-    let passive = NO_STREAKS.replace("timeout = 0", "timeout = 2") + ", ratio = \"1%\", least = 2, classes = []";
+    let passive = NO_STREAKS.replace("timeout = 0", "timeout = 2")
+        + ", ratio = \"1%\", least = 2, classes = []";
     let (_origin, juggler) = judged(&passive);
     for number in 0..2 {
         ask(&juggler, number, "/timeout").expect(504);
@@ -97,7 +113,8 @@ fn one_slow_request_never_takes_a_server_offline() {
 fn failures_that_are_too_many_of_all_take_a_server_offline() {
     let ratio = "ratio = \"50%\", least = 8, window = \"1h\", classes = [\"broken\", \"protocol\"]";
     let (_origin, juggler) = judged(&format!("{NO_STREAKS}, {ratio}"));
-    // What breaks over a connection that has served before may have been closed while idle: it does not count.
+    // What breaks over a connection that has served before may have been closed while idle: it does
+    // not count.
     let well = ["/well", "/broken", "/well", "/broken", "/status", "/well"];
     let paths = [
         &["/protocol", "/broken", "/status"][..],
@@ -125,7 +142,10 @@ fn connections_that_were_closed_while_idle_are_no_failures() {
     });
     let juggler = Config::new([origin.address()])
         .cluster("capacity = 1")
-        .cluster("health = { mode = \"lazy\", interval = \"1h\", panic = \"0%\", passive = { broken = 2, ratio = \"1%\", least = 2 } }")
+        .cluster(
+            "health = { mode = \"lazy\", interval = \"1h\", panic = \"0%\", passive = { broken = \
+             2, ratio = \"1%\", least = 2 } }",
+        )
         .start();
     let mut client = Client::connect(juggler.address());
     for _ in 0..12 {
@@ -133,14 +153,21 @@ fn connections_that_were_closed_while_idle_are_no_failures() {
     }
     assert_eq!(changes(&juggler, "main/s0"), [""; 0]);
     // Each but the first was sent twice.
-    assert_eq!((origin.requests().len(), origin.connections_ever()), (23, 12));
+    assert_eq!(
+        (origin.requests().len(), origin.connections_ever()),
+        (23, 12)
+    );
 }
 
 // === Use
 
 #[test]
 fn a_server_that_flaps_under_load_fails_no_request() {
-    let servers = [Patient::named("s0"), Patient::named("s1"), Patient::named("s2")];
+    let servers = [
+        Patient::named("s0"),
+        Patient::named("s1"),
+        Patient::named("s2"),
+    ];
     let juggler = Config::new(servers.iter().map(|server| server.origin.address()))
         .cluster("capacity = 2\nhealth = { path = \"/up\", interval = \"10ms\" }")
         .start();
@@ -200,10 +227,15 @@ fn if_all_fail_those_that_fell_last_stay_in_use() {
     for (number, server) in servers.iter().enumerate() {
         server.set(503);
         juggler.wait_for_log(&format!("main/s{number} is offline: 2 probes failed"));
-        let is_told = juggler.log().iter().any(|line| line.contains("too few servers"));
+        let is_told = juggler
+            .log()
+            .iter()
+            .any(|line| line.contains("too few servers"));
         assert!(number > 3 || !is_told || number == 3, "{number}");
     }
-    juggler.wait_for_log("health: main: too few servers are well: those that fell last stay in use (health.panic)");
+    juggler.wait_for_log(
+        "health: main: too few servers are well: those that fell last stay in use (health.panic)",
+    );
     // Whose last probe made it fall may be in use yet for a moment.
     let used = |client: &mut Client| {
         servers.iter().for_each(|server| server.origin.forget());
@@ -213,13 +245,19 @@ fn if_all_fail_those_that_fell_last_stay_in_use() {
         servers.each_ref().map(|server| server.served() > 0)
     };
     let mut client = Client::connect(juggler.address());
-    eventually_eq("in use", [false, false, false, true, true], || used(&mut client));
+    eventually_eq("in use", [false, false, false, true, true], || {
+        used(&mut client)
+    });
     servers[0].set(200);
     juggler.wait_for_log("main/s0 is online: 2 probes succeeded");
-    eventually_eq("in use", [true, false, false, false, true], || used(&mut client));
+    eventually_eq("in use", [true, false, false, false, true], || {
+        used(&mut client)
+    });
     servers[1].set(200);
     juggler.wait_for_log("health: main: enough servers are well again");
-    eventually_eq("in use", [true, true, false, false, false], || used(&mut client));
+    eventually_eq("in use", [true, true, false, false, false], || {
+        used(&mut client)
+    });
 }
 
 #[test]
@@ -242,14 +280,17 @@ fn who_comes_back_gets_its_share_step_by_step() {
     }
     let share = |from: Duration, to: Duration| {
         let those = answers.iter().filter(|(at, _)| (from..to).contains(at));
-        let (all, its) = those.fold((0, 0), |(all, its), (_, is_it)| (all + 1, its + usize::from(*is_it)));
+        let (all, its) = those.fold((0, 0), |(all, its), (_, is_it)| {
+            (all + 1, its + usize::from(*is_it))
+        });
         (all, f64::from(its as u32) / f64::from(all))
     };
     let (early, late) = (
         share(Duration::ZERO, SLOW_START / 4),
         share(SLOW_START * 5 / 4, 10 * SLOW_START),
     );
-    // By then it is at a quarter of its weight: a ninth of the requests on average, and a fifth at the end.
+    // By then it is at a quarter of its weight: a ninth of the requests on average, and a fifth at
+    // the end.
     assert!(early.0 < 40 || early.1 < 0.3, "{early:?}");
     assert!(late.0 < 40 || (0.4..0.6).contains(&late.1), "{late:?}");
 }
@@ -267,7 +308,12 @@ fn a_server_that_fell_is_held_over_a_restart_until_somebody_releases_it() {
     let file = folder.path().join("juggler.toml");
     fs::write(&file, config.text()).unwrap();
     let say = |arguments: &[&str]| {
-        let output = Juggler::run(arguments.iter().copied().chain(["--config", file.to_str().unwrap()]));
+        let output = Juggler::run(
+            arguments
+                .iter()
+                .copied()
+                .chain(["--config", file.to_str().unwrap()]),
+        );
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -278,12 +324,16 @@ fn a_server_that_fell_is_held_over_a_restart_until_somebody_releases_it() {
     servers[1].set(200);
     juggler.wait_for_log("main/s1 is online: 2 probes succeeded");
     let mut client = Client::connect(juggler.address());
-    eventually(PATIENCE, "in use", || client.get("/").expect(200).text() == "s1");
+    eventually(PATIENCE, "in use", || {
+        client.get("/").expect(200).text() == "s1"
+    });
     assert_eq!(say(&["held"]), "no server is held\n");
 
     servers[1].set(503);
     juggler.wait_for_log("main/s1 is offline: 2 probes failed");
-    eventually(PATIENCE, "written down", || say(&["held"]).contains("main/s1"));
+    eventually(PATIENCE, "written down", || {
+        say(&["held"]).contains("main/s1")
+    });
     let listed = say(&["held"]);
     let address = servers[1].origin.address().to_string();
     for part in [
@@ -308,7 +358,9 @@ fn a_server_that_fell_is_held_over_a_restart_until_somebody_releases_it() {
     juggler.signal(Signal::SIGKILL);
     juggler.wait(PATIENCE);
     let juggler = config.start();
-    juggler.wait_for_log("main/s1 is kept out of use (sticky_offline), as it was before: 2 probes failed, the last:");
+    juggler.wait_for_log(
+        "main/s1 is kept out of use (sticky_offline), as it was before: 2 probes failed, the last:",
+    );
     juggler.wait_for_log("main/s1 is online: 1 probe succeeded");
     let mut client = Client::connect(juggler.address());
     assert_eq!(served(&mut client), 0);
@@ -326,7 +378,9 @@ fn a_server_that_fell_is_held_over_a_restart_until_somebody_releases_it() {
     juggler.wait_for_log_behind(before, "health: main/s1 is online: released by anna");
     juggler.wait_for_log_behind(before, "reloaded");
     assert_eq!(served(&mut client), 3);
-    eventually_eq("who is held", "no server is held\n".to_owned(), || say(&["held"]));
+    eventually_eq("who is held", "no server is held\n".to_owned(), || {
+        say(&["held"])
+    });
 }
 
 // === Reload
@@ -346,7 +400,9 @@ fn other_settings_take_effect_by_a_reload() {
         &juggler,
         &config("mode = \"paranoid\", interval = \"10ms\", panic = \"0%\""),
     );
-    juggler.wait_for_log("main/s0 is offline: 2 probes failed, the last: the server answered with an error");
+    juggler.wait_for_log(
+        "main/s0 is offline: 2 probes failed, the last: the server answered with an error",
+    );
     let mut client = Client::connect(juggler.address());
     eventually(PATIENCE, "out of use", || client.get("/").status == 503);
     reload(&juggler, &config("mode = \"disabled\""));

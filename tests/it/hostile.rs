@@ -27,8 +27,8 @@ const CLIENTS: usize = 32;
 const MEMORY_KIB: u64 = 128 << 10;
 
 /// Threads panic that have nothing of an ordinary client in their hands.
-const PANICS: &str =
-    "reaper.tick=40x20,prober.look=40x20,tick=7x5,log.write=5x5,courier.deliver=20x20,session.body=40x30";
+const PANICS: &str = "reaper.tick=40x20,prober.look=40x20,tick=7x5,log.write=5x5,courier.\
+                      deliver=20x20,session.body=40x30";
 
 /// Where everything happens: `good` and `odd` are the clusters, `tls` the second listener.
 fn config(authority: &Authority, folder: &Path, good: &Origin, odd: &Origin) -> String {
@@ -105,14 +105,25 @@ fn odd() -> Origin {
             }
             match turn.fetch_add(1, Ordering::Relaxed) % 12 {
                 0 => conn.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"),
-                1 => conn.send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=18446744073709551615\r\nContent-Length: 2\r\n\r\nok"),
+                1 => conn.send(
+                    "HTTP/1.1 200 OK\r\nKeep-Alive: \
+                     timeout=18446744073709551615\r\nContent-Length: 2\r\n\r\nok",
+                ),
                 2 => conn.send("no HTTP at all\r\n\r\n"),
-                3 => conn.send(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(70_000))),
-                4 => conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx"),
+                3 => conn.send(format!(
+                    "HTTP/1.1 200 OK\r\nX: {}\r\n\r\n",
+                    "x".repeat(70_000)
+                )),
+                4 => conn.send(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx",
+                ),
                 5 => conn.send("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"),
                 6 => conn.send("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(500)),
                 7 => conn.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
-                8 => conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n1\r\ny\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
+                8 => conn.send(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: \
+                     chunked\r\n\r\n1\r\nx\r\n1\r\ny\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+                ),
                 9 => return conn.reset(),
                 10 => return,
                 _ => conn.answer(500, "error"),
@@ -153,7 +164,9 @@ fn attacker(address: &str) -> Option<Client> {
 fn pipeline_without_reading(address: &str, request: &str, until: &Until) {
     let many = request.repeat(200);
     while !until.is_over() {
-        let Some(mut client) = attacker(address) else { continue };
+        let Some(mut client) = attacker(address) else {
+            continue;
+        };
         client.small_receive_buffer();
         while client.try_send(&many).is_ok() && !until.is_over() {}
         until.pause(Duration::from_millis(1500));
@@ -162,8 +175,11 @@ fn pipeline_without_reading(address: &str, request: &str, until: &Until) {
 
 fn send_a_body_slowly(address: &str, until: &Until, piece: usize, pause: Duration) {
     while !until.is_over() {
-        let Some(mut client) = attacker(address) else { continue };
-        let _ = client.try_send("POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n");
+        let Some(mut client) = attacker(address) else {
+            continue;
+        };
+        let _ =
+            client.try_send("POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n");
         while client.try_send(vec![b'x'; piece]).is_ok() && until.pause(pause) {}
     }
 }
@@ -171,8 +187,11 @@ fn send_a_body_slowly(address: &str, until: &Until, piece: usize, pause: Duratio
 fn fill_the_spool(address: &str, until: &Until) {
     let piece = vec![b'x'; 256 << 10];
     while !until.is_over() {
-        let Some(mut client) = attacker(address) else { continue };
-        let _ = client.try_send("POST /spool HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n");
+        let Some(mut client) = attacker(address) else {
+            continue;
+        };
+        let _ = client
+            .try_send("POST /spool HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n");
         let mut sent = 0;
         while sent < 100 << 20 && client.try_send(&piece).is_ok() && !until.is_over() {
             sent += piece.len();
@@ -183,9 +202,14 @@ fn fill_the_spool(address: &str, until: &Until) {
 
 fn read_slowly(address: &str, until: &Until) {
     while !until.is_over() {
-        let Some(mut client) = attacker(address) else { continue };
+        let Some(mut client) = attacker(address) else {
+            continue;
+        };
         client.receive_buffer(16 << 10);
-        if client.try_send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n").is_ok() {
+        if client
+            .try_send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+            .is_ok()
+        {
             // Too little, and then nothing.
             until.pause(Duration::from_secs(6));
         }
@@ -194,7 +218,9 @@ fn read_slowly(address: &str, until: &Until) {
 
 fn ask_odd_servers(address: &str, until: &Until) {
     while !until.is_over() {
-        let Some(mut client) = attacker(address) else { continue };
+        let Some(mut client) = attacker(address) else {
+            continue;
+        };
         client.set_patience(PATIENCE);
         for _ in 0..20 {
             let sent = client.try_send("GET /odd HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -216,7 +242,9 @@ fn send_rubbish(address: &str, until: &Until) {
         b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n",
     ];
     for bytes in rubbish.iter().cycle() {
-        let Some(mut client) = attacker(address) else { continue };
+        let Some(mut client) = attacker(address) else {
+            continue;
+        };
         let _ = client.try_send(bytes);
         client.reset();
         if !until.pause(Duration::from_millis(10)) {
@@ -235,7 +263,9 @@ fn abuse_tls(address: &str, authority: &Authority, until: &Until) {
         client.small_receive_buffer();
         // Each asks for an answer, none of which is read.
         for _ in 0..2000 {
-            if client.tls_connection().refresh_traffic_keys().is_err() || client.try_send("").is_err() {
+            if client.tls_connection().refresh_traffic_keys().is_err()
+                || client.try_send("").is_err()
+            {
                 break;
             }
         }
@@ -281,7 +311,9 @@ fn watch_the_machine(until: &Until, stalls: &AtomicU64) {
     while !until.is_over() {
         let began = Instant::now();
         thread::sleep(nap);
-        let late = began.elapsed().saturating_sub(nap + Duration::from_millis(1));
+        let late = began
+            .elapsed()
+            .saturating_sub(nap + Duration::from_millis(1));
         stalls.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
     }
 }
@@ -290,7 +322,10 @@ fn reload_again_and_again(juggler: &Juggler, until: &Until) -> usize {
     let file = juggler.folder().join("juggler.toml");
     let text = fs::read_to_string(&file).unwrap();
     let other = text
-        .replace("capacity = 4\n", "capacity = 3\nscheduler = \"least_load\"\n")
+        .replace(
+            "capacity = 4\n",
+            "capacity = 3\nscheduler = \"least_load\"\n",
+        )
         .replace("limit = 50", "limit = 40");
     let mut count = 0;
     while until.pause(Duration::from_millis(700)) {
@@ -319,7 +354,11 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
     // An access log that takes nothing: somebody holds it open and never reads.
     let stuck = start.folder().join("stuck");
     nix::unistd::mkfifo(&stuck, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let _never_read = OpenOptions::new().read(true).write(true).open(&stuck).unwrap();
+    let _never_read = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&stuck)
+        .unwrap();
     let mut juggler = start
         .environment("JUGGLER_PANIC_AT", PANICS)
         // What is needed to name the places of a panic takes more memory than all the rest.
@@ -373,12 +412,16 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
     if let Ok(path) = std::env::var("JUGGLER_HOSTILE_PLOT") {
         plot::write(Path::new(&path), &samples).unwrap();
     }
-    let most = samples.iter().map(|sample| sample.memory_kib).max().unwrap_or(0);
+    let most = samples
+        .iter()
+        .map(|sample| sample.memory_kib)
+        .max()
+        .unwrap_or(0);
     let (count, failed) = (seen.count.into_inner(), seen.failed.into_inner());
     let beyond = Duration::from_micros(seen.beyond_us.into_inner());
     let told = format!(
-        "{count} ordinary requests, {failed} failed, at most {beyond:?} beyond the server's time; {most} KiB at most, \
-         {reloads} reloads"
+        "{count} ordinary requests, {failed} failed, at most {beyond:?} beyond the server's time; \
+         {most} KiB at most, {reloads} reloads"
     );
     println!("{told}");
     assert!(count > seconds as usize * CLIENTS, "{told}");

@@ -1,15 +1,16 @@
-//! Hosts: what is none is refused, and what is the same is the same; and the number of hops that a request may take.
+//! Hosts: what is none is refused, and what is the same is the same; and the number of hops that a
+//! request may take.
 
 use crate::support::{Client, Config, Juggler, Origin};
 
 fn secret() -> (Origin, Origin, Juggler) {
     let (rest, secret) = (Origin::answering("rest"), Origin::answering("secret"));
     let juggler = Juggler::start(&format!(
-        "[[listener]]\nname = \"main\"\nbind = [\"127.0.0.1:0\"]\n\
-         [[route]]\ncluster = \"rest\"\n\
-         [[route]]\nhost = [\"secret.example\", \"*.secret.example\", \"[2001:db8::1]\"]\ncluster = \"secret\"\n\
-         [[cluster]]\nname = \"rest\"\ncapacity = 1\nserver = [{{ address = \"{}\" }}]\n\
-         [[cluster]]\nname = \"secret\"\ncapacity = 1\nserver = [{{ address = \"{}\" }}]\n",
+        "[[listener]]\nname = \"main\"\nbind = [\"127.0.0.1:0\"]\n[[route]]\ncluster = \
+         \"rest\"\n[[route]]\nhost = [\"secret.example\", \"*.secret.example\", \
+         \"[2001:db8::1]\"]\ncluster = \"secret\"\n[[cluster]]\nname = \"rest\"\ncapacity = \
+         1\nserver = [{{ address = \"{}\" }}]\n[[cluster]]\nname = \"secret\"\ncapacity = \
+         1\nserver = [{{ address = \"{}\" }}]\n",
         rest.address(),
         secret.address()
     ));
@@ -20,7 +21,8 @@ fn secret() -> (Origin, Origin, Juggler) {
 fn what_is_no_host_passes_no_route() {
     let (rest, secret, juggler) = secret();
     // A name that is too long for a rule must not be one for the rule behind it.
-    let [long, longer] = [254, 300].map(|length| format!("{}secret.example", "a.".repeat((length - 14) / 2)));
+    let [long, longer] =
+        [254, 300].map(|length| format!("{}secret.example", "a.".repeat((length - 14) / 2)));
     for host in [
         &*long,
         &*longer,
@@ -122,14 +124,17 @@ fn an_old_client_that_names_no_host_gets_none_made_up() {
         // In HTTP/1.1 a server would have to refuse it.
         assert_eq!(
             got.head(),
-            "GET /x HTTP/1.0\r\nX: y\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nConnection: keep-alive\r\n\r\n"
+            "GET /x HTTP/1.0\r\nX: y\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: \
+             http\r\nConnection: keep-alive\r\n\r\n"
         );
         // And the connection stays.
         assert_eq!(got.connection, 0);
         origin.forget();
     }
     let post = "POST /x HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi";
-    Client::connect(juggler.address()).exchange(post).expect(200);
+    Client::connect(juggler.address())
+        .exchange(post)
+        .expect(200);
     let got = origin.request();
     assert_eq!(
         (got.minor, got.body.as_slice(), got.all("host")),
@@ -137,13 +142,18 @@ fn an_old_client_that_names_no_host_gets_none_made_up() {
     );
     origin.forget();
     Client::connect(juggler.address()).get("/").expect(200);
-    assert_eq!((origin.request().minor, origin.request().connection), (1, 0));
+    assert_eq!(
+        (origin.request().minor, origin.request().connection),
+        (1, 0)
+    );
 }
 
 #[test]
 fn hops_are_counted() {
     let origin = Origin::answering("fine");
-    let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 1")
+        .start();
     let mut client = Client::connect(juggler.address());
     for (method, target) in [("OPTIONS", "/x"), ("OPTIONS", "*"), ("TRACE", "/x")] {
         for (sent, left) in [
@@ -158,7 +168,8 @@ fn hops_are_counted() {
                 ))
                 .expect(200);
             let expected = format!(
-                "{method} {target} HTTP/1.1\r\nHost: a\r\nmax-Forwards: {left}\r\nX: y\r\nConnection: keep-alive\r\n\r\n"
+                "{method} {target} HTTP/1.1\r\nHost: a\r\nmax-Forwards: {left}\r\nX: \
+                 y\r\nConnection: keep-alive\r\n\r\n"
             );
             assert_eq!(origin.request().head(), expected);
             origin.forget();
@@ -177,7 +188,9 @@ fn hops_are_counted() {
 #[test]
 fn the_last_hop_is_here() {
     let origin = Origin::answering("fine");
-    let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 1")
+        .start();
     let mut client = Client::connect(juggler.address());
     for target in ["/x", "*", "http://a"] {
         let options = format!("OPTIONS {target} HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n");

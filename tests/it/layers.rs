@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The layer of each module at the top. A module imports only what lies lower, and never its neighbour on the same
-/// layer: what decides touches no socket, what touches a socket decides nothing.
+/// The layer of each module at the top. A module imports only what lies lower, and never its
+/// neighbour on the same layer: what decides touches no socket, what touches a socket decides
+/// nothing.
 const LAYERS: &[(&str, u32)] = &[
     ("base", 0),
     ("sys", 0),
@@ -54,7 +55,8 @@ fn a_module_imports_only_lower_layers() {
         }
         let Some(own) = layers.get(source.module.as_str()) else {
             problems.push(format!(
-                "{}: the module `{}` has no layer yet; give it one in tests/it/layers.rs and in docs/architecture.md",
+                "{}: the module `{}` has no layer yet; give it one in tests/it/layers.rs and in \
+                 docs/architecture.md",
                 source.path.display(),
                 source.module
             ));
@@ -71,7 +73,9 @@ fn a_module_imports_only_lower_layers() {
                         source.module
                     ));
                 }
-                None => problems.push(format!("{at}: `crate::{name}` is no module that has a layer")),
+                None => problems.push(format!(
+                    "{at}: `crate::{name}` is no module that has a layer"
+                )),
             }
         }
     }
@@ -80,17 +84,24 @@ fn a_module_imports_only_lower_layers() {
 
 #[test]
 fn threads_are_spawned_in_one_place() {
-    let spawning = with_word(&["thread::spawn", "thread::Builder", "thread::scope"], |path| {
-        path == Path::new("threads.rs") || path.starts_with("bin/test_server")
-    });
-    assert!(spawning.is_empty(), "only src/threads.rs spawns: {spawning:#?}");
+    let spawning = with_word(
+        &["thread::spawn", "thread::Builder", "thread::scope"],
+        |path| path == Path::new("threads.rs") || path.starts_with("bin/test_server"),
+    );
+    assert!(
+        spawning.is_empty(),
+        "only src/threads.rs spawns: {spawning:#?}"
+    );
 }
 
 #[test]
 fn unsafe_is_in_one_file_at_most() {
     let with = with_word(&["unsafe"], |_| false);
     let files: BTreeSet<_> = with.iter().map(|(path, _)| path).collect();
-    assert!(files.len() <= 1, "`unsafe` is for one small file: {with:#?}");
+    assert!(
+        files.len() <= 1,
+        "`unsafe` is for one small file: {with:#?}"
+    );
 }
 
 #[test]
@@ -134,12 +145,21 @@ fn the_reader_of_sources_reads_them_right() {
         found("use crate::{http::{Head, Field}, fault, plan::*};"),
         ["http", "fault", "plan"]
     );
-    assert_eq!(found("use crate :: {\n    a,\n    b::{self, c},\n};"), ["a", "b"]);
     assert_eq!(
-        found("// crate::a\n/* crate::b /* */ crate::c */ \"crate::d\" r#\"\"crate::e\"# '\"' crate::f"),
+        found("use crate :: {\n    a,\n    b::{self, c},\n};"),
+        ["a", "b"]
+    );
+    assert_eq!(
+        found(
+            "// crate::a\n/* crate::b /* */ crate::c */ \"crate::d\" r#\"\"crate::e\"# '\"' \
+             crate::f"
+        ),
         ["f"]
     );
-    assert_eq!(found("fn f<'a>(x: &'a str) -> char { '\\'' } use crate::g;"), ["g"]);
+    assert_eq!(
+        found("fn f<'a>(x: &'a str) -> char { '\\'' } use crate::g;"),
+        ["g"]
+    );
     assert_eq!(
         found("#[cfg(test)]\nmod tests { use crate::a; fn f() { {} } }\nuse crate::b;"),
         ["b"]
@@ -155,10 +175,16 @@ fn the_reader_of_sources_reads_them_right() {
         ["filter"]
     );
     assert_eq!(
-        test_modules("#[cfg(test)]\nmod a;\nmod b;\n#[cfg(test)]\n#[path = \"x\"]\npub(crate) mod c;"),
+        test_modules(
+            "#[cfg(test)]\nmod a;\nmod b;\n#[cfg(test)]\n#[path = \"x\"]\npub(crate) mod c;"
+        ),
         ["a", "c"]
     );
-    assert!(is_word("a unsafe {", "unsafe") && !is_word("unsafe_code", "unsafe") && !is_word("not_unsafe", "unsafe"));
+    assert!(
+        is_word("a unsafe {", "unsafe")
+            && !is_word("unsafe_code", "unsafe")
+            && !is_word("not_unsafe", "unsafe")
+    );
 }
 
 /// Where one of these words stands in files that are not exempt.
@@ -182,7 +208,8 @@ fn is_word(line: &str, word: &str) -> bool {
 
 /// The names after `crate::` and, where that is the crate, after `super::`, with their lines.
 fn imports(source: &Source) -> Vec<(usize, String)> {
-    let at_top = source.path == Path::new(&source.module).join("mod.rs") || source.path.components().count() == 1;
+    let at_top = source.path == Path::new(&source.module).join("mod.rs")
+        || source.path.components().count() == 1;
     let mut found = Vec::new();
     for word in ["crate", "super"] {
         if word == "super" && !at_top {
@@ -194,7 +221,10 @@ fn imports(source: &Source) -> Vec<(usize, String)> {
         }
         for (at, _) in source.code.match_indices(word) {
             let before = &source.code[..at];
-            let Some(rest) = source.code[at + word.len()..].trim_start().strip_prefix("::") else {
+            let Some(rest) = source.code[at + word.len()..]
+                .trim_start()
+                .strip_prefix("::")
+            else {
                 continue;
             };
             if before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
@@ -260,7 +290,12 @@ fn sources() -> Vec<Source> {
             for_tests.push(folder.join(format!("{module}.rs")));
             for_tests.push(folder.join(module));
         }
-        let first = path.components().next().unwrap().as_os_str().to_string_lossy();
+        let first = path
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_string_lossy();
         let module = first.trim_end_matches(".rs").to_owned();
         sources.push(Source {
             path,
@@ -274,7 +309,9 @@ fn sources() -> Vec<Source> {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
@@ -326,7 +363,9 @@ fn strip(text: &str) -> String {
 }
 
 fn blanks(text: &str) -> String {
-    text.chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect()
+    text.chars()
+        .map(|c| if c == '\n' { '\n' } else { ' ' })
+        .collect()
 }
 
 /// Blanks out comments and texts.

@@ -1,4 +1,5 @@
-//! Stopping: what was promised is kept, nothing new is taken, and it ends in time. Signals, and who is told of them.
+//! Stopping: what was promised is kept, nothing new is taken, and it ends in time. Signals, and who
+//! is told of them.
 
 use std::fs;
 use std::io;
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Config, Gate, Origin, PATIENCE, Start, TestServer, eventually, eventually_eq};
+use crate::support::{
+    Client, Config, Gate, Origin, PATIENCE, Start, TestServer, eventually, eventually_eq,
+};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -49,14 +52,19 @@ fn read_until(client: &mut Client, end: &[u8]) -> String {
     let mut got = Vec::new();
     while !got.ends_with(end) {
         let some = client.read_some();
-        assert!(!some.is_empty(), "ended after {:?}", String::from_utf8_lossy(&got));
+        assert!(
+            !some.is_empty(),
+            "ended after {:?}",
+            String::from_utf8_lossy(&got)
+        );
         got.extend(some);
     }
     String::from_utf8(got).unwrap()
 }
 
 fn is_refused(address: &str) -> bool {
-    TcpStream::connect(address).is_err_and(|problem| problem.kind() == io::ErrorKind::ConnectionRefused)
+    TcpStream::connect(address)
+        .is_err_and(|problem| problem.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 #[test]
@@ -145,14 +153,20 @@ fn what_does_not_end_in_time_is_cut_and_seen_to_be() {
         assert!(response.text().contains("shutting down") && response.closes());
     }
     with_length.expect_gone();
-    assert!(until_close.expect_cut().is_empty(), "an end would look like the body's");
+    assert!(
+        until_close.expect_cut().is_empty(),
+        "an end would look like the body's"
+    );
     idle.expect_gone();
     assert_eq!(juggler.wait(PATIENCE), Some(0));
     juggler.wait_for_log("5 clients are cut, their time is up");
     let log = juggler.output();
     assert_eq!(log.len(), 5, "{log:#?}");
     for line in &log {
-        assert!(line.contains("end=PR \"the balancer is shutting down\""), "{line}");
+        assert!(
+            line.contains("end=PR \"the balancer is shutting down\""),
+            "{line}"
+        );
     }
 }
 
@@ -173,7 +187,11 @@ fn a_response_that_a_slow_client_has_not_taken_in_time_is_cut_and_seen_to_be() {
     assert!(!slow.expect_cut().is_empty());
     let log = juggler.output();
     assert_eq!(log.len(), 1, "{log:#?}");
-    assert!(log[0].contains(" 200 ") && log[0].contains("end=PR"), "{}", log[0]);
+    assert!(
+        log[0].contains(" 200 ") && log[0].contains("end=PR"),
+        "{}",
+        log[0]
+    );
 }
 
 #[test]
@@ -214,7 +232,9 @@ fn clients_that_keep_asking_notice_nothing_of_a_stop() {
             })
         })
         .collect();
-    eventually(PATIENCE, "all under way", || answered.load(Ordering::Relaxed) > 100);
+    eventually(PATIENCE, "all under way", || {
+        answered.load(Ordering::Relaxed) > 100
+    });
     assert_eq!(juggler.stop(), Some(0));
     for client in clients {
         client.join().unwrap();
@@ -264,7 +284,10 @@ fn the_service_manager_is_told() {
     let path = folder.path().join("notify");
     let hidden = format!("juggler-test-{}", std::process::id());
     for (name, socket) in [
-        (path.display().to_string(), UnixDatagram::bind(&path).unwrap()),
+        (
+            path.display().to_string(),
+            UnixDatagram::bind(&path).unwrap(),
+        ),
         (
             format!("@{hidden}"),
             UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&hidden).unwrap()).unwrap(),
@@ -276,7 +299,9 @@ fn the_service_manager_is_told() {
             let length = socket.recv(&mut text).unwrap();
             String::from_utf8_lossy(&text[..length]).into_owned()
         };
-        let mut juggler = Start::config(&config).environment("NOTIFY_SOCKET", &name).ready();
+        let mut juggler = Start::config(&config)
+            .environment("NOTIFY_SOCKET", &name)
+            .ready();
         assert_eq!(told(), "READY=1");
         juggler.signal(Signal::SIGHUP);
         assert_eq!([told(), told()], ["RELOADING=1", "READY=1"]);
@@ -290,10 +315,14 @@ fn the_journal_gets_priorities_and_nobody_else() {
     let server = TestServer::start();
     let config = Config::new([server.address()]).text();
     let journal = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); exec \"$@\"";
-    let juggler = Start::config(&config).by(["sh", "-c", journal, "sh"]).ready();
+    let juggler = Start::config(&config)
+        .by(["sh", "-c", journal, "sh"])
+        .ready();
     juggler.wait_for_log("<6>ready");
     // A shell in a terminal that some service has started has the variable, but not its journal.
-    let juggler = Start::config(&config).environment("JOURNAL_STREAM", "8:1").ready();
+    let juggler = Start::config(&config)
+        .environment("JOURNAL_STREAM", "8:1")
+        .ready();
     assert!(!juggler.wait_for_log("ready").contains("<6>"));
 }
 
@@ -387,7 +416,8 @@ fn what_cannot_be_bound_is_said() {
         log.contains(&address.to_string()) && log.contains("another process listens there"),
         "{log}"
     );
-    let mut juggler = Start::config(&config.text().replace(&address.to_string(), "192.0.2.1:80")).spawn();
+    let mut juggler =
+        Start::config(&config.text().replace(&address.to_string(), "192.0.2.1:80")).spawn();
     assert_eq!(juggler.wait(PATIENCE), Some(1));
     juggler.wait_for_log("this machine has no such address");
 }
@@ -399,7 +429,11 @@ fn a_stop_without_clients_takes_no_time() {
     let began = Instant::now();
     assert_eq!(juggler.stop(), Some(0));
     // The drain's deadline is 30 s; nothing is there to wait for.
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
     eventually_eq("connections", 0, || server.stat("connections_now"));
 }
 
@@ -412,8 +446,11 @@ fn sigusr1_tells_how_everything_is() {
     server.wait_for_stat("connections_now", 5);
     juggler.signal(Signal::SIGUSR1);
     juggler.wait_for_log("cluster main: enabled, 5 slots; 0 served, 0 queued, 0 resting");
-    juggler.wait_for_log("active, enabled, in use; 0 served, 0 bound; 5 of 5 connected; not checked");
     juggler
-        .wait_for_log("server main/s1 (127.0.0.1:1): active, enabled, not in use; 0 served, 0 bound; 0 of 5 connected");
+        .wait_for_log("active, enabled, in use; 0 served, 0 bound; 5 of 5 connected; not checked");
+    juggler.wait_for_log(
+        "server main/s1 (127.0.0.1:1): active, enabled, not in use; 0 served, 0 bound; 0 of 5 \
+         connected",
+    );
     juggler.wait_for_log("cluster main, bucket vip: 0 served of 1 assured, at most 5; 0 queued;");
 }

@@ -1,4 +1,5 @@
-//! Logs hold nobody up: what does not take them, takes only a part of them, or never reads them costs lines and nothing else.
+//! Logs hold nobody up: what does not take them, takes only a part of them, or never reads them
+//! costs lines and nothing else.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -12,7 +13,9 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use serde_json::Value;
 
-use crate::support::{Client, Config, Juggler, Origin, PATIENCE, Start, eventually, eventually_eq, tool};
+use crate::support::{
+    Client, Config, Juggler, Origin, PATIENCE, Start, eventually, eventually_eq, tool,
+};
 
 /// A pipe with room for one page, which is not read until the test does. Its writers find a reader.
 fn unread_pipe(path: &Path) -> File {
@@ -38,14 +41,21 @@ fn read_all(mut pipe: File) -> thread::JoinHandle<String> {
 
 /// Becomes what follows, with this redirection.
 fn redirected(to: &str) -> [String; 4] {
-    ["sh".into(), "-c".into(), format!("exec \"$@\" {to}"), "sh".into()]
+    [
+        "sh".into(),
+        "-c".into(),
+        format!("exec \"$@\" {to}"),
+        "sh".into(),
+    ]
 }
 
 /// Where it listens, once it does.
 fn front(juggler: &Juggler) -> String {
     let path = juggler.folder().join("front");
     let address = format!("unix:{}", path.display());
-    eventually(PATIENCE, "it listens", || Client::try_connect(&address).is_ok());
+    eventually(PATIENCE, "it listens", || {
+        Client::try_connect(&address).is_ok()
+    });
     address
 }
 
@@ -60,8 +70,16 @@ fn large_requests(address: &str, count: usize) {
 }
 
 fn number_before(line: &str, word: &str) -> u64 {
-    let (before, _) = line.split_once(word).unwrap_or_else(|| panic!("no {word:?} in {line}"));
-    before.trim_end().rsplit(' ').next().unwrap().parse().unwrap()
+    let (before, _) = line
+        .split_once(word)
+        .unwrap_or_else(|| panic!("no {word:?} in {line}"));
+    before
+        .trim_end()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// Each connection leads to a message.
@@ -114,7 +132,10 @@ fn nobody_waits_for_standard_error() {
     );
     assert!(said.lines().next().unwrap().starts_with('['), "{said}");
     let last = said.lines().last().unwrap();
-    assert!(last.contains("stopped after"), "what was said last is written: {last}");
+    assert!(
+        last.contains("stopped after"),
+        "what was said last is written: {last}"
+    );
     let totals = said.lines().find(|line| line.contains("in all: ")).unwrap();
     assert!(
         number_before(totals, "messages lost") >= number_before(told, "of them dropped"),
@@ -142,7 +163,9 @@ fn standard_error_without_a_reader_or_on_a_full_disk_is_no_end() {
         let text = Config::new([origin.address()])
             .listener("bind = \"unix:{dir}/front\"")
             .text();
-        let start = Start::config(&text).environment("RUST_LOG", "debug").by(redirected(to));
+        let start = Start::config(&text)
+            .environment("RUST_LOG", "debug")
+            .by(redirected(to));
         let pipe = unread_pipe(&start.folder().join("stderr"));
         let mut juggler = start.spawn();
         let address = front(&juggler);
@@ -179,7 +202,12 @@ fn nobody_waits_for_the_reader_of_the_access_log() {
         eventually(PATIENCE, "there is room again", || {
             Client::connect(juggler.address()).get("/last").expect(200);
             juggler.folder().join("never").exists()
-                || origin.requests().iter().filter(|it| it.target == "/last").count() > 20
+                || origin
+                    .requests()
+                    .iter()
+                    .filter(|it| it.target == "/last")
+                    .count()
+                    > 20
         });
         assert_eq!(juggler.stop(), Some(0));
         let log = reading.join().unwrap();
@@ -190,7 +218,10 @@ fn nobody_waits_for_the_reader_of_the_access_log() {
         );
         assert!(log.contains("GET /last HTTP/1.1"));
         let totals = juggler.wait_for_log("in all: ");
-        let (written, dropped) = (log.lines().count() as u64, number_before(&totals, "log lines dropped"));
+        let (written, dropped) = (
+            log.lines().count() as u64,
+            number_before(&totals, "log lines dropped"),
+        );
         assert!(dropped > 100, "{totals}");
         assert_eq!(written + dropped, origin.requests().len() as u64);
         origin.forget();
@@ -200,7 +231,9 @@ fn nobody_waits_for_the_reader_of_the_access_log() {
 #[test]
 fn a_stop_does_not_wait_for_the_reader_of_the_access_log() {
     let origin = Origin::answering("fine");
-    let text = Config::new([origin.address()]).top("[log]\naccess = \"stdout\"").text();
+    let text = Config::new([origin.address()])
+        .top("[log]\naccess = \"stdout\"")
+        .text();
     let start = Start::config(&text).by(redirected("1>out"));
     let _pipe = unread_pipe(&start.folder().join("out"));
     let mut juggler = start.ready();
@@ -218,7 +251,9 @@ fn a_full_disk_is_told_once_a_minute_with_the_truth() {
     large_requests(&juggler.address(), 1);
     let told = juggler.wait_for_log("could not be written");
     assert!(
-        told.contains("WARN") && told.contains("access log: 1 lines lost") && told.contains("No space left"),
+        told.contains("WARN")
+            && told.contains("access log: 1 lines lost")
+            && told.contains("No space left"),
         "{told}"
     );
     large_requests(&juggler.address(), 300);
@@ -252,8 +287,17 @@ fn a_file_that_may_not_grow_holds_whole_lines_and_goes_on_when_it_may() {
     let start = Start::config(&text).file("log", "{\"half\": 1");
     let mut juggler = start.ready();
     let limit = |size: &str| {
-        let arguments = [format!("--pid={}", juggler.pid()), format!("--fsize={size}:")];
-        assert!(Command::new(&prlimit).args(arguments).status().unwrap().success());
+        let arguments = [
+            format!("--pid={}", juggler.pid()),
+            format!("--fsize={size}:"),
+        ];
+        assert!(
+            Command::new(&prlimit)
+                .args(arguments)
+                .status()
+                .unwrap()
+                .success()
+        );
     };
     let log = juggler.folder().join("log");
     let whole = |text: &str| {
@@ -284,7 +328,9 @@ fn a_file_that_may_not_grow_holds_whole_lines_and_goes_on_when_it_may() {
         let last = format!("/{asked}");
         eventually(PATIENCE, "it goes on", || {
             client.get(&last).expect(200);
-            fs::read_to_string(&log).unwrap().contains(&format!("GET {last} "))
+            fs::read_to_string(&log)
+                .unwrap()
+                .contains(&format!("GET {last} "))
         });
     }
     assert_eq!(juggler.stop(), Some(0));
@@ -317,7 +363,9 @@ fn what_a_terminal_would_obey_is_escaped_in_json() {
         Client::connect(juggler.address()).exchange(request);
     }
     let target = "GET /\u{202e}\u{9b} HTTP/1.1\r\nHost: x\r\n\r\n";
-    Client::connect(juggler.address()).exchange(target).expect(400);
+    Client::connect(juggler.address())
+        .exchange(target)
+        .expect(400);
     eventually_eq("lines", agents.len() + 1, || juggler.output().len());
     assert_eq!(juggler.stop(), Some(0));
     let is_harmful = |c: char| {
@@ -331,7 +379,10 @@ fn what_a_terminal_would_obey_is_escaped_in_json() {
         seen.push(object["user_agent"].as_str().unwrap().to_owned());
     }
     for agent in agents.iter().filter(|agent| !agent.contains('\u{7f}')) {
-        assert!(seen.iter().any(|seen| seen == agent), "{agent:?} in {seen:#?}");
+        assert!(
+            seen.iter().any(|seen| seen == agent),
+            "{agent:?} in {seen:#?}"
+        );
     }
 }
 
@@ -357,8 +408,16 @@ fn what_others_have_written_forges_no_message() {
         told().is_some()
     });
     let line = told().unwrap();
-    assert!(line.contains("me\\u{1b}[2J\\u{9b}\\u{202e}\\n[forged]"), "{line:?}");
-    assert!(juggler.log().iter().all(|line| !line.chars().any(char::is_control)));
+    assert!(
+        line.contains("me\\u{1b}[2J\\u{9b}\\u{202e}\\n[forged]"),
+        "{line:?}"
+    );
+    assert!(
+        juggler
+            .log()
+            .iter()
+            .all(|line| !line.chars().any(char::is_control))
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Fields whose names a server may take for others: CGI, WSGI and PHP see no difference between `_` and `-`.
+//! Fields whose names a server may take for others: CGI, WSGI and PHP see no difference between `_`
+//! and `-`.
 
 use crate::support::{Client, Config, Juggler, Origin};
 
@@ -12,25 +13,40 @@ fn start(listener: &str) -> (Origin, Juggler) {
     (origin, juggler)
 }
 
-/// Names of the fields that the server got of a request with these lines, but for Host and Connection.
+/// Names of the fields that the server got of a request with these lines, but for Host and
+/// Connection.
 #[track_caller]
 fn received(listener: &str, lines: &[&str]) -> Vec<String> {
     let (origin, juggler) = start(listener);
-    let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n", lines.join("\r\n"));
-    Client::connect(juggler.address()).exchange(request).expect(200);
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n",
+        lines.join("\r\n")
+    );
+    Client::connect(juggler.address())
+        .exchange(request)
+        .expect(200);
     let names = origin.request().fields.into_iter().map(|(name, value)| {
-        if lines.iter().any(|line| line.starts_with(&format!("{name}:"))) && !value.contains("127.0.0.1") {
+        if lines
+            .iter()
+            .any(|line| line.starts_with(&format!("{name}:")))
+            && !value.contains("127.0.0.1")
+        {
             format!("{name} of the client")
         } else {
             name
         }
     });
-    names.filter(|name| name != "Host" && name != "Connection").collect()
+    names
+        .filter(|name| name != "Host" && name != "Connection")
+        .collect()
 }
 
 /// A chunked request with this trailer line.
 fn with_trailer(line: &str) -> String {
-    format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{line}\r\n\r\n")
+    format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \
+         chunked\r\n\r\n2\r\nhi\r\n0\r\n{line}\r\n\r\n"
+    )
 }
 
 /// Names that some server takes for a field of framing or of this connection alone.
@@ -85,14 +101,20 @@ fn a_trailer_that_looks_like_framing_is_refused() {
     Client::connect(juggler.address())
         .exchange(with_trailer("X_Sum: 9"))
         .expect(200);
-    assert_eq!(origin.request().trailers, [("X_Sum".to_owned(), "9".to_owned())]);
+    assert_eq!(
+        origin.request().trailers,
+        [("X_Sum".to_owned(), "9".to_owned())]
+    );
 }
 
 #[test]
 fn a_response_may_have_such_fields() {
     let origin = Origin::start(|conn, _| {
         while conn.request().is_some() {
-            conn.send("HTTP/1.1 200 OK\r\nContent_Length: 9\r\nX_Forwarded_For: x\r\nContent-Length: 4\r\n\r\nfine");
+            conn.send(
+                "HTTP/1.1 200 OK\r\nContent_Length: 9\r\nX_Forwarded_For: x\r\nContent-Length: \
+                 4\r\n\r\nfine",
+            );
         }
     });
     let juggler = Config::new([origin.address()])
@@ -146,7 +168,11 @@ fn an_untrusted_client_names_nobody() {
             &["Forwarded"],
         ),
     ] {
-        assert_eq!(received(listener, &lines), [&stays[..], ours].concat(), "{listener}");
+        assert_eq!(
+            received(listener, &lines),
+            [&stays[..], ours].concat(),
+            "{listener}"
+        );
     }
     // Where the listener says nothing, nothing is of consequence.
     let off = received("", &lines);
@@ -177,8 +203,11 @@ fn a_trusted_client_is_believed_but_not_its_look_alikes() {
 fn connection_cannot_take_away_what_a_trusted_proxy_said() {
     let listener = "forwarded = { style = \"x-forwarded\", trusted = [\"127.0.0.1\"] }";
     let (origin, juggler) = start(listener);
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-Port: 443\r\nConnection: x-real-ip, x-forwarded-port\r\n\r\n";
-    Client::connect(juggler.address()).exchange(request).expect(200);
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-Port: \
+                   443\r\nConnection: x-real-ip, x-forwarded-port\r\n\r\n";
+    Client::connect(juggler.address())
+        .exchange(request)
+        .expect(200);
     let got = origin.request();
     assert_eq!(
         (got.field("x-real-ip"), got.field("x-forwarded-port")),
@@ -206,9 +235,13 @@ fn further_fields_can_be_kept_from_clients() {
     ];
     let strip = "strip = [\"X-Client-Cert\"]";
     for style in ["off", "x-forwarded"] {
-        let found = received(&format!("forwarded = {{ style = \"{style}\", {strip} }}"), &lines);
+        let found = received(
+            &format!("forwarded = {{ style = \"{style}\", {strip} }}"),
+            &lines,
+        );
         assert_eq!(found[0], "X-Client-Certs of the client", "{found:?}");
-        let trusted = format!("forwarded = {{ style = \"{style}\", {strip}, trusted = [\"127.0.0.1\"] }}");
+        let trusted =
+            format!("forwarded = {{ style = \"{style}\", {strip}, trusted = [\"127.0.0.1\"] }}");
         let found = received(&trusted, &lines);
         assert_eq!(
             found[..3],
@@ -238,7 +271,10 @@ fn other_odd_names_are_the_operators_choice() {
     let lines = ["X_A: 1", "X.B: 1", "X--C: 1", "X-D-: 1"];
     assert_eq!(received("", &lines).len(), 4);
     assert_eq!(received("underscore_fields = \"pass\"", &lines).len(), 4);
-    assert_eq!(received("underscore_fields = \"drop\"", &lines), ["X-D- of the client"]);
+    assert_eq!(
+        received("underscore_fields = \"drop\"", &lines),
+        ["X-D- of the client"]
+    );
     let (origin, juggler) = start("underscore_fields = \"refuse\"");
     for line in &lines[..3] {
         for request in [
@@ -258,7 +294,10 @@ fn other_odd_names_are_the_operators_choice() {
     Client::connect(juggler.address())
         .exchange(with_trailer("X_Sum: 9\r\nX-Sum: 1"))
         .expect(200);
-    assert_eq!(origin.request().trailers, [("X-Sum".to_owned(), "1".to_owned())]);
+    assert_eq!(
+        origin.request().trailers,
+        [("X-Sum".to_owned(), "1".to_owned())]
+    );
 }
 
 /// To have one's own word in the place of a trusted client's is no reason to trust it less.
@@ -273,8 +312,8 @@ fn a_trusted_client_that_is_replaced_may_send_what_others_may_not() {
         ("192.0.2.1", &["X-Other of the client"][..]),
     ] {
         let listener = format!(
-            "forwarded = {{ style = \"x-forwarded\", mode = \"replace\", trusted = [\"{trusted}\"], \
-             strip = [\"X-Client-Cert\"] }}"
+            "forwarded = {{ style = \"x-forwarded\", mode = \"replace\", trusted = \
+             [\"{trusted}\"], strip = [\"X-Client-Cert\"] }}"
         );
         let mut names = received(&listener, &lines);
         names.retain(|name| !name.starts_with("X-Forwarded-"));
@@ -284,6 +323,10 @@ fn a_trusted_client_that_is_replaced_may_send_what_others_may_not() {
             .exchange(with_trailer("X-Client-Cert: a"))
             .expect(200);
         let is_there = trusted == "127.0.0.1";
-        assert_eq!((origin.request().trailers.len() == 1), is_there, "{trusted}");
+        assert_eq!(
+            (origin.request().trailers.len() == 1),
+            is_there,
+            "{trusted}"
+        );
     }
 }

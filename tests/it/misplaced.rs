@@ -12,7 +12,8 @@ const LOG: &str = "[log]\naccess = \"stdout\"";
 
 fn https(config: Config) -> (Authority, Juggler) {
     let authority = Authority::new();
-    let config = config.listener("tls = { certificates = [{ chain = \"{dir}/s.crt\", key = \"{dir}/s.key\" }] }");
+    let config = config
+        .listener("tls = { certificates = [{ chain = \"{dir}/s.crt\", key = \"{dir}/s.key\" }] }");
     let start = Start::config(&config.text()).file("page", "<p>use https");
     authority.issue(&["localhost"]).write(start.folder(), "s");
     (authority, start.ready())
@@ -34,7 +35,9 @@ fn plain_http_at_an_https_port_is_told_so() {
         client.send(request);
         let response = client.read_response().expect(400);
         assert!(
-            response.text().contains("plain HTTP was sent to an HTTPS port"),
+            response
+                .text()
+                .contains("plain HTTP was sent to an HTTPS port"),
             "{}",
             response.text()
         );
@@ -100,13 +103,18 @@ fn tls_at_a_plain_port_is_told_so_at_once() {
         client.send(hello);
         let response = client.read_response().expect(400);
         assert!(
-            response.text().contains("TLS was sent to a plain HTTP port"),
+            response
+                .text()
+                .contains("TLS was sent to a plain HTTP port"),
             "{}",
             response.text()
         );
     }
     let line = juggler.wait_for_output(" 400 ");
-    assert!(line.ends_with("end=PR \"TLS was sent to a plain HTTP port\""), "{line}");
+    assert!(
+        line.ends_with("end=PR \"TLS was sent to a plain HTTP port\""),
+        "{line}"
+    );
 }
 
 #[test]
@@ -115,7 +123,9 @@ fn the_servers_order_of_ciphers_counts() {
     let (authority, juggler) = https(Config::new([origin.address()]));
     let client = |first: CipherSuite| -> Arc<ClientConfig> {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-        provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| suite.suite() != first);
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&TLS12])
             .unwrap()
@@ -131,7 +141,11 @@ fn the_servers_order_of_ciphers_counts() {
     .map(|first| {
         let mut connection = Client::tls(juggler.address(), &client(first), "localhost");
         connection.get("/").expect(200);
-        connection.tls_connection().negotiated_cipher_suite().unwrap().suite()
+        connection
+            .tls_connection()
+            .negotiated_cipher_suite()
+            .unwrap()
+            .suite()
     });
     assert!(
         chosen.iter().all(|suite| *suite == chosen[0]),

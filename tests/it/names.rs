@@ -3,7 +3,9 @@
 use std::fmt::Display;
 
 use crate::support::names::Hosts;
-use crate::support::{Client, Config, Gate, Juggler, Load, Origin, PATIENCE, Start, TestServer, eventually};
+use crate::support::{
+    Client, Config, Gate, Juggler, Load, Origin, PATIENCE, Start, TestServer, eventually,
+};
 
 fn port(address: impl Display) -> String {
     address.to_string().rsplit_once(':').unwrap().1.to_owned()
@@ -21,7 +23,11 @@ fn before(hosts: &Hosts, config: &Config) -> Juggler {
 }
 
 fn count(juggler: &Juggler, text: &str) -> usize {
-    juggler.log().iter().filter(|line| line.contains(text)).count()
+    juggler
+        .log()
+        .iter()
+        .filter(|line| line.contains(text))
+        .count()
 }
 
 #[test]
@@ -54,10 +60,16 @@ fn connections_move_with_the_name_when_they_have_served_what_they_have() {
     assert_eq!((old.requests().len(), new.stat("requests")), (1, 4));
     old.wait_for_connections(1);
     gate.open();
-    assert_eq!(served.read_response().expect(200).text(), "from the old one");
+    assert_eq!(
+        served.read_response().expect(200).text(),
+        "from the old one"
+    );
     new.wait_for_stat("connections_now", 3);
     old.wait_for_connections(0);
-    assert_eq!((old.connections_ever(), new.stat("connections_ever")), (3, 3));
+    assert_eq!(
+        (old.connections_ever(), new.stat("connections_ever")),
+        (3, 3)
+    );
     old.assert_no_failures();
 }
 
@@ -68,7 +80,10 @@ fn a_name_that_changes_under_load_fails_no_request() {
     };
     let one = TestServer::start();
     let two = beside(one.address(), "127.0.0.2");
-    let juggler = before(&hosts, &Config::new([format!("app.test:{}", port(one.address()))]));
+    let juggler = before(
+        &hosts,
+        &Config::new([format!("app.test:{}", port(one.address()))]),
+    );
     let load = Load::start(&juggler.address(), 4, |path| {
         format!("POST /__sum?{path} HTTP/1.1\r\nHost: load\r\nContent-Length: 4\r\n\r\nbody")
     });
@@ -83,7 +98,11 @@ fn a_name_that_changes_under_load_fails_no_request() {
         to.wait_for_stat("connections_now", 5);
     }
     let count = load.end_without_failure() as u64;
-    assert_eq!(one.stat("requests") + two.stat("requests"), count, "each was sent once");
+    assert_eq!(
+        one.stat("requests") + two.stat("requests"),
+        count,
+        "each was sent once"
+    );
 }
 
 #[test]
@@ -108,7 +127,11 @@ fn a_name_that_is_no_more_leads_where_it_led_last() {
         juggler.wait_for_log_behind(lines, &format!("clock.test is [{address}:{clock_port}]"));
         client.get("/test.txt").expect(200);
     }
-    assert_eq!(count(&juggler, "app.test cannot be resolved"), 1, "told once");
+    assert_eq!(
+        count(&juggler, "app.test cannot be resolved"),
+        1,
+        "told once"
+    );
     assert_eq!(server.stat("connections_ever"), 5);
     hosts.set(&["127.0.0.1 app.test"]);
     juggler.wait_for_log("main/s0: the name app.test is resolved again");
@@ -159,7 +182,10 @@ fn of_several_addresses_the_next_is_tried_if_one_refuses() {
     let second = beside(first.address(), "127.0.0.2");
     let mut servers = [first, second];
     let name = format!("app.test:{}", port(servers[0].address()));
-    let juggler = before(&hosts, &Config::new([name]).cluster("on_unavailable = \"queue\""));
+    let juggler = before(
+        &hosts,
+        &Config::new([name]).cluster("on_unavailable = \"queue\""),
+    );
     let mut client = Client::connect(juggler.address());
     for _ in 0..3 {
         let mut used = 0;

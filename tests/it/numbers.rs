@@ -1,4 +1,5 @@
-//! Numbers that others send, as large as a field can say them: each is bounded where it is read, and none hurts anybody.
+//! Numbers that others send, as large as a field can say them: each is bounded where it is read,
+//! and none hurts anybody.
 
 use std::thread;
 
@@ -19,7 +20,8 @@ fn promising(seconds: &'static str) -> Origin {
     Origin::start(move |conn, _| {
         while conn.request().is_some() {
             conn.send(format!(
-                "HTTP/1.1 200 OK\r\nKeep-Alive: timeout={seconds}, max=18446744073709551615\r\nContent-Length: 4\r\n\r\ngood"
+                "HTTP/1.1 200 OK\r\nKeep-Alive: timeout={seconds}, \
+                 max=18446744073709551615\r\nContent-Length: 4\r\n\r\ngood"
             ));
         }
     })
@@ -29,14 +31,20 @@ fn promising(seconds: &'static str) -> Origin {
 fn a_server_that_keeps_connections_for_ever_costs_no_worker() {
     for seconds in ENDLESS {
         let origin = promising(seconds);
-        let juggler = Config::new([origin.address()]).cluster("capacity = 2").start();
+        let juggler = Config::new([origin.address()])
+            .cluster("capacity = 2")
+            .start();
         let mut client = Client::connect(juggler.address());
         // More than there are workers, so that each has had its part.
         for _ in 0..6 {
             assert_eq!(client.get("/").expect(200).text(), "good");
         }
         origin.wait_for_connections(2);
-        assert_eq!(origin.connections_ever(), 2, "{seconds}: no connection is made anew");
+        assert_eq!(
+            origin.connections_ever(),
+            2,
+            "{seconds}: no connection is made anew"
+        );
     }
 }
 
@@ -65,7 +73,9 @@ fn nor_does_one_that_says_so_to_a_probe() {
 fn idle_times_at_once_on_all_workers_leave_the_capacity_whole() {
     const WORKERS: usize = 4;
     let origin = promising("18446744073709551615");
-    let juggler = Config::new([origin.address()]).cluster("capacity = 4").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 4")
+        .start();
     let address = juggler.address();
     let clients: Vec<_> = (0..WORKERS)
         .map(|_| {
@@ -78,6 +88,8 @@ fn idle_times_at_once_on_all_workers_leave_the_capacity_whole() {
             })
         })
         .collect();
-    clients.into_iter().for_each(|client| client.join().unwrap());
+    clients
+        .into_iter()
+        .for_each(|client| client.join().unwrap());
     origin.wait_for_connections(WORKERS);
 }

@@ -1,5 +1,5 @@
-//! Servers whose HTTP is odd and harmless: what nginx and HAProxy deliver is delivered, written anew, and costs nobody
-//! anything.
+//! Servers whose HTTP is odd and harmless: what nginx and HAProxy deliver is delivered, written
+//! anew, and costs nobody anything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use socket2::SockRef;
 
 use crate::support::patient::{changes, wait_for_changes};
-use crate::support::{Client, Config, Framing, Gate, Juggler, Origin, PATIENCE, Response, eventually};
+use crate::support::{
+    Client, Config, Framing, Gate, Juggler, Origin, PATIENCE, Response, eventually,
+};
 
 /// A server that says this to all requests for `/odd`, and closes nothing by itself.
 fn saying(odd: impl Into<Vec<u8>>) -> Origin {
@@ -24,7 +26,9 @@ fn saying(odd: impl Into<Vec<u8>>) -> Origin {
 }
 
 fn before(origin: &Origin) -> Juggler {
-    let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 1")
+        .start();
     origin.wait_for_connections(1);
     juggler
 }
@@ -36,7 +40,10 @@ fn delivered(method: &str, odd: impl Into<Vec<u8>>) -> (Response, bool) {
     let mut client = Client::connect(juggler.address());
     // Strict: a framing that is not clear is none for this client.
     let response = client.exchange(format!("{method} /odd HTTP/1.1\r\nHost: a\r\n\r\n"));
-    assert!(!response.closes(), "the client's connection has nothing to do with it");
+    assert!(
+        !response.closes(),
+        "the client's connection has nothing to do with it"
+    );
     assert_eq!(client.get("/").expect(200).text(), "good");
     origin.assert_no_failures();
     (response, origin.connections_ever() == 1)
@@ -68,20 +75,41 @@ fn what_has_no_content_ends_at_the_empty_line_whatever_its_fields_say() {
         ] {
             let odd = format!("HTTP/1.1 {status}\r\n{fields}X: y\r\n\r\n{body}");
             let (response, was_kept) = delivered("GET", odd);
-            assert_eq!(response.status, status[..3].parse::<u16>().unwrap(), "{fields} {body}");
-            assert_eq!((response.framing, response.field("x")), (Framing::None, Some("y")));
+            assert_eq!(
+                response.status,
+                status[..3].parse::<u16>().unwrap(),
+                "{fields} {body}"
+            );
+            assert_eq!(
+                (response.framing, response.field("x")),
+                (Framing::None, Some("y"))
+            );
             assert_eq!(response.field("content-length"), None, "{fields}");
             assert_eq!(response.field("transfer-encoding"), None, "{fields}");
-            assert_eq!(was_kept, is_kept && body.is_empty(), "{status} {fields} {body}");
+            assert_eq!(
+                was_kept,
+                is_kept && body.is_empty(),
+                "{status} {fields} {body}"
+            );
         }
     }
-    let (response, was_kept) = delivered("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n");
-    assert_eq!((response.field("content-length"), was_kept), (Some("5"), true));
+    let (response, was_kept) = delivered(
+        "GET",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+    );
+    assert_eq!(
+        (response.field("content-length"), was_kept),
+        (Some("5"), true)
+    );
     let (response, _) = delivered(
         "HEAD",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
     );
-    assert_eq!(response.field("content-length"), None, "which of both is not known");
+    assert_eq!(
+        response.field("content-length"),
+        None,
+        "which of both is not known"
+    );
 }
 
 #[test]
@@ -111,7 +139,8 @@ fn after_an_interim_response_that_claims_a_body_the_connection_is_not_used_again
 
 #[test]
 fn interim_responses_go_on_without_framing_and_as_many_as_there_are() {
-    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: \
+                 7\r\nTransfer-Encoding: chunked\r\n\r\n";
     let odd = hints.repeat(500) + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let (response, was_kept) = delivered("GET", odd);
     assert_eq!(
@@ -142,15 +171,24 @@ fn odd_heads_are_delivered_and_written_anew() {
             format!("HTTP/1.1 200 OK\r\nX: a\r\n\t b\r\nY: c\x1b\x7f\r\n{hello}"),
             true,
         ),
-        (format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{hello}"), true),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello".into(), true),
+        (
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{hello}"),
+            true,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello".into(),
+            true,
+        ),
         (format!("HTTP/1.1 205 Reset Content\r\n{hello}"), true),
         (
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".into(),
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: \
+             chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+                .into(),
             false,
         ),
         (
-            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: \
+             chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
                 .into(),
             false,
         ),
@@ -158,7 +196,11 @@ fn odd_heads_are_delivered_and_written_anew() {
         let (response, was_kept) = delivered("GET", odd.as_bytes());
         assert_eq!(response.text(), "hello", "{odd:?}");
         assert_eq!(was_kept, is_kept, "{odd:?}");
-        let head = &response.raw[..response.raw.windows(4).position(|end| end == b"\r\n\r\n").unwrap()];
+        let head = &response.raw[..response
+            .raw
+            .windows(4)
+            .position(|end| end == b"\r\n\r\n")
+            .unwrap()];
         let is_clean = |byte: &u8| matches!(byte, b'\r' | b'\n' | b'\t' | 0x20..=0x7e);
         assert!(
             head.iter().all(is_clean) && head.starts_with(b"HTTP/1.1 "),
@@ -166,7 +208,9 @@ fn odd_heads_are_delivered_and_written_anew() {
             head.escape_ascii()
         );
         assert!(
-            !head.windows(3).any(|part| part == b"\n\t " || part == b"\r\n "),
+            !head
+                .windows(3)
+                .any(|part| part == b"\n\t " || part == b"\r\n "),
             "nothing is folded"
         );
     }
@@ -211,10 +255,15 @@ fn trailers_that_may_not_be_there_cost_a_response_nothing() {
         for before in [5, 300_000] {
             let content = "x".repeat(before);
             let odd = format!(
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{before:x}\r\n{content}\r\n0\r\n{trailers}\r\n"
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: \
+                 chunked\r\n\r\n{before:x}\r\n{content}\r\n0\r\n{trailers}\r\n"
             );
             let (response, was_kept) = delivered("GET", odd);
-            assert_eq!((response.body.len(), was_kept), (before, true), "{trailers}");
+            assert_eq!(
+                (response.body.len(), was_kept),
+                (before, true),
+                "{trailers}"
+            );
             let got: Vec<_> = response
                 .trailers
                 .iter()
@@ -263,16 +312,24 @@ fn many_fields_pass_up_to_their_limit() {
     for (limit, count, status) in [(3, 3, 200), (3, 4, 502), (5000, 5000, 200)] {
         let origin = saying(odd(count));
         let juggler = Config::new([origin.address()])
-            .cluster(&format!("capacity = 1\nlimit = {{ response_fields = {limit} }}"))
+            .cluster(&format!(
+                "capacity = 1\nlimit = {{ response_fields = {limit} }}"
+            ))
             .start();
         let response = Client::connect(juggler.address()).get("/odd");
-        assert_eq!(response.status, status, "{count} of {limit}: {}", response.text());
+        assert_eq!(
+            response.status,
+            status,
+            "{count} of {limit}: {}",
+            response.text()
+        );
     }
 }
 
 // === 408
 
-/// A server that answers `/first` and then says this, and whatever is asked over any later connection.
+/// A server that answers `/first` and then says this, and whatever is asked over any later
+/// connection.
 fn timing_out(said: &'static str, ends: bool) -> Origin {
     Origin::start(move |conn, number| {
         if number > 0 {
@@ -296,12 +353,14 @@ fn timing_out(said: &'static str, ends: bool) -> Origin {
 #[test]
 fn a_408_is_handed_on_unless_it_ends_a_used_connection() {
     const KEPT: &str = "HTTP/1.1 408 Too Late\r\nContent-Length: 4\r\n\r\nlate";
-    const CLOSE: &str = "HTTP/1.1 408 Too Late\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate";
+    const CLOSE: &str =
+        "HTTP/1.1 408 Too Late\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate";
     const OLD: &str = "HTTP/1.0 408 Too Late\r\n\r\nlate";
-    const HINTED: &str =
-        "HTTP/1.1 103 Hint\r\n\r\nHTTP/1.1 408 Too Late\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate";
+    const HINTED: &str = "HTTP/1.1 103 Hint\r\n\r\nHTTP/1.1 408 Too Late\r\nContent-Length: \
+                          4\r\nConnection: close\r\n\r\nlate";
     for (method, said, ends, is_repeated) in [
-        // On a connection that is kept it is what the application says: a DELETE must not be done twice for it.
+        // On a connection that is kept it is what the application says: a DELETE must not be done
+        // twice for it.
         ("GET", KEPT, false, false),
         ("DELETE", KEPT, false, false),
         ("POST", KEPT, false, false),
@@ -321,7 +380,11 @@ fn a_408_is_handed_on_unless_it_ends_a_used_connection() {
         let response = client.exchange(format!(
             "{method} /app HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
         ));
-        let expected = if is_repeated { (200, "again") } else { (408, "late") };
+        let expected = if is_repeated {
+            (200, "again")
+        } else {
+            (408, "late")
+        };
         assert_eq!(
             (response.status, response.text().as_str()),
             expected,
@@ -352,7 +415,11 @@ fn a_408_with_the_end_right_behind_it_is_a_stale_connection() {
         let response = client.exchange(format!(
             "{method} /app HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
         ));
-        assert_eq!((response.status, response.text().as_str()), expected, "{method}");
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            expected,
+            "{method}"
+        );
     }
 }
 
@@ -387,19 +454,32 @@ fn odd_responses_take_no_server_offline() {
                 0 => "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
                 1 => "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
                 2 => "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n",
-                _ => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\nCache-Control: no-store\r\n\r\n",
+                _ => {
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 \
+                     \r\nhello\r\n0\r\nCache-Control: no-store\r\n\r\n"
+                }
             });
         }
     });
     let juggler = Config::new([origin.address()])
-        .cluster("capacity = 1\nhealth = { path = \"/up\", interval = \"1h\", panic = \"0%\", passive = { protocol = 2, status = 2 } }")
+        .cluster(
+            "capacity = 1\nhealth = { path = \"/up\", interval = \"1h\", panic = \"0%\", passive \
+             = { protocol = 2, status = 2 } }",
+        )
         .start();
     wait_for_changes(&juggler, "main/s0", 1);
     let mut client = Client::connect(juggler.address());
     for _ in 0..20 {
-        let response = client.exchange("PUT /prefs HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
-        assert!([200, 204, 999].contains(&response.status), "{}", response.text());
+        let response =
+            client.exchange("PUT /prefs HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        assert!(
+            [200, 204, 999].contains(&response.status),
+            "{}",
+            response.text()
+        );
     }
-    eventually(PATIENCE, "all were asked", || count.load(Ordering::SeqCst) == 20);
+    eventually(PATIENCE, "all were asked", || {
+        count.load(Ordering::SeqCst) == 20
+    });
     assert_eq!(changes(&juggler, "main/s0").len(), 1);
 }

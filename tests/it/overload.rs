@@ -1,4 +1,5 @@
-//! More is asked for than can be done: what is served all the same, who gets it, and how soon the others are told.
+//! More is asked for than can be done: what is served all the same, who gets it, and how soon the
+//! others are told.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -48,7 +49,9 @@ fn a_client_with_one_request_goes_before_the_second_of_one_with_many() {
     let station = Station::start("s0", Duration::ZERO);
     let juggler = start(&station, 1, "client_key = \"field:X-Client\"", "");
     let mut busy = hold(&juggler, &station);
-    let mut waiting: Vec<_> = (0..50).map(|_| send(&juggler, "/noisy", "X-Client: a\r\n")).collect();
+    let mut waiting: Vec<_> = (0..50)
+        .map(|_| send(&juggler, "/noisy", "X-Client: a\r\n"))
+        .collect();
     wait_for_queued(&juggler, 50);
     waiting.push(send(&juggler, "/single", "X-Client: b\r\n"));
     wait_for_queued(&juggler, 51);
@@ -57,7 +60,10 @@ fn a_client_with_one_request_goes_before_the_second_of_one_with_many() {
     for mut client in waiting {
         client.read_response().expect(200);
     }
-    let place = station.targets().iter().position(|target| target == "/single");
+    let place = station
+        .targets()
+        .iter()
+        .position(|target| target == "/single");
     // Behind the one that was held, and at most one of the other client's.
     assert!(place.is_some_and(|place| place <= 2), "{place:?}");
 }
@@ -68,7 +74,9 @@ fn a_client_with_many_leaves_room_in_the_queue_for_others() {
     let cluster = "client_key = \"field:X-Client\"\nqueue = { limit = 20 }";
     let juggler = start(&station, 1, cluster, "");
     let mut busy = hold(&juggler, &station);
-    let many: Vec<_> = (0..50).map(|_| send(&juggler, "/noisy", "X-Client: a\r\n")).collect();
+    let many: Vec<_> = (0..50)
+        .map(|_| send(&juggler, "/noisy", "X-Client: a\r\n"))
+        .collect();
     // Just more than half of the queue is theirs.
     wait_for_queued(&juggler, 11);
     let mut single = send(&juggler, "/single", "X-Client: b\r\n");
@@ -76,11 +84,19 @@ fn a_client_with_many_leaves_room_in_the_queue_for_others() {
     station.gate().open();
     busy.read_response().expect(200);
     single.read_response().expect(200);
-    let told: Vec<_> = many.into_iter().map(|mut client| client.read_response()).collect();
-    let refused: Vec<_> = told.iter().filter(|response| response.status == 503).collect();
+    let told: Vec<_> = many
+        .into_iter()
+        .map(|mut client| client.read_response())
+        .collect();
+    let refused: Vec<_> = told
+        .iter()
+        .filter(|response| response.status == 503)
+        .collect();
     assert_eq!(
         (
-            told.iter().filter(|response| response.status == 200).count(),
+            told.iter()
+                .filter(|response| response.status == 200)
+                .count(),
             refused.len()
         ),
         (11, 39)
@@ -115,11 +131,22 @@ fn who_cannot_be_answered_in_time_is_told_at_once() {
     let began = Instant::now();
     let refused = ask(&juggler, "/hopeless", "grpc-timeout: 100m\r\n").expect(503);
     println!("refused after {:?}", began.elapsed());
-    assert!(refused.text().contains("deadline cannot be met"), "{}", refused.text());
+    assert!(
+        refused.text().contains("deadline cannot be met"),
+        "{}",
+        refused.text()
+    );
     assert_eq!(refused.field("retry-after"), Some("1"));
-    let line: serde_json::Value = serde_json::from_str(&juggler.wait_for_output("/hopeless")).unwrap();
-    assert_eq!((line["end"].as_str(), line["status"].as_u64()), (Some("PQ"), Some(503)));
-    assert!(line.to_string().contains("deadline cannot be met"), "{line}");
+    let line: serde_json::Value =
+        serde_json::from_str(&juggler.wait_for_output("/hopeless")).unwrap();
+    assert_eq!(
+        (line["end"].as_str(), line["status"].as_u64()),
+        (Some("PQ"), Some(503))
+    );
+    assert!(
+        line.to_string().contains("deadline cannot be met"),
+        "{line}"
+    );
     // The more wait before it, the later it is told to come again.
     let waiting: Vec<_> = (0..12).map(|_| send(&juggler, "/waits", "")).collect();
     wait_for_queued(&juggler, 12);
@@ -142,8 +169,8 @@ fn who_cannot_be_answered_in_time_is_told_at_once() {
 #[test]
 fn who_waits_is_told_when_the_deadline_has_passed() {
     let station = Station::start("s0", Duration::from_millis(1));
-    let cluster = "deadline_field = \"X-Timeout\"\ntimeout = { abort = \"1m\" }\n\
-        bucket = [{ name = \"short\", queue = { timeout = \"60ms\" } }]";
+    let cluster = "deadline_field = \"X-Timeout\"\ntimeout = { abort = \"1m\" }\nbucket = [{ name \
+                   = \"short\", queue = { timeout = \"60ms\" } }]";
     let route = "[[route]]\npath = \"/short\"\ncluster = \"main\"\nbucket = \"short\"";
     let juggler = start(&station, 1, cluster, route);
     teach(&juggler, "/", 20);
@@ -157,14 +184,30 @@ fn who_waits_is_told_when_the_deadline_has_passed() {
             let asked = Instant::now();
             let late = ask(&juggler, path, fields).expect(504);
             assert!(late.text().contains(reason), "{}", late.text());
-            assert!(asked.elapsed() >= Duration::from_millis(59), "{:?}", asked.elapsed());
+            assert!(
+                asked.elapsed() >= Duration::from_millis(59),
+                "{:?}",
+                asked.elapsed()
+            );
         }
     }
-    println!("20 requests that gave up after 60 ms each took {:?}", began.elapsed());
-    // It is not only looked from time to time, each second at most: that would have taken ten seconds.
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
-    let line: serde_json::Value = serde_json::from_str(&juggler.wait_for_output("/passed")).unwrap();
-    assert_eq!((line["end"].as_str(), line["status"].as_u64()), (Some("sQ"), Some(504)));
+    println!(
+        "20 requests that gave up after 60 ms each took {:?}",
+        began.elapsed()
+    );
+    // It is not only looked from time to time, each second at most: that would have taken ten
+    // seconds.
+    assert!(
+        began.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        began.elapsed()
+    );
+    let line: serde_json::Value =
+        serde_json::from_str(&juggler.wait_for_output("/passed")).unwrap();
+    assert_eq!(
+        (line["end"].as_str(), line["status"].as_u64()),
+        (Some("sQ"), Some(504))
+    );
     // What says nothing is no deadline, and one that is met is none either.
     let mut patient = [
         send(&juggler, "/", "x-timeout: soon\r\n"),
@@ -210,7 +253,8 @@ fn too_much_load_costs_nobody_who_can_be_served() {
         "\na server that serves {:.0} requests/s, deadline 200 ms\n",
         full_rate()
     );
-    table += "offered/s   good/s   of 100 %    200: p50  p99 ms    503: count  p50  p99 ms   other\n";
+    table +=
+        "offered/s   good/s   of 100 %    200: p50  p99 ms    503: count  p50  p99 ms   other\n";
     // What it gives to as many clients as it can serve is all that there is.
     let (warm, long) = (span(200), span(900));
     let base = || {
@@ -244,7 +288,8 @@ fn too_much_load_costs_nobody_who_can_be_served() {
             .unwrap();
             assert!(station.total().most <= CAPACITY);
             // At a fifth too much it may be that all find a place in the queue for so short a time.
-            let is_told = part < 2.0 || refused.len() > 0 && refused.quantile(0.5) < Duration::from_millis(10);
+            let is_told = part < 2.0
+                || refused.len() > 0 && refused.quantile(0.5) < Duration::from_millis(10);
             found >= 0.95 * base && is_told
         });
         assert!(is_good, "{table}");
@@ -255,21 +300,29 @@ fn too_much_load_costs_nobody_who_can_be_served() {
 #[test]
 fn what_is_assured_holds_beside_too_much_load() {
     let station = Station::start("s0", SERVICE);
-    let cluster = "queue = { limit = 200 }\nclient_key = \"none\"\nbucket = [\n\
-        { name = \"vip\", assured = \"50%\", ceiling = \"50%\" },\n\
-        { name = \"main\", assured = \"50%\" },\n\
-    ]";
+    let cluster = "queue = { limit = 200 }\nclient_key = \"none\"\nbucket = [\n{ name = \"vip\", \
+                   assured = \"50%\", ceiling = \"50%\" },\n{ name = \"main\", assured = \"50%\" \
+                   },\n]";
     let route = "[[route]]\npath = \"/vip\"\ncluster = \"main\"\nbucket = \"vip\"";
     let mut juggler = start(&station, CAPACITY, cluster, route);
-    let mut table = format!("\nvip at its share of 2 of {CAPACITY} at once, 20 ms each; main offers the rest\n");
-    table += "main offers/s   vip: served/s   p50    p99 ms   main: served/s   p50     p99 ms   503: p50   p99 ms\n";
+    let mut table = format!(
+        "\nvip at its share of 2 of {CAPACITY} at once, 20 ms each; main offers the rest\n"
+    );
+    table += "main offers/s   vip: served/s   p50    p99 ms   main: served/s   p50     p99 ms   \
+              503: p50   p99 ms\n";
     let (warm, long) = (span(400), span(900));
     let mut worst = Duration::ZERO;
     for part in [0.0, 1.2, 2.0] {
         let began = Instant::now();
         let vip = Load::start(juggler.address(), 2, &get("/vip", ""));
         let main = if part > 0.0 {
-            offer(juggler.address(), 250, full_rate() * part, long, &get("/", ""))
+            offer(
+                juggler.address(),
+                250,
+                full_rate() * part,
+                long,
+                &get("/", ""),
+            )
         } else {
             thread::sleep(long);
             Replies::default()
@@ -304,7 +357,10 @@ fn what_is_assured_holds_beside_too_much_load() {
     assert_eq!(juggler.stop(), Some(0));
     juggler.wait_for_log("stopped after");
     let log = juggler.log();
-    let vip = log.iter().rfind(|line| line.contains("bucket vip:")).unwrap();
+    let vip = log
+        .iter()
+        .rfind(|line| line.contains("bucket vip:"))
+        .unwrap();
     println!("{vip}");
     assert!(vip.ends_with(" 0 violations"), "{vip}");
     let (_, waited) = vip.split_once("longest wait so far ").unwrap();

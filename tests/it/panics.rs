@@ -1,6 +1,8 @@
-//! Threads that panic, of each kind and at each point: what was in that hand is answered with 500 or cut, and nothing else is lost.
+//! Threads that panic, of each kind and at each point: what was in that hand is answered with 500
+//! or cut, and nothing else is lost.
 //!
-//! Built with the feature `panic_points` alone (`make test` does), without which the program has no such points.
+//! Built with the feature `panic_points` alone (`make test` does), without which the program has no
+//! such points.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +26,8 @@ const LEAST_TURNS: usize = 20;
 /// Panics of each point where it is tried alone.
 const EACH: usize = 3;
 
-/// The balancer before a server that answers with what it was asked, and what the clients of both are told.
+/// The balancer before a server that answers with what it was asked, and what the clients of both
+/// are told.
 struct Arena {
     juggler: Juggler,
     origin: Origin,
@@ -63,8 +66,8 @@ impl Arena {
         let config = Config::new([format!("LOCALHOST:{port}")])
             .top("[process]\nresolve = \"100ms\"\n[log]\naccess = \"stdout\"")
             .cluster(&format!(
-                "capacity = {WORKERS}\npipeline = 4\non_unavailable = \"queue\"\n\
-                 health = {{ path = \"/probe\", interval = \"20ms\", panic = \"100%\" }}"
+                "capacity = {WORKERS}\npipeline = 4\non_unavailable = \"queue\"\nhealth = {{ path \
+                 = \"/probe\", interval = \"20ms\", panic = \"100%\" }}"
             ));
         let mut juggler = Start::config(&config.text())
             .environment("JUGGLER_PANIC_AT", rules)
@@ -96,7 +99,8 @@ impl Arena {
         counts
     }
 
-    /// A client that reads nothing before the server has sent all, so that a courier has to come to it.
+    /// A client that reads nothing before the server has sent all, so that a courier has to come to
+    /// it.
     fn take_slowly(&self) -> Outcome {
         let sent = self.large.load(Ordering::SeqCst);
         let Ok(mut client) = Client::try_connect(self.juggler.address()) else {
@@ -150,7 +154,10 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
-fn outcome(response: &std::io::Result<crate::support::Response>, is_right: impl FnOnce(&[u8]) -> bool) -> Outcome {
+fn outcome(
+    response: &std::io::Result<crate::support::Response>,
+    is_right: impl FnOnce(&[u8]) -> bool,
+) -> Outcome {
     match response {
         Ok(response) if response.status == 200 && is_right(&response.body) => Outcome::Good,
         Ok(response) if response.status == 500 => Outcome::Failed,
@@ -196,7 +203,11 @@ fn ask_on(stop: &AtomicBool, address: &str, name: &str) -> BTreeMap<String, Outc
             break;
         }
         let path = format!("/{name}-{turn}");
-        let body = if turn % 4 == 3 { "b".repeat(100) } else { String::new() };
+        let body = if turn % 4 == 3 {
+            "b".repeat(100)
+        } else {
+            String::new()
+        };
         let request = match body.as_str() {
             "" => get(&path),
             body => format!(
@@ -204,13 +215,19 @@ fn ask_on(stop: &AtomicBool, address: &str, name: &str) -> BTreeMap<String, Outc
                 body.len()
             ),
         };
-        let connected = client.take().map_or_else(|| Client::try_connect(address), Ok);
+        let connected = client
+            .take()
+            .map_or_else(|| Client::try_connect(address), Ok);
         let Ok(mut open) = connected else {
             outcomes.insert(path, Outcome::Cut);
             continue;
         };
-        let response = open.try_send(request).and_then(|()| open.try_read_response(false));
-        let came = outcome(&response, |found| found == [path.as_bytes(), body.as_bytes()].concat());
+        let response = open
+            .try_send(request)
+            .and_then(|()| open.try_read_response(false));
+        let came = outcome(&response, |found| {
+            found == [path.as_bytes(), body.as_bytes()].concat()
+        });
         if response.is_ok_and(|response| !response.closes()) {
             client = Some(open);
         }
@@ -236,7 +253,11 @@ fn storm(rules: &str, panics: usize, with_courier: bool) {
     let end = Instant::now() + PATIENCE;
     for round in 0.. {
         // Many clients leave no worker idle, and one leaves no request waiting.
-        let crowd = Crowd::start(&arena.juggler.address(), round, if round % 2 == 0 { 12 } else { 1 });
+        let crowd = Crowd::start(
+            &arena.juggler.address(),
+            round,
+            if round % 2 == 0 { 12 } else { 1 },
+        );
         let until = Instant::now() + Duration::from_millis(300);
         while arena.panics() < panics && Instant::now() < until {
             if with_courier {
@@ -249,15 +270,26 @@ fn storm(rules: &str, panics: usize, with_courier: bool) {
             break;
         }
     }
-    assert_eq!(arena.panics(), panics, "{rules}: {:?}", arena.panics_by_point());
+    assert_eq!(
+        arena.panics(),
+        panics,
+        "{rules}: {:?}",
+        arena.panics_by_point()
+    );
     arena.expect_whole();
     let count = |wanted| {
-        let small = outcomes.values().filter(|outcome| **outcome == wanted).count();
+        let small = outcomes
+            .values()
+            .filter(|outcome| **outcome == wanted)
+            .count();
         small + large.iter().filter(|outcome| **outcome == wanted).count()
     };
     let lost = count(Outcome::Failed) + count(Outcome::Cut);
     assert_eq!(count(Outcome::Wrong), 0, "{rules}");
-    assert!(lost <= panics, "{rules}: {lost} requests were lost by {panics} panics");
+    assert!(
+        lost <= panics,
+        "{rules}: {lost} requests were lost by {panics} panics"
+    );
     assert!(count(Outcome::Good) > 0);
     // Each request is logged once, whatever became of it; one that nobody has read is none.
     assert_eq!(arena.juggler.stop(), Some(0), "{rules}");
@@ -266,7 +298,9 @@ fn storm(rules: &str, panics: usize, with_courier: bool) {
     assert_eq!(total(&log, "panics"), panics, "{rules}");
     assert_eq!(total(&log, "log lines dropped"), 0, "{rules}");
     let requests = total(&log, "requests");
-    eventually(PATIENCE, "all lines", || arena.juggler.output().len() >= requests);
+    eventually(PATIENCE, "all lines", || {
+        arena.juggler.output().len() >= requests
+    });
     let lines = arena.juggler.output();
     assert_eq!(lines.len(), requests, "{rules}");
     for (path, outcome) in &outcomes {
@@ -383,7 +417,8 @@ fn a_panic_while_a_request_is_refused_is_a_500_for_that_one() {
 
 #[test]
 fn a_storm_of_panics_loses_nothing_but_what_was_in_those_hands() {
-    // Each point but the one that needs a full queue; in numbers that share no factor, so that they fall on all sorts of things.
+    // Each point but the one that needs a full queue; in numbers that share no factor, so that they
+    // fall on all sorts of things.
     let mut rules = Vec::new();
     let mut panics = 0;
     for (index, point) in Point::ALL.into_iter().enumerate() {

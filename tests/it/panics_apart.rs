@@ -1,5 +1,5 @@
-//! Threads that panic where others, or what comes after, must not suffer: one of several clusters, an answer to what was lost, and a
-//! worker whose server is down.
+//! Threads that panic where others, or what comes after, must not suffer: one of several clusters,
+//! an answer to what was lost, and a worker whose server is down.
 //!
 //! Built with the feature `panic_points` alone.
 
@@ -18,9 +18,9 @@ fn three_clusters(servers: [String; 3], settings: &str, rules: &str) -> Juggler 
     let mut config = Config::new([&servers[0]]).cluster(settings);
     for (number, address) in servers.iter().enumerate().skip(1) {
         config = config.rest(&format!(
-            "[[route]]\npath = \"/{number}\"\ncluster = \"c{number}\"\n\
-             [[cluster]]\nname = \"c{number}\"\n{settings}\n\
-             [[cluster.server]]\nname = \"s\"\naddress = \"{address}\"\n"
+            "[[route]]\npath = \"/{number}\"\ncluster = \"c{number}\"\n[[cluster]]\nname = \
+             \"c{number}\"\n{settings}\n[[cluster.server]]\nname = \"s\"\naddress = \
+             \"{address}\"\n"
         ));
     }
     let mut juggler = Start::config(&config.text())
@@ -41,7 +41,8 @@ fn a_cluster_whose_deadlines_always_fail_holds_up_no_other() {
         }
     });
     let address = || origin.address().to_string();
-    // Every second passage: the second cluster of three would end each round, if one cluster's panic did.
+    // Every second passage: the second cluster of three would end each round, if one cluster's
+    // panic did.
     let juggler = three_clusters(
         [address(), address(), address()],
         "capacity = 1\nqueue = { timeout = \"50ms\" }",
@@ -85,16 +86,27 @@ fn an_answer_to_what_was_lost_that_panics_costs_its_own_client_alone() {
     let outcomes = (0..6).map(|number| {
         let mut client = Client::connect(juggler.address());
         client.send(get(&format!("/{number}")));
-        client.try_read_response(false).map(|response| response.status).ok()
+        client
+            .try_read_response(false)
+            .map(|response| response.status)
+            .ok()
     });
     let outcomes = outcomes.collect::<Vec<_>>();
-    assert_eq!(outcomes, [Some(200), None, Some(200), Some(500), Some(200), Some(200)]);
+    assert_eq!(
+        outcomes,
+        [Some(200), None, Some(200), Some(500), Some(200), Some(200)]
+    );
     // Each is logged once.
-    eventually(PATIENCE, "all lines", || juggler.output().len() >= outcomes.len());
+    eventually(PATIENCE, "all lines", || {
+        juggler.output().len() >= outcomes.len()
+    });
     assert_eq!(juggler.stop(), Some(0));
     let lines = juggler.output();
     assert_eq!(lines.len(), outcomes.len(), "{lines:#?}");
-    let of_lost = lines.iter().filter(|line| line.contains(" /1 HTTP/1.1\"")).count();
+    let of_lost = lines
+        .iter()
+        .filter(|line| line.contains(" /1 HTTP/1.1\""))
+        .count();
     assert_eq!(of_lost, 1, "{lines:#?}");
 }
 

@@ -1,4 +1,5 @@
-//! Routes and the spellings of a path: what a server takes for the same path goes where that path goes.
+//! Routes and the spellings of a path: what a server takes for the same path goes where that path
+//! goes.
 
 use crate::support::{Client, Juggler, Origin};
 
@@ -6,12 +7,11 @@ use crate::support::{Client, Juggler, Origin};
 fn start(listener: &str) -> (Origin, Origin, Juggler) {
     let (rest, admin) = (Origin::answering("rest"), Origin::answering("admin"));
     let juggler = Juggler::start(&format!(
-        "[[listener]]\nname = \"main\"\nbind = [\"127.0.0.1:0\"]\n{listener}\n\
-         [[route]]\ncluster = \"rest\"\n\
-         [[route]]\npath = \"/admin\"\ncluster = \"admin\"\n\
-         [[route]]\npath = \"/caf%c3%a9\"\ncluster = \"admin\"\n\
-         [[cluster]]\nname = \"rest\"\ncapacity = 1\nserver = [{{ address = \"{}\" }}]\n\
-         [[cluster]]\nname = \"admin\"\ncapacity = 1\nserver = [{{ address = \"{}\" }}]\n",
+        "[[listener]]\nname = \"main\"\nbind = [\"127.0.0.1:0\"]\n{listener}\n[[route]]\ncluster \
+         = \"rest\"\n[[route]]\npath = \"/admin\"\ncluster = \"admin\"\n[[route]]\npath = \
+         \"/caf%c3%a9\"\ncluster = \"admin\"\n[[cluster]]\nname = \"rest\"\ncapacity = 1\nserver \
+         = [{{ address = \"{}\" }}]\n[[cluster]]\nname = \"admin\"\ncapacity = 1\nserver = [{{ \
+         address = \"{}\" }}]\n",
         rest.address(),
         admin.address()
     ));
@@ -68,7 +68,11 @@ fn every_spelling_of_a_path_leads_to_its_route() {
         };
         assert_eq!(server.requests().len(), 1, "{target}");
         // The server gets it as it was spelt.
-        assert_eq!(one.target, target.trim_start_matches("http://test"), "{target}");
+        assert_eq!(
+            one.target,
+            target.trim_start_matches("http://test"),
+            "{target}"
+        );
         rest.forget();
         admin.forget();
     }
@@ -77,7 +81,14 @@ fn every_spelling_of_a_path_leads_to_its_route() {
 #[test]
 fn a_path_that_cannot_be_decoded_passes_no_route() {
     let (rest, admin, juggler) = start("");
-    for target in ["/%", "/%6", "/%zzdmin", "/%u0061dmin", "/admin/%", "/x/../%61dmin%2"] {
+    for target in [
+        "/%",
+        "/%6",
+        "/%zzdmin",
+        "/%u0061dmin",
+        "/admin/%",
+        "/x/../%61dmin%2",
+    ] {
         let mut client = Client::connect(juggler.address());
         let response = client.exchange(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
         assert_eq!(response.status, 400, "{target}");
@@ -86,14 +97,18 @@ fn a_path_that_cannot_be_decoded_passes_no_route() {
     }
     assert!(rest.requests().is_empty() && admin.requests().is_empty());
     // A query is the server's alone.
-    Client::connect(juggler.address()).get("/x?q=100%").expect(200);
+    Client::connect(juggler.address())
+        .get("/x?q=100%")
+        .expect(200);
 }
 
 #[test]
 fn a_path_that_no_route_looks_at_is_the_servers_alone() {
     let origin = Origin::answering("fine");
     let juggler = crate::support::Config::new([origin.address()]).start();
-    Client::connect(juggler.address()).get("/100%/../%zz").expect(200);
+    Client::connect(juggler.address())
+        .get("/100%/../%zz")
+        .expect(200);
     assert_eq!(origin.request().target, "/100%/../%zz");
 }
 
@@ -107,10 +122,18 @@ fn the_health_path_is_known_in_every_spelling() {
         "/x/../admin/%75p",
         "/admin;x/up;jsessionid=1",
     ] {
-        assert_eq!(client.get(target).expect(200).text(), "200 OK: ok\n", "{target}");
+        assert_eq!(
+            client.get(target).expect(200).text(),
+            "200 OK: ok\n",
+            "{target}"
+        );
     }
     for target in ["/admin/up/x", "/admin%2Fup"] {
-        assert_ne!(client.get(target).expect(200).text(), "200 OK: ok\n", "{target}");
+        assert_ne!(
+            client.get(target).expect(200).text(),
+            "200 OK: ok\n",
+            "{target}"
+        );
     }
     assert_eq!((rest.requests().len(), admin.requests().len()), (1, 1));
 }
@@ -121,7 +144,10 @@ fn very_long_paths_are_seen_through() {
     let mut client = Client::connect(juggler.address());
     let deep = "/abcdefghi".repeat(300);
     let up = "/..".repeat(300);
-    assert_eq!(client.get(&format!("{deep}{up}/admin")).expect(200).text(), "admin");
+    assert_eq!(
+        client.get(&format!("{deep}{up}/admin")).expect(200).text(),
+        "admin"
+    );
     assert_eq!(
         client
             .get(&format!("{deep}{}/admin", "/..".repeat(299)))
@@ -129,7 +155,10 @@ fn very_long_paths_are_seen_through() {
             .text(),
         "rest"
     );
-    assert_eq!(client.get(&format!("/admin{deep}")).expect(200).text(), "admin");
+    assert_eq!(
+        client.get(&format!("/admin{deep}")).expect(200).text(),
+        "admin"
+    );
     assert_eq!(
         client
             .get(&format!("/{}/../admin", "x".repeat(4000)))
@@ -138,7 +167,10 @@ fn very_long_paths_are_seen_through() {
         "admin"
     );
     assert_eq!(
-        client.get(&format!("/admin{}", "%61".repeat(1000))).expect(200).text(),
+        client
+            .get(&format!("/admin{}", "%61".repeat(1000)))
+            .expect(200)
+            .text(),
         "rest"
     );
 }

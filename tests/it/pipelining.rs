@@ -1,5 +1,5 @@
-//! Several requests at once on one connection to a server (`pipeline`): whatever the server does to them, each client gets its own
-//! answer or none.
+//! Several requests at once on one connection to a server (`pipeline`): whatever the server does to
+//! them, each client gets its own answer or none.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Config, Gate, Juggler, Origin, OriginConn, PATIENCE, Request, eventually};
+use crate::support::{
+    Client, Config, Gate, Juggler, Origin, OriginConn, PATIENCE, Request, eventually,
+};
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
-/// The balancer before this one, with one connection, an access log, and a line each second that tells how many wait.
+/// The balancer before this one, with one connection, an access log, and a line each second that
+/// tells how many wait.
 fn before(origin: &Origin, cluster: &str) -> Juggler {
     let juggler = Config::new([origin.address()])
         .top("[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\nformat = \"json\"")
@@ -38,8 +41,8 @@ fn batch(conn: &mut OriginConn) -> Vec<Request> {
     requests
 }
 
-/// A server that holds its first request until the gate opens, does this with the batch that comes next, and serves the rest of its
-/// life one by one.
+/// A server that holds its first request until the gate opens, does this with the batch that comes
+/// next, and serves the rest of its life one by one.
 fn held(gate: &Gate, then: impl Fn(&mut OriginConn, &[Request]) + Send + Sync + 'static) -> Origin {
     let gate = gate.clone();
     Origin::start(move |conn, number| {
@@ -61,7 +64,10 @@ fn held(gate: &Gate, then: impl Fn(&mut OriginConn, &[Request]) + Send + Sync + 
 
 fn one_by_one(conn: &mut OriginConn) {
     while let Some(request) = conn.request() {
-        assert!(conn.leftover().is_empty(), "what is sent again is sent alone");
+        assert!(
+            conn.leftover().is_empty(),
+            "what is sent again is sent alone"
+        );
         answer(conn, &request);
     }
 }
@@ -80,7 +86,8 @@ fn answer(conn: &mut OriginConn, request: &Request) {
 /// Clients whose requests wait together, each with its path.
 struct Waiting(Vec<(String, Client)>);
 
-/// Holds the only worker, lets these requests queue behind that one, and then lets the server go on.
+/// Holds the only worker, lets these requests queue behind that one, and then lets the server go
+/// on.
 fn release(juggler: &Juggler, gate: &Gate, requests: &[String]) -> Waiting {
     let waiting = queue(juggler, gate, requests);
     gate.open();
@@ -100,14 +107,20 @@ fn queue(juggler: &Juggler, gate: &Gate, requests: &[String]) -> Waiting {
     }
     let queued = format!(" {} queued", requests.len());
     eventually(PATIENCE, &queued, || {
-        let newest = juggler.log().into_iter().rev().find(|line| line.contains(" queued"));
+        let newest = juggler
+            .log()
+            .into_iter()
+            .rev()
+            .find(|line| line.contains(" queued"));
         newest.is_some_and(|line| line.contains(&queued))
     });
     Waiting(waiting)
 }
 
 fn paths(count: usize) -> Vec<String> {
-    (0..count).map(|number| get(&format!("/{number}"))).collect()
+    (0..count)
+        .map(|number| get(&format!("/{number}")))
+        .collect()
 }
 
 impl Waiting {
@@ -154,7 +167,11 @@ fn logged(juggler: &Juggler, path: &str) -> serde_json::Value {
 
 /// Where the requests went that the server has got so far, in their order.
 fn targets(origin: &Origin) -> Vec<String> {
-    origin.requests().into_iter().map(|request| request.target).collect()
+    origin
+        .requests()
+        .into_iter()
+        .map(|request| request.target)
+        .collect()
 }
 
 #[test]
@@ -248,7 +265,10 @@ fn one_answer_too_many_reaches_nobody() {
             let mut bytes = String::new();
             for request in requests {
                 let body = &request.target;
-                bytes += &format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                bytes += &format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
             }
             let wrong = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong";
             if late {
@@ -307,9 +327,16 @@ fn a_server_that_breaks_in_the_second_body_cuts_only_that() {
     let cut = targets(&origin)[2].clone();
     for mut client in waiting.answered_but(&[&cut]) {
         let got = client.read_to_end();
-        assert!(got.ends_with(b"\r\n\r\nhalf"), "{:?}", String::from_utf8_lossy(&got));
+        assert!(
+            got.ends_with(b"\r\n\r\nhalf"),
+            "{:?}",
+            String::from_utf8_lossy(&got)
+        );
     }
-    assert_eq!(targets(&origin).iter().filter(|path| **path == cut).count(), 1);
+    assert_eq!(
+        targets(&origin).iter().filter(|path| **path == cut).count(),
+        1
+    );
     origin.assert_no_failures();
 }
 
@@ -339,7 +366,10 @@ fn what_is_no_response_in_the_middle_is_nobodys() {
 #[test]
 fn a_response_of_another_kind_ends_the_batch_and_only_its_own_exchange() {
     for (response, status) in [
-        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 502),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+            502,
+        ),
         ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n1", 200),
         ("HTTP/1.1 200 OK\r\n\r\nuntil the end", 200),
     ] {
@@ -390,7 +420,10 @@ fn responses_without_a_body_and_interim_ones_are_told_apart() {
     origin.wait_for_requests(9);
     let sent = origin.requests();
     for (path, mut client) in waiting.0.into_iter().skip(1) {
-        let place = sent.iter().position(|request| request.target == path).unwrap();
+        let place = sent
+            .iter()
+            .position(|request| request.target == path)
+            .unwrap();
         let to_head = sent[place].method == "HEAD";
         let response = client.try_read_response(to_head).unwrap();
         let expected = match ((place - 1) % 3, to_head) {
@@ -399,7 +432,10 @@ fn responses_without_a_body_and_interim_ones_are_told_apart() {
             _ => 200,
         };
         assert_eq!(response.status, expected);
-        let hints = response.interim.iter().map(|hint| hint.field("link").unwrap());
+        let hints = response
+            .interim
+            .iter()
+            .map(|hint| hint.field("link").unwrap());
         assert_eq!(hints.collect::<Vec<_>>(), [format!("<{path}>")]);
         if expected == 200 && !to_head {
             assert_eq!(response.text(), path);
@@ -418,12 +454,15 @@ fn what_has_a_body_or_may_not_be_repeated_goes_alone() {
     let origin = Origin::start(move |conn, _| {
         loop {
             let requests = batch(conn);
-            let Some(first) = requests.first() else { return };
+            let Some(first) = requests.first() else {
+                return;
+            };
             if first.target == "/held" {
                 held.wait();
             }
-            let is_alone =
-                |request: &Request| request.method != "GET" || !request.body.is_empty() || request.minor == 0;
+            let is_alone = |request: &Request| {
+                request.method != "GET" || !request.body.is_empty() || request.minor == 0
+            };
             if requests.iter().any(is_alone) {
                 assert_eq!(requests.len(), 1);
                 seen.fetch_add(1, Ordering::SeqCst);
@@ -494,7 +533,9 @@ fn a_connection_is_broken_only_for_who_left_in_his_turn() {
     let sent = targets(&origin);
     // Not in its turn: nothing happens, however long.
     leave(waiting.take(&sent[5]));
-    waiting.client(&sent[4]).expect_silence(Duration::from_millis(600));
+    waiting
+        .client(&sent[4])
+        .expect_silence(Duration::from_millis(600));
     assert_eq!(origin.connections_ever(), 1);
     // In its turn.
     leave(waiting.take(&sent[3]));
@@ -585,7 +626,11 @@ fn a_server_error_in_the_middle_is_tried_elsewhere() {
     }
     // Each second one goes to the other server.
     eventually(PATIENCE, "four wait", || {
-        let newest = juggler.log().into_iter().rev().find(|line| line.contains(" queued"));
+        let newest = juggler
+            .log()
+            .into_iter()
+            .rev()
+            .find(|line| line.contains(" queued"));
         newest.is_some_and(|line| line.contains(" 4 queued"))
     });
     gate.open();
@@ -635,7 +680,10 @@ fn at_the_end_of_the_time_to_stop_a_batch_is_broken_off() {
         conn.wait_for_close();
     });
     let mut juggler = Config::new([origin.address()])
-        .top("[process]\nsummary = \"1s\"\ndrain = \"1s\"\n[log]\naccess = \"stdout\"\nformat = \"json\"")
+        .top(
+            "[process]\nsummary = \"1s\"\ndrain = \"1s\"\n[log]\naccess = \"stdout\"\nformat = \
+             \"json\"",
+        )
         .cluster("capacity = 1\npipeline = 8")
         .start();
     origin.wait_for_connections(1);
@@ -661,7 +709,9 @@ fn a_worker_whose_batches_break_again_and_again_sends_no_more_of_them() {
     let origin = Origin::start(move |conn, _| {
         loop {
             let requests = batch(conn);
-            let Some(first) = requests.first() else { return };
+            let Some(first) = requests.first() else {
+                return;
+            };
             if first.target == "/held" {
                 hold.wait();
             }
@@ -704,7 +754,10 @@ fn in_a_storm_everybody_gets_the_own_answer_from_a_server_that_breaks_at_random(
             for (place, request) in requests.iter().enumerate() {
                 let is_last = place + 1 == requests.len();
                 let body = &request.target;
-                let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                let response = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
                 match roll(&rolls, 60) {
                     0 => return,
                     1 => {
@@ -717,7 +770,8 @@ fn in_a_storm_everybody_gets_the_own_answer_from_a_server_that_breaks_at_random(
                         conn.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong");
                         return;
                     }
-                    // Malformed only where it may be another's fault: a first response that is so is an error.
+                    // Malformed only where it may be another's fault: a first response that is so
+                    // is an error.
                     3 if place > 0 => {
                         conn.send("wrong\r\n\r\n");
                         conn.wait_for_close();
@@ -729,7 +783,8 @@ fn in_a_storm_everybody_gets_the_own_answer_from_a_server_that_breaks_at_random(
                         return;
                     }
                     5 => conn.send(format!(
-                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: \
+                         chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
                         body.len()
                     )),
                     _ => conn.send(response),
@@ -740,7 +795,8 @@ fn in_a_storm_everybody_gets_the_own_answer_from_a_server_that_breaks_at_random(
     let juggler = Config::new([origin.address()])
         .top("[log]\naccess = \"stdout\"\nformat = \"json\"")
         .cluster(
-            "capacity = 2\npipeline = 8\nretry = { attempts = 100, budget = \"100%\" }\non_unavailable = \"queue\"",
+            "capacity = 2\npipeline = 8\nretry = { attempts = 100, budget = \"100%\" \
+             }\non_unavailable = \"queue\"",
         )
         .start();
     origin.wait_for_connections(2);
@@ -764,11 +820,15 @@ fn in_a_storm_everybody_gets_the_own_answer_from_a_server_that_breaks_at_random(
     });
     assert!(batched.load(Ordering::Relaxed) > 0, "nothing was pipelined");
     // Each is logged once.
-    eventually(PATIENCE, "all logged", || juggler.output().len() >= CLIENTS * EACH);
+    eventually(PATIENCE, "all logged", || {
+        juggler.output().len() >= CLIENTS * EACH
+    });
     let mut lines = HashMap::<String, usize>::new();
     for line in juggler.output() {
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        *lines.entry(line["request"].as_str().unwrap().to_owned()).or_default() += 1;
+        *lines
+            .entry(line["request"].as_str().unwrap().to_owned())
+            .or_default() += 1;
     }
     assert!(lines.values().all(|&count| count == 1), "{lines:?}");
     origin.assert_no_failures();

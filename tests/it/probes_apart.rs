@@ -1,5 +1,5 @@
-//! Probes over connections of their own: of a server that is silent while all its connections are at work, and to another
-//! port. And what a probe sends.
+//! Probes over connections of their own: of a server that is silent while all its connections are
+//! at work, and to another port. And what a probe sends.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,10 @@ fn a_server_that_is_stopped_under_load_is_noticed_though_all_its_connections_are
     const TIMEOUT: Duration = Duration::from_secs(1);
     let servers = TestServer::three();
     let juggler = Config::new(servers.iter().map(TestServer::address))
-        .cluster("capacity = 2\nhealth = { path = \"/test.txt\", interval = \"1s\", timeout = \"1s\", fall = 1 }")
+        .cluster(
+            "capacity = 2\nhealth = { path = \"/test.txt\", interval = \"1s\", timeout = \"1s\", \
+             fall = 1 }",
+        )
         .start();
     for number in 0..3 {
         wait_for_changes(&juggler, &format!("main/s{number}"), 1);
@@ -55,7 +58,10 @@ fn a_server_that_is_stopped_under_load_is_noticed_though_all_its_connections_are
         server.wait_for_stat("connections_now", 2);
     }
     eventually(PATIENCE, "no thread is left over", || {
-        !juggler.threads_by_name().keys().any(|name| name.starts_with("probe-"))
+        !juggler
+            .threads_by_name()
+            .keys()
+            .any(|name| name.starts_with("probe-"))
     });
 }
 
@@ -63,9 +69,15 @@ fn a_server_that_is_stopped_under_load_is_noticed_though_all_its_connections_are
 fn a_server_that_works_long_stays_and_one_probe_at_a_time_is_made_beside() {
     let (origin, gate) = held();
     let juggler = Config::new([origin.address()])
-        .cluster("capacity = 2\nhealth = { path = \"/up\", interval = \"20ms\", fall = 1, panic = \"0%\" }")
+        .cluster(
+            "capacity = 2\nhealth = { path = \"/up\", interval = \"20ms\", fall = 1, panic = \
+             \"0%\" }",
+        )
         .start();
-    let mut clients = [Client::connect(juggler.address()), Client::connect(juggler.address())];
+    let mut clients = [
+        Client::connect(juggler.address()),
+        Client::connect(juggler.address()),
+    ];
     for client in &mut clients {
         client.send("GET /long HTTP/1.1\r\nHost: x\r\n\r\n");
     }
@@ -81,7 +93,8 @@ fn a_server_that_works_long_stays_and_one_probe_at_a_time_is_made_beside() {
     origin.wait_for_connections(2);
 }
 
-/// Not by its place in a queue, nor by who asks: as long as anything comes over one of the connections.
+/// Not by its place in a queue, nor by who asks: as long as anything comes over one of the
+/// connections.
 #[test]
 fn a_server_of_which_something_comes_is_not_probed_beside() {
     let gate = Gate::new();
@@ -123,7 +136,8 @@ fn a_server_that_refuses_one_more_connection_is_found_out_too() {
     client.send("GET /long HTTP/1.1\r\nHost: x\r\n\r\n");
     gate.wait_for(1);
     origin.refuse();
-    juggler.wait_for_log("main/s0 is offline: 2 probes failed, the last: no connection could be made");
+    juggler
+        .wait_for_log("main/s0 is offline: 2 probes failed, the last: no connection could be made");
     gate.open();
     client.read_response().expect(200);
     origin.restart();
@@ -158,8 +172,8 @@ fn a_server_that_answers_with_failures_is_probed_beside_however_much_it_says() {
     });
     let juggler = Config::new([origin.address()])
         .cluster(
-            "capacity = 2\nretry = { attempts = 1 }\n\
-             health = { path = \"/up\", interval = \"3s\", recheck = \"3s\", fall = 1, panic = \"0%\" }",
+            "capacity = 2\nretry = { attempts = 1 }\nhealth = { path = \"/up\", interval = \
+             \"3s\", recheck = \"3s\", fall = 1, panic = \"0%\" }",
         )
         .start();
     wait_for_changes(&juggler, "main/s0", 1);
@@ -167,7 +181,8 @@ fn a_server_that_answers_with_failures_is_probed_beside_however_much_it_says() {
     drips.send("GET /drip HTTP/1.1\r\nHost: x\r\n\r\n");
     opened.wait_for(1);
     Client::connect(juggler.address()).get("/good").expect(200);
-    // Too many failures to trust it, of one client alone; and from then on both workers hear something without an end.
+    // Too many failures to trust it, of one client alone; and from then on both workers hear
+    // something without an end.
     for _ in 0..12 {
         Client::connect(juggler.address()).get("/").expect(502);
     }
@@ -202,7 +217,8 @@ fn clients_that_read_slowly_do_not_make_a_server_silent() {
         .top("[spool]\nlimit = \"0B\"")
         .listener("limit = { response_memory = \"64KiB\" }")
         .cluster(&format!(
-            "capacity = 2\nhealth = {{ path = \"{PROBE}\", interval = \"500ms\", timeout = \"1s\", fall = 1, panic = \"0%\" }}"
+            "capacity = 2\nhealth = {{ path = \"{PROBE}\", interval = \"500ms\", timeout = \
+             \"1s\", fall = 1, panic = \"0%\" }}"
         ))
         .start();
     wait_for_changes(&juggler, "main/s0", 1);
@@ -214,7 +230,8 @@ fn clients_that_read_slowly_do_not_make_a_server_silent() {
     };
     let mut clients = [ask(), ask()];
     origin.wait_for_requests(2);
-    // Many intervals, in which they read, but so little that the workers wait for them most of the time.
+    // Many intervals, in which they read, but so little that the workers wait for them most of the
+    // time.
     let end = Instant::now() + Duration::from_millis(3000);
     while Instant::now() < end {
         for client in &mut clients {
@@ -236,7 +253,8 @@ fn another_port_is_asked_over_connections_of_its_own() {
     let port = health.origin.address().port();
     let juggler = Config::new([server.address()])
         .cluster(&format!(
-            "capacity = 2\nhealth = {{ path = \"{PROBE}\", port = {port}, interval = \"20ms\", panic = \"0%\" }}"
+            "capacity = 2\nhealth = {{ path = \"{PROBE}\", port = {port}, interval = \"20ms\", \
+             panic = \"0%\" }}"
         ))
         .start();
     let mut client = Client::connect(juggler.address());
@@ -249,12 +267,15 @@ fn another_port_is_asked_over_connections_of_its_own() {
         "its own port sees its capacity"
     );
     health.set(503);
-    juggler.wait_for_log("main/s0 is offline: 2 probes failed, the last: the server answered with an error");
+    juggler.wait_for_log(
+        "main/s0 is offline: 2 probes failed, the last: the server answered with an error",
+    );
     client.get("/").expect(503);
     health.set(200);
     juggler.wait_for_log("main/s0 is online: 2 probes succeeded");
     health.origin.stop();
-    juggler.wait_for_log("main/s0 is offline: 2 probes failed, the last: no connection could be made");
+    juggler
+        .wait_for_log("main/s0 is offline: 2 probes failed, the last: no connection could be made");
     health.origin.restart();
     eventually(PATIENCE, "in use again", || client.get("/").status == 200);
     eventually(PATIENCE, "no connection is left over", || {
@@ -272,11 +293,13 @@ fn another_port_that_hangs_is_given_up_in_the_probes_time_and_holds_up_nobody() 
     let other = Patient::named("other");
     let juggler = Config::new([server.address()])
         .cluster(&format!(
-            "capacity = 1\nhealth = {{ path = \"/up\", port = {}, interval = \"20ms\", timeout = \"200ms\" }}",
+            "capacity = 1\nhealth = {{ path = \"/up\", port = {}, interval = \"20ms\", timeout = \
+             \"200ms\" }}",
             health.address().port()
         ))
         .rest(&format!(
-            "[[cluster]]\nname = \"other\"\nhealth = {{ path = \"/up\", interval = \"10ms\" }}\nserver = [{{ address = \"{}\" }}]\n",
+            "[[cluster]]\nname = \"other\"\nhealth = {{ path = \"/up\", interval = \"10ms\" \
+             }}\nserver = [{{ address = \"{}\" }}]\n",
             other.origin.address()
         ))
         .start();
@@ -284,7 +307,10 @@ fn another_port_that_hangs_is_given_up_in_the_probes_time_and_holds_up_nobody() 
     let so_far = other.probes();
     health.wait_for_requests(4);
     assert!(other.probes() > so_far, "others are probed meanwhile");
-    assert!(health.connections_most() <= 2, "the last one's end may be on its way");
+    assert!(
+        health.connections_most() <= 2,
+        "the last one's end may be on its way"
+    );
 }
 
 #[test]
@@ -327,8 +353,9 @@ fn a_probe_sends_what_it_was_told() {
     });
     let juggler = Config::new([origin.address()])
         .cluster(
-            "capacity = 1\nhealth = { method = \"POST\", path = \"/rpc\", send = \"{\\\"ping\\\": 1}\", \
-             fields = \"Content-Type: application/json\", expect = 200, interval = \"10ms\" }",
+            "capacity = 1\nhealth = { method = \"POST\", path = \"/rpc\", send = \"{\\\"ping\\\": \
+             1}\", fields = \"Content-Type: application/json\", expect = 200, interval = \"10ms\" \
+             }",
         )
         .start();
     origin.wait_for_requests(3);
@@ -351,5 +378,9 @@ fn a_probe_whose_interim_response_claims_a_body_costs_the_connection() {
         .cluster("capacity = 1\nhealth = { path = \"/up\", interval = \"20ms\" }")
         .start();
     wait_for_probes(&origin, 5);
-    assert!(origin.connections_ever() >= 4, "{}", origin.connections_ever());
+    assert!(
+        origin.connections_ever() >= 4,
+        "{}",
+        origin.connections_ever()
+    );
 }

@@ -1,4 +1,5 @@
-//! Programs that everybody uses, before the balancer: `curl`, `openssl s_client`, and `wrk` where it is installed.
+//! Programs that everybody uses, before the balancer: `curl`, `openssl s_client`, and `wrk` where
+//! it is installed.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,8 +18,8 @@ impl Stage {
     fn new(tls: &str) -> Self {
         let server = TestServer::start();
         let config = Config::new([server.address()]).rest(&format!(
-            "[[listener]]\nname = \"https\"\nbind = \"127.0.0.1:0\"\n\
-             tls = {{ certificates = [{{ chain = \"{{dir}}/server.crt\", key = \"{{dir}}/server.key\" }}]{tls} }}"
+            "[[listener]]\nname = \"https\"\nbind = \"127.0.0.1:0\"\ntls = {{ certificates = [{{ \
+             chain = \"{{dir}}/server.crt\", key = \"{{dir}}/server.key\" }}]{tls} }}"
         ));
         let authority = Authority::new();
         let start = Start::config(&config.text()).file("ca.pem", authority.pem());
@@ -121,10 +122,20 @@ fn curl_loads_much_up_and_down() {
             "{options:?}"
         );
         if !options.contains(&"--http1.0") {
-            let chunked = ["--upload-file", up, "--header", "Transfer-Encoding: chunked", &url];
+            let chunked = [
+                "--upload-file",
+                up,
+                "--header",
+                "Transfer-Encoding: chunked",
+                &url,
+            ];
             assert_eq!(with(&chunked), sum, "{options:?}");
         }
-        for path in ["/__size/5000000", "/__chunked/50?size=100000", "/__close/5000000"] {
+        for path in [
+            "/__size/5000000",
+            "/__chunked/50?size=100000",
+            "/__close/5000000",
+        ] {
             with(&["--output", down, &stage.url(listener, path)]);
             assert!(fs::read(down).unwrap() == bytes, "{path} {options:?}");
         }
@@ -136,7 +147,10 @@ fn curl_is_told_of_a_truncation() {
     let curl = tool("curl");
     let stage = Stage::new("");
     for (listener, options) in WAYS {
-        for path in ["/__abort/body?after=1000&size=5000", "/__abort/chunk?after=1000"] {
+        for path in [
+            "/__abort/body?after=1000&size=5000",
+            "/__abort/chunk?after=1000",
+        ] {
             let url = stage.url(listener, path);
             let output = stage.curl(&curl, &[*options, &[url.as_str()]].concat());
             assert!(!output.status.success(), "{path} {options:?}");
@@ -176,7 +190,12 @@ struct SClient {
 impl SClient {
     fn start(openssl: &Path, stage: &Stage, arguments: &[&str]) -> Self {
         let mut child = Command::new(openssl)
-            .args(["s_client", "-crlf", "-connect", &stage.juggler.address_of("https")])
+            .args([
+                "s_client",
+                "-crlf",
+                "-connect",
+                &stage.juggler.address_of("https"),
+            ])
             .arg("-CAfile")
             .arg(stage.file("ca.pem"))
             .args([
@@ -218,16 +237,20 @@ impl SClient {
     /// Asks for a file and waits for its one line.
     #[track_caller]
     fn get(&mut self, more: &str) {
-        write!(self.input, "GET /test.txt HTTP/1.1\nHost: localhost\n{more}\n").unwrap();
+        write!(
+            self.input,
+            "GET /test.txt HTTP/1.1\nHost: localhost\n{more}\n"
+        )
+        .unwrap();
         self.expect("This is test server 1");
     }
 
     /// Waits for a line behind those seen so far.
     #[track_caller]
     fn expect(&mut self, text: &str) {
-        let found = self
-            .output
-            .wait(self.seen, PATIENCE, |line| line.contains(text).then_some(()));
+        let found = self.output.wait(self.seen, PATIENCE, |line| {
+            line.contains(text).then_some(())
+        });
         assert!(
             found.is_some(),
             "no {text:?}: {:#?} {:#?}",
@@ -316,7 +339,12 @@ fn a_client_cannot_fill_the_log() {
     let mut client = SClient::start(&openssl, &stage, &["-servername", "127.0.0.1"]);
     client.get("Connection: close\n");
     assert!(client.end().0);
-    assert_eq!(stage.juggler.log().len(), before, "{:?}", stage.juggler.log());
+    assert_eq!(
+        stage.juggler.log().len(),
+        before,
+        "{:?}",
+        stage.juggler.log()
+    );
 }
 
 #[test]
@@ -327,7 +355,10 @@ fn openssl_may_not_renegotiate() {
     client.get("");
     client.order("R", "RENEGOTIATING");
     let (_, said) = client.end();
-    assert!(said.contains("no renegotiation") || said.contains("alert"), "{said}");
+    assert!(
+        said.contains("no renegotiation") || said.contains("alert"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -341,8 +372,14 @@ fn wrk_finds_no_errors() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("requests in"), "{said}");
-        assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
+        assert!(
+            output.status.success() && said.contains("requests in"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("Socket errors") && !said.contains("Non-2xx"),
+            "{said}"
+        );
     }
     // What it asked for last it does not wait for, and such connections are made anew.
     assert_eq!(stage.server.stat("connections_most"), 5);

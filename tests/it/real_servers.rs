@@ -28,15 +28,25 @@ impl Nginx {
         fs::create_dir(&root).unwrap();
         fs::write(root.join("small.txt"), "small\n").unwrap();
         fs::write(root.join("large.bin"), check::bytes(0, 20_000_000)).unwrap();
-        fs::write(root.join("page.html"), "<p>all work and no play</p>\n".repeat(1000)).unwrap();
-        // It takes over a socket that is bound already, as it does when it is replaced while it runs. So no port has to be guessed.
+        fs::write(
+            root.join("page.html"),
+            "<p>all work and no play</p>\n".repeat(1000),
+        )
+        .unwrap();
+        // It takes over a socket that is bound already, as it does when it is replaced while it
+        // runs. So no port has to be guessed.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        // It takes it as it is: of two workers that see one connection the slower would block in accept(), and serve nobody any more.
+        // It takes it as it is: of two workers that see one connection the slower would block in
+        // accept(), and serve nobody any more.
         listener.set_nonblocking(true).unwrap();
         fs::write(folder.path().join("nginx.conf"), configuration(&address)).unwrap();
         let child = Command::new("sh")
-            .args(["-c", "export NGINX='3;'; exec \"$@\" 3<&0 0</dev/null", "sh"])
+            .args([
+                "-c",
+                "export NGINX='3;'; exec \"$@\" 3<&0 0</dev/null",
+                "sh",
+            ])
             .arg(nginx)
             .arg("-p")
             .arg(folder.path())
@@ -44,14 +54,20 @@ impl Nginx {
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .spawn()
             .unwrap();
-        Self { child, address, folder }
+        Self {
+            child,
+            address,
+            folder,
+        }
     }
 
     /// How many connections it has taken, and how many requests, by its own log.
     fn counted(&self) -> (usize, usize) {
         let log = fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default();
-        let connections: std::collections::BTreeSet<_> =
-            log.lines().filter_map(|line| line.split(' ').next()).collect();
+        let connections: std::collections::BTreeSet<_> = log
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
         (connections.len(), log.lines().count())
     }
 }
@@ -108,7 +124,9 @@ fn start(capacity: usize) -> (Nginx, Juggler) {
 }
 
 fn ask(client: &mut Client, request: &str, fields: &str) -> crate::support::Response {
-    client.exchange(format!("{request} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"))
+    client.exchange(format!(
+        "{request} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"
+    ))
 }
 
 #[test]
@@ -117,13 +135,21 @@ fn nginx_serves_files_over_kept_connections() {
     let mut client = Client::connect(juggler.address());
     for _ in 0..50 {
         let small = client.get("/small.txt").expect(200);
-        assert_eq!((small.text().as_str(), small.framing), ("small\n", Framing::Length));
+        assert_eq!(
+            (small.text().as_str(), small.framing),
+            ("small\n", Framing::Length)
+        );
         assert!(small.field("server").unwrap().starts_with("nginx"));
         assert_eq!(small.field("content-type"), Some("text/plain"));
         assert_eq!(small.all("date").len(), 1);
     }
     assert!(client.get("/large.bin").expect(200).body == check::bytes(0, 20_000_000));
-    let part = ask(&mut client, "GET /large.bin", "Range: bytes=1000000-1000999\r\n").expect(206);
+    let part = ask(
+        &mut client,
+        "GET /large.bin",
+        "Range: bytes=1000000-1000999\r\n",
+    )
+    .expect(206);
     assert_eq!(part.body, check::bytes(1_000_000, 1_001_000));
     let head = ask(&mut client, "HEAD /large.bin", "").expect(200);
     assert_eq!(head.field("content-length"), Some("20000000"));
@@ -145,13 +171,20 @@ fn nginx_compresses_in_chunks_and_we_leave_it_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("page.gz");
     fs::write(&file, &packed.body).unwrap();
-    let output = Command::new(tool("gzip")).arg("-dc").arg(&file).output().unwrap();
+    let output = Command::new(tool("gzip"))
+        .arg("-dc")
+        .arg(&file)
+        .output()
+        .unwrap();
     assert!(output.stdout == plain.body);
     // For HTTP/1.0 the end of the connection is the end of the body.
     let mut old = Client::connect(juggler.address());
     let request = "GET /page.html HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n";
     let again = old.exchange(request).expect(200);
-    assert_eq!((again.framing, again.body == packed.body), (Framing::Close, true));
+    assert_eq!(
+        (again.framing, again.body == packed.body),
+        (Framing::Close, true)
+    );
 }
 
 #[test]
@@ -168,7 +201,10 @@ fn nginx_says_no_and_that_is_passed_on() {
     client.get("/missing").expect(404);
     client.get("/teapot").expect(418);
     let moved = client.get("/moved").expect(301);
-    assert!(moved.field("location").unwrap().ends_with("/small.txt"), "{moved:?}");
+    assert!(
+        moved.field("location").unwrap().ends_with("/small.txt"),
+        "{moved:?}"
+    );
     ask(&mut client, "OPTIONS *", "").expect(400);
     client.get("/small.txt").expect(200);
     assert!(
@@ -208,7 +244,11 @@ fn curl_and_nginx_understand_each_other_through_us() {
             .arg(format!("http://{}{path}", juggler.address()))
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.stdout
     };
     let plain = fs::read(nginx.folder.path().join("root/page.html")).unwrap();

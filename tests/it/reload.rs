@@ -4,16 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually, reload};
+use crate::support::{
+    Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually, reload,
+};
 
 #[test]
 fn a_thousand_reloads_under_load_fail_no_request() {
-    let servers = [TestServer::start(), TestServer::start(), TestServer::start()];
+    let servers = [
+        TestServer::start(),
+        TestServer::start(),
+        TestServer::start(),
+    ];
     let [one, two, three] = servers.each_ref().map(TestServer::address);
     let text = |servers: &str, lines: &str| {
         format!(
-            "[[listener]]\nname = \"main\"\nbind = \"127.0.0.1:0\"\n[[route]]\ncluster = \"main\"\n\
-             [[cluster]]\nname = \"main\"\n{lines}\n{servers}"
+            "[[listener]]\nname = \"main\"\nbind = \"127.0.0.1:0\"\n[[route]]\ncluster = \
+             \"main\"\n[[cluster]]\nname = \"main\"\n{lines}\n{servers}"
         )
     };
     let server = |name: &str, address: &dyn std::fmt::Display, lines: &str| {
@@ -29,14 +35,19 @@ fn a_thousand_reloads_under_load_fail_no_request() {
         text(&format!("{a}{b}"), "scheduler = \"least_load\""),
         text(
             &format!("{b}{c}"),
-            "bucket = [{ name = \"main\", assured = \"50%\" }, { name = \"vip\", assured = \"20%\" }]",
+            "bucket = [{ name = \"main\", assured = \"50%\" }, { name = \"vip\", assured = \
+             \"20%\" }]",
         ),
         text(
             &server("a", &two, "weight = 3"),
-            "bucket = [{ name = \"vip\", assured = \"80%\" }, { name = \"low\", parent = \"vip\" }]",
+            "bucket = [{ name = \"vip\", assured = \"80%\" }, { name = \"low\", parent = \"vip\" \
+             }]",
         ),
         text(
-            &format!("{c}{}", server("a", &one, "capacity = 9\nrole = \"backup\"")),
+            &format!(
+                "{c}{}",
+                server("a", &one, "capacity = 9\nrole = \"backup\"")
+            ),
             "binding = \"early\"",
         ),
         text(
@@ -45,10 +56,14 @@ fn a_thousand_reloads_under_load_fail_no_request() {
         ),
     ];
     let juggler = Juggler::start(&variants[0]);
-    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stop, served) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let clients: Vec<_> = (0..16)
         .map(|number| {
-            let (stop, served, address) = (Arc::clone(&stop), Arc::clone(&served), juggler.address());
+            let (stop, served, address) =
+                (Arc::clone(&stop), Arc::clone(&served), juggler.address());
             thread::spawn(move || {
                 let mut client = Client::connect(address);
                 while !stop.load(Ordering::Relaxed) {
@@ -63,10 +78,16 @@ fn a_thousand_reloads_under_load_fail_no_request() {
         })
         .collect();
     for round in 0..1000 {
-        reload(&juggler, &variants[(round + 1) % variants.len()], "reloaded");
+        reload(
+            &juggler,
+            &variants[(round + 1) % variants.len()],
+            "reloaded",
+        );
     }
     stop.store(true, Ordering::Relaxed);
-    clients.into_iter().for_each(|client| client.join().unwrap());
+    clients
+        .into_iter()
+        .for_each(|client| client.join().unwrap());
     assert!(served.load(Ordering::Relaxed) > 1000);
     // Nothing stays behind: the threads are those of the last variant.
     reload(&juggler, &variants[0], "reloaded");
@@ -120,7 +141,8 @@ fn a_wrong_configuration_changes_nothing_and_is_reported_whole() {
 fn listeners_come_and_go_and_their_clients_stay() {
     let server = TestServer::start();
     let config = Config::new([server.address()]);
-    let more = "[[listener]]\nname = \"more\"\nbind = \"unix:{dir}/more.sock\"\nhealth_path = \"/health\"";
+    let more =
+        "[[listener]]\nname = \"more\"\nbind = \"unix:{dir}/more.sock\"\nhealth_path = \"/health\"";
     let juggler = Juggler::start(&config.text());
     let mut old = Client::connect(juggler.address());
     old.get("/test.txt").expect(200);
@@ -157,8 +179,8 @@ fn a_cluster_that_is_removed_serves_what_was_admitted_to_it() {
     let server = TestServer::start();
     let text = |address: &dyn std::fmt::Display, name: &str| {
         format!(
-            "[[listener]]\nname = \"main\"\nbind = \"127.0.0.1:0\"\n[[cluster]]\nname = \"{name}\"\ncapacity = 1\n\
-             server = [{{ address = \"{address}\" }}]\n"
+            "[[listener]]\nname = \"main\"\nbind = \"127.0.0.1:0\"\n[[cluster]]\nname = \
+             \"{name}\"\ncapacity = 1\nserver = [{{ address = \"{address}\" }}]\n"
         )
     };
     let juggler = Juggler::start(&text(&origin.address(), "old"));
@@ -179,7 +201,10 @@ fn a_cluster_that_is_removed_serves_what_was_admitted_to_it() {
     coming.send("body");
     gate.open();
     for client in [&mut served, &mut queued, &mut coming] {
-        assert_eq!(client.read_response().expect(200).text(), "from the old one");
+        assert_eq!(
+            client.read_response().expect(200).text(),
+            "from the old one"
+        );
     }
     juggler.wait_for_log("cluster old is gone");
     origin.wait_for_connections(0);
@@ -214,9 +239,14 @@ fn workers_that_cannot_connect_heed_the_new_settings() {
             ));
         }
     });
-    let config = Config::new([wide.address()]).cluster("health = { path = \"/\", interval = \"20ms\", rise = 1 }");
-    // Every answer is too much for this limit: no probe succeeds, and no request ever comes to the workers.
-    let juggler = config.clone().cluster("limit = { head = \"1KiB\" }").start();
+    let config = Config::new([wide.address()])
+        .cluster("health = { path = \"/\", interval = \"20ms\", rise = 1 }");
+    // Every answer is too much for this limit: no probe succeeds, and no request ever comes to the
+    // workers.
+    let juggler = config
+        .clone()
+        .cluster("limit = { head = \"1KiB\" }")
+        .start();
     juggler.wait_for_log("main/s0 is offline");
     Client::connect(juggler.address()).get("/").expect(503);
     reload(&juggler, &config.text(), "reloaded");
@@ -241,6 +271,8 @@ fn a_socket_that_was_handed_over_can_be_left_out_and_taken_up_again() {
         reload(&juggler, &wrong, "nothing is changed");
         Client::connect(address).get("/test.txt").expect(200);
         reload(&juggler, &config.text(), "reloaded");
-        Client::connect(juggler.address_of("main")).get("/test.txt").expect(200);
+        Client::connect(juggler.address_of("main"))
+            .get("/test.txt")
+            .expect(200);
     }
 }

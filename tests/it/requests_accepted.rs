@@ -1,4 +1,5 @@
-//! Requests that are served: what comes back, in which order, and what the server has received for it.
+//! Requests that are served: what comes back, in which order, and what the server has received for
+//! it.
 
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use crate::support::{Client, Config, Framing, Gate, Juggler, Origin, Request, ev
 fn answer_with_target(conn: &mut crate::support::OriginConn, request: &Request) {
     if request.method == "HEAD" {
         let length = request.target.len();
-        conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+        conn.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
+        ));
     } else {
         conn.answer(200, &request.target);
     }
@@ -27,7 +30,9 @@ fn targets() -> (Origin, Juggler) {
 
 /// The balancer before a server, with one connection.
 fn before(origin: &Origin) -> Juggler {
-    Config::new([origin.address()]).cluster("capacity = 1").start()
+    Config::new([origin.address()])
+        .cluster("capacity = 1")
+        .start()
 }
 
 /// A server that sends this to every request.
@@ -82,17 +87,20 @@ fn connections_are_kept_as_long_as_the_client_wants() {
     for request in requests {
         // In HTTP/1.1 with a host, in HTTP/1.0 without one.
         let minor = u8::from(request.field("host").is_some());
-        assert_eq!((request.connection, request.minor), (0, minor), "one connection");
+        assert_eq!(
+            (request.connection, request.minor),
+            (0, minor),
+            "one connection"
+        );
         assert_eq!(request.all("connection"), ["keep-alive"]);
     }
 }
 
-const PIPELINE: &str = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n\
-    POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET \
-    POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n\
-    HEAD /4 HTTP/1.1\r\nHost: a\r\n\r\n\
-    \r\n\
-    GET /5 HTTP/1.1\r\nHost: a\r\n\r\n";
+const PIPELINE: &str = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: \
+                        a\r\nContent-Length: 4\r\n\r\nGET POST /3 HTTP/1.1\r\nHost: \
+                        a\r\nTransfer-Encoding: \
+                        chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nHEAD /4 HTTP/1.1\r\nHost: \
+                        a\r\n\r\n\r\nGET /5 HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[track_caller]
 fn are_answered_in_order(client: &mut Client) {
@@ -107,7 +115,11 @@ fn are_answered_in_order(client: &mut Client) {
         } else {
             format!("/{number}")
         };
-        assert_eq!((response.status, response.text()), (200, body), "number {number}");
+        assert_eq!(
+            (response.status, response.text()),
+            (200, body),
+            "number {number}"
+        );
         assert_eq!(response.field("content-length"), Some("2"));
     }
 }
@@ -121,9 +133,18 @@ fn pipelined_requests_are_answered_in_order() {
     client.send_slowly(PIPELINE);
     are_answered_in_order(&mut client);
     let requests = origin.requests();
-    let targets: Vec<_> = requests.iter().map(|request| request.target.as_str()).collect();
-    assert_eq!(targets, ["/1", "/2", "/3", "/4", "/5", "/1", "/2", "/3", "/4", "/5"]);
-    let bodies: Vec<_> = requests.iter().map(|request| request.body.as_slice()).collect();
+    let targets: Vec<_> = requests
+        .iter()
+        .map(|request| request.target.as_str())
+        .collect();
+    assert_eq!(
+        targets,
+        ["/1", "/2", "/3", "/4", "/5", "/1", "/2", "/3", "/4", "/5"]
+    );
+    let bodies: Vec<_> = requests
+        .iter()
+        .map(|request| request.body.as_slice())
+        .collect();
     assert_eq!(bodies[..5], [b"".as_slice(), b"GET ", b"abcde", b"", b""]);
     assert_eq!(bodies[..5], bodies[5..]);
 }
@@ -141,12 +162,18 @@ fn a_slow_first_one_holds_the_others_back() {
         }
     });
     // More connections than requests, so that it is order that holds them back.
-    let juggler = Config::new([origin.address()]).cluster("capacity = 6").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 6")
+        .start();
     let mut client = Client::connect(juggler.address());
     client.send(PIPELINE);
     gate.wait_for(1);
     client.expect_silence(Duration::from_millis(50));
-    assert_eq!(origin.requests().len(), 1, "the next one waits for its turn");
+    assert_eq!(
+        origin.requests().len(),
+        1,
+        "the next one waits for its turn"
+    );
     // Other clients are not held back.
     Client::connect(juggler.address()).get("/other").expect(200);
     gate.open();
@@ -162,7 +189,10 @@ fn a_thousand_may_come_at_once() {
         .collect();
     client.send(all);
     for number in 0..1000 {
-        assert_eq!(client.read_response().expect(200).text(), format!("/{number}"));
+        assert_eq!(
+            client.read_response().expect(200).text(),
+            format!("/{number}")
+        );
     }
     assert_eq!(origin.requests().len(), 1000);
 }
@@ -192,15 +222,24 @@ fn who_leaves_takes_all_with_him_that_waits() {
             client.shutdown_write();
             client.expect_gone();
         }
-        // A reset is on its way when `reset` returns. The second request is dropped as soon as its session sees that.
+        // A reset is on its way when `reset` returns. The second request is dropped as soon as its
+        // session sees that.
         let is_dropped = |line: &String| line.contains("GET /2 ") && line.contains(" end=CQ ");
         eventually_eq("dropped", round + 1, || {
-            juggler.output().iter().filter(|&line| is_dropped(line)).count()
+            juggler
+                .output()
+                .iter()
+                .filter(|&line| is_dropped(line))
+                .count()
         });
         gate.open();
         Client::connect(juggler.address()).get("/after").expect(200);
         gate.close();
-        let targets: Vec<_> = origin.requests().iter().map(|request| request.target.clone()).collect();
+        let targets: Vec<_> = origin
+            .requests()
+            .iter()
+            .map(|request| request.target.clone())
+            .collect();
         assert_eq!(targets, ["/1", "/after"], "reset: {reset}");
         origin.forget();
     }
@@ -213,15 +252,26 @@ fn what_comes_behind_the_last_request_is_none() {
         .top("[log]\naccess = \"stdout\"")
         .cluster("capacity = 1")
         .start();
-    for rest in ["GET /2 HTTP/1.1\r\nHost: a\r\n\r\n", "garbage\n", "GET /half"] {
+    for rest in [
+        "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "garbage\n",
+        "GET /half",
+    ] {
         let mut client = Client::connect(juggler.address());
-        client.send(format!("GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{rest}"));
+        client.send(format!(
+            "GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{rest}"
+        ));
         assert!(client.read_response().expect(200).closes());
         client.expect_closed();
     }
     Client::connect(juggler.address()).get("/last").expect(200);
     juggler.wait_for_output("/last");
-    assert!(origin.requests().iter().all(|request| request.target != "/2"));
+    assert!(
+        origin
+            .requests()
+            .iter()
+            .all(|request| request.target != "/2")
+    );
     assert_eq!(juggler.output().len(), 4, "{:#?}", juggler.output());
 }
 
@@ -237,7 +287,10 @@ fn a_malformed_one_behind_good_ones_is_refused_in_its_turn() {
     });
     let juggler = before(&origin);
     let mut client = Client::connect(juggler.address());
-    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\nHost: a\r\n\r\n");
+    client.send(
+        "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 \
+         HTTP/1.1\nHost: a\r\n\r\n",
+    );
     gate.wait_for(1);
     client.expect_silence(Duration::from_millis(30));
     gate.open();
@@ -259,7 +312,8 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[test]
 fn continue_is_said_once_and_before_the_body() {
     // The server says it too, though nobody asks it to.
-    let (origin, juggler) = saying("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine");
+    let (origin, juggler) =
+        saying("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine");
     let mut client = Client::connect(juggler.address());
     for (fields, body) in [
         ("Content-Length: 5", "hello"),
@@ -271,9 +325,16 @@ fn continue_is_said_once_and_before_the_body() {
         assert!(origin.requests().is_empty(), "before the body");
         client.send_slowly(body);
         let response = client.read_response().expect(200);
-        assert!(response.interim.is_empty(), "not twice: {:?}", response.interim);
+        assert!(
+            response.interim.is_empty(),
+            "not twice: {:?}",
+            response.interim
+        );
         let got = origin.request();
-        assert_eq!((got.field("expect"), got.body.as_slice()), (None, b"hello".as_slice()));
+        assert_eq!(
+            (got.field("expect"), got.body.as_slice()),
+            (None, b"hello".as_slice())
+        );
         assert_eq!(got.field("content-length"), Some("5"));
         origin.forget();
     }
@@ -290,8 +351,12 @@ fn continue_is_not_said_where_it_is_of_no_use() {
         expecting("Content-Length: 0"),
         expecting("X: no body at all"),
         // HTTP/1.0 does not know it (RFC 9110 §10.1.1).
-        "POST /x HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n".to_owned(),
-        "POST /x HTTP/1.0\r\nConnection: keep-alive\r\nExpect: something\r\nContent-Length: 5\r\n\r\n".to_owned(),
+        "POST /x HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: \
+         5\r\n\r\n"
+            .to_owned(),
+        "POST /x HTTP/1.0\r\nConnection: keep-alive\r\nExpect: something\r\nContent-Length: \
+         5\r\n\r\n"
+            .to_owned(),
     ] {
         client.send(&request);
         if request.contains("HTTP/1.0") {
@@ -320,7 +385,10 @@ fn a_final_status_comes_in_place_of_continue() {
         .replace("[[route]]", "[[route]]\npath = \"/x\"");
     let juggler = Juggler::start(&config);
     for (request, status) in [
-        (expecting("Content-Length: 5").replace("/x", "/elsewhere"), 404),
+        (
+            expecting("Content-Length: 5").replace("/x", "/elsewhere"),
+            404,
+        ),
         (expecting("Content-Length: 11"), 413),
         (expecting("Content-Length: 5\r\nExpect: more"), 417),
         (expecting("Content-Length: 5\r\nContent-Length: 6"), 400),
@@ -354,7 +422,10 @@ fn continue_waits_for_its_turn() {
     client.expect_silence(Duration::from_millis(50));
     gate.open();
     let first = client.read_response().expect(200);
-    assert_eq!((first.text(), first.interim.len()), ("/first".to_owned(), 0));
+    assert_eq!(
+        (first.text(), first.interim.len()),
+        ("/first".to_owned(), 0)
+    );
     assert_eq!(client.read_exactly(CONTINUE.len()), CONTINUE);
     client.send("hello");
     assert_eq!(client.read_response().expect(200).text(), "/x");
@@ -399,10 +470,17 @@ fn responses_without_a_body_have_none() {
             .expect(status);
         assert_eq!(response.field("content-length"), length, "{method} {path}");
         assert_eq!(response.field("transfer-encoding"), None, "{method} {path}");
-        assert!(!response.closes() && client.leftover().is_empty(), "{method} {path}");
+        assert!(
+            !response.closes() && client.leftover().is_empty(),
+            "{method} {path}"
+        );
     }
-    // After a 304 that speaks of chunks the end is in doubt: the connection to the server is not used again.
-    assert_eq!((origin.requests().len(), origin.connections_ever()), (cases.len(), 2));
+    // After a 304 that speaks of chunks the end is in doubt: the connection to the server is not
+    // used again.
+    assert_eq!(
+        (origin.requests().len(), origin.connections_ever()),
+        (cases.len(), 2)
+    );
     origin.assert_no_failures();
 }
 
@@ -410,15 +488,22 @@ fn responses_without_a_body_have_none() {
 fn interim_responses_pass_to_those_who_know_them() {
     let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b.js>\r\n\r\n";
     let (origin, juggler) = saying(format!(
-        "{early}HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nConnection: x-drop\r\nX-Drop: y\r\n\r\n\
-         HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
+        "{early}HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nConnection: \
+         x-drop\r\nX-Drop: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
     ));
     let mut client = Client::connect(juggler.address());
     for method in ["GET", "POST"] {
         client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));
         let response = client.read_response().expect(200);
-        let interim: Vec<_> = response.interim.iter().map(|interim| interim.raw.as_slice()).collect();
-        assert_eq!(interim, [early.as_bytes(), b"HTTP/1.1 102 Processing\r\n\r\n"]);
+        let interim: Vec<_> = response
+            .interim
+            .iter()
+            .map(|interim| interim.raw.as_slice())
+            .collect();
+        assert_eq!(
+            interim,
+            [early.as_bytes(), b"HTTP/1.1 102 Processing\r\n\r\n"]
+        );
         assert_eq!(response.text(), "fine");
     }
     let mut old = Client::connect(juggler.address());
@@ -432,17 +517,20 @@ fn interim_responses_pass_to_those_who_know_them() {
 fn request_trailers_survive_and_nothing_else_stays_chunked() {
     let (origin, juggler) = targets();
     let mut client = Client::connect(juggler.address());
-    let head = "POST /x HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum, x-end\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n";
+    let head = "POST /x HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum, x-end\r\nTransfer-Encoding: \
+                chunked\r\nX: y\r\n\r\n";
     let trailers = "X-Sum: 42\r\nx-END: e n d\r\n";
     client
-        .exchange(format!("{head}3\r\nabc\r\n2;ext=\"a;b\"\r\nde\r\n0\r\n{trailers}\r\n"))
+        .exchange(format!(
+            "{head}3\r\nabc\r\n2;ext=\"a;b\"\r\nde\r\n0\r\n{trailers}\r\n"
+        ))
         .expect(200);
     let got = origin.request();
     assert_eq!(
         String::from_utf8(got.raw).unwrap(),
         format!(
-            "POST /x HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum, x-end\r\nX: y\r\nTransfer-Encoding: chunked\r\n\
-             Connection: keep-alive\r\n\r\n5\r\nabcde\r\n0\r\n{trailers}\r\n"
+            "POST /x HTTP/1.1\r\nHost: a\r\nTrailer: X-Sum, x-end\r\nX: y\r\nTransfer-Encoding: \
+             chunked\r\nConnection: keep-alive\r\n\r\n5\r\nabcde\r\n0\r\n{trailers}\r\n"
         )
     );
     origin.forget();
@@ -469,22 +557,29 @@ fn request_trailers_survive_and_nothing_else_stays_chunked() {
         let got = origin.request();
         assert_eq!(
             String::from_utf8(got.raw).unwrap(),
-            "POST /x HTTP/1.1\r\nHost: a\r\nX: y\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello"
+            "POST /x HTTP/1.1\r\nHost: a\r\nX: y\r\nContent-Length: 5\r\nConnection: \
+             keep-alive\r\n\r\nhello"
         );
         origin.forget();
     }
     // Hop-by-hop ones end here.
     client
-        .exchange(format!("{head}1\r\na\r\n0\r\nKeep-Alive: 5\r\nX-Sum: 1\r\n\r\n"))
+        .exchange(format!(
+            "{head}1\r\na\r\n0\r\nKeep-Alive: 5\r\nX-Sum: 1\r\n\r\n"
+        ))
         .expect(200);
-    assert_eq!(origin.request().trailers, [("X-Sum".to_owned(), "1".to_owned())]);
+    assert_eq!(
+        origin.request().trailers,
+        [("X-Sum".to_owned(), "1".to_owned())]
+    );
 }
 
 #[test]
 fn response_trailers_survive() {
     let chunks = "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nX-Sum: 42\r\nx-END: e n d\r\n\r\n";
     let (_origin, juggler) = saying(format!(
-        "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nDate: now\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nDate: now\r\nTransfer-Encoding: \
+         chunked\r\n\r\n{chunks}"
     ));
     let mut client = Client::connect(juggler.address());
     let response = client.get("/").expect(200);
@@ -565,7 +660,8 @@ fn what_is_unusual_and_right_is_taken() {
             "hi",
         ),
         (
-            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tchunked \r\n\r\n0000000000000002\r\nhi\r\n0\r\n\r\n",
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tchunked \
+             \r\n\r\n0000000000000002\r\nhi\r\n0\r\n\r\n",
             "",
             "hi",
         ),

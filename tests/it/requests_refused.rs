@@ -1,4 +1,5 @@
-//! Requests that are refused: with the right status, at once, and without a byte of them reaching a server.
+//! Requests that are refused: with the right status, at once, and without a byte of them reaching a
+//! server.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -9,8 +10,8 @@ use crate::support::{Client, Config, Juggler, Origin, PATIENCE, eventually};
 /// Shorter than the timeouts of [`guarded`]: who waits for more bytes before he refuses is late.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// A server that keeps what it gets, behind one connection, and the balancer before it with an access log. Timeouts are so long
-/// that they cannot be what ends a request.
+/// A server that keeps what it gets, behind one connection, and the balancer before it with an
+/// access log. Timeouts are so long that they cannot be what ends a request.
 fn guarded(listener: &str) -> (Origin, Juggler) {
     let origin = Origin::answering("fine");
     let juggler = Config::new([origin.address()])
@@ -32,7 +33,8 @@ fn cases<B: AsRef<[u8]>>(status: u16, requests: impl IntoIterator<Item = B>) -> 
         .collect()
 }
 
-/// Sends each on a connection of its own: whole, and byte by byte. Then looks at what the server and the log have got.
+/// Sends each on a connection of its own: whole, and byte by byte. Then looks at what the server
+/// and the log have got.
 #[track_caller]
 fn are_refused(all: &Cases, listener: &str) {
     let (origin, juggler) = guarded(listener);
@@ -94,18 +96,25 @@ fn nothing_arrived(origin: &Origin, juggler: &Juggler) {
     origin.assert_no_failures();
 }
 
-/// The access log has as many lines of each status, and those of refused requests are flagged and say why.
+/// The access log has as many lines of each status, and those of refused requests are flagged and
+/// say why.
 #[track_caller]
 fn is_logged(juggler: &Juggler, expected: &BTreeMap<u16, usize>) {
     let total = expected.values().sum();
-    eventually(PATIENCE, "all are logged", || juggler.output().len() >= total);
+    eventually(PATIENCE, "all are logged", || {
+        juggler.output().len() >= total
+    });
     let mut found = BTreeMap::new();
     for line in juggler.output() {
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         let status = u16::try_from(line["status"].as_u64().unwrap()).unwrap();
         *found.entry(status).or_insert(0) += 1;
         if status != 200 {
-            assert_eq!((&line["end"], &line["server"]), (&"PR".into(), &"-".into()), "{line}");
+            assert_eq!(
+                (&line["end"], &line["server"]),
+                (&"PR".into(), &"-".into()),
+                "{line}"
+            );
             assert_ne!(line["reason"], "", "{line}");
         }
     }
@@ -236,7 +245,10 @@ fn request_lines_and_targets_that_are_none() {
         ],
     );
     // A ClientHello of TLS, as far as it goes.
-    all.extend(cases(400, [b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03".as_slice()]));
+    all.extend(cases(
+        400,
+        [b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03".as_slice()],
+    ));
     all.extend(cases(
         505,
         [
@@ -340,7 +352,8 @@ fn lengths_that_are_unclear() {
     for old in [
         "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: \
+         keep-alive\r\n\r\n0\r\n\r\n",
     ] {
         all.extend(cases(400, [old]));
     }
@@ -429,7 +442,9 @@ fn chunks_that_are_none() {
             [chunked(format!("1\r\na\r\n0\r\nX: y\r\n{name}: 1\r\n\r\n"))],
         ));
     }
-    let many: String = (0..101).map(|number| format!("X-{number}: y\r\n")).collect();
+    let many: String = (0..101)
+        .map(|number| format!("X-{number}: y\r\n"))
+        .collect();
     let large = format!("X: {}\r\n", "y".repeat(33 << 10));
     all.extend(cases(
         431,
@@ -441,7 +456,9 @@ fn chunks_that_are_none() {
 #[test]
 fn what_is_too_large() {
     let long = |length: usize| "x".repeat(length);
-    let many: String = (0..100).map(|number| format!("X-{number}: y\r\n")).collect();
+    let many: String = (0..100)
+        .map(|number| format!("X-{number}: y\r\n"))
+        .collect();
     let mut all = cases(
         431,
         [
@@ -483,7 +500,10 @@ fn what_is_too_large() {
             ),
             // What is announced is believed, so that nobody has to wait for it.
             format!("{}3e9\r\nx", with_fields("Transfer-Encoding: chunked")),
-            format!("{}ffffffffffffffff\r\nx", with_fields("Transfer-Encoding: chunked")),
+            format!(
+                "{}ffffffffffffffff\r\nx",
+                with_fields("Transfer-Encoding: chunked")
+            ),
         ],
     ));
     are_refused(&all, "limit = { body = \"1000B\" }");
@@ -562,7 +582,10 @@ fn the_log_tells_what_was_refused() {
     for (request, line) in [
         ("GET /lf HTTP/1.1\nHost: a\r\n\r\n", "GET /lf HTTP/1.1"),
         ("GET /no-host HTTP/1.1\r\n\r\n", "GET /no-host HTTP/1.1"),
-        ("GET /fold HTTP/1.1\r\nHost: a\r\n b\r\n\r\n", "GET /fold HTTP/1.1"),
+        (
+            "GET /fold HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+            "GET /fold HTTP/1.1",
+        ),
         ("BAD\u{1} line", "BAD\u{1} line"),
     ] {
         let mut client = Client::connect(juggler.address());
@@ -570,9 +593,15 @@ fn the_log_tells_what_was_refused() {
         let logged = juggler.wait_for_output(&serde_json::json!(line).to_string());
         let logged: serde_json::Value = serde_json::from_str(&logged).unwrap();
         assert_eq!(logged["request"], line);
-        assert_eq!((&logged["status"], &logged["end"]), (&400.into(), &"PR".into()));
+        assert_eq!(
+            (&logged["status"], &logged["end"]),
+            (&400.into(), &"PR".into())
+        );
         assert_eq!(logged["client"], "127.0.0.1");
-        assert_eq!(logged["host"], "", "what was not understood is not guessed at");
+        assert_eq!(
+            logged["host"], "",
+            "what was not understood is not guessed at"
+        );
     }
 }
 
@@ -595,8 +624,8 @@ fn a_refusal_arrives_though_the_client_sends_on() {
     assert!(origin.requests().is_empty());
 }
 
-/// Sends the bytes one by one, each a moment after the one before, until the connection is gone or they are used up; and answers
-/// what came back and how long that took.
+/// Sends the bytes one by one, each a moment after the one before, until the connection is gone or
+/// they are used up; and answers what came back and how long that took.
 fn drip(juggler: &Juggler, bytes: Vec<u8>, pause: Duration) -> (Vec<u8>, Duration) {
     let (receiver, mut sender) = Client::connect(juggler.address()).split();
     let began = Instant::now();
@@ -638,7 +667,10 @@ fn a_drip_does_not_reset_the_time_for_a_head_or_a_body() {
         for drip in drips {
             let (answer, took) = drip.join().unwrap();
             let answer = String::from_utf8_lossy(&answer).into_owned();
-            assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
+                "{answer}"
+            );
             assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
             assert!(took >= Duration::from_millis(290), "{took:?}");
             assert!(took < Duration::from_secs(5), "{took:?}");

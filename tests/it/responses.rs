@@ -21,7 +21,10 @@ enum From {
 fn send_as(conn: &mut OriginConn, from: From, body: &[u8]) -> bool {
     match from {
         From::Length => {
-            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()));
+            conn.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            ));
             conn.send(body);
             true
         }
@@ -61,7 +64,9 @@ fn sizes(from: From) -> (Origin, Juggler) {
             }
         }
     });
-    let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 1")
+        .start();
     (origin, juggler)
 }
 
@@ -104,14 +109,18 @@ fn every_framing_reaches_every_client() {
         for (version, to) in CLIENTS {
             for size in [0_u64, 1, 2000, 300_000] {
                 let mut client = Client::connect(juggler.address());
-                let response = client.exchange(format!("GET /{size} {version}\r\n\r\n")).expect(200);
+                let response = client
+                    .exchange(format!("GET /{size} {version}\r\n\r\n"))
+                    .expect(200);
                 assert_eq!(response.body.len() as u64, size, "{from:?} to {to}");
                 assert!(response.body == check::bytes(0, size), "{from:?} to {to}");
                 is_framed(&response, from, to);
                 if response.closes() {
                     client.expect_closed();
                 } else {
-                    client.exchange(format!("GET /1 {version}\r\n\r\n")).expect(200);
+                    client
+                        .exchange(format!("GET /1 {version}\r\n\r\n"))
+                        .expect(200);
                 }
             }
         }
@@ -129,7 +138,9 @@ fn a_large_body_of_every_framing_is_byte_exact() {
         let (_origin, juggler) = sizes(from);
         for (version, to) in [CLIENTS[0], CLIENTS[2]] {
             let mut client = Client::connect(juggler.address());
-            let response = client.exchange(format!("GET /{LARGE} {version}\r\n\r\n")).expect(200);
+            let response = client
+                .exchange(format!("GET /{LARGE} {version}\r\n\r\n"))
+                .expect(200);
             is_framed(&response, from, to);
             assert!(
                 response.body == expected,
@@ -152,7 +163,11 @@ fn a_large_body_arrives_though_it_is_read_late() {
         let mut other = Client::connect(juggler.address());
         assert_eq!(other.get("/3").expect(200).body.len(), 3, "{from:?}");
         let response = slow.read_response().expect(200);
-        assert!(response.body == expected, "{from:?}: {} bytes", response.body.len());
+        assert!(
+            response.body == expected,
+            "{from:?}: {} bytes",
+            response.body.len()
+        );
         assert_eq!(slow.get("/3").expect(200).body.len(), 3, "{from:?}");
     }
 }
@@ -165,7 +180,9 @@ fn a_body_is_passed_on_as_it_comes() {
         let origin = Origin::start(move |conn, _| {
             conn.request();
             match from {
-                From::Chunked => conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"),
+                From::Chunked => {
+                    conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+                }
                 _ => conn.send("HTTP/1.1 200 OK\r\n\r\nfirst"),
             }
             held.wait();
@@ -174,7 +191,9 @@ fn a_body_is_passed_on_as_it_comes() {
                 _ => conn.send("second"),
             }
         });
-        let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+        let juggler = Config::new([origin.address()])
+            .cluster("capacity = 1")
+            .start();
         let mut client = Client::connect(juggler.address());
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut got = Vec::new();
@@ -183,7 +202,11 @@ fn a_body_is_passed_on_as_it_comes() {
         }
         gate.open();
         assert!(got.starts_with(b"HTTP/1.1 200 OK\r\n"));
-        assert_eq!(client.read_exactly(16), b"6\r\nsecond\r\n0\r\n\r\n"[..16], "{from:?}");
+        assert_eq!(
+            client.read_exactly(16),
+            b"6\r\nsecond\r\n0\r\n\r\n"[..16],
+            "{from:?}"
+        );
     }
 }
 
@@ -194,7 +217,8 @@ const TO_SPLIT: [(&str, &str); 5] = [
         "HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\nhello",
     ),
     (
-        "HTTP/1.1 103 Early\r\nL: l\r\n\r\nHTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 2\r\n\r\nhi",
+        "HTTP/1.1 103 Early\r\nL: l\r\n\r\nHTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: \
+         2\r\n\r\nhi",
         "HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 2\r\n\r\nhi",
     ),
     (
@@ -202,7 +226,8 @@ const TO_SPLIT: [(&str, &str); 5] = [
         "HTTP/1.1 204 No\r\nDate: d\r\n\r\n",
     ),
     (
-        "HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\"b\"\r\nhel\r\n02\r\nlo\r\n0\r\nX: y\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nDate: d\r\nTransfer-Encoding: \
+         chunked\r\n\r\n3;a=\"b\"\r\nhel\r\n02\r\nlo\r\n0\r\nX: y\r\n\r\n",
         "",
     ),
     ("HTTP/1.1 200 OK\r\nDate: d\r\n\r\nhello", ""),
@@ -218,7 +243,9 @@ fn responses_may_come_apart_anywhere() {
 }
 
 fn split_everywhere(answer: &'static str, expected: &str) {
-    let closes = !answer.contains("Content-Length") && !answer.contains("chunked") && !answer.contains("204");
+    let closes = !answer.contains("Content-Length")
+        && !answer.contains("chunked")
+        && !answer.contains("204");
     let origin = Origin::start(move |conn, _| {
         while let Some(request) = conn.request() {
             let at: usize = request.target[1..].parse().unwrap();
@@ -238,12 +265,18 @@ fn split_everywhere(answer: &'static str, expected: &str) {
             }
         }
     });
-    let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 1")
+        .start();
     let mut client = Client::connect(juggler.address());
     for at in 0..=answer.len() {
         let response = client.get(&format!("/{at}"));
         if !expected.is_empty() {
-            assert_eq!(String::from_utf8(response.raw).unwrap(), expected, "split at {at}");
+            assert_eq!(
+                String::from_utf8(response.raw).unwrap(),
+                expected,
+                "split at {at}"
+            );
             continue;
         }
         assert_eq!(
@@ -252,7 +285,11 @@ fn split_everywhere(answer: &'static str, expected: &str) {
             "split at {at}"
         );
         assert_eq!(response.text(), "hello", "split at {at}");
-        assert_eq!(response.trailers.len(), usize::from(!closes), "split at {at}");
+        assert_eq!(
+            response.trailers.len(),
+            usize::from(!closes),
+            "split at {at}"
+        );
     }
     origin.assert_no_failures();
 }
@@ -262,12 +299,14 @@ fn an_interim_and_a_final_response_in_one_segment_are_two() {
     let origin = Origin::start(|conn, _| {
         while conn.request().is_some() {
             conn.send(
-                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n\
-                 HTTP/1.1 404 Nope\r\nDate: d\r\nContent-Length: 2\r\n\r\nno",
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: \
+                 <a>\r\n\r\nHTTP/1.1 404 Nope\r\nDate: d\r\nContent-Length: 2\r\n\r\nno",
             );
         }
     });
-    let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 1")
+        .start();
     let mut client = Client::connect(juggler.address());
     for _ in 0..3 {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -288,11 +327,13 @@ fn every_status_of_a_server_passes() {
             conn.answer(status, "as it was");
         }
     });
-    let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 1")
+        .start();
     let mut client = Client::connect(juggler.address());
     for status in [
-        200, 201, 206, 226, 299, 300, 301, 302, 307, 308, 399, 400, 401, 404, 408, 418, 429, 451, 499, 500, 501, 502,
-        503, 504, 599, 600, 999,
+        200, 201, 206, 226, 299, 300, 301, 302, 307, 308, 399, 400, 401, 404, 408, 418, 429, 451,
+        499, 500, 501, 502, 503, 504, 599, 600, 999,
     ] {
         let response = client.get(&format!("/{status}")).expect(status);
         assert_eq!(
@@ -329,7 +370,9 @@ fn what_cannot_be_a_response_is_a_502() {
             // Not the end of the connection makes it wrong.
             conn.wait_for_close();
         });
-        let juggler = Config::new([origin.address()]).cluster("capacity = 1").start();
+        let juggler = Config::new([origin.address()])
+            .cluster("capacity = 1")
+            .start();
         let mut client = Client::connect(juggler.address());
         let response = client.get("/");
         assert_eq!(response.status, 502, "{wrong:?}: {:?}", response.text());
@@ -339,7 +382,11 @@ fn what_cannot_be_a_response_is_a_502() {
             response.text()
         );
         assert!(!response.closes(), "that is no fault of the client's");
-        assert_eq!(origin.requests().len(), 1, "{wrong:?} is no reason to try again");
+        assert_eq!(
+            origin.requests().len(),
+            1,
+            "{wrong:?} is no reason to try again"
+        );
     }
 }
 
@@ -348,7 +395,9 @@ fn a_large_response_head_passes_up_to_its_limit() {
     let origin = Origin::start(|conn, _| {
         while let Some(request) = conn.request() {
             let value = "x".repeat(request.target[1..].parse().unwrap());
-            conn.send(format!("HTTP/1.1 200 OK\r\nX: {value}\r\nContent-Length: 2\r\n\r\nhi"));
+            conn.send(format!(
+                "HTTP/1.1 200 OK\r\nX: {value}\r\nContent-Length: 2\r\n\r\nhi"
+            ));
         }
     });
     let juggler = Config::new([origin.address()])

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Client, Config, Gate, Juggler, Origin, OriginConn, PATIENCE, check, eventually};
+use crate::support::{
+    Client, Config, Gate, Juggler, Origin, OriginConn, PATIENCE, check, eventually,
+};
 
-/// The balancer before these, with one connection each, and an access log in JSON on standard output.
+/// The balancer before these, with one connection each, and an access log in JSON on standard
+/// output.
 fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>, cluster: &str) -> Juggler {
     let origins: Vec<_> = origins.into_iter().collect();
     let juggler = Config::new(origins.iter().map(|origin| origin.address()))
@@ -27,7 +30,8 @@ fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>, cluster: &str) -> J
     juggler
 }
 
-/// Two servers, of which the one that gets the first request does this with it; all others are answered.
+/// Two servers, of which the one that gets the first request does this with it; all others are
+/// answered.
 fn pair(first: impl Fn(&mut OriginConn) + Send + Sync + 'static) -> [Origin; 2] {
     let (requests, first) = (Arc::new(AtomicUsize::new(0)), Arc::new(first));
     [0, 1].map(|_| {
@@ -85,24 +89,55 @@ fn what_broke_before_a_response_is_tried_again_if_it_may_be() {
             let juggler = before(&servers, "");
             let mut client = Client::connect(juggler.address());
             let response = client.exchange(request(method, "/again", body)).expect(200);
-            assert_eq!(response.text(), check::Sum::of(body).to_string(), "{method}");
+            assert_eq!(
+                response.text(),
+                check::Sum::of(body).to_string(),
+                "{method}"
+            );
             for server in &servers {
-                assert_eq!(server.requests().len(), 1, "{method}: another server is used");
+                assert_eq!(
+                    server.requests().len(),
+                    1,
+                    "{method}: another server is used"
+                );
                 assert_eq!(server.request().body, body);
             }
             let line = logged(&juggler, "/again");
-            assert_eq!((&line["retries"], &line["end"]), (&1.into(), &"--".into()), "{line}");
+            assert_eq!(
+                (&line["retries"], &line["end"]),
+                (&1.into(), &"--".into()),
+                "{line}"
+            );
         }
         let servers = pair(how);
         let juggler = before(&servers, "");
         let mut client = Client::connect(juggler.address());
-        let response = client.exchange(request("POST", "/once", &small)).expect(502);
-        assert!(response.text().contains("without a response"), "{}", response.text());
-        assert_eq!(servers.iter().map(|server| server.requests().len()).sum::<usize>(), 1);
-        let line = logged(&juggler, "/once");
-        assert_eq!((&line["retries"], &line["end"]), (&0.into(), &"SH".into()), "{line}");
+        let response = client
+            .exchange(request("POST", "/once", &small))
+            .expect(502);
         assert!(
-            line["reason"].as_str().unwrap().contains("without a response"),
+            response.text().contains("without a response"),
+            "{}",
+            response.text()
+        );
+        assert_eq!(
+            servers
+                .iter()
+                .map(|server| server.requests().len())
+                .sum::<usize>(),
+            1
+        );
+        let line = logged(&juggler, "/once");
+        assert_eq!(
+            (&line["retries"], &line["end"]),
+            (&0.into(), &"SH".into()),
+            "{line}"
+        );
+        assert!(
+            line["reason"]
+                .as_str()
+                .unwrap()
+                .contains("without a response"),
             "{line}"
         );
     }
@@ -120,7 +155,13 @@ fn after_a_final_head_nothing_is_tried_again() {
         let mut client = Client::connect(juggler.address());
         client.send(request("GET", "/", b""));
         assert!(client.try_read_response(false).is_err());
-        assert_eq!(servers.iter().map(|server| server.requests().len()).sum::<usize>(), 1);
+        assert_eq!(
+            servers
+                .iter()
+                .map(|server| server.requests().len())
+                .sum::<usize>(),
+            1
+        );
     }
 }
 
@@ -132,7 +173,13 @@ fn an_interim_response_is_no_final_head() {
     });
     let juggler = before(&servers, "");
     Client::connect(juggler.address()).get("/").expect(200);
-    assert_eq!(servers.iter().map(|server| server.requests().len()).sum::<usize>(), 2);
+    assert_eq!(
+        servers
+            .iter()
+            .map(|server| server.requests().len())
+            .sum::<usize>(),
+        2
+    );
 }
 
 #[test]
@@ -149,7 +196,10 @@ fn attempts_are_limited() {
         });
         let juggler = before(&servers, setting);
         Client::connect(juggler.address()).get("/tired").expect(502);
-        let sent: Vec<_> = servers.iter().map(|server| server.requests().len()).collect();
+        let sent: Vec<_> = servers
+            .iter()
+            .map(|server| server.requests().len())
+            .collect();
         assert_eq!(sent.iter().sum::<usize>(), attempts, "{sent:?}");
         assert!(
             attempts > 3 || sent.iter().filter(|sent| **sent > 1).count() <= 1,
@@ -186,7 +236,9 @@ fn retries_have_a_budget() {
     let juggler = Config::new(servers.iter().map(Origin::address))
         .cluster(&format!("capacity = {ALL}\nretry = {{ budget = \"0%\" }}"))
         .start();
-    servers.iter().for_each(|server| server.wait_for_connections(ALL));
+    servers
+        .iter()
+        .for_each(|server| server.wait_for_connections(ALL));
     let mut clients: Vec<_> = (0..ALL)
         .map(|index| {
             let mut client = Client::connect(juggler.address());
@@ -213,8 +265,16 @@ fn retries_have_a_budget() {
         }
     });
     let all = all.into_inner().unwrap();
-    assert_eq!(all.iter().filter(|status| **status == 200).count(), 10, "{all:?}");
-    assert_eq!(all.iter().filter(|status| **status == 502).count(), ALL - 10, "{all:?}");
+    assert_eq!(
+        all.iter().filter(|status| **status == 200).count(),
+        10,
+        "{all:?}"
+    );
+    assert_eq!(
+        all.iter().filter(|status| **status == 502).count(),
+        ALL - 10,
+        "{all:?}"
+    );
 }
 
 #[test]
@@ -229,7 +289,10 @@ fn a_servers_5xx_is_handed_on_tried_again_or_hidden() {
         let mut client = Client::connect(juggler.address());
         let response = client.exchange(request(method, "/", b""));
         let line = logged(&juggler, "/");
-        let sent = servers.iter().map(|server| server.requests().len()).sum::<usize>();
+        let sent = servers
+            .iter()
+            .map(|server| server.requests().len())
+            .sum::<usize>();
         (
             response.status,
             response.text(),
@@ -242,7 +305,10 @@ fn a_servers_5xx_is_handed_on_tried_again_or_hidden() {
         ask("on_5xx = \"retry\"", "GET"),
         (200, check::Sum::default().to_string(), 2, 1)
     );
-    assert_eq!(ask("on_5xx = \"retry\"", "POST"), (500, "broken".into(), 1, 0));
+    assert_eq!(
+        ask("on_5xx = \"retry\"", "POST"),
+        (500, "broken".into(), 1, 0)
+    );
     let (status, text, sent, _) = ask("on_5xx = \"bad_gateway\"", "GET");
     assert_eq!((status, sent), (502, 1));
     assert!(text.contains("answered with an error"), "{text}");
@@ -255,10 +321,25 @@ fn a_servers_5xx_is_handed_on_tried_again_or_hidden() {
         })
     });
     let juggler = before(&servers, "on_5xx = \"retry\"");
-    assert_eq!(Client::connect(juggler.address()).get("/").expect(503).text(), "busy");
-    assert_eq!(servers.iter().map(|server| server.requests().len()).sum::<usize>(), 3);
+    assert_eq!(
+        Client::connect(juggler.address())
+            .get("/")
+            .expect(503)
+            .text(),
+        "busy"
+    );
+    assert_eq!(
+        servers
+            .iter()
+            .map(|server| server.requests().len())
+            .sum::<usize>(),
+        3
+    );
     // What is small enough to be here already costs no connection.
-    assert_eq!(servers.iter().map(Origin::connections_ever).sum::<usize>(), 2);
+    assert_eq!(
+        servers.iter().map(Origin::connections_ever).sum::<usize>(),
+        2
+    );
 }
 
 #[test]
@@ -280,7 +361,11 @@ fn without_a_server_requests_are_refused_or_wait() {
         .cluster("on_unavailable = \"queue\"\nqueue = { timeout = \"100ms\" }")
         .start();
     let response = Client::connect(impatient.address()).get("/").expect(504);
-    assert!(response.text().contains("waited too long"), "{}", response.text());
+    assert!(
+        response.text().contains("waited too long"),
+        "{}",
+        response.text()
+    );
 }
 
 /// One more balancer before the same server.
@@ -309,12 +394,24 @@ fn bound_early_a_request_waits_for_its_server_and_late_for_any() {
         let mut first = Client::connect(juggler.address());
         first.send(request("GET", "/1", b""));
         gate.wait_for(1);
-        assert_eq!(Client::connect(juggler.address()).get("/2").expect(200).text(), "1");
+        assert_eq!(
+            Client::connect(juggler.address())
+                .get("/2")
+                .expect(200)
+                .text(),
+            "1"
+        );
         let mut next = Client::connect(juggler.address());
         next.send(request("GET", "/3", b""));
         if third == "0" {
             next.expect_silence(Duration::from_millis(50));
-            assert_eq!(Client::connect(juggler.address()).get("/4").expect(200).text(), "1");
+            assert_eq!(
+                Client::connect(juggler.address())
+                    .get("/4")
+                    .expect(200)
+                    .text(),
+                "1"
+            );
             gate.open();
         }
         assert_eq!(next.read_response().expect(200).text(), third, "{binding}");
@@ -323,7 +420,8 @@ fn bound_early_a_request_waits_for_its_server_and_late_for_any() {
     }
 }
 
-/// A server that has closed its connection and takes no new one, without refusing it either: its backlog is full.
+/// A server that has closed its connection and takes no new one, without refusing it either: its
+/// backlog is full.
 struct Mute {
     listener: Socket,
     address: SocketAddr,
@@ -333,7 +431,9 @@ struct Mute {
 impl Mute {
     fn new() -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let fill = Vec::new();
@@ -409,7 +509,8 @@ fn who_leaves_while_a_server_is_connected_to_is_not_served_by_another() {
         .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         .unwrap();
     client.read_response().expect(200);
-    // Three of the six come at once; the first one's retry is queued again, the other two wait for a connection.
+    // Three of the six come at once; the first one's retry is queued again, the other two wait for
+    // a connection.
     let mut batch = Vec::new();
     while batch.windows(4).filter(|end| end == b"\r\n\r\n").count() < 3 {
         let read = connection.read(&mut bytes).unwrap();
@@ -431,7 +532,11 @@ fn who_leaves_while_a_server_is_connected_to_is_not_served_by_another() {
     for mut client in waiting {
         assert_eq!(client.read_response().expect(200).text(), "good");
     }
-    let seen: Vec<_> = good.requests().into_iter().map(|request| request.target).collect();
+    let seen: Vec<_> = good
+        .requests()
+        .into_iter()
+        .map(|request| request.target)
+        .collect();
     assert!(!seen.contains(&left), "nobody is there for it: {seen:?}");
 }
 
@@ -452,8 +557,15 @@ fn every_further_retry_waits_twice_as_long() {
     let least = Duration::from_millis(150);
     assert!(gaps[1] >= least && gaps[2] >= 2 * least, "{gaps:?}");
     let line = logged(&juggler, "/tired");
-    assert_eq!((&line["retries"], &line["attempt"]), (&3.into(), &4.into()), "{line}");
-    assert_eq!(line["why"], "the server closed the connection without a response");
+    assert_eq!(
+        (&line["retries"], &line["attempt"]),
+        (&3.into(), &4.into()),
+        "{line}"
+    );
+    assert_eq!(
+        line["why"],
+        "the server closed the connection without a response"
+    );
 }
 
 #[test]
@@ -486,11 +598,18 @@ fn who_rests_before_a_retry_counts_for_the_budget() {
     origin.wait_for_requests(FAILING + 10);
     // So is whoever fails now, with what its server did.
     let given_up = Client::connect(juggler.address()).get("/late").expect(502);
-    assert!(given_up.text().contains("without a response"), "{}", given_up.text());
+    assert!(
+        given_up.text().contains("without a response"),
+        "{}",
+        given_up.text()
+    );
     assert_eq!(origin.requests().len(), FAILING + 10 + 1);
     // The time of a stop is up before they are rested.
     juggler.signal(nix::sys::signal::Signal::SIGTERM);
-    let mut statuses: Vec<_> = clients.iter_mut().map(|client| client.read_response().status).collect();
+    let mut statuses: Vec<_> = clients
+        .iter_mut()
+        .map(|client| client.read_response().status)
+        .collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [vec![502; 2], vec![503; 10]].concat());
     assert_eq!(juggler.wait(PATIENCE), Some(0));
@@ -498,7 +617,8 @@ fn who_rests_before_a_retry_counts_for_the_budget() {
 
 #[test]
 fn a_used_connection_that_ends_does_not_use_up_an_attempt() {
-    // All five connections have served somebody. Then the server ends one under a request, and two new ones.
+    // All five connections have served somebody. Then the server ends one under a request, and two
+    // new ones.
     let (gate, stopping) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
     let (held, ends) = (gate.clone(), Arc::clone(&stopping));
     let origin = Origin::start(move |conn, _| {

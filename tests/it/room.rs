@@ -80,7 +80,9 @@ fn uploads_that_stop_take_no_room_from_downloads_nor_all_from_uploads() {
         assert!(download.read_response().expect(200).body == pattern[..]);
     }
     let body = vec![b'y'; 300_000];
-    let response = Client::connect(juggler.address()).post("/small", &body).expect(200);
+    let response = Client::connect(juggler.address())
+        .post("/small", &body)
+        .expect(200);
     assert_eq!(response.text(), "300000");
     drop(stopped);
 }
@@ -89,7 +91,10 @@ fn uploads_that_stop_take_no_room_from_downloads_nor_all_from_uploads() {
 fn uploads_that_stand_still_give_way_to_one_that_needs_room() {
     let (origin, _) = serving(0);
     let juggler = Config::new([origin.address()])
-        .top("[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"4MiB\"")
+        .top(
+            "[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\n[spool]\nfolder = \
+             \"{dir}\"\nlimit = \"4MiB\"",
+        )
         .listener("limit = { body_memory = \"0B\" }\ntimeout = { body = \"8s\" }")
         .start();
     let mut stopped = stopped_upload(&juggler, 3 << 20, 3 << 19);
@@ -97,13 +102,20 @@ fn uploads_that_stand_still_give_way_to_one_that_needs_room() {
     // One mebibyte would have room beside it.
     let body = vec![b'y'; 5 << 18];
     eventually(PATIENCE, "room for another", || {
-        Client::connect(juggler.address()).post("/other", &body).status == 200
+        Client::connect(juggler.address())
+            .post("/other", &body)
+            .status
+            == 200
     });
     let response = stopped.read_response();
     // It gave way, or its time was up meanwhile.
     assert!([503, 408].contains(&response.status), "{}", response.text());
     if response.status == 503 {
-        assert!(response.text().contains("had not gone on"), "{}", response.text());
+        assert!(
+            response.text().contains("had not gone on"),
+            "{}",
+            response.text()
+        );
         let line = juggler.wait_for_output("/stopped");
         assert!(line.contains("end=RR"), "{line}");
     }
@@ -114,16 +126,21 @@ fn heads_are_read_though_uploads_hold_all_buffers() {
     let (origin, _) = serving(0);
     let juggler = Config::new([origin.address()])
         .top(
-            "[process]\nsummary = \"1s\"\n[buffers]\nregion = \"1MiB\"\nsize = \"32KiB\"\n\
-             [spool]\nfolder = \"{dir}\"\nlimit = \"1MiB\"",
+            "[process]\nsummary = \"1s\"\n[buffers]\nregion = \"1MiB\"\nsize = \
+             \"32KiB\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"1MiB\"",
         )
         .start();
-    let held: Vec<_> = (0..40).map(|_| stopped_upload(&juggler, 1 << 20, 40 << 10)).collect();
+    let held: Vec<_> = (0..40)
+        .map(|_| stopped_upload(&juggler, 1 << 20, 40 << 10))
+        .collect();
     eventually(PATIENCE, "buffers in use", || {
         summary(&juggler, " KiB in buffers").is_some_and(|buffers| buffers >= 896)
     });
     for _ in 0..20 {
-        let head = format!("GET /x HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(6000));
+        let head = format!(
+            "GET /x HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n",
+            "x".repeat(6000)
+        );
         let mut client = Client::connect(juggler.address());
         client.send(head);
         client.read_response().expect(200);
@@ -176,14 +193,25 @@ fn a_disk_that_is_full_is_told_and_cuts_nobody() {
     fs::create_dir(&folder).unwrap();
     let script = "mount -t tmpfs -o size=2m none \"$0\" && exec \"$@\"";
     let juggler = start
-        .by(["unshare", "-rm", "sh", "-c", script, folder.to_str().unwrap()])
+        .by([
+            "unshare",
+            "-rm",
+            "sh",
+            "-c",
+            script,
+            folder.to_str().unwrap(),
+        ])
         .ready();
     let mut late = ask(&juggler, "/big/late");
     let mut fast = ask(&juggler, "/big/fast");
     assert!(fast.read_response().expect(200).body == pattern[..]);
     juggler.wait_for_log("spool: no file in");
     assert!(late.read_response().expect(200).body == pattern[..]);
-    let told = juggler.log().iter().filter(|line| line.contains("spool:")).count();
+    let told = juggler
+        .log()
+        .iter()
+        .filter(|line| line.contains("spool:"))
+        .count();
     assert_eq!(told, 1, "once a minute");
     let refused = Client::connect(juggler.address()).post("/", vec![b'x'; 4 << 20]);
     assert_eq!(refused.status, 503, "{}", refused.text());
@@ -199,7 +227,13 @@ fn clients_that_take_nothing_are_cut_in_time_and_cost_others_nothing() {
         .listener("timeout = { write = \"3s\" }")
         .cluster("capacity = 4\nqueue = { limit = 1000, timeout = \"120s\" }")
         .start();
-    let cut = || juggler.output().iter().filter(|line| line.contains("end=cD")).count();
+    let cut = || {
+        juggler
+            .output()
+            .iter()
+            .filter(|line| line.contains("end=cD"))
+            .count()
+    };
     let stalled: Vec<_> = (0..STALLED)
         .map(|number| {
             let mut client = Client::connect(juggler.address());
@@ -219,12 +253,23 @@ fn clients_that_take_nothing_are_cut_in_time_and_cost_others_nothing() {
     assert_eq!(cut(), STALLED, "{:#?}", juggler.output());
     // From the response's first byte to the cut.
     let of = |line: &str, name: &str| {
-        let value = line.split(&format!(" {name}=")).nth(1)?.split("ms").next()?;
+        let value = line
+            .split(&format!(" {name}="))
+            .nth(1)?
+            .split("ms")
+            .next()?;
         value.parse::<f64>().ok()
     };
-    for line in juggler.output().iter().filter(|line| line.contains("end=cD")) {
+    for line in juggler
+        .output()
+        .iter()
+        .filter(|line| line.contains("end=cD"))
+    {
         let served = of(line, "total").unwrap() - of(line, "queue").unwrap();
-        assert!((3000.0..12_000.0).contains(&served), "cut after {served} ms: {line}");
+        assert!(
+            (3000.0..12_000.0).contains(&served),
+            "cut after {served} ms: {line}"
+        );
     }
     drop(stalled);
 }
@@ -237,7 +282,9 @@ fn bodies_that_stand_still_give_their_places_to_new_clients() {
         .top(&format!("[process]\nmax_sessions = {PLACES}"))
         .listener("timeout = { body = \"4s\" }")
         .start();
-    let stopped: Vec<_> = (0..PLACES).map(|_| stopped_upload(&juggler, 1000, 10)).collect();
+    let stopped: Vec<_> = (0..PLACES)
+        .map(|_| stopped_upload(&juggler, 1000, 10))
+        .collect();
     let began = Instant::now();
     for _ in 0..5 {
         let mut client = Client::connect(juggler.address());
@@ -261,7 +308,10 @@ fn an_upload_that_goes_on_may_take_long() {
         client.send([b'x'; 300]);
         thread::sleep(Duration::from_millis(80));
     }
-    assert!(began.elapsed() > Duration::from_millis(1200), "longer than the limit");
+    assert!(
+        began.elapsed() > Duration::from_millis(1200),
+        "longer than the limit"
+    );
     assert_eq!(client.read_response().expect(200).text(), "6000");
 }
 
@@ -278,7 +328,8 @@ fn an_upload_that_drips_or_stops_or_exceeds_its_total_is_refused() {
             10_000,
         ),
         (
-            "timeout = { body = \"5s\", body_total = \"500ms\" }\nlimit = { min_upload_rate = \"0B\" }",
+            "timeout = { body = \"5s\", body_total = \"500ms\" }\nlimit = { min_upload_rate = \
+             \"0B\" }",
             20,
         ),
     ] {
@@ -329,7 +380,9 @@ fn an_early_answer_reaches_a_client_that_writes_first() {
     let (origin, _) = serving(0);
     let juggler = Config::new([origin.address()])
         .listener("limit = { body = \"1MiB\" }\nhealth_path = \"/up\"")
-        .rest("[[listener]]\nname = \"redirect\"\nbind = [\"127.0.0.1:0\"]\nredirect_https = true\n")
+        .rest(
+            "[[listener]]\nname = \"redirect\"\nbind = [\"127.0.0.1:0\"]\nredirect_https = true\n",
+        )
         .start();
     let body = vec![b'x'; 20 << 20];
     let cases = [
@@ -392,7 +445,10 @@ fn a_client_that_trickles_holds_no_worker_without_end() {
     let (origin, _) = serving(20 << 20);
     let juggler = Config::new([origin.address()])
         .top("[log]\naccess = \"stdout\"\n[spool]\nlimit = \"0B\"")
-        .listener("timeout = { write = \"2s\" }\nlimit = { response_memory = \"0B\", min_rate = \"1MiB\" }")
+        .listener(
+            "timeout = { write = \"2s\" }\nlimit = { response_memory = \"0B\", min_rate = \
+             \"1MiB\" }",
+        )
         .cluster("capacity = 1")
         .start();
     let mut client = Client::connect(juggler.address());

@@ -130,9 +130,20 @@ fn weights_are_heeded_and_can_be_changed() {
 #[test]
 fn chance_fills_one_server_before_the_next() {
     let stations = Station::quick::<3>();
-    let juggler = start(&plain(&stations, "capacity = 2\nscheduler = \"chance\""), &stations, 2);
+    let juggler = start(
+        &plain(&stations, "capacity = 2\nscheduler = \"chance\""),
+        &stations,
+        2,
+    );
     let mut clients = Vec::new();
-    for expected in [[1, 0, 0], [2, 0, 0], [2, 1, 0], [2, 2, 0], [2, 2, 1], [2, 2, 2]] {
+    for expected in [
+        [1, 0, 0],
+        [2, 0, 0],
+        [2, 1, 0],
+        [2, 2, 0],
+        [2, 2, 1],
+        [2, 2, 2],
+    ] {
         clients.push(hold_one(&juggler, &stations));
         assert_eq!(at_work(&stations), expected);
     }
@@ -143,7 +154,12 @@ fn chance_fills_one_server_before_the_next() {
 fn who_looks_at_loads_avoids_the_busy_server() {
     let stations = Station::quick::<3>();
     let [a, ..] = &stations;
-    let with = |scheduler: &str| plain(&stations, &format!("capacity = 8\nscheduler = \"{scheduler}\""));
+    let with = |scheduler: &str| {
+        plain(
+            &stations,
+            &format!("capacity = 8\nscheduler = \"{scheduler}\""),
+        )
+    };
     let juggler = start(&with("chance"), &stations, 8);
     // Four at the first one, of eight.
     let (clients, found) = hold(&juggler, &stations, 4);
@@ -156,14 +172,18 @@ fn who_looks_at_loads_avoids_the_busy_server() {
             found.get("s0").is_none_or(|count| *count < 10),
             "{scheduler}: {found:?}"
         );
-        assert!(found["s1"] > 50 && found["s2"] > 50, "{scheduler}: {found:?}");
+        assert!(
+            found["s1"] > 50 && found["s2"] > 50,
+            "{scheduler}: {found:?}"
+        );
     }
     let_go(clients, &stations);
     // By how long it takes, too.
     a.set_service(Duration::from_millis(50));
     reload(&juggler, &with("peak_ewma"), "reloaded");
     let found = tally(&juggler, 200);
-    // One or two, and less than its turn even if a moment's stop of the machine makes another one look slow.
+    // One or two, and less than its turn even if a moment's stop of the machine makes another one
+    // look slow.
     assert!(found.get("s0").is_none_or(|count| *count < 60), "{found:?}");
 }
 
@@ -181,7 +201,8 @@ fn a_key_keeps_its_server_and_few_move_when_one_goes() {
             text(
                 &[(a, ""), (b, ""), (c, ""), (d, last)],
                 &format!(
-                    "capacity = 4\nclient_key = \"{key}\"\nscheduler = {{ type = \"{scheduler}\", balance = \"1000%\" }}"
+                    "capacity = 4\nclient_key = \"{key}\"\nscheduler = {{ type = \"{scheduler}\", \
+                     balance = \"1000%\" }}"
                 ),
             )
         };
@@ -197,7 +218,8 @@ fn a_key_keeps_its_server_and_few_move_when_one_goes() {
         let round = || (0..clients).map(ask).collect::<Vec<_>>();
         let (first, second) = (round(), round());
         assert_eq!(first, second, "{scheduler}");
-        let of = |found: &[String], name: &str| found.iter().filter(|server| *server == name).count();
+        let of =
+            |found: &[String], name: &str| found.iter().filter(|server| *server == name).count();
         for name in ["s0", "s1", "s2", "s3"] {
             assert!(of(&first, name) > 3, "{scheduler}: {first:?}");
         }
@@ -205,13 +227,17 @@ fn a_key_keeps_its_server_and_few_move_when_one_goes() {
         let without = round();
         assert_eq!(of(&without, "s3"), 0);
         for (before, after) in first.iter().zip(&without) {
-            assert!(before == after || before == "s3", "{scheduler}: {before} to {after}");
+            assert!(
+                before == after || before == "s3",
+                "{scheduler}: {before} to {after}"
+            );
         }
         reload(&juggler, &with(""), "reloaded");
         all[3].wait_for_connections(4);
         eventually_eq(scheduler, first, round);
         drop(juggler);
-        all.iter_mut().for_each(|station| station.origin().close_all());
+        all.iter_mut()
+            .for_each(|station| station.origin().close_all());
     }
 }
 
@@ -235,7 +261,9 @@ fn no_key_takes_more_of_a_server_than_the_bound() {
         let juggler = start(
             &plain(
                 &stations,
-                &format!("capacity = 8\nscheduler = {{ type = \"{scheduler}\", balance = \"150%\" }}"),
+                &format!(
+                    "capacity = 8\nscheduler = {{ type = \"{scheduler}\", balance = \"150%\" }}"
+                ),
             ),
             &stations,
             8,
@@ -255,7 +283,9 @@ fn no_key_takes_more_of_a_server_than_the_bound() {
         assert_eq!(found.iter().max(), Some(&8), "{scheduler}: {found:?}");
         let_go(clients, &stations);
         drop(juggler);
-        stations.iter().for_each(|station| station.wait_for_connections(0));
+        stations
+            .iter()
+            .for_each(|station| station.wait_for_connections(0));
     }
 }
 
@@ -270,7 +300,10 @@ fn bound_late_nobody_waits_for_a_busy_server_while_another_is_free() {
     };
     let juggler = start(&with("late"), &stations, 1);
     let busy = hold_one(&juggler, &stations);
-    let held = at_work(&stations).iter().position(|jobs| *jobs == 1).unwrap();
+    let held = at_work(&stations)
+        .iter()
+        .position(|jobs| *jobs == 1)
+        .unwrap();
     let ask = || {
         let send = |_| {
             let mut client = Client::connect(juggler.address());
@@ -291,7 +324,13 @@ fn bound_late_nobody_waits_for_a_busy_server_while_another_is_free() {
         let answered = stations.iter().map(|station| station.total().served);
         (19..=20).contains(&answered.sum::<usize>())
     });
-    assert_eq!((stations[held].total().served, stations[held].targets().len()), (0, 0));
+    assert_eq!(
+        (
+            stations[held].total().served,
+            stations[held].targets().len()
+        ),
+        (0, 0)
+    );
     // Bound late again, nobody has to.
     reload(&juggler, &with("late"), "reloaded");
     for mut client in waiting {
@@ -327,18 +366,25 @@ fn fast_slow_fast() -> [Station; 3] {
 
 /// Eight clients before these.
 fn measure(stations: &[Station], scheduler: &str, binding: &str) -> Measured {
-    let cluster =
-        format!("capacity = 4\nclient_key = \"field:X-Client\"\nscheduler = \"{scheduler}\"\nbinding = \"{binding}\"");
+    let cluster = format!(
+        "capacity = 4\nclient_key = \"field:X-Client\"\nscheduler = \"{scheduler}\"\nbinding = \
+         \"{binding}\""
+    );
     let juggler = start(&plain(stations, &cluster), stations, 4);
     let load = Load::start(juggler.address(), 8, &get("/", "X-Client: {n}\r\n"));
     thread::sleep(span(250));
     let replies = load.end();
     replies.expect_good();
     drop(juggler);
-    stations.iter().for_each(|station| station.wait_for_connections(0));
+    stations
+        .iter()
+        .for_each(|station| station.wait_for_connections(0));
     let slow = replies.0.iter().filter(|reply| reply.text == "s1").count();
     let part_of_slow = slow as f64 / replies.len() as f64;
-    Measured { replies, part_of_slow }
+    Measured {
+        replies,
+        part_of_slow,
+    }
 }
 
 fn beside_a_slow_one(stations: &[Station], binding: &str) -> BTreeMap<&'static str, Measured> {
@@ -358,8 +404,14 @@ fn beside_a_slow_one(stations: &[Station], binding: &str) -> BTreeMap<&'static s
 fn a_slow_server_gets_little_bound_late() {
     let rows = beside_a_slow_one(&fast_slow_fast(), "late");
     for (scheduler, row) in &rows {
-        // A hundredth where there is time for the others to be fast. No more than its connections can bear in any case.
-        let slow = row.replies.0.iter().filter(|reply| reply.text == "s1").count();
+        // A hundredth where there is time for the others to be fast. No more than its connections
+        // can bear in any case.
+        let slow = row
+            .replies
+            .0
+            .iter()
+            .filter(|reply| reply.text == "s1")
+            .count();
         let all = row.replies.len();
         assert!(2 * slow < all, "{scheduler}: {slow} of {all}");
     }
@@ -374,7 +426,8 @@ fn a_slow_server_gets_its_turns_bound_early_unless_loads_are_looked_at() {
     assert!((0.25..0.45).contains(&turns), "{turns}");
     for scheduler in ["least_load", "two_choices", "peak_ewma"] {
         let is_little = |row: &Measured| row.part_of_slow < turns / 2.0;
-        // A machine that stops for a moment makes a fast server look slow, which peak EWMA remembers for seconds.
+        // A machine that stops for a moment makes a fast server look slow, which peak EWMA
+        // remembers for seconds.
         let again = || (0..5).any(|_| is_little(&measure(&stations, scheduler, "early")));
         let first = &rows[scheduler];
         assert!(
@@ -394,7 +447,8 @@ fn standby_servers_help_out_and_backups_stand_in() {
         "capacity = 3",
     );
     let juggler = start(&text, &stations, 3);
-    // With more connections than one: a worker that has just answered may not be back when its client asks again.
+    // With more connections than one: a worker that has just answered may not be back when its
+    // client asks again.
     assert_eq!(tally(&juggler, 20)["s0"], 20);
     let (clients, found) = hold(&juggler, &stations, 6);
     assert_eq!(found, [3, 3, 0]);
@@ -427,7 +481,12 @@ fn standby_servers_help_out_and_backups_stand_in() {
 fn a_server_that_is_drained_or_disabled_ends_what_it_has() {
     let stations = Station::quick::<2>();
     let [a, b] = &stations;
-    let with = |admin: &str| text(&[(a, &format!("admin = \"{admin}\"")), (b, "")], "capacity = 3");
+    let with = |admin: &str| {
+        text(
+            &[(a, &format!("admin = \"{admin}\"")), (b, "")],
+            "capacity = 3",
+        )
+    };
     let juggler = start(&with("enabled"), &stations, 3);
     for (admin, connections, ends_with) in [("draining", 3, 3), ("disabled", 2, 0)] {
         let (clients, found) = hold(&juggler, &stations, 4);
@@ -440,7 +499,9 @@ fn a_server_that_is_drained_or_disabled_ends_what_it_has() {
         assert_eq!(tally(&juggler, 20)["s1"], 20, "{admin}");
         reload(&juggler, &with("enabled"), "reloaded");
         a.wait_for_connections(3);
-        eventually(PATIENCE, "it is used again", || tally(&juggler, 4).contains_key("s0"));
+        eventually(PATIENCE, "it is used again", || {
+            tally(&juggler, 4).contains_key("s0")
+        });
     }
 }
 
@@ -462,9 +523,19 @@ fn a_cluster_that_is_drained_serves_what_waits_and_one_that_is_disabled_does_not
         juggler.wait_for_log_behind(juggler.log_length(), ", 1 queued");
         reload(&juggler, &with(admin), "reloaded");
         let refused = Client::connect(juggler.address()).get("/").expect(503);
-        assert!(refused.text().contains("switched off"), "{}", refused.text());
+        assert!(
+            refused.text().contains("switched off"),
+            "{}",
+            refused.text()
+        );
         if expected == 503 {
-            assert!(waiting.read_response().expect(503).text().contains("switched off"));
+            assert!(
+                waiting
+                    .read_response()
+                    .expect(503)
+                    .text()
+                    .contains("switched off")
+            );
         }
         let_go(vec![busy], &stations);
         if expected == 200 {
@@ -516,11 +587,19 @@ fn servers_come_and_go_and_change_their_roles_under_load() {
             "capacity = 2\nscheduler = \"jump\"",
         ),
         text(
-            &[(d, "weight = 5"), (b, "role = \"backup\""), (a, "admin = \"draining\"")],
+            &[
+                (d, "weight = 5"),
+                (b, "role = \"backup\""),
+                (a, "admin = \"draining\""),
+            ],
             "capacity = 2\nscheduler = \"peak_ewma\"\nbinding = \"early\"",
         ),
         text(
-            &[(c, "capacity = 1"), (d, "admin = \"disabled\""), (a, "weight = 3")],
+            &[
+                (c, "capacity = 1"),
+                (d, "admin = \"disabled\""),
+                (a, "weight = 3"),
+            ],
             "capacity = 2\nscheduler = \"least_load\"\nlending = \"reserve\"",
         ),
     ];
@@ -530,12 +609,20 @@ fn servers_come_and_go_and_change_their_roles_under_load() {
         reload(&juggler, &variants[round % variants.len()], "reloaded");
         let before: usize = stations.iter().map(|station| station.total().served).sum();
         eventually(PATIENCE, "some more", || {
-            stations.iter().map(|station| station.total().served).sum::<usize>() > before + 20
+            stations
+                .iter()
+                .map(|station| station.total().served)
+                .sum::<usize>()
+                > before + 20
         });
     }
     load.end().expect_good();
     for station in &stations {
         let total = station.total();
-        assert!(total.most <= 2 && total.served > 0, "{}: {total:?}", station.name());
+        assert!(
+            total.most <= 2 && total.served > 0,
+            "{}: {total:?}",
+            station.name()
+        );
     }
 }

@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{
-    Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, Response, Start, TestServer, check, eventually,
-    eventually_eq,
+    Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, Response, Start, TestServer, check,
+    eventually, eventually_eq,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -42,7 +42,9 @@ fn nobody() -> (SocketAddr, Socket) {
 #[test]
 fn the_health_path_answers_for_the_balancer_itself() {
     let (address, _kept) = nobody();
-    let juggler = Config::new([address]).listener("health_path = \"/up\"").start();
+    let juggler = Config::new([address])
+        .listener("health_path = \"/up\"")
+        .start();
     let mut client = Client::connect(juggler.address());
     for path in ["/up", "/up?x=y", "http://elsewhere/up"] {
         let response = client
@@ -97,23 +99,45 @@ fn plain_requests_are_sent_to_https() {
     let origin = Origin::answering("plain");
     for (setting, port) in [("true", ""), ("8443", ":8443")] {
         let juggler = Config::new([origin.address()])
-            .listener(&format!("redirect_https = {setting}\nhealth_path = \"/up\""))
+            .listener(&format!(
+                "redirect_https = {setting}\nhealth_path = \"/up\""
+            ))
             .start();
         let mut client = Client::connect(juggler.address());
         for (request, location) in [
-            ("GET /a?b=c HTTP/1.1\r\nHost: x", format!("https://x{port}/a?b=c")),
-            ("GET /a HTTP/1.1\r\nHost: x:8080", format!("https://x{port}/a")),
-            ("GET / HTTP/1.1\r\nHost: [::1]:80", format!("https://[::1]{port}/")),
-            ("GET / HTTP/1.1\r\nHost: [::1]", format!("https://[::1]{port}/")),
-            ("GET http://y/b HTTP/1.1\r\nHost: x", format!("https://y{port}/b")),
+            (
+                "GET /a?b=c HTTP/1.1\r\nHost: x",
+                format!("https://x{port}/a?b=c"),
+            ),
+            (
+                "GET /a HTTP/1.1\r\nHost: x:8080",
+                format!("https://x{port}/a"),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: [::1]:80",
+                format!("https://[::1]{port}/"),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: [::1]",
+                format!("https://[::1]{port}/"),
+            ),
+            (
+                "GET http://y/b HTTP/1.1\r\nHost: x",
+                format!("https://y{port}/b"),
+            ),
             ("HEAD / HTTP/1.1\r\nHost: x", format!("https://x{port}/")),
         ] {
             let response = client.exchange(format!("{request}\r\n\r\n")).expect(308);
-            assert_eq!(response.field("location"), Some(location.as_str()), "{request}");
+            assert_eq!(
+                response.field("location"),
+                Some(location.as_str()),
+                "{request}"
+            );
         }
         client.get("/up").expect(200);
         // A body is not asked for.
-        let post = "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+        let post =
+            "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
         let response = client.exchange(post).expect(308);
         assert!(response.interim.is_empty() && response.closes());
         Client::connect(juggler.address())
@@ -128,10 +152,13 @@ fn error_pages_are_the_operators_own() {
     let (address, _kept) = nobody();
     let config = Config::new([address])
         .cluster(
-            "error_page = [{ status = 503, file = \"busy.html\" }, { status = 502, file = \"busy.html\", content_type = \"x/y\" }]",
+            "error_page = [{ status = 503, file = \"busy.html\" }, { status = 502, file = \
+             \"busy.html\", content_type = \"x/y\" }]",
         )
         .text();
-    let juggler = Start::config(&config).file("busy.html", "<p>b\u{fc}sy</p>").ready();
+    let juggler = Start::config(&config)
+        .file("busy.html", "<p>b\u{fc}sy</p>")
+        .ready();
     let mut client = Client::connect(juggler.address());
     let response = client.get("/").expect(503);
     assert_eq!(
@@ -139,8 +166,13 @@ fn error_pages_are_the_operators_own() {
         ("<p>b\u{fc}sy</p>", Some("text/html"))
     );
     assert_eq!(response.field("retry-after"), Some("1"));
-    let head = client.exchange("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").expect(503);
-    assert_eq!((head.field("content-length"), head.body.len()), (Some("12"), 0));
+    let head = client
+        .exchange("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect(503);
+    assert_eq!(
+        (head.field("content-length"), head.body.len()),
+        (Some("12"), 0)
+    );
 }
 
 #[test]
@@ -198,11 +230,20 @@ fn a_client_that_sends_no_more_is_served_if_asked_for() {
         client.expect_silence(Duration::from_millis(20));
         gate.open();
         for _ in 0..answers {
-            assert_eq!(client.read_response().expect(200).text(), "at last", "{requests}");
+            assert_eq!(
+                client.read_response().expect(200).text(),
+                "at last",
+                "{requests}"
+            );
         }
         client.expect_closed();
     }
-    assert!(origin.requests().iter().all(|request| request.target == "/"));
+    assert!(
+        origin
+            .requests()
+            .iter()
+            .all(|request| request.target == "/")
+    );
 }
 
 #[test]
@@ -218,8 +259,12 @@ fn a_client_that_sends_no_more_is_taken_for_gone() {
     client.shutdown_write();
     client.expect_gone();
     gate.open();
-    let line: serde_json::Value = serde_json::from_str(&juggler.wait_for_output("\"status\":499")).unwrap();
-    assert_eq!((&line["end"], &line["server"]), (&"CH".into(), &"s0".into()));
+    let line: serde_json::Value =
+        serde_json::from_str(&juggler.wait_for_output("\"status\":499")).unwrap();
+    assert_eq!(
+        (&line["end"], &line["server"]),
+        (&"CH".into(), &"s0".into())
+    );
 }
 
 #[test]
@@ -242,11 +287,20 @@ fn unix_sockets_on_both_sides() {
     let sum = client.post("/__sum", &body).expect(200).text();
     assert_eq!(sum, format!("1000000 {}\n", check::Sum::of(&body)));
     assert!(client.get("/__size/3000000").expect(200).body == check::bytes(0, 3_000_000));
-    client.exchange("GET / HTTP/1.1\nHost: a\r\n\r\n").expect(400);
+    client
+        .exchange("GET / HTTP/1.1\nHost: a\r\n\r\n")
+        .expect(400);
     client.expect_closed();
-    assert!(juggler.wait_for_output("\"status\":400").contains("\"client\":null"));
+    assert!(
+        juggler
+            .wait_for_output("\"status\":400")
+            .contains("\"client\":null")
+    );
     let socket = juggler.folder().join("juggler.sock");
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o666);
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o666
+    );
     assert_eq!(juggler.stop(), Some(0));
     assert!(!socket.exists(), "it is removed at the end");
 }
@@ -275,7 +329,10 @@ fn reserved_port() -> (u16, [Socket; 2]) {
 fn both_families_on_one_port() {
     let origin = Origin::answering("fine");
     let (port, _reserved) = reserved_port();
-    for bind in [format!("\"*:{port}\""), format!("\"0.0.0.0:{port}\", \"[::]:{port}\"")] {
+    for bind in [
+        format!("\"*:{port}\""),
+        format!("\"0.0.0.0:{port}\", \"[::]:{port}\""),
+    ] {
         let juggler = Config::new([origin.address()])
             .listener(&format!("bind = [{bind}]\nforwarded = \"x-forwarded\""))
             .start();
@@ -304,7 +361,11 @@ fn proxy_v2(six: bool, command: u8) -> Vec<u8> {
     // A TLV of no meaning behind the ports.
     let rest = [0x04, 0xd2, 0, 80, 0xe0, 0, 1, 9];
     header.push(if six { 0x21 } else { 0x11 });
-    header.extend(u16::try_from(addresses.len() + rest.len()).unwrap().to_be_bytes());
+    header.extend(
+        u16::try_from(addresses.len() + rest.len())
+            .unwrap()
+            .to_be_bytes(),
+    );
     header.extend(addresses);
     header.extend(rest);
     header
@@ -456,7 +517,10 @@ fn large_bodies_go_through_memory_and_spool() {
             let request = if chunked {
                 in_chunks(&body)
             } else {
-                let head = format!("POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+                let head = format!(
+                    "POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
                 [head.as_bytes(), &body].concat()
             };
             client.send(request);
@@ -465,7 +529,11 @@ fn large_bodies_go_through_memory_and_spool() {
             assert_eq!(got.field("content-length"), Some("5242880"));
             assert!(got.body == body, "{memory}, chunked: {chunked}");
             // An unlinked file for what is not in memory.
-            assert_eq!(juggler.open_files(), files + usize::from(memory != "64MiB"), "{memory}");
+            assert_eq!(
+                juggler.open_files(),
+                files + usize::from(memory != "64MiB"),
+                "{memory}"
+            );
             let left: Vec<_> = fs::read_dir(juggler.folder())
                 .unwrap()
                 .map(|file| file.unwrap().file_name())
@@ -514,7 +582,10 @@ fn the_spool_is_free_once_the_response_begins() {
 fn a_full_spool_refuses_and_recovers() {
     let origin = Origin::answering("fine");
     let juggler = Config::new([origin.address()])
-        .top("[log]\naccess = \"stdout\"\nformat = \"json\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"2MiB\"")
+        .top(
+            "[log]\naccess = \"stdout\"\nformat = \"json\"\n[spool]\nfolder = \"{dir}\"\nlimit = \
+             \"2MiB\"",
+        )
         .listener("limit = { body_memory = \"10KiB\" }")
         .cluster("capacity = 1")
         .start();
@@ -535,7 +606,11 @@ fn a_full_spool_refuses_and_recovers() {
         assert!(origin.request().body == small);
         origin.forget();
     }
-    assert!(juggler.wait_for_output("\"status\":503").contains("\"end\":\"RR\""));
+    assert!(
+        juggler
+            .wait_for_output("\"status\":503")
+            .contains("\"end\":\"RR\"")
+    );
 }
 
 #[test]
@@ -551,10 +626,19 @@ fn so_many_requests_at_once() {
     let mut second = Client::connect(juggler.address());
     for _ in 0..3 {
         let response = second.exchange(GET).expect(503);
-        assert!(response.text().contains("too many requests"), "{}", response.text());
-        assert_eq!((response.field("retry-after"), response.closes()), (Some("1"), false));
+        assert!(
+            response.text().contains("too many requests"),
+            "{}",
+            response.text()
+        );
+        assert_eq!(
+            (response.field("retry-after"), response.closes()),
+            (Some("1"), false)
+        );
     }
-    let response = second.exchange("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    let response = second.exchange(
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    );
     let response = response.expect(503);
     assert!(response.interim.is_empty() && response.closes());
     gate.open();
@@ -596,7 +680,10 @@ fn the_queue_has_an_end() {
                 "{}",
                 response.text()
             );
-            assert_eq!((response.field("retry-after"), response.closes()), (Some("1"), false));
+            assert_eq!(
+                (response.field("retry-after"), response.closes()),
+                (Some("1"), false)
+            );
         }
         assert!(responses.try_recv().is_err());
         gate.open();
@@ -637,7 +724,8 @@ fn nobody_waits_longer_than_told() {
     gate.open();
     first.read_response().expect(200);
     second.exchange(GET).expect(200);
-    let line: serde_json::Value = serde_json::from_str(&juggler.wait_for_output("\"status\":504")).unwrap();
+    let line: serde_json::Value =
+        serde_json::from_str(&juggler.wait_for_output("\"status\":504")).unwrap();
     assert_eq!(line["end"], "sQ");
     assert!(line["total_ms"].as_f64().unwrap() >= 190.0, "{line}");
 }
@@ -649,10 +737,17 @@ fn a_request_head_fits_into_one_buffer() {
         let (head, target) = (most, most / 2);
         let juggler = Config::new([origin.address()])
             .top(&format!("[buffers]\nsize = \"{size}\""))
-            .listener(&format!("limit = {{ head = \"{head}B\", target = \"{target}B\" }}"))
+            .listener(&format!(
+                "limit = {{ head = \"{head}B\", target = \"{target}B\" }}"
+            ))
             .start();
         let rest = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
-        let head = |length: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(length - rest));
+        let head = |length: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+                "x".repeat(length - rest)
+            )
+        };
         let mut client = Client::connect(juggler.address());
         for length in [1000, most / 2, most - 1, most] {
             client.exchange(head(length)).expect(200);

@@ -1,4 +1,5 @@
-//! Schedulers, buckets, health and names in a configuration: what the commands that only look say of them.
+//! Schedulers, buckets, health and names in a configuration: what the commands that only look say
+//! of them.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -58,7 +59,11 @@ fn run(command: &str, text: &str, state_directory: Option<&str>) -> (Option<i32>
     let folder = TempDir::with_prefix("juggler-test-").unwrap();
     let file = folder.path().join("juggler.toml");
     fs::write(&file, text).unwrap();
-    let Output { status, stdout, stderr } = Command::new(PROGRAM)
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(PROGRAM)
         .args([command, "--config"])
         .arg(&file)
         .env_remove("STATE_DIRECTORY")
@@ -74,12 +79,14 @@ fn run(command: &str, text: &str, state_directory: Option<&str>) -> (Option<i32>
     (status.code(), text(stdout), text(stderr))
 }
 
-const GOOD: &str = "configuration is good: 1 listener, 3 routes, 1 cluster, 2 servers, 40 connections to servers\n";
+const GOOD: &str = "configuration is good: 1 listener, 3 routes, 1 cluster, 2 servers, 40 \
+                    connections to servers\n";
 
 #[test]
 fn check_says_where_the_state_is_missing() {
-    let forgotten = "FILE:27:18: warning: cluster[0].health.sticky_offline: is forgotten at a restart: there is no file for it\n  \
-                     hint: say where it is kept: process.state\n";
+    let forgotten = "FILE:27:18: warning: cluster[0].health.sticky_offline: is forgotten at a \
+                     restart: there is no file for it\n  hint: say where it is kept: \
+                     process.state\n";
     let (code, out, err) = run("check", WHOLE, None);
     assert_eq!((code, &*out), (Some(0), GOOD));
     assert!(err.starts_with(forgotten), "{err}");
@@ -101,10 +108,8 @@ fn routes_names_buckets_and_roles() {
         (
             Some(0),
             format!(
-                "HOST  PATH   CLUSTER       SERVERS\n\
-                 *     /gold  api (gold)    {servers}\n\
-                 *     /pay   api (paying)  {servers}\n\
-                 *     /      api (main)    {servers}\n"
+                "HOST  PATH   CLUSTER       SERVERS\n*     /gold  api (gold)    {servers}\n*     \
+                 /pay   api (paying)  {servers}\n*     /      api (main)    {servers}\n"
             ),
             String::new()
         )
@@ -131,14 +136,23 @@ fn all_mistakes_are_told_at_once() {
     let (code, out, err) = run("check", &text, Some("/"));
     assert_eq!((code, &*out), (Some(1), ""));
     for (place, what) in [
-        ("9:22: cluster[0].scheduler.type:", "did you mean \"rendezvous\"?"),
+        (
+            "9:22: cluster[0].scheduler.type:",
+            "did you mean \"rendezvous\"?",
+        ),
         ("10:14: cluster[0].client_key:", "\"X Customer\" is no name"),
         ("13:22: cluster[0].retry.back_off:", "from 0s to 1m"),
         ("15:32: cluster[0].bucket[0].assured:", "from 0% to 100%"),
         ("16:29: cluster[0].bucket[1].parent:", "is below itself"),
-        ("20:15: cluster[0].server[0].address:", "is no address of a server"),
+        (
+            "20:15: cluster[0].server[0].address:",
+            "is no address of a server",
+        ),
         ("26:16: cluster[0].health.expect[1]:", "write \"204-299\""),
-        ("30:10: cluster[0].health.passive.status:", "at least 2, or 0 for never"),
+        (
+            "30:10: cluster[0].health.passive.status:",
+            "at least 2, or 0 for never",
+        ),
         ("40:10: route[1].bucket:", "did you mean \"paying\"?"),
     ] {
         let (_, said) = err

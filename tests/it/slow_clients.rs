@@ -1,14 +1,17 @@
-//! Clients that ask for much and read little: they hold no worker, they are cut when they take too little or there is no
-//! room left, and when they read on they get every byte.
+//! Clients that ask for much and read little: they hold no worker, they are cut when they take too
+//! little or there is no room left, and when they read on they get every byte.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, check, eventually};
+use crate::support::{
+    Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, check, eventually,
+};
 
-/// Answers `/big` with so many bytes of the pattern, and everything else with few; counts the large ones that are sent.
+/// Answers `/big` with so many bytes of the pattern, and everything else with few; counts the large
+/// ones that are sent.
 fn serving(size: usize) -> (Origin, Arc<AtomicUsize>) {
     let sent = Arc::new(AtomicUsize::new(0));
     let (count, pattern) = (Arc::clone(&sent), pattern(size));
@@ -53,7 +56,8 @@ fn summary(juggler: &Juggler, text: &str) -> Option<u64> {
 
 #[test]
 fn fifty_that_read_nothing_delay_nobody_and_get_every_byte() {
-    // What the kernel does not hide: its buffers take 4 MB. The whole of it is 50 of 64 MiB, over HTTP and over HTTPS.
+    // What the kernel does not hide: its buffers take 4 MB. The whole of it is 50 of 64 MiB, over
+    // HTTP and over HTTPS.
     let full = std::env::var("JUGGLER_STORM").is_ok_and(|storm| storm == "full");
     let (size, each): (usize, usize) = if full { (64 << 20, 50) } else { (8 << 20, 25) };
     let (origin, sent) = serving(size);
@@ -65,8 +69,8 @@ fn fifty_that_read_nothing_delay_nobody_and_get_every_byte() {
         .cluster("capacity = 2\nqueue = { timeout = \"120s\" }")
         .listener("timeout = { write = \"300s\" }")
         .rest(&format!(
-            "[[listener]]\nname = \"tls\"\nbind = [\"127.0.0.1:0\"]\ntimeout = {{ write = \"300s\" }}\n\
-             tls = {{ certificates = [{{ chain = {chain:?}, key = {key:?} }}] }}"
+            "[[listener]]\nname = \"tls\"\nbind = [\"127.0.0.1:0\"]\ntimeout = {{ write = \
+             \"300s\" }}\ntls = {{ certificates = [{{ chain = {chain:?}, key = {key:?} }}] }}"
         ))
         .start();
     origin.wait_for_connections(2);
@@ -79,7 +83,10 @@ fn fifty_that_read_nothing_delay_nobody_and_get_every_byte() {
     }
     // Two workers, more stalled clients, and every response has left the server.
     wait_for_sent(&sent, stalled.len());
-    let mut others = [Client::connect(&plain), Client::tls(&tls, &config, "localhost")];
+    let mut others = [
+        Client::connect(&plain),
+        Client::tls(&tls, &config, "localhost"),
+    ];
     let began = Instant::now();
     for other in &mut others {
         for _ in 0..10 {
@@ -138,7 +145,13 @@ fn who_takes_nothing_or_too_little_is_cut() {
     assert!(line.contains("end=cD"), "{line}");
     drop(cut);
     drop(nothing);
-    assert_eq!(Client::connect(juggler.address()).get("/").expect(200).text(), "small");
+    assert_eq!(
+        Client::connect(juggler.address())
+            .get("/")
+            .expect(200)
+            .text(),
+        "small"
+    );
     assert_eq!(
         origin.connections_ever(),
         1,
@@ -151,7 +164,10 @@ fn when_room_gets_short_the_client_that_stands_still_gives_way_and_the_others_ge
     const SIZE: usize = 16 << 20;
     let (origin, sent) = serving(SIZE);
     let juggler = Config::new([origin.address()])
-        .top("[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"20MiB\"")
+        .top(
+            "[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\n[spool]\nfolder = \
+             \"{dir}\"\nlimit = \"20MiB\"",
+        )
         .cluster("capacity = 1")
         .listener("timeout = { write = \"8s\" }\nlimit = { response_memory = \"64KiB\" }")
         .start();
@@ -174,13 +190,15 @@ fn when_room_gets_short_the_client_that_stands_still_gives_way_and_the_others_ge
     assert!(late.read_response().expect(200).body == pattern(SIZE)[..]);
     assert_eq!(late.get("/").expect(200).text(), "small");
     eventually(PATIENCE, "all given back", || {
-        summary(&juggler, " KiB in spool") == Some(0) && summary(&juggler, " KiB in buffers") == Some(0)
+        summary(&juggler, " KiB in spool") == Some(0)
+            && summary(&juggler, " KiB in buffers") == Some(0)
     });
 }
 
 #[test]
 fn what_a_server_has_sent_is_delivered_while_it_waits_for_more() {
-    // However much the kernel takes: for one of these lengths a little is left over, too little for a courier to be called.
+    // However much the kernel takes: for one of these lengths a little is left over, too little for
+    // a courier to be called.
     const STEP: usize = 128 << 10;
     const CLIENTS: usize = 40;
     let (gate, all) = (Gate::new(), pattern(STEP * CLIENTS));
@@ -188,7 +206,10 @@ fn what_a_server_has_sent_is_delivered_while_it_waits_for_more() {
     let origin = Origin::start(move |conn, _| {
         while let Some(request) = conn.request() {
             let length: usize = request.target[1..].parse().unwrap();
-            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length + 1));
+            conn.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                length + 1
+            ));
             conn.send(&bytes[..length]);
             held.wait();
             conn.send("!");
@@ -201,7 +222,12 @@ fn what_a_server_has_sent_is_delivered_while_it_waits_for_more() {
     origin.wait_for_connections(CLIENTS);
     let lengths = (1..=CLIENTS).map(|step| step * STEP);
     let clients: Vec<_> = lengths
-        .map(|length| (length, ask(Client::connect(juggler.address()), &format!("/{length}"))))
+        .map(|length| {
+            (
+                length,
+                ask(Client::connect(juggler.address()), &format!("/{length}")),
+            )
+        })
         .collect();
     gate.wait_for(CLIENTS);
     let mut begun = Vec::new();
@@ -250,5 +276,11 @@ fn clients_that_reset_while_a_courier_delivers_leave_no_trace() {
             && summary(&juggler, " KiB in buffers") == Some(0)
             && summary(&juggler, " clients") == Some(0)
     });
-    assert_eq!(Client::connect(juggler.address()).get("/").expect(200).text(), "small");
+    assert_eq!(
+        Client::connect(juggler.address())
+            .get("/")
+            .expect(200)
+            .text(),
+        "small"
+    );
 }

@@ -97,7 +97,10 @@ fn owner_and_group_are_the_operators() {
     let file = fs::metadata(juggler.folder().join("juggler.sock")).unwrap();
     let user = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     let group = nix::unistd::Group::from_name("daemon").unwrap().unwrap();
-    assert_eq!((file.uid(), file.gid()), (user.uid.as_raw(), group.gid.as_raw()));
+    assert_eq!(
+        (file.uid(), file.gid()),
+        (user.uid.as_raw(), group.gid.as_raw())
+    );
     Client::connect(juggler.address()).get("/").expect(200);
 }
 
@@ -106,15 +109,26 @@ fn a_reload_changes_the_file_of_a_listener_that_stays() {
     let origin = Origin::answering("fine");
     let juggler = Start::config(&text(&origin, "mode = \"0600\"")).ready();
     let in_folder = |text: String| text.replace("{dir}", &juggler.folder().display().to_string());
-    let inode = || fs::metadata(juggler.folder().join("juggler.sock")).unwrap().ino();
+    let inode = || {
+        fs::metadata(juggler.folder().join("juggler.sock"))
+            .unwrap()
+            .ino()
+    };
     let before = inode();
     let mut kept = Client::connect(juggler.address());
     kept.get("/").expect(200);
-    reload(&juggler, &in_folder(text(&origin, "mode = \"0660\"")), "reloaded");
+    reload(
+        &juggler,
+        &in_folder(text(&origin, "mode = \"0660\"")),
+        "reloaded",
+    );
     assert_eq!((mode(&juggler), inode()), (0o660, before));
     kept.get("/").expect(200);
     // A socket that is new has its mode too.
-    let more = text(&origin, "mode = \"0640\"").replace("juggler.sock\"", "juggler.sock\", \"unix:{dir}/second.sock\"");
+    let more = text(&origin, "mode = \"0640\"").replace(
+        "juggler.sock\"",
+        "juggler.sock\", \"unix:{dir}/second.sock\"",
+    );
     reload(&juggler, &in_folder(more), "reloaded");
     assert_eq!(mode(&juggler), 0o640);
     let second = fs::metadata(juggler.folder().join("second.sock")).unwrap();
@@ -128,7 +142,10 @@ fn what_is_wrong_or_of_no_use_is_told() {
     let check = |text: &str| {
         fs::write(&file, text).unwrap();
         let output = Juggler::run(["check".as_ref(), "--config".as_ref(), file.as_os_str()]);
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let with = |lines: &str| Config::new(["127.0.0.1:1"]).listener(lines).text();
     for (lines, place, what) in [
@@ -137,7 +154,11 @@ fn what_is_wrong_or_of_no_use_is_told() {
         ("mode = \"1777\"", "mode", "octal"),
         ("mode = 660", "mode", "must be text"),
         ("owner = \"no-such-user-here\"", "owner", "there is no user"),
-        ("group = \"no-such-group-here\"", "group", "there is no group"),
+        (
+            "group = \"no-such-group-here\"",
+            "group",
+            "there is no group",
+        ),
     ] {
         let (code, said) = check(&with(&format!("bind = [\"unix:/run/x.sock\"]\n{lines}")));
         assert_eq!(code, Some(1), "{lines}: {said}");

@@ -1,4 +1,5 @@
-//! Starting: sockets that are handed over or lie in the way, privileges that are given up, limits that are kept to.
+//! Starting: sockets that are handed over or lie in the way, privileges that are given up, limits
+//! that are kept to.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +16,8 @@ use nix::unistd::{User, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{
-    Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually, tool, without,
+    Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually,
+    tool, without,
 };
 
 #[test]
@@ -30,7 +32,10 @@ fn a_restart_with_a_socket_that_was_handed_over_refuses_nobody() {
             .socket(socket.try_clone().unwrap())
             .ready()
     };
-    let (ended, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (ended, served) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let clients: Vec<_> = (0..6)
         .map(|number| {
             let (ended, served) = (Arc::clone(&ended), Arc::clone(&served));
@@ -92,9 +97,14 @@ fn both_families_can_have_one_port() {
         return without("ipv6", "there is no IPv6");
     }
     let server = TestServer::start();
-    // A port that is free for IPv4 is nearly always free for IPv6, too: whoever takes it meanwhile is tried around.
+    // A port that is free for IPv4 is nearly always free for IPv6, too: whoever takes it meanwhile
+    // is tried around.
     let juggler = (0..20).find_map(|_| {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let config = Config::new([server.address()]).listener(&format!(
             "bind = [\"127.0.0.1:{port}\", \"[::1]:{port}\", \"unix:{{dir}}/socket\"]"
         ));
@@ -119,7 +129,9 @@ fn a_unix_socket_that_nobody_listens_on_is_replaced_and_removed_at_the_end() {
     assert!(path.exists());
     let mut juggler = start.ready();
     assert_eq!(juggler.address(), format!("unix:{}", path.display()));
-    Client::connect(juggler.address()).get("/test.txt").expect(200);
+    Client::connect(juggler.address())
+        .get("/test.txt")
+        .expect(200);
     assert_eq!(juggler.stop(), Some(0));
     assert!(!path.exists());
 }
@@ -204,10 +216,18 @@ fn privileges_are_dropped_by_every_thread_for_good() {
     let server = TestServer::start();
     let authority = Authority::new();
     let config = Config::new([server.address()])
-        .top("[process]\nuser = \"nobody\"\n[log]\naccess = \"{dir}/access.log\"\n[spool]\nfolder = \"{dir}\"")
-        .listener("tls = { certificates = [{ chain = \"{dir}/server.crt\", key = \"{dir}/server.key\" }] }");
+        .top(
+            "[process]\nuser = \"nobody\"\n[log]\naccess = \"{dir}/access.log\"\n[spool]\nfolder \
+             = \"{dir}\"",
+        )
+        .listener(
+            "tls = { certificates = [{ chain = \"{dir}/server.crt\", key = \"{dir}/server.key\" \
+             }] }",
+        );
     let start = Start::config(&config.text());
-    let (_, key) = authority.issue(&["localhost"]).write(start.folder(), "server");
+    let (_, key) = authority
+        .issue(&["localhost"])
+        .write(start.folder(), "server");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(start.folder(), fs::Permissions::from_mode(0o755)).unwrap();
     let juggler = start.ready();
@@ -226,7 +246,10 @@ fn privileges_are_dropped_by_every_thread_for_good() {
         "CapEff: 0000000000000000".to_owned(),
     ];
     let identities = identities(&juggler);
-    assert!(identities.len() > 10, "main, workers, sessions, log, reaper, tick");
+    assert!(
+        identities.len() > 10,
+        "main, workers, sessions, log, reaper, tick"
+    );
     for identity in identities {
         assert_eq!(identity, expected);
     }
@@ -254,8 +277,10 @@ fn what_the_user_can_open_again_is_not_complained_of() {
     }
     let nobody = User::from_name("nobody").unwrap().unwrap();
     let server = TestServer::start();
-    let config = Config::new([server.address()])
-        .top("[process]\nuser = \"nobody\"\n[log]\naccess = \"{dir}/access.log\"\n[spool]\nfolder = \"{dir}\"");
+    let config = Config::new([server.address()]).top(
+        "[process]\nuser = \"nobody\"\n[log]\naccess = \"{dir}/access.log\"\n[spool]\nfolder = \
+         \"{dir}\"",
+    );
     let start = Start::config(&config.text());
     nix::unistd::chown(start.folder(), Some(nobody.uid), Some(nobody.gid)).unwrap();
     fs::write(start.folder().join("access.log"), "").unwrap();
@@ -278,7 +303,10 @@ fn sessions_are_as_many_as_files_allow() {
     if geteuid().is_root() {
         // Root may raise any limit, but for this.
         let setpriv = tool("setpriv");
-        by.extend([setpriv.display().to_string(), "--bounding-set=-sys_resource".into()]);
+        by.extend([
+            setpriv.display().to_string(),
+            "--bounding-set=-sys_resource".into(),
+        ]);
     }
     let gate = Gate::new();
     let held = gate.clone();
@@ -291,7 +319,8 @@ fn sessions_are_as_many_as_files_allow() {
     let config = Config::new([origin.address()]).cluster("capacity = 1\nqueue = { limit = 1000 }");
     let juggler = Start::config(&config.text()).by(by).ready();
     // 300 without the three of a worker and 256 for everything else.
-    let said = juggler.wait_for_log("max_sessions is lowered from 16384 to 41 by the limit of open files");
+    let said =
+        juggler.wait_for_log("max_sessions is lowered from 16384 to 41 by the limit of open files");
     assert!(said.contains("ulimit -n"), "{said}");
     // More than that wait in the backlog, and are served all the same.
     let mut clients: Vec<_> = (0..100)
@@ -314,7 +343,9 @@ fn sessions_are_as_many_as_files_allow() {
 fn running_out_of_files_is_no_end() {
     let prlimit = tool("prlimit");
     let server = TestServer::start();
-    let mut juggler = Config::new([server.address()]).cluster("capacity = 1").start();
+    let mut juggler = Config::new([server.address()])
+        .cluster("capacity = 1")
+        .start();
     server.wait_for_stat("connections_now", 1);
     let limit = |files: &str| {
         let mut command = std::process::Command::new(&prlimit);
@@ -330,7 +361,10 @@ fn running_out_of_files_is_no_end() {
     let address = juggler.address();
     Client::connect(&address).get("/test.txt").expect(200);
     let before = fs::read_to_string(format!("/proc/{}/limits", juggler.pid())).unwrap();
-    let before = before.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let before = before
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
     let before = before.split_whitespace().nth(3).unwrap();
     limit("3");
     let mut waiting: Vec<_> = (0..8)
@@ -341,7 +375,10 @@ fn running_out_of_files_is_no_end() {
         })
         .collect();
     // Threads that were in accept() already had a descriptor put by.
-    waiting.last_mut().unwrap().expect_silence(Duration::from_millis(120));
+    waiting
+        .last_mut()
+        .unwrap()
+        .expect_silence(Duration::from_millis(120));
     limit(before);
     for client in &mut waiting {
         client.read_response().expect(200);
@@ -365,7 +402,8 @@ fn a_socket_file_is_one() {
 
 #[test]
 fn descriptors_that_nobody_handed_over_are_left_alone() {
-    // Without LISTEN_PID these numbers were meant for another process; here they are the program's own.
+    // Without LISTEN_PID these numbers were meant for another process; here they are the program's
+    // own.
     let origin = Origin::answering("fine");
     let mut juggler = Start::config(&Config::new([origin.address()]).text())
         .environment("LISTEN_FDS", "8")

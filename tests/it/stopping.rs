@@ -70,7 +70,9 @@ fn the_service_manager_is_told_when_a_stop_is_announced() {
     assert_eq!(told(), "READY=1");
     juggler.signal(Signal::SIGTERM);
     assert_eq!(told(), "STOPPING=1");
-    Client::connect(juggler.address()).get("/test.txt").expect(200);
+    Client::connect(juggler.address())
+        .get("/test.txt")
+        .expect(200);
 }
 
 #[test]
@@ -81,7 +83,14 @@ fn without_a_delay_the_door_is_shut_at_once() {
     Client::connect(&address).get("/").expect(200);
     juggler.signal(Signal::SIGTERM);
     juggler.wait_for_log("clients are connected");
-    eventually(PATIENCE, "the door is shut", || Client::try_connect(&address).is_err());
+    eventually(PATIENCE, "the door is shut", || {
+        Client::try_connect(&address).is_err()
+    });
     assert_eq!(juggler.wait(PATIENCE), Some(0));
-    assert!(juggler.log().iter().all(|line| !line.contains("still taken")));
+    assert!(
+        juggler
+            .log()
+            .iter()
+            .all(|line| !line.contains("still taken"))
+    );
 }

@@ -1,5 +1,5 @@
-//! Much at once: servers that are killed, clients that come and go, more of them than there is room for. Counted by the servers
-//! themselves, and at the end everything is back where it was.
+//! Much at once: servers that are killed, clients that come and go, more of them than there is room
+//! for. Counted by the servers themselves, and at the end everything is back where it was.
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, TestServer, eventually, tool};
+use crate::support::{
+    Client, Config, Gate, Juggler, Origin, PATIENCE, TestServer, eventually, tool,
+};
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -52,7 +54,10 @@ impl Footprint {
         });
         let memory = juggler.rss_kib();
         // Buffers, exchanges and the allocator's own store are kept for the next storm.
-        assert!(memory < self.memory + 64 * 1024, "{memory} KiB, and {self:?} before");
+        assert!(
+            memory < self.memory + 64 * 1024,
+            "{memory} KiB, and {self:?} before"
+        );
     }
 }
 
@@ -147,12 +152,19 @@ fn no_post_is_done_twice_while_connections_break() {
             })
         })
         .collect();
-    let answered: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    let answered: Vec<_> = clients
+        .into_iter()
+        .flat_map(|client| client.join().unwrap())
+        .collect();
     let done = done.lock().unwrap();
     let twice: BTreeMap<_, _> = done.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     assert!(answered.iter().all(|key| done.contains_key(key)));
-    assert!(answered.len() > each * 8 / 2, "only {} were answered", answered.len());
+    assert!(
+        answered.len() > each * 8 / 2,
+        "only {} were answered",
+        answered.len()
+    );
 }
 
 #[test]
@@ -164,7 +176,9 @@ fn two_thousand_clients_are_fifteen_connections() {
         server.wait_for_stat("connections_now", 5);
     }
     let footprint = Footprint::of(&juggler);
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(juggler.address())).collect();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| Client::connect(juggler.address()))
+        .collect();
     for round in 0..2 {
         // Half a request each, then the other halves at once, so that all of them come together.
         let request = get("/__delay/1");
@@ -186,7 +200,10 @@ fn two_thousand_clients_are_fifteen_connections() {
         for name in ["connections_ever", "connections_most", "executing_most"] {
             assert_eq!(stats[name], 5, "{name} of {}: {stats}", server.name());
         }
-        assert_eq!((&stats["pipelined"], &stats["malformed"]), (&0.into(), &0.into()));
+        assert_eq!(
+            (&stats["pipelined"], &stats["malformed"]),
+            (&0.into(), &0.into())
+        );
     }
     footprint.is_back(&juggler);
 }
@@ -195,8 +212,8 @@ fn two_thousand_clients_are_fifteen_connections() {
 fn thousands_that_leave_at_any_moment_never_raise_what_a_server_does_at_once() {
     let clients = 5_000;
     let servers = TestServer::three();
-    // With `close` a server may still be busy with what was called off when the next connection comes: that caps
-    // connections. What caps executions is `ignore`.
+    // With `close` a server may still be busy with what was called off when the next connection
+    // comes: that caps connections. What caps executions is `ignore`.
     let juggler = Config::new(servers.iter().map(TestServer::address))
         .top("[process]\nsummary = \"1s\"\n[spool]\nfolder = \"{dir}\"")
         .listener("limit = { body_memory = \"4KiB\" }")
@@ -233,7 +250,8 @@ fn thousands_that_leave_at_any_moment_never_raise_what_a_server_does_at_once() {
                     staying.push(client);
                     // Any of those that are still there, at any moment.
                     while staying.len() > dice.roll(20) as usize {
-                        let mut client = staying.swap_remove(dice.roll(staying.len() as u64) as usize);
+                        let mut client =
+                            staying.swap_remove(dice.roll(staying.len() as u64) as usize);
                         if dice.roll(4) == 0 {
                             client.set_patience(Duration::from_millis(dice.roll(5)));
                             let _ = client.try_read_response(false);
@@ -246,7 +264,9 @@ fn thousands_that_leave_at_any_moment_never_raise_what_a_server_does_at_once() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
     for server in &servers {
         server.wait_for_stat("executing_now", 0);
         let stats = server.stats();
@@ -259,7 +279,9 @@ fn thousands_that_leave_at_any_moment_never_raise_what_a_server_does_at_once() {
             "{stats}"
         );
     }
-    Client::connect(juggler.address()).get("/test.txt").expect(200);
+    Client::connect(juggler.address())
+        .get("/test.txt")
+        .expect(200);
     footprint.is_back(&juggler);
     eventually(PATIENCE, "nothing is left", || {
         let log = juggler.log();
@@ -294,7 +316,11 @@ fn a_stop_under_load_breaks_no_request() {
             thread::spawn(move || {
                 let mut client = Client::connect(address);
                 loop {
-                    let path = if number % 2 == 0 { "/test.txt" } else { "/__delay/20" };
+                    let path = if number % 2 == 0 {
+                        "/test.txt"
+                    } else {
+                        "/__delay/20"
+                    };
                     let response = client.get(path).expect(200);
                     answered.fetch_add(1, Ordering::SeqCst);
                     if response.closes() {
@@ -305,9 +331,14 @@ fn a_stop_under_load_breaks_no_request() {
             })
         })
         .collect();
-    // These have not said anything yet when the signal comes: some are accepted, and some are in the backlog still.
-    eventually(PATIENCE, "under load", || answered.load(Ordering::SeqCst) > 200);
-    let late: Vec<_> = (0..16).map(|_| Client::connect(juggler.address())).collect();
+    // These have not said anything yet when the signal comes: some are accepted, and some are in
+    // the backlog still.
+    eventually(PATIENCE, "under load", || {
+        answered.load(Ordering::SeqCst) > 200
+    });
+    let late: Vec<_> = (0..16)
+        .map(|_| Client::connect(juggler.address()))
+        .collect();
     let late: Vec<_> = late
         .into_iter()
         .map(|mut client| {
@@ -336,7 +367,11 @@ fn at_the_cap_the_client_idle_longest_makes_room() {
     let mut clients: Vec<Client> = Vec::new();
     for number in 0..12 {
         let mut client = Client::connect(juggler.address());
-        assert_eq!(client.get("/").expect(200).text(), "good", "client {number}");
+        assert_eq!(
+            client.get("/").expect(200).text(),
+            "good",
+            "client {number}"
+        );
         clients.push(client);
         // Idle times are told apart by the millisecond.
         thread::sleep(Duration::from_millis(3));
@@ -354,15 +389,22 @@ fn at_the_cap_the_client_idle_longest_makes_room() {
 fn without_descriptors_nobody_is_accepted_and_then_all_are() {
     let prlimit = tool("prlimit");
     let origin = Origin::answering("good");
-    let juggler = Config::new([origin.address()]).cluster("capacity = 2").start();
+    let juggler = Config::new([origin.address()])
+        .cluster("capacity = 2")
+        .start();
     origin.wait_for_connections(2);
     let limit = juggler.open_files() + 5;
     let limited = Command::new(prlimit)
-        .args([format!("--pid={}", juggler.pid()), format!("--nofile={limit}:{limit}")])
+        .args([
+            format!("--pid={}", juggler.pid()),
+            format!("--nofile={limit}:{limit}"),
+        ])
         .status()
         .unwrap();
     assert!(limited.success());
-    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(juggler.address())).collect();
+    let mut clients: Vec<_> = (0..20)
+        .map(|_| Client::connect(juggler.address()))
+        .collect();
     clients.iter_mut().for_each(|client| client.send(get("/")));
     for mut client in clients {
         // Each one that goes makes room for the next.

@@ -10,17 +10,29 @@ use crate::support::{Client, Framing, TestServer, check, eventually_eq};
 fn echo_is_what_was_received() {
     let server = TestServer::start();
     let mut client = Client::connect(server.address());
-    let request = b"POST /__echo?a=b HTTP/1.1\r\nhOsT:  x \r\nX:\r\nTransfer-Encoding: chunked\r\n\r\n\
+    let request =
+        b"POST /__echo?a=b HTTP/1.1\r\nhOsT:  x \r\nX:\r\nTransfer-Encoding: chunked\r\n\r\n\
                     3;e=f\r\nabc\r\n0\r\nT: u\r\n\r\n";
     assert_eq!(client.exchange(request).expect(200).body, request);
     client.send_slowly(request);
-    assert_eq!(client.read_response().expect(200).body, request, "byte by byte");
-    let two = [&request[..], b"GET /__status/204 HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
+    assert_eq!(
+        client.read_response().expect(200).body,
+        request,
+        "byte by byte"
+    );
+    let two = [
+        &request[..],
+        b"GET /__status/204 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ]
+    .concat();
     client.send(two);
     assert_eq!(client.read_response().body, request, "first of two");
     assert_eq!(client.read_response().expect(204).framing, Framing::None);
     assert_eq!(server.stat("pipelined"), 1);
-    assert_eq!(server.stats()["methods"], serde_json::json!({"POST": 3, "GET": 1}));
+    assert_eq!(
+        server.stats()["methods"],
+        serde_json::json!({"POST": 3, "GET": 1})
+    );
 }
 
 #[test]
@@ -31,17 +43,29 @@ fn every_framing() {
     let whole = client.get("/__size/200000");
     assert_eq!((whole.framing, &whole.body), (Framing::Length, &pattern));
     let chunked = client.get("/__chunked/20?size=10000&trailers");
-    assert_eq!((chunked.framing, &chunked.body), (Framing::Chunked, &pattern));
+    assert_eq!(
+        (chunked.framing, &chunked.body),
+        (Framing::Chunked, &pattern)
+    );
     let sum = check::Sum::of(&pattern).to_string();
     assert_eq!(
         chunked.trailers,
-        [("X-Chunks".into(), "20".into()), ("X-Sum".into(), sum.clone())]
+        [
+            ("X-Chunks".into(), "20".into()),
+            ("X-Sum".into(), sum.clone())
+        ]
     );
-    assert_eq!(client.post("/__sum", &pattern).text(), format!("200000 {sum}\n"));
+    assert_eq!(
+        client.post("/__sum", &pattern).text(),
+        format!("200000 {sum}\n")
+    );
     let dripped = client.get("/__drip/5?ms=1");
     assert_eq!(dripped.body, pattern[..5]);
     let head = client.exchange("HEAD /__size/200000 HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!((head.field("content-length"), head.body.len()), (Some("200000"), 0));
+    assert_eq!(
+        (head.field("content-length"), head.body.len()),
+        (Some("200000"), 0)
+    );
     let closed = client.get("/__close/200000");
     assert_eq!(
         (closed.framing, closed.closes(), &closed.body),
@@ -49,7 +73,8 @@ fn every_framing() {
     );
     client.expect_closed();
     let mut old = Client::connect(server.address());
-    let response = old.exchange("GET /__chunked/20?size=10000 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let response =
+        old.exchange("GET /__chunked/20?size=10000 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     assert_eq!((response.framing, response.body), (Framing::Close, pattern));
     assert_eq!(server.stat("connections_ever"), 2);
 }
@@ -75,16 +100,24 @@ fn it_breaks_off_where_it_is_told_to() {
     assert!(chunk.ends_with(&check::bytes(0, 1000)), "{}", chunk.len());
     assert!(at("/__garbage").read_to_end().starts_with(b"220 "));
     assert_eq!(
-        at("/__status/200?close=silent").read_response().field("connection"),
+        at("/__status/200?close=silent")
+            .read_response()
+            .field("connection"),
         None
     );
     for size in [300, 1000, 1001, 1100, 65_536] {
-        let response = at(&format!("/__bighead/{size}")).read_response().expect(200);
+        let response = at(&format!("/__bighead/{size}"))
+            .read_response()
+            .expect(200);
         assert_eq!(response.raw.len() - response.body.len(), size);
     }
     let hints = at("/__interim/103?count=2").read_response().expect(200);
     assert_eq!(
-        hints.interim.iter().map(|one| one.status).collect::<Vec<_>>(),
+        hints
+            .interim
+            .iter()
+            .map(|one| one.status)
+            .collect::<Vec<_>>(),
         [103, 103]
     );
 }
@@ -93,7 +126,9 @@ fn it_breaks_off_where_it_is_told_to() {
 fn an_early_answer_does_not_wait_for_the_body() {
     let server = TestServer::start();
     let mut client = Client::connect(server.address());
-    client.send("PUT /__early/413 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbut few come");
+    client.send(
+        "PUT /__early/413 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbut few come",
+    );
     assert!(client.read_response().expect(413).closes());
     client.expect_closed();
 }
@@ -102,7 +137,9 @@ fn an_early_answer_does_not_wait_for_the_body() {
 fn an_expectation_is_answered_before_the_body() {
     let server = TestServer::start();
     let mut client = Client::connect(server.address());
-    client.send("PUT /__sum HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nExpect: 100-continue\r\n\r\n");
+    client.send(
+        "PUT /__sum HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nExpect: 100-continue\r\n\r\n",
+    );
     assert!(client.read_some().starts_with(b"HTTP/1.1 100 "));
     client.send("foobar");
     assert_eq!(client.read_response().text(), "6 85944171f73967e8\n");
@@ -111,7 +148,10 @@ fn an_expectation_is_answered_before_the_body() {
 #[test]
 fn counters_say_what_happened_and_not_who_looks() {
     let server = TestServer::start();
-    let (mut first, mut second) = (Client::connect(server.address()), Client::connect(server.address()));
+    let (mut first, mut second) = (
+        Client::connect(server.address()),
+        Client::connect(server.address()),
+    );
     first.send("GET /__delay/10000?watch HTTP/1.1\r\nHost: x\r\n\r\n");
     server.wait_for_stat("executing_now", 1);
     assert_eq!(second.post("/__count/k", "x").text(), "1\n");
@@ -169,7 +209,10 @@ fn it_waits_and_it_ends_at_once() {
     assert!(started.elapsed() >= Duration::from_millis(60));
     client.send("GET /__delay/100000 HTTP/1.1\r\nHost: x\r\n\r\n");
     server.wait_for_stat("executing_now", 1);
-    assert_eq!(server.stop_by(Signal::SIGTERM), Some(Signal::SIGTERM as i32));
+    assert_eq!(
+        server.stop_by(Signal::SIGTERM),
+        Some(Signal::SIGTERM as i32)
+    );
     server.restart();
     assert_eq!(server.stop_by(Signal::SIGINT), Some(Signal::SIGINT as i32));
 }
@@ -183,7 +226,9 @@ fn it_listens_on_a_unix_socket_even_after_a_crash() {
     server.kill();
     server.restart();
     assert_eq!(
-        Client::connect(&address).get("/test.txt").field("x-test-server"),
+        Client::connect(&address)
+            .get("/test.txt")
+            .field("x-test-server"),
         Some("unix")
     );
 }

@@ -61,7 +61,12 @@ fn a_reload_with_the_same_certificates_keeps_sessions() {
     for client in &clients {
         assert_eq!(shakes(&juggler, client), HandshakeKind::Resumed);
     }
-    assert!(juggler.log().iter().all(|line| !line.contains("certificates reloaded")));
+    assert!(
+        juggler
+            .log()
+            .iter()
+            .all(|line| !line.contains("certificates reloaded"))
+    );
 }
 
 #[test]

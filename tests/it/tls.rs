@@ -12,7 +12,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, SupportedProtocolVersion};
 
 use crate::support::{
-    Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, check, eventually,
+    Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, check,
+    eventually,
 };
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
@@ -25,12 +26,22 @@ fn https(config: Config) -> (Authority, Juggler) {
 }
 
 /// The balancer with these certificates, and more lines in its `tls` table.
-fn with_certificates(authority: &Authority, certificates: &[(&str, &[&str])], config: Config, more: &str) -> Juggler {
+fn with_certificates(
+    authority: &Authority,
+    certificates: &[(&str, &[&str])],
+    config: Config,
+    more: &str,
+) -> Juggler {
     let list: Vec<_> = certificates
         .iter()
-        .map(|(file, _)| format!("{{ chain = \"{{dir}}/{file}.crt\", key = \"{{dir}}/{file}.key\" }}"))
+        .map(|(file, _)| {
+            format!("{{ chain = \"{{dir}}/{file}.crt\", key = \"{{dir}}/{file}.key\" }}")
+        })
         .collect();
-    let config = config.listener(&format!("tls = {{ certificates = [{}]{more} }}", list.join(", ")));
+    let config = config.listener(&format!(
+        "tls = {{ certificates = [{}]{more} }}",
+        list.join(", ")
+    ));
     let start = Start::config(&config.text());
     for (file, names) in certificates {
         authority.issue(names).write(start.folder(), file);
@@ -58,7 +69,10 @@ fn a_handshake_may_come_byte_by_byte() {
     for version in VERSIONS {
         let config = authority.client_with(&[version], &[]);
         let mut client = Client::try_tls(juggler.address(), &config, "localhost", true).unwrap();
-        assert_eq!(client.tls_connection().protocol_version(), Some(version.version));
+        assert_eq!(
+            client.tls_connection().protocol_version(),
+            Some(version.version)
+        );
         client.get("/test.txt").expect(200);
         // And so may a request, in as many records.
         client.send_slowly("GET /test.txt HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -77,7 +91,10 @@ fn requests_in_one_record_are_all_answered_in_order() {
             .collect();
         client.send(many);
         for size in 1..=50 {
-            assert_eq!(client.read_response().expect(200).body, check::bytes(0, size));
+            assert_eq!(
+                client.read_response().expect(200).body,
+                check::bytes(0, size)
+            );
         }
     }
 }
@@ -91,7 +108,11 @@ fn big_bodies_go_both_ways() {
         let mut client = connect(&juggler, &authority.client_with(&[version], &[]));
         let sum = client.post("/__sum", &body).expect(200);
         assert_eq!(sum.text(), format!("3000000 {}\n", check::Sum::of(&body)));
-        for path in ["/__size/3000000", "/__chunked/30?size=100000", "/__close/3000000"] {
+        for path in [
+            "/__size/3000000",
+            "/__chunked/30?size=100000",
+            "/__close/3000000",
+        ] {
             assert!(client.get(path).expect(200).body == body, "{path}");
         }
     }
@@ -104,9 +125,14 @@ fn a_large_answer_of_our_own_arrives_whole() {
     let page: String = "sorry ".repeat(50_000);
     let config = Config::new([server.address()])
         .cluster("on_5xx = \"bad_gateway\"\nerror_page = [{ status = 502, file = \"{dir}/page\" }]")
-        .listener("tls = { certificates = [{ chain = \"{dir}/server.crt\", key = \"{dir}/server.key\" }] }");
+        .listener(
+            "tls = { certificates = [{ chain = \"{dir}/server.crt\", key = \"{dir}/server.key\" \
+             }] }",
+        );
     let start = Start::config(&config.text()).file("page", &page);
-    authority.issue(&["localhost"]).write(start.folder(), "server");
+    authority
+        .issue(&["localhost"])
+        .write(start.folder(), "server");
     let juggler = start.ready();
     let mut client = connect(&juggler, &authority.client());
     assert!(client.get("/__status/500").expect(502).text() == page);
@@ -149,7 +175,12 @@ fn the_name_chooses_the_certificate() {
         ("exact", &["exact.wild.test", "other.test"]),
         ("wild", &["*.wild.test"]),
     ];
-    let juggler = with_certificates(&authority, certificates, Config::new([server.address()]), "");
+    let juggler = with_certificates(
+        &authority,
+        certificates,
+        Config::new([server.address()]),
+        "",
+    );
     let config = authority.client();
     for name in [
         "first.test",
@@ -164,9 +195,14 @@ fn the_name_chooses_the_certificate() {
             .expect(200);
     }
     for name in ["unknown.test", "wild.test", "a.b.wild.test"] {
-        let refused = Client::try_tls(juggler.address(), &config, name, false).err().unwrap();
+        let refused = Client::try_tls(juggler.address(), &config, name, false)
+            .err()
+            .unwrap();
         // The client says which names it saw instead.
-        assert!(format!("{refused:?}").contains("first.test"), "{name}: {refused:?}");
+        assert!(
+            format!("{refused:?}").contains("first.test"),
+            "{name}: {refused:?}"
+        );
     }
 }
 
@@ -188,7 +224,9 @@ fn an_old_version_is_refused_with_an_alert() {
         format!("{refused:?}").contains("AlertReceived(ProtocolVersion)"),
         "{refused:?}"
     );
-    connect(&juggler, &authority.client()).get("/test.txt").expect(200);
+    connect(&juggler, &authority.client())
+        .get("/test.txt")
+        .expect(200);
 }
 
 #[test]
@@ -207,7 +245,10 @@ fn the_protocol_is_http_1_1_or_nothing() {
     }
     let refused = Client::try_tls(juggler.address(), &with(&["h2"]), "localhost", false);
     let refused = format!("{:?}", refused.err().unwrap());
-    assert!(refused.contains("AlertReceived(NoApplicationProtocol)"), "{refused}");
+    assert!(
+        refused.contains("AlertReceived(NoApplicationProtocol)"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -216,10 +257,18 @@ fn sessions_are_resumed() {
     let (authority, juggler) = https(Config::new([server.address()]));
     for version in VERSIONS {
         let config = authority.client_with(&[version], &[]);
-        for expected in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+        for expected in [
+            HandshakeKind::Full,
+            HandshakeKind::Resumed,
+            HandshakeKind::Resumed,
+        ] {
             let mut client = connect(&juggler, &config);
             client.get("/test.txt").expect(200);
-            assert_eq!(client.tls_connection().handshake_kind(), Some(expected), "{version:?}");
+            assert_eq!(
+                client.tls_connection().handshake_kind(),
+                Some(expected),
+                "{version:?}"
+            );
         }
     }
 }
@@ -239,17 +288,22 @@ fn a_handshake_has_its_deadline() {
     // Each byte is progress, but the deadline is for all of them.
     let mut dripping = TcpStream::connect(juggler.address()).unwrap();
     dripping.set_nodelay(true).unwrap();
-    dripping.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    dripping
+        .set_read_timeout(Some(Duration::from_millis(20)))
+        .unwrap();
     let mut ended = false;
     for byte in &hello {
-        ended = dripping.write_all(&[*byte]).is_err() || matches!(dripping.read(&mut [0; 64]), Ok(0));
+        ended =
+            dripping.write_all(&[*byte]).is_err() || matches!(dripping.read(&mut [0; 64]), Ok(0));
         if ended {
             break;
         }
     }
     assert!(ended, "a slow hello took {:?}", began.elapsed());
     assert!(began.elapsed() >= Duration::from_millis(600));
-    connect(&juggler, &authority.client()).get("/test.txt").expect(200);
+    connect(&juggler, &authority.client())
+        .get("/test.txt")
+        .expect(200);
 }
 
 #[test]
@@ -274,7 +328,9 @@ fn what_is_no_tls_gets_an_alert_and_an_end() {
             &garbage[..6]
         );
     }
-    connect(&juggler, &authority.client()).get("/test.txt").expect(200);
+    connect(&juggler, &authority.client())
+        .get("/test.txt")
+        .expect(200);
 }
 
 #[test]
@@ -291,7 +347,11 @@ fn a_clean_end_is_said() {
             .expect(200);
         client.expect_closed();
         let mut old = connect(&juggler, &config);
-        assert!(old.exchange("GET /__close/100 HTTP/1.0\r\n\r\n").expect(200).closes());
+        assert!(
+            old.exchange("GET /__close/100 HTTP/1.0\r\n\r\n")
+                .expect(200)
+                .closes()
+        );
         old.expect_closed();
         let mut wrong = connect(&juggler, &config);
         wrong.exchange("GET / HTTP/1.1\r\n\r\n").expect(400);
@@ -324,7 +384,11 @@ fn a_stop_says_goodbye_and_waits_for_no_handshake() {
     let began = Instant::now();
     assert_eq!(juggler.stop(), Some(0));
     // A handshake may take 10 s, and the stop 30.
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
     idle.expect_closed();
     fresh.expect_closed();
     half.expect_gone();
@@ -334,7 +398,9 @@ fn a_stop_says_goodbye_and_waits_for_no_handshake() {
 #[test]
 fn a_truncation_is_never_said_to_be_an_end() {
     let origin = Origin::start(|conn, _| {
-        let Some(request) = conn.request() else { return };
+        let Some(request) = conn.request() else {
+            return;
+        };
         let framing = match request.target.as_str() {
             "/length" => "Content-Length: 1000",
             _ => "Transfer-Encoding: chunked",
@@ -409,8 +475,9 @@ fn a_response_that_has_begun_is_ended_properly_after_a_goodbye() {
     for half_close in ["abort", "serve"] {
         let gate = Gate::new();
         let origin = halting(&gate);
-        let (authority, juggler) =
-            https(Config::new([origin.address()]).listener(&format!("half_close = \"{half_close}\"")));
+        let (authority, juggler) = https(
+            Config::new([origin.address()]).listener(&format!("half_close = \"{half_close}\"")),
+        );
         let mut client = connect(&juggler, &authority.client());
         client.send("GET /half HTTP/1.1\r\nHost: x\r\n\r\n");
         gate.wait_for(1);
@@ -437,16 +504,25 @@ fn certificates_are_read_again_on_sighup() {
     let config = authority.client();
     let reach = |name: &str| Client::try_tls(juggler.address(), &config, name, false).is_ok();
     let mut old = Client::tls(juggler.address(), &config, "old.test");
-    authority.issue(&["new.test"]).write(&juggler.folder(), "server");
+    authority
+        .issue(&["new.test"])
+        .write(&juggler.folder(), "server");
     assert!(reach("old.test"), "nobody has said so yet");
     juggler.signal(Signal::SIGHUP);
     juggler.wait_for_log("listener main: certificates reloaded");
     assert!(reach("new.test") && !reach("old.test"));
     old.get("/test.txt").expect(200);
 
-    // A key that does not fit, and a file that is no certificate: each is said, and the last good one stays.
-    authority.issue(&["newer.test"]).write(&juggler.folder(), "other");
-    fs::copy(juggler.folder().join("other.crt"), juggler.folder().join("server.crt")).unwrap();
+    // A key that does not fit, and a file that is no certificate: each is said, and the last good
+    // one stays.
+    authority
+        .issue(&["newer.test"])
+        .write(&juggler.folder(), "other");
+    fs::copy(
+        juggler.folder().join("other.crt"),
+        juggler.folder().join("server.crt"),
+    )
+    .unwrap();
     juggler.signal(Signal::SIGHUP);
     juggler.wait_for_log("is not the key of the certificate");
     fs::write(juggler.folder().join("server.crt"), "nonsense").unwrap();
@@ -459,17 +535,24 @@ fn certificates_are_read_again_on_sighup() {
 #[test]
 fn an_optional_listener_without_certificate_is_left_out() {
     let server = TestServer::start();
-    let more = "[[listener]]\nname = \"https\"\nbind = \"127.0.0.1:0\"\noptional = true\n\
-                tls = { certificates = [{ chain = \"{dir}/server.crt\", key = \"{dir}/server.key\" }] }";
+    let more = "[[listener]]\nname = \"https\"\nbind = \"127.0.0.1:0\"\noptional = true\ntls = { \
+                certificates = [{ chain = \"{dir}/server.crt\", key = \"{dir}/server.key\" }] }";
     let config = Config::new([server.address()]).rest(more).text();
     let without = Juggler::start(&config);
-    assert_eq!(without.addresses().into_keys().collect::<Vec<_>>(), ["main"]);
+    assert_eq!(
+        without.addresses().into_keys().collect::<Vec<_>>(),
+        ["main"]
+    );
     without.wait_for_log("the listener is left out");
-    Client::connect(without.address_of("main")).get("/test.txt").expect(200);
+    Client::connect(without.address_of("main"))
+        .get("/test.txt")
+        .expect(200);
 
     let authority = Authority::new();
     let start = Start::config(&config);
-    authority.issue(&["localhost"]).write(start.folder(), "server");
+    authority
+        .issue(&["localhost"])
+        .write(start.folder(), "server");
     let with = start.ready();
     Client::tls(with.address_of("https"), &authority.client(), "localhost")
         .get("/test.txt")
@@ -480,7 +563,9 @@ fn an_optional_listener_without_certificate_is_left_out() {
 fn a_listener_can_send_everybody_to_https() {
     let server = TestServer::start();
     let config = |port: &str| {
-        Config::new([server.address()]).listener(&format!("redirect_https = {port}\nhealth_path = \"/health\""))
+        Config::new([server.address()]).listener(&format!(
+            "redirect_https = {port}\nhealth_path = \"/health\""
+        ))
     };
     let usual = config("true").start();
     let mut client = Client::connect(usual.address());
@@ -498,7 +583,9 @@ fn a_listener_can_send_everybody_to_https() {
         assert!(!response.closes());
     }
     client.get("/health").expect(200);
-    client.exchange("GET / HTTP/1.1\r\nHost: \r\n\r\n").expect(400);
+    client
+        .exchange("GET / HTTP/1.1\r\nHost: \r\n\r\n")
+        .expect(400);
     let mut posting = Client::connect(usual.address());
     assert!(posting.post("/", "body").expect(308).closes());
     posting.expect_closed();

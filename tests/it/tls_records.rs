@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::support::{Authority, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually_eq};
+use crate::support::{
+    Authority, Config, Gate, Juggler, Origin, PATIENCE, Start, TestServer, eventually_eq,
+};
 
 const REQUEST: &[u8] = b"GET /test.txt HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -74,13 +76,18 @@ impl<S: Read + Write> Wire<S> {
         while String::from_utf8_lossy(&got).matches(text).count() < times {
             let mut some = [0; 4096];
             let length = both.read(&mut some).unwrap();
-            assert!(length > 0, "ended after {:?}", String::from_utf8_lossy(&got));
+            assert!(
+                length > 0,
+                "ended after {:?}",
+                String::from_utf8_lossy(&got)
+            );
             got.extend_from_slice(&some[..length]);
         }
     }
 }
 
-/// Sends bytes one by one and slowly, until they are through or the other side has had enough; answers how long that took.
+/// Sends bytes one by one and slowly, until they are through or the other side has had enough;
+/// answers how long that took.
 fn drip(mut stream: TcpStream, bytes: Vec<u8>) -> thread::JoinHandle<Duration> {
     thread::spawn(move || {
         let began = Instant::now();
@@ -96,10 +103,13 @@ fn drip(mut stream: TcpStream, bytes: Vec<u8>) -> thread::JoinHandle<Duration> {
 
 fn https(config: Config) -> (Arc<ClientConfig>, Juggler) {
     let authority = Authority::new();
-    let config =
-        config.listener("tls = { certificates = [{ chain = \"{dir}/server.crt\", key = \"{dir}/server.key\" }] }");
+    let config = config.listener(
+        "tls = { certificates = [{ chain = \"{dir}/server.crt\", key = \"{dir}/server.key\" }] }",
+    );
     let start = Start::config(&config.text());
-    authority.issue(&["localhost"]).write(start.folder(), "server");
+    authority
+        .issue(&["localhost"])
+        .write(start.folder(), "server");
     (authority.client(), start.ready())
 }
 
@@ -113,7 +123,11 @@ fn a_record_that_drips_extends_no_deadline() {
     let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n";
     // What has come whole, what drips, and what is said to that.
     for (whole, dripping, answer) in [
-        (&head.as_bytes()[..30], &head.as_bytes()[30..], "HTTP/1.1 408 "),
+        (
+            &head.as_bytes()[..30],
+            &head.as_bytes()[30..],
+            "HTTP/1.1 408 ",
+        ),
         (post.as_bytes(), padding.as_bytes(), "HTTP/1.1 408 "),
         // Nothing was asked yet, so nothing is answered.
         (b"", head.as_bytes(), ""),
@@ -130,7 +144,11 @@ fn a_record_that_drips_extends_no_deadline() {
             "{said}"
         );
         // All of it takes 20 s.
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            began.elapsed()
+        );
         let _ = wire.stream.shutdown(Shutdown::Both);
         dripped.join().unwrap();
     }
@@ -147,7 +165,11 @@ fn a_header_for_the_proxy_protocol_may_share_a_packet_with_the_hello() {
     );
     let stream = TcpStream::connect(juggler.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut wire = Wire::over(stream, &config, b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 443\r\n");
+    let mut wire = Wire::over(
+        stream,
+        &config,
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 443\r\n",
+    );
     let request = wire.record(REQUEST);
     wire.stream.write_all(&request).unwrap();
     wire.read_until("This is test server 1");
@@ -157,7 +179,8 @@ fn a_header_for_the_proxy_protocol_may_share_a_packet_with_the_hello() {
 #[test]
 fn a_unix_socket_can_have_tls() {
     let server = TestServer::start();
-    let (config, juggler) = https(Config::new([server.address()]).listener("bind = \"unix:{dir}/socket\""));
+    let (config, juggler) =
+        https(Config::new([server.address()]).listener("bind = \"unix:{dir}/socket\""));
     let stream = std::os::unix::net::UnixStream::connect(juggler.folder().join("socket")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut wire = Wire::over(stream, &config, b"");

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Authority, Client, Config, Juggler, Origin, PATIENCE, Request, Start, eventually};
+use crate::support::{
+    Authority, Client, Config, Juggler, Origin, PATIENCE, Request, Start, eventually,
+};
 
 /// The address space that the program gets. It ends the process to ask for more.
 const ADDRESS_SPACE: u64 = 256 << 20;
@@ -43,14 +45,14 @@ fn flood(client: &mut Client, request: &str) -> usize {
 fn small(origin: &Origin) -> Juggler {
     let config = Config::new([origin.address()])
         .top(
-            "[process]\nmax_sessions = 100\nsummary = \"1s\"\n[buffers]\nregion = \"8MiB\"\n\
-             [spool]\nfolder = \"{dir}\"\nlimit = \"64MiB\"",
+            "[process]\nmax_sessions = 100\nsummary = \"1s\"\n[buffers]\nregion = \
+             \"8MiB\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"64MiB\"",
         )
         .listener("health_path = \"/up\"")
         .cluster("capacity = 2")
         .rest(
-            "[[listener]]\nname = \"redirect\"\nbind = [\"127.0.0.1:0\"]\nredirect_https = true\n\
-             [[route]]\nhost = \"known.test\"\npath = \"/x\"\ncluster = \"main\"\n",
+            "[[listener]]\nname = \"redirect\"\nbind = [\"127.0.0.1:0\"]\nredirect_https = \
+             true\n[[route]]\nhost = \"known.test\"\npath = \"/x\"\ncluster = \"main\"\n",
         )
         .text();
     Start::config(&config)
@@ -127,7 +129,9 @@ fn a_client_that_never_reads_takes_one_place_among_the_requests_at_once() {
     }
     for listener in ["main", "other"] {
         for _ in 0..10 {
-            Client::connect(juggler.address_of(listener)).get("/10").expect(200);
+            Client::connect(juggler.address_of(listener))
+                .get("/10")
+                .expect(200);
         }
     }
 }
@@ -150,7 +154,10 @@ fn over_tls_too_a_client_that_never_reads_costs_little() {
     // The kernel's buffers hold some 3000 of these.
     assert!(flood(&mut client, "GET /1000 HTTP/1.1\r\nHost: a\r\n\r\n") < FLOOD);
     let asked = count.load(Ordering::SeqCst);
-    assert!(asked < 6000, "{asked} requests were served that nobody reads");
+    assert!(
+        asked < 6000,
+        "{asked} requests were served that nobody reads"
+    );
     let mut other = Client::tls(juggler.address(), &authority.client(), "localhost");
     other.get("/10").expect(200);
 }

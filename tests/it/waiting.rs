@@ -57,7 +57,8 @@ impl Servers {
         times * self.all.len()
     }
 
-    /// What has failed had been sent to a server that died: no more than it can have at once. And nothing was done twice.
+    /// What has failed had been sent to a server that died: no more than it can have at once. And
+    /// nothing was done twice.
     #[track_caller]
     fn check_posts(&self, all: &[Answered], deaths: usize) {
         let got = self.got.lock().unwrap();
@@ -69,7 +70,10 @@ impl Servers {
             failed[0]
         );
         for one in &failed {
-            let response = one.response.as_ref().unwrap_or_else(|| panic!("{} was cut", one.path));
+            let response = one
+                .response
+                .as_ref()
+                .unwrap_or_else(|| panic!("{} was cut", one.path));
             // It may have got it, and may not do it again.
             assert!(
                 response.status == 502 && response.text().contains("the server"),
@@ -170,7 +174,14 @@ fn who_waits_for_a_server_uses_up_no_attempt() {
             "{line}"
         );
     }
-    assert!(servers.got.lock().unwrap().values().all(|times| *times == 1));
+    assert!(
+        servers
+            .got
+            .lock()
+            .unwrap()
+            .values()
+            .all(|times| *times == 1)
+    );
 }
 
 #[test]

@@ -127,11 +127,16 @@ fn a_request_that_waits_for_a_unix_connection_waits_no_longer_than_its_time() {
     let _clogged = Clogged::at(&path);
     let good = Origin::answering("good");
     let config = |servers: &[String]| {
-        Config::new(servers).cluster("capacity = 2\ntimeout = { connect = \"300ms\" }\non_unavailable = \"queue\"")
+        Config::new(servers)
+            .cluster("capacity = 2\ntimeout = { connect = \"300ms\" }\non_unavailable = \"queue\"")
     };
-    let servers = [good.address().to_string(), format!("unix:{}", path.display())];
+    let servers = [
+        good.address().to_string(),
+        format!("unix:{}", path.display()),
+    ];
     let juggler = config(&servers).start();
-    // A server that cannot be connected to holds up neither the others' requests nor a reload that removes it.
+    // A server that cannot be connected to holds up neither the others' requests nor a reload that
+    // removes it.
     let mut client = Client::connect(juggler.address());
     for _ in 0..4 {
         assert_eq!(client.get("/").expect(200).text(), "good");
@@ -148,12 +153,15 @@ fn a_request_that_waits_for_a_unix_connection_waits_no_longer_than_its_time() {
 #[test]
 fn all_addresses_of_a_name_together_have_the_time_for_connecting() {
     let first = Silent::at("127.0.0.21", 0);
-    let others = ["127.0.0.22", "127.0.0.23", "127.0.0.24"].map(|host| Silent::at(host, first.port));
-    let lines = ["127.0.0.21", "127.0.0.22", "127.0.0.23", "127.0.0.24"].map(|host| format!("{host} app.test"));
+    let others =
+        ["127.0.0.22", "127.0.0.23", "127.0.0.24"].map(|host| Silent::at(host, first.port));
+    let lines = ["127.0.0.21", "127.0.0.22", "127.0.0.23", "127.0.0.24"]
+        .map(|host| format!("{host} app.test"));
     let Some(hosts) = Hosts::new(&lines.each_ref().map(String::as_str)) else {
         return;
     };
-    let config = Config::new([format!("app.test:{}", first.port)]).cluster("timeout = { connect = \"1s\" }");
+    let config =
+        Config::new([format!("app.test:{}", first.port)]).cluster("timeout = { connect = \"1s\" }");
     let began = Instant::now();
     let juggler = hosts.before(Start::config(&config.text())).ready();
     juggler.wait_for_log("cannot connect");
@@ -186,7 +194,13 @@ fn the_last_of_several_addresses_is_tried_in_time() {
     let config = Config::new([format!("app.test:{}", dead.port)])
         .cluster("capacity = 1\ntimeout = { connect = \"600ms\" }\non_unavailable = \"queue\"");
     let juggler = hosts.before(Start::config(&config.text())).ready();
-    assert_eq!(Client::connect(juggler.address()).get("/").expect(200).text(), "good");
+    assert_eq!(
+        Client::connect(juggler.address())
+            .get("/")
+            .expect(200)
+            .text(),
+        "good"
+    );
 }
 
 /// A server that reads requests and says nothing.
@@ -201,7 +215,8 @@ fn mute() -> (Origin, Arc<AtomicUsize>) {
     (origin, asked)
 }
 
-/// How long a request is answered with 504 after it was sent, each time over a connection that was idle for a moment.
+/// How long a request is answered with 504 after it was sent, each time over a connection that was
+/// idle for a moment.
 fn times_to_504(cluster: &str, tries: usize, request: &str) -> Vec<Duration> {
     let (origin, _asked) = mute();
     let juggler = Config::new([origin.address()]).cluster(cluster).start();
@@ -228,7 +243,11 @@ fn the_time_for_the_first_byte_counts_from_the_moment_of_sending() {
         ),
     ];
     for request in requests {
-        let times = times_to_504("capacity = 1\ntimeout = { first_byte = \"200ms\" }", 6, &request);
+        let times = times_to_504(
+            "capacity = 1\ntimeout = { first_byte = \"200ms\" }",
+            6,
+            &request,
+        );
         assert!(times.iter().all(|time| *time >= first_byte), "{times:?}");
         // All of them took 0.3 to 0.7 s before. One may be late on a machine that has much to do.
         let mut sorted = times.clone();

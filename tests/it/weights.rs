@@ -1,4 +1,5 @@
-//! Shares by weight, with real traffic: one request at a time, several at once, and while a server warms up.
+//! Shares by weight, with real traffic: one request at a time, several at once, and while a server
+//! warms up.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -49,7 +50,10 @@ fn shares(juggler: &Juggler, count: usize) -> BTreeMap<String, f64> {
 fn are_near(shares: &BTreeMap<String, f64>, weights: &[u32]) -> bool {
     let sum: u32 = weights.iter().sum();
     let is_near = |(index, weight): (usize, &u32)| {
-        let share = shares.get(&format!("s{index}")).copied().unwrap_or_default();
+        let share = shares
+            .get(&format!("s{index}"))
+            .copied()
+            .unwrap_or_default();
         (share - f64::from(*weight) / f64::from(sum)).abs() <= TOLERANCE
     };
     weights.iter().enumerate().all(is_near)
@@ -81,10 +85,13 @@ fn one_request_at_a_time_each_server_has_its_share() {
         "rendezvous",
         "jump",
     ] {
-        // Longer than it takes a worker to come back that has just answered: else it is not one request at a time.
+        // Longer than it takes a worker to come back that has just answered: else it is not one
+        // request at a time.
         let takes_turns = !matches!(scheduler, "random" | "rendezvous" | "jump");
         let service = Duration::from_millis(if takes_turns { 2 } else { 0 });
-        stations.iter().for_each(|station| station.set_service(service));
+        stations
+            .iter()
+            .for_each(|station| station.set_service(service));
         for weights in [&[2, 1, 1], &[1, 1, 5]] {
             reload(&juggler, &with(scheduler, weights), "reloaded");
             let mut tried = Vec::new();
@@ -105,13 +112,16 @@ fn servers_that_answer_alike_have_their_shares_by_response_time_too() {
         .for_each(|station| station.set_service(Duration::from_millis(8)));
     let weights = [2, 1, 1];
     let cluster = "capacity = 4\nscheduler = \"peak_ewma\"";
-    // A machine that stops for a moment makes a server look slow, which is remembered for seconds: then it begins anew.
+    // A machine that stops for a moment makes a server look slow, which is remembered for seconds:
+    // then it begins anew.
     let mut tried = Vec::new();
     eventually(PATIENCE, "shares by weight", || {
         let juggler = start(&text(&stations, &weights, cluster), &stations, 4);
         let found = shares(&juggler, 80);
         drop(juggler);
-        stations.iter().for_each(|station| station.wait_for_connections(0));
+        stations
+            .iter()
+            .for_each(|station| station.wait_for_connections(0));
         let are_near = are_near(&found, &weights);
         tried.push(found);
         assert!(tried.len() < 8, "{tried:.3?}");
@@ -138,7 +148,11 @@ fn several_requests_at_a_time_leave_the_shares_as_they_are() {
             );
             let load = Load::start(juggler.address(), clients, &get("/", ""));
             eventually(PATIENCE, "some hundreds", || {
-                stations.iter().map(|station| station.total().served).sum::<usize>() >= 300
+                stations
+                    .iter()
+                    .map(|station| station.total().served)
+                    .sum::<usize>()
+                    >= 300
             });
             let replies = load.end();
             replies.expect_good();
@@ -151,7 +165,9 @@ fn several_requests_at_a_time_leave_the_shares_as_they_are() {
                 "{scheduler}, {clients} clients: {found:.3?}"
             );
             drop(juggler);
-            stations.iter().for_each(|station| station.wait_for_connections(0));
+            stations
+                .iter()
+                .for_each(|station| station.wait_for_connections(0));
             stations.iter().for_each(Station::begin);
         }
     }
@@ -182,7 +198,9 @@ fn reloads_cost_nobody_its_turn() {
         }
         assert!(are_near(&found, &[5, 1, 1]), "{scheduler}: {found:.3?}");
         drop(juggler);
-        stations.iter().for_each(|station| station.wait_for_connections(0));
+        stations
+            .iter()
+            .for_each(|station| station.wait_for_connections(0));
     }
 }
 
@@ -193,12 +211,17 @@ struct Warming {
 }
 
 impl Warming {
-    /// One request after the other, with a pause between them, until somewhat behind the slow start.
+    /// One request after the other, with a pause between them, until somewhat behind the slow
+    /// start.
     fn watch(scheduler: &str, servers: usize, slow_start: Duration, pause: Duration) -> Self {
         let names = ["s0", "s1", "s2", "s3"];
-        let servers: Vec<_> = names[..servers].iter().map(|name| Patient::named(name)).collect();
+        let servers: Vec<_> = names[..servers]
+            .iter()
+            .map(|name| Patient::named(name))
+            .collect();
         let cluster = format!(
-            "capacity = 4\nscheduler = \"{scheduler}\"\nhealth = {{ path = \"/up\", interval = \"10ms\", rise = 1, slow_start = \"{}ms\" }}",
+            "capacity = 4\nscheduler = \"{scheduler}\"\nhealth = {{ path = \"/up\", interval = \
+             \"10ms\", rise = 1, slow_start = \"{}ms\" }}",
             slow_start.as_millis()
         );
         let juggler = Config::new(servers.iter().map(|server| server.origin.address()))
@@ -220,10 +243,14 @@ impl Warming {
         Self { answers }
     }
 
-    /// Its share of what was asked in this part of the time, and what it should be on average: its weight was so great as the time was
-    /// advanced.
+    /// Its share of what was asked in this part of the time, and what it should be on average: its
+    /// weight was so great as the time was advanced.
     fn share(&self, from: f64, to: f64, servers: usize) -> (f64, f64, usize) {
-        let those: Vec<_> = self.answers.iter().filter(|(at, _)| (from..to).contains(at)).collect();
+        let those: Vec<_> = self
+            .answers
+            .iter()
+            .filter(|(at, _)| (from..to).contains(at))
+            .collect();
         let count = those.len() as f64;
         let its = those.iter().filter(|(_, name)| name == "s1").count() as f64;
         let expected: f64 = those
@@ -248,8 +275,13 @@ fn a_server_that_warms_up_rises_from_little_to_its_share() {
             let (found, expected, count) = warming.share(from, to, servers);
             // Where the machine has let it ask enough.
             if count >= 60 {
-                let what = format!("{scheduler} of {servers}: {found:.3} of {expected:.3}, {count} from {from} on");
-                assert!((found - expected).abs() <= TOLERANCE + 2.0 / count as f64, "{what}");
+                let what = format!(
+                    "{scheduler} of {servers}: {found:.3} of {expected:.3}, {count} from {from} on"
+                );
+                assert!(
+                    (found - expected).abs() <= TOLERANCE + 2.0 / count as f64,
+                    "{what}"
+                );
                 assert!(found > before - 0.02, "{what}, {before} before");
                 before = found;
             }
@@ -267,7 +299,10 @@ fn a_server_that_warms_up_rises_from_little_to_its_share() {
 fn at_few_requests_the_others_keep_their_turns_while_one_warms_up() {
     let warming = Warming::watch("round_robin", 4, span(2000), Duration::from_millis(50));
     let count = |name: &str| {
-        let its = warming.answers.iter().filter(|(at, by)| *at < 1.0 && by == name);
+        let its = warming
+            .answers
+            .iter()
+            .filter(|(at, by)| *at < 1.0 && by == name);
         its.count()
     };
     let [a, its, c, d] = ["s0", "s1", "s2", "s3"].map(count);

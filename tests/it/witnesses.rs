@@ -14,11 +14,24 @@ fn server(ill: &Arc<AtomicBool>) -> Origin {
     let ill = Arc::clone(ill);
     Origin::start(move |conn, _| {
         while let Some(request) = conn.request() {
-            let wrong = WRONGS.iter().find(|wrong| request.target.starts_with(**wrong)).copied();
+            let wrong = WRONGS
+                .iter()
+                .find(|wrong| request.target.starts_with(**wrong))
+                .copied();
             match wrong.unwrap_or_default() {
-                "/malformed" => return conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
-                "/large" => return conn.send(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(70_000))),
-                "/upgrade" => return conn.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+                "/malformed" => {
+                    return conn
+                        .send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
+                }
+                "/large" => {
+                    return conn.send(format!(
+                        "HTTP/1.1 200 OK\r\nX: {}\r\n\r\n",
+                        "x".repeat(70_000)
+                    ));
+                }
+                "/upgrade" => {
+                    return conn.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n");
+                }
                 "/broken" => return,
                 "/error" => conn.answer(500, ""),
                 _ if ill.load(Ordering::SeqCst) => conn.answer(503, ""),
@@ -31,9 +44,9 @@ fn server(ill: &Arc<AtomicBool>) -> Origin {
 /// The balancer, which takes failures of every kind seriously.
 fn before(origin: &Origin, mode: &str, more: &str) -> Juggler {
     let health = format!(
-        "health = {{ mode = \"{mode}\", path = \"{PROBE}\", interval = \"1h\", recheck = \"10ms\", panic = \"0%\", \
-         passive = {{ broken = 3, timeout = 3, protocol = 3, status = 3, least = 5, \
-         classes = [\"broken\", \"timeout\", \"protocol\", \"status\"] }} }}"
+        "health = {{ mode = \"{mode}\", path = \"{PROBE}\", interval = \"1h\", recheck = \
+         \"10ms\", panic = \"0%\", passive = {{ broken = 3, timeout = 3, protocol = 3, status = \
+         3, least = 5, classes = [\"broken\", \"timeout\", \"protocol\", \"status\"] }} }}"
     );
     Config::new([origin.address()])
         .cluster("capacity = 2\nretry = { attempts = 1 }")
@@ -64,7 +77,8 @@ fn one_client_takes_no_server_offline_whatever_it_asks_for() {
                 } else {
                     format!("{wrong}/{number}?x")
                 };
-                let request = format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+                let request =
+                    format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
                 assert!(client.exchange(request).status >= 500);
             }
         }
@@ -72,7 +86,10 @@ fn one_client_takes_no_server_offline_whatever_it_asks_for() {
         // It was looked at instead, and is well.
         wait_for_probes(&origin, 1);
         assert_eq!(
-            Client::connect_as(2, juggler.address()).get("/").expect(200).text(),
+            Client::connect_as(2, juggler.address())
+                .get("/")
+                .expect(200)
+                .text(),
             "good"
         );
         assert!(
@@ -92,7 +109,12 @@ fn many_clients_of_one_broken_path_take_no_server_from_others() {
         Client::connect(juggler.address()).get("/").expect(200);
         for number in 2..20 {
             let path = format!("{wrong}/report?{number}");
-            assert!(Client::connect_as(number, juggler.address()).get(&path).status >= 500);
+            assert!(
+                Client::connect_as(number, juggler.address())
+                    .get(&path)
+                    .status
+                    >= 500
+            );
         }
         assert_eq!(falls(&juggler), [""; 0], "{wrong}");
         Client::connect(juggler.address()).get("/").expect(200);
@@ -114,7 +136,12 @@ fn a_path_that_is_spelt_in_many_ways_is_one() {
             ]
         });
         for (number, path) in (2..).zip(spellings) {
-            assert!(Client::connect_as(number, juggler.address()).get(&path).status >= 500);
+            assert!(
+                Client::connect_as(number, juggler.address())
+                    .get(&path)
+                    .status
+                    >= 500
+            );
         }
         assert_eq!(falls(&juggler), [""; 0], "{wrong}");
         Client::connect(juggler.address()).get("/").expect(200);
@@ -127,7 +154,8 @@ fn what_several_see_at_several_paths_takes_a_server_offline_at_once() {
         let origin = server(&Arc::default());
         let juggler = before(&origin, "lazy", "");
         Client::connect(juggler.address()).get("/").expect(200);
-        // What breaks over a connection that has served before may have been closed while idle: it does not count.
+        // What breaks over a connection that has served before may have been closed while idle: it
+        // does not count.
         for number in 2..10 {
             Client::connect_as(number, juggler.address()).get(&format!("{wrong}/{number}"));
         }
@@ -147,7 +175,9 @@ fn of_a_server_that_one_client_finds_ill_a_probe_decides_also_with_lazy() {
     for _ in 0..3 {
         client.get("/error");
     }
-    juggler.wait_for_log("main/s0 is offline: 2 probes failed, the last: the server answered with an error");
+    juggler.wait_for_log(
+        "main/s0 is offline: 2 probes failed, the last: the server answered with an error",
+    );
     assert_eq!(falls(&juggler), [""; 0]);
 }
 
@@ -158,7 +188,8 @@ fn a_cookie_makes_no_client_another() {
     let juggler = before(&origin, "lazy", "client_key = \"cookie:id\"");
     let mut client = Client::connect(juggler.address());
     for number in 0..20 {
-        let request = format!("GET /error/{number} HTTP/1.1\r\nHost: a\r\nCookie: id={number}\r\n\r\n");
+        let request =
+            format!("GET /error/{number} HTTP/1.1\r\nHost: a\r\nCookie: id={number}\r\n\r\n");
         client.exchange(request).expect(500);
     }
     wait_for_probes(&origin, 1);

@@ -30,7 +30,12 @@ impl Idle {
     ) -> Outcome<Self> {
         let mut command = Command::new(test_server);
         command
-            .args(["--hold", &address.to_string(), "--count", &count.to_string()])
+            .args([
+                "--hold",
+                &address.to_string(),
+                "--count",
+                &count.to_string(),
+            ])
             .args(["--path", "/1k.png"])
             .args(tls.then_some("--tls"))
             // It ends with its standard input, so it is ended even if we are killed.
@@ -42,7 +47,11 @@ impl Idle {
         let (said, heard) = mpsc::channel();
         // Ends when the program does.
         thread::spawn(move || {
-            for line in lines.into_iter().flat_map(BufReader::lines).map_while(Result::ok) {
+            for line in lines
+                .into_iter()
+                .flat_map(BufReader::lines)
+                .map_while(Result::ok)
+            {
                 if said.send(line).is_err() {
                     break;
                 }
@@ -52,7 +61,9 @@ impl Idle {
         loop {
             match heard.recv_timeout(Duration::from_millis(50)) {
                 Ok(line) if line.starts_with("held ") => return Ok(Self { _running: running }),
-                Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < end => interrupt.check()?,
+                Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < end => {
+                    interrupt.check()?
+                }
                 Ok(_) => {}
                 Err(_) => {
                     return Err(Problem::new(format!(
@@ -87,7 +98,8 @@ impl Stalled {
     pub(crate) fn open(address: SocketAddr, count: usize, interrupt: &Interrupt) -> Outcome<Self> {
         let mut streams = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut stream = TcpStream::connect_timeout(&address, LIMIT).map_err(about("connect"))?;
+            let mut stream =
+                TcpStream::connect_timeout(&address, LIMIT).map_err(about("connect"))?;
             stream.write_all(b"GET /64m.bin HTTP/1.1\r\nHost: bench\r\n\r\n")?;
             streams.push(stream);
         }

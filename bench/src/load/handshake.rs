@@ -10,7 +10,10 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme,
+    StreamOwned,
+};
 
 use super::Measured;
 use super::latencies::Latencies;
@@ -47,7 +50,10 @@ impl Handshakes<'_> {
             let threads: Vec<_> = (0..self.threads)
                 .map(|_| scope.spawn(|| self.client(started, interrupt)))
                 .collect();
-            threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
+            threads
+                .into_iter()
+                .map(thread::ScopedJoinHandle::join)
+                .collect()
         });
         let mut all = Found::new()?;
         for one in found {
@@ -93,11 +99,16 @@ impl Handshakes<'_> {
     }
 
     /// Whether the response was good, and what handshake it was.
-    fn exchange(&self, stream: TcpStream, config: &Arc<ClientConfig>) -> io::Result<(bool, Option<HandshakeKind>)> {
+    fn exchange(
+        &self,
+        stream: TcpStream,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<(bool, Option<HandshakeKind>)> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LIMIT))?;
         let name = ServerName::IpAddress(self.address.ip().into());
-        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let connection =
+            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
         write!(
             stream,

@@ -1,8 +1,9 @@
 //! Latencies counted from when a request was meant to be sent.
 //!
-//! Who waits for a stalled response before sending the next request does not see what those would have met that would
-//! have come meanwhile ("coordinated omission"). So requests have their times from the start, and what has no response
-//! at the end counts with the time that it has waited by then.
+//! Who waits for a stalled response before sending the next request does not see what those would
+//! have met that would have come meanwhile ("coordinated omission"). So requests have their times
+//! from the start, and what has no response at the end counts with the time that it has waited by
+//! then.
 
 use std::time::Duration;
 
@@ -42,9 +43,14 @@ impl Latencies {
             .map_err(about("histogram"))
     }
 
-    /// A response that came, or the end without one, `at` after the start, to what was meant to be sent at `intended`.
+    /// A response that came, or the end without one, `at` after the start, to what was meant to be
+    /// sent at `intended`.
     pub(crate) fn record(&mut self, intended: Duration, at: Duration) {
-        let us = at.saturating_sub(intended).as_micros().try_into().unwrap_or(LONGEST);
+        let us = at
+            .saturating_sub(intended)
+            .as_micros()
+            .try_into()
+            .unwrap_or(LONGEST);
         self.0.saturating_record(us);
     }
 
@@ -70,7 +76,10 @@ mod tests {
     use super::*;
 
     fn at(latencies: &Latencies, percentile: f64) -> f64 {
-        let index = PERCENTILES.iter().position(|known| *known == percentile).unwrap();
+        let index = PERCENTILES
+            .iter()
+            .position(|known| *known == percentile)
+            .unwrap();
         latencies.percentiles()[index] as f64
     }
 
@@ -96,8 +105,13 @@ mod tests {
             let done = intended.max(Duration::from_secs(1)) + Duration::from_millis(1);
             latencies.record(intended, done);
         }
-        // Half of them waited, the longest for a second. Counted from when they were sent, 199 of 200 would have taken 1 ms.
-        assert!(is_near(at(&latencies, 25.0), 1000.0), "{:?}", latencies.percentiles());
+        // Half of them waited, the longest for a second. Counted from when they were sent, 199 of
+        // 200 would have taken 1 ms.
+        assert!(
+            is_near(at(&latencies, 25.0), 1000.0),
+            "{:?}",
+            latencies.percentiles()
+        );
         assert!(
             is_near(at(&latencies, 75.0), 501_000.0),
             "{:?}",

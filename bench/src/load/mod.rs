@@ -1,4 +1,5 @@
-//! Load of our own, where wrk has none: arrivals at set times, TLS handshakes, clients that lie beside.
+//! Load of our own, where wrk has none: arrivals at set times, TLS handshakes, clients that lie
+//! beside.
 
 pub(crate) mod beside;
 pub(crate) mod handshake;

@@ -1,7 +1,8 @@
 //! Requests at set times over many keep-alive connections, from one thread.
 //!
-//! A request that is due goes out on the connection that has been free longest; when none is free it waits, and its
-//! latency counts from when it was due all the same. Without a rate it is a closed loop, to find what a contender bears.
+//! A request that is due goes out on the connection that has been free longest; when none is free
+//! it waits, and its latency counts from when it was due all the same. Without a rate it is a
+//! closed loop, to find what a contender bears.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -95,7 +96,8 @@ struct State {
 impl State {
     fn open(load: &OpenLoop<'_>) -> Outcome<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(about("epoll"))?;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).map_err(about("timer"))?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)
+            .map_err(about("timer"))?;
         // By edges: it need not be read then.
         let edge = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TIMER);
         epoll.add(&timer, edge).map_err(about("epoll"))?;
@@ -130,13 +132,18 @@ impl State {
     }
 
     fn has_sent_all(&self, load: &OpenLoop<'_>, now: Duration) -> bool {
-        self.schedule.map_or(now, |schedule| schedule.intended(self.next)) >= load.time
+        self.schedule
+            .map_or(now, |schedule| schedule.intended(self.next))
+            >= load.time
     }
 
-    /// Sends all that is due, as far as connections are free, and winds the timer up for the next one.
+    /// Sends all that is due, as far as connections are free, and winds the timer up for the next
+    /// one.
     fn fill(&mut self, load: &OpenLoop<'_>, now: Duration) -> Outcome<()> {
         loop {
-            let intended = self.schedule.map_or(now, |schedule| schedule.intended(self.next));
+            let intended = self
+                .schedule
+                .map_or(now, |schedule| schedule.intended(self.next));
             if intended >= load.time || self.free.is_empty() {
                 return Ok(());
             }
@@ -152,14 +159,20 @@ impl State {
 
     fn wake_in(&self, time: Duration) -> Outcome<()> {
         let once = Expiration::OneShot(time.max(Duration::from_nanos(1)).into());
-        self.timer.set(once, TimerSetTimeFlags::empty()).map_err(about("timer"))
+        self.timer
+            .set(once, TimerSetTimeFlags::empty())
+            .map_err(about("timer"))
     }
 
     fn send(&mut self, index: usize, intended: Duration, load: &OpenLoop<'_>) -> Outcome<()> {
         let connection = &mut self.connections[index];
         connection.intended = Some(intended);
         // So short a request goes in at once, or never.
-        if connection.stream.write_all(self.request.as_bytes()).is_err() {
+        if connection
+            .stream
+            .write_all(self.request.as_bytes())
+            .is_err()
+        {
             self.errors.write += 1;
             self.replace(index, load)?;
         }

@@ -29,7 +29,10 @@ impl Response {
             None => {
                 let searched = self.head.len().saturating_sub(3);
                 self.head.extend_from_slice(bytes);
-                let Some(at) = self.head[searched..].windows(4).position(|four| four == b"\r\n\r\n") else {
+                let Some(at) = self.head[searched..]
+                    .windows(4)
+                    .position(|four| four == b"\r\n\r\n")
+                else {
                     return Ok(Progress::More);
                 };
                 let end = searched + at + 4;
@@ -58,7 +61,9 @@ impl Response {
 fn read_head(head: &[u8]) -> io::Result<(bool, usize)> {
     let head = String::from_utf8_lossy(head);
     let mut lines = head.lines();
-    let ok = lines.next().is_some_and(|line| line.starts_with("HTTP/1.1 200"));
+    let ok = lines
+        .next()
+        .is_some_and(|line| line.starts_with("HTTP/1.1 200"));
     let length = lines
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
@@ -93,8 +98,15 @@ mod tests {
     #[test]
     fn what_is_not_well_is_told() {
         let refused = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(Response::default().take(refused).unwrap(), Progress::Done { ok: false });
-        assert!(Response::default().take(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert_eq!(
+            Response::default().take(refused).unwrap(),
+            Progress::Done { ok: false }
+        );
+        assert!(
+            Response::default()
+                .take(b"HTTP/1.1 200 OK\r\n\r\n")
+                .is_err()
+        );
         let more = [WHOLE, b"H"].concat();
         assert!(Response::default().take(&more).is_err());
     }

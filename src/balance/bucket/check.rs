@@ -57,6 +57,9 @@ impl Tree {
             .iter()
             .filter(|node| node.exists)
             .map(|node| node.own_claims as usize);
-        assert_eq!(self.line.len(), if self.grown { claims.sum::<usize>() } else { 0 });
+        assert_eq!(
+            self.line.len(),
+            if self.grown { claims.sum::<usize>() } else { 0 }
+        );
     }
 }

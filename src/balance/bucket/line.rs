@@ -90,8 +90,8 @@ impl Line {
         }
     }
 
-    /// A slot is given to a job of this bucket, for its oldest claim if it has one. It counts unless the first in the line could
-    /// not have had it.
+    /// A slot is given to a job of this bucket, for its oldest claim if it has one. It counts
+    /// unless the first in the line could not have had it.
     pub(super) fn serve(&mut self, bucket: u32, counts: bool) -> bool {
         if counts {
             self.note_slot();

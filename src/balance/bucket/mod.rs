@@ -1,31 +1,38 @@
-//! The bucket tree (HTB): who may hold how many tokens, and whose turn it is. A token is a worker that serves a job (jobs that it has
-//! taken besides count here only while they wait); the root has as many as the servers in use can serve. Here are only counts: the
-//! jobs themselves wait in [`super::queue`].
+//! The bucket tree (HTB): who may hold how many tokens, and whose turn it is. A token is a worker
+//! that serves a job (jobs that it has taken besides count here only while they wait); the root has
+//! as many as the servers in use can serve. Here are only counts: the jobs themselves wait in
+//! [`super::queue`].
 //!
 //! # Rules
 //!
 //! * A bucket holds its own jobs and those of all below it, and never more than its ceiling.
 //! * *Own share* of a bucket with buckets below: what they leave of its assured share.
-//! * A waiting job is *entitled* to a token if its bucket has less than its own share, or some bucket on its way up (without the root)
-//!   less than its assured one and none below that is at its ceiling; tokens that are promised count as held. What is promised below a
-//!   bucket beyond its ceiling counts no further up: one that is held there has to come back first, so nobody above ever has both.
-//! * Whoever is entitled gets a *claim*, at once, at the end of one line for the whole tree. A slot that becomes free goes to the first in the
-//!   line that is below all ceilings on its way up. If there is none it is lent, in turns at each bucket.
+//! * A waiting job is *entitled* to a token if its bucket has less than its own share, or some
+//!   bucket on its way up (without the root) less than its assured one and none below that is at
+//!   its ceiling; tokens that are promised count as held. What is promised below a bucket beyond
+//!   its ceiling counts no further up: one that is held there has to come back first, so nobody
+//!   above ever has both.
+//! * Whoever is entitled gets a *claim*, at once, at the end of one line for the whole tree. A slot
+//!   that becomes free goes to the first in the line that is below all ceilings on its way up. If
+//!   there is none it is lent, in turns at each bucket.
 //!
-//! So a job under its share waits for at most as many slots that it could have used as there are claims before it, which is the sum of the
-//! assured deficits before it: of every bucket what it has less than its share, and of one with buckets below also what it
-//! has less than its own share. This is stated for jobs that every server may take: one that avoids a server
-//! goes before all others of its bucket, but does not count for claims. Every claim notes how many are before it and checks,
-//! when it is served, how many slots were given away since (but for those that somebody in the line could not have used): more
-//! than that is a *violation*.
+//! So a job under its share waits for at most as many slots that it could have used as there are
+//! claims before it, which is the sum of the assured deficits before it: of every bucket what it
+//! has less than its share, and of one with buckets below also what it has less than its own share.
+//! This is stated for jobs that every server may take: one that avoids a server goes before all
+//! others of its bucket, but does not count for claims. Every claim notes how many are before it
+//! and checks, when it is served, how many slots were given away since (but for those that somebody
+//! in the line could not have used): more than that is a *violation*.
 //!
-//! Lending is decided at the free slot: with [`Lending::WorkConserving`] any job below all ceilings may have it. With
-//! [`Lending::Reserve`] what others have reserved and do not use stays free: a bucket weighs on its parent with its assured share or with
-//! what is used in it, whichever is more, and a job that weighs on the root needs a free slot that nobody has reserved. Who is under
+//! Lending is decided at the free slot: with [`Lending::WorkConserving`] any job below all ceilings
+//! may have it. With [`Lending::Reserve`] what others have reserved and do not use stays free: a
+//! bucket weighs on its parent with its assured share or with what is used in it, whichever is
+//! more, and a job that weighs on the root needs a free slot that nobody has reserved. Who is under
 //! its share is then who weighs less than that, and what the children leave is not anyone's own.
 //!
-//! Each bucket keeps sets of those below it that have something to take, to claim, or that is entitled, so that whose turn it is is found by
-//! looking at one (the depth of the tree) after the other, however many buckets there are.
+//! Each bucket keeps sets of those below it that have something to take, to claim, or that is
+//! entitled, so that whose turn it is is found by looking at one (the depth of the tree) after the
+//! other, however many buckets there are.
 
 #[cfg(test)]
 mod check;
@@ -66,7 +73,8 @@ pub struct BucketCounts {
     pub queued: usize,
     /// Of these, those that are owed a token.
     pub claims: usize,
-    /// For at most so many slots to become free would a job of it have to wait if it came now and the bucket were under its share.
+    /// For at most so many slots to become free would a job of it have to wait if it came now and
+    /// the bucket were under its share.
     pub bound: usize,
     /// Its longest wait so far of a job under its share, in slots.
     pub longest_wait: u64,
@@ -105,10 +113,12 @@ struct Node {
     /// Tokens held by its own jobs, and by those below too.
     own_held: u32,
     held: u32,
-    /// Claims of its own jobs, and those below too, as far as the ceilings there allow (for the root, nobody asks).
+    /// Claims of its own jobs, and those below too, as far as the ceilings there allow (for the
+    /// root, nobody asks).
     own_claims: u32,
     claims: u32,
-    /// What is used of its parent's share: tokens held and promised here, and below at least what is assured there.
+    /// What is used of its parent's share: tokens held and promised here, and below at least what
+    /// is assured there.
     weight_within: u32,
     /// The part of that which is its own: tokens held and promised.
     own_weight: u32,
@@ -212,7 +222,11 @@ impl Tree {
         self.rebuild();
     }
 
-    pub(super) fn add(&mut self, parent: BucketId, settings: Bucket) -> Result<BucketId, Rejection> {
+    pub(super) fn add(
+        &mut self,
+        parent: BucketId,
+        settings: Bucket,
+    ) -> Result<BucketId, Rejection> {
         let parent = self.existing(parent)?;
         self.validate(parent, NONE, settings)?;
         // Not at once: somebody may still have the number of the one that was there.
@@ -277,7 +291,9 @@ impl Tree {
     }
 
     fn validate(&self, parent: u32, id: u32, settings: Bucket) -> Result<(), Rejection> {
-        let Bucket { assured, ceiling, .. } = settings;
+        let Bucket {
+            assured, ceiling, ..
+        } = settings;
         if !assured.is_valid() || !ceiling.is_valid() || ceiling.is_less(assured) {
             return Err(Rejection::InvalidShare);
         }
@@ -344,7 +360,9 @@ impl Tree {
         }
         let old = self.line.take_all();
         for (bucket, claim) in old {
-            if self.nodes[bucket as usize].open > self.nodes[bucket as usize].own_claims && self.is_entitled(bucket) {
+            if self.nodes[bucket as usize].open > self.nodes[bucket as usize].own_claims
+                && self.is_entitled(bucket)
+            {
                 self.line.restore(bucket, claim);
                 self.promise(bucket, true);
             }
@@ -385,7 +403,8 @@ impl Tree {
         }
     }
 
-    /// A waiting job has gone, without a token: it is over, or a worker has taken it besides another.
+    /// A waiting job has gone, without a token: it is over, or a worker has taken it besides
+    /// another.
     pub(super) fn leave(&mut self, bucket: BucketId, open: bool) {
         let node = &mut self.nodes[bucket.0 as usize];
         node.queued -= 1;
@@ -415,8 +434,8 @@ impl Tree {
         self.first_claim().is_some()
     }
 
-    /// Whether one more job of this bucket may wait though the queue of all is full: it would be owed a token, or it comes while as many
-    /// as are its own are served still, and will be.
+    /// Whether one more job of this bucket may wait though the queue of all is full: it would be
+    /// owed a token, or it comes while as many as are its own are served still, and will be.
     pub(super) fn has_place(&self, bucket: BucketId) -> bool {
         let node = &self.nodes[bucket.0 as usize];
         self.grown && (node.queued < node.own_share || self.claiming && self.is_entitled(bucket.0))
@@ -431,10 +450,16 @@ impl Tree {
         self.line.first_of(|bucket| self.is_below_ceilings(bucket))
     }
 
-    /// The bucket whose turn it is, of those with a job that the taker may have; so many slots are free, and one among them.
-    pub(super) fn next(&mut self, free: usize, takes: impl Fn(BucketId) -> bool) -> Option<BucketId> {
+    /// The bucket whose turn it is, of those with a job that the taker may have; so many slots are
+    /// free, and one among them.
+    pub(super) fn next(
+        &mut self,
+        free: usize,
+        takes: impl Fn(BucketId) -> bool,
+    ) -> Option<BucketId> {
         if !self.grown {
-            return Some(BucketId(ROOT)).filter(|root| self.nodes[ROOT as usize].queued > 0 && takes(*root));
+            return Some(BucketId(ROOT))
+                .filter(|root| self.nodes[ROOT as usize].queued > 0 && takes(*root));
         }
         if let Some(first) = self.first_claim() {
             return Some(BucketId(first)).filter(|bucket| takes(*bucket));
@@ -444,7 +469,8 @@ impl Tree {
                 self.turn();
                 Some(BucketId(id))
             }
-            // Who is entitled stands in the line, so there is nothing for anyone, unless a job is open to some servers only.
+            // Who is entitled stands in the line, so there is nothing for anyone, unless a job is
+            // open to some servers only.
             _ if self.claiming && self.restricted == 0 => None,
             _ => self.search(free, takes),
         }
@@ -478,14 +504,19 @@ impl Tree {
         }
     }
 
-    /// Looks at every bucket: when the one whose turn it is has no job for the taker, or needs more than is left.
+    /// Looks at every bucket: when the one whose turn it is has no job for the taker, or needs more
+    /// than is left.
     fn search(&mut self, free: usize, takes: impl Fn(BucketId) -> bool) -> Option<BucketId> {
         let count = self.nodes.len() as u32;
         let mut lent = None;
         for step in 0..count {
             let id = (self.cursor + step) % count;
             let node = &self.nodes[id as usize];
-            if node.queued == 0 || !self.is_below_ceilings(id) || !self.is_left(id, free) || !takes(BucketId(id)) {
+            if node.queued == 0
+                || !self.is_below_ceilings(id)
+                || !self.is_left(id, free)
+                || !takes(BucketId(id))
+            {
                 continue;
             }
             if self.is_entitled(id) {
@@ -499,7 +530,8 @@ impl Tree {
         Some(BucketId(found))
     }
 
-    /// A job that did not wait has a token. `overtakes`: one that is owed a token could have been served in its place.
+    /// A job that did not wait has a token. `overtakes`: one that is owed a token could have been
+    /// served in its place.
     pub(super) fn take(&mut self, bucket: BucketId, overtakes: bool) {
         if overtakes {
             // Which never happens, and would be a violation for sure.
@@ -517,7 +549,8 @@ impl Tree {
         self.restricted -= usize::from(!open);
         if self.grown {
             // Whether the first in the line could have had it.
-            let counts = (self.line.first()).is_none_or(|first| first == bucket.0 || self.is_below_ceilings(first));
+            let counts = (self.line.first())
+                .is_none_or(|first| first == bucket.0 || self.is_below_ceilings(first));
             let served = self.line.serve(bucket.0, counts);
             if served {
                 self.promise(bucket.0, false);
@@ -564,7 +597,8 @@ impl Tree {
 
     // === Sums and sets
 
-    /// Nobody on the way up is at the ceiling. (The root has none: a free slot is what counts there.)
+    /// Nobody on the way up is at the ceiling. (The root has none: a free slot is what counts
+    /// there.)
     fn is_below_ceilings(&self, mut id: u32) -> bool {
         while id != ROOT {
             let node = &self.nodes[id as usize];
@@ -600,7 +634,8 @@ impl Tree {
         self.lending == Lending::WorkConserving && node.own_held + node.own_claims < node.own_share
     }
 
-    /// Whether a bucket has less than it is assured, so that one more below it is no matter for those above.
+    /// Whether a bucket has less than it is assured, so that one more below it is no matter for
+    /// those above.
     fn is_under_share(&self, id: u32) -> bool {
         let node = &self.nodes[id as usize];
         match self.lending {
@@ -620,7 +655,13 @@ impl Tree {
 
     /// Counts a token on all the way up, and what room it leaves for claims.
     fn hold(&mut self, id: u32, more: bool) {
-        let step = |count: &mut u32| *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        let step = |count: &mut u32| {
+            *count = if more {
+                *count + 1
+            } else {
+                count.saturating_sub(1)
+            }
+        };
         step(&mut self.nodes[id as usize].own_held);
         let mut up = id;
         let mut below = 0;
@@ -684,7 +725,10 @@ impl Tree {
     /// Works out what is used of a share from those directly below.
     fn weigh(&mut self, id: u32) {
         let weight = |node: &Node| node.weight_within.max(node.assured);
-        let below: u32 = self.children(id).map(|child| weight(&self.nodes[child as usize])).sum();
+        let below: u32 = self
+            .children(id)
+            .map(|child| weight(&self.nodes[child as usize]))
+            .sum();
         let node = &mut self.nodes[id as usize];
         node.own_weight = node.own_held + node.own_claims;
         node.weight_within = below + node.own_weight;
@@ -703,7 +747,8 @@ impl Tree {
         }
     }
 
-    /// Brings the sets up to date in which a bucket stands: its own, for its own jobs, and its parent's.
+    /// Brings the sets up to date in which a bucket stands: its own, for its own jobs, and its
+    /// parent's.
     fn mark(&mut self, id: u32) {
         let under_own = self.is_under_own_share(id);
         let under = id != ROOT && self.is_under_share(id);
@@ -742,11 +787,13 @@ impl Tree {
         let mut id = ROOT;
         loop {
             let node = &mut self.nodes[id as usize];
-            // Who is entitled here, and if nobody is, it is the bucket itself that is under its share: anyone below then.
-            let next = node
-                .entitled
-                .next_from(node.cursor)
-                .or_else(|| (id != ROOT).then(|| node.claimable.next_from(node.cursor)).flatten())?;
+            // Who is entitled here, and if nobody is, it is the bucket itself that is under its
+            // share: anyone below then.
+            let next = node.entitled.next_from(node.cursor).or_else(|| {
+                (id != ROOT)
+                    .then(|| node.claimable.next_from(node.cursor))
+                    .flatten()
+            })?;
             node.cursor = next + 1;
             if next == id {
                 return Some(id);

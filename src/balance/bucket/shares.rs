@@ -7,19 +7,29 @@ const TOLERANCE: f64 = 1e-6;
 
 /// The whole assured shares of a parent's children: each fraction is a part of what the parent has.
 ///
-/// Rounded by largest remainder, so that nothing is lost between them; who asks for more than nothing gets at least 1, taken from
-/// the largest where there is one above 1. Together they are at most what the parent has, unless it has less than one for each. What asks for more
-/// than there is (absolute shares of a cluster that has lost servers) is cut down in proportion.
+/// Rounded by largest remainder, so that nothing is lost between them; who asks for more than
+/// nothing gets at least 1, taken from the largest where there is one above 1. Together they are at
+/// most what the parent has, unless it has less than one for each. What asks for more than there is
+/// (absolute shares of a cluster that has lost servers) is cut down in proportion.
 pub(super) fn divide(whole: u32, shares: &[Share]) -> Vec<u32> {
-    let wanted = shares.iter().map(|share| share.of(whole)).collect::<Vec<_>>();
+    let wanted = shares
+        .iter()
+        .map(|share| share.of(whole))
+        .collect::<Vec<_>>();
     let sum: f64 = wanted.iter().sum();
     let scale = if sum > f64::from(whole) {
         f64::from(whole) / sum
     } else {
         1.0
     };
-    let exact = wanted.iter().map(|wanted| wanted * scale).collect::<Vec<_>>();
-    let mut given = exact.iter().map(|exact| (exact + TOLERANCE) as u32).collect::<Vec<_>>();
+    let exact = wanted
+        .iter()
+        .map(|wanted| wanted * scale)
+        .collect::<Vec<_>>();
+    let mut given = exact
+        .iter()
+        .map(|exact| (exact + TOLERANCE) as u32)
+        .collect::<Vec<_>>();
     let total = (exact.iter().sum::<f64>() + TOLERANCE) as u32;
     let mut by_remainder = (0..exact.len()).collect::<Vec<_>>();
     by_remainder.sort_by(|a, b| {
@@ -47,10 +57,15 @@ pub(super) fn divide(whole: u32, shares: &[Share]) -> Vec<u32> {
     given
 }
 
-/// The whole ceiling: at least the assured share and 1, if it asks for anything, and at most the parent's.
+/// The whole ceiling: at least the assured share and 1, if it asks for anything, and at most the
+/// parent's.
 pub(super) fn ceiling(parent: u32, share: Share, assured: u32) -> u32 {
     let wanted = share.of(parent);
-    let least = if wanted > 0.0 { assured.max(1) } else { assured };
+    let least = if wanted > 0.0 {
+        assured.max(1)
+    } else {
+        assured
+    };
     ((wanted + TOLERANCE) as u32).max(least).min(parent)
 }
 

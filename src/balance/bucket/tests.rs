@@ -76,7 +76,9 @@ impl Bench {
 
     /// One that waits begins, if one may; answers whose.
     fn give(&mut self) -> Option<u32> {
-        let next = (self.free > 0).then(|| self.tree.next(self.free, |_| true)).flatten()?;
+        let next = (self.free > 0)
+            .then(|| self.tree.next(self.free, |_| true))
+            .flatten()?;
         self.tree.grant(next, true);
         self.free -= 1;
         self.tree.check();
@@ -97,9 +99,13 @@ impl Bench {
         let way = way.take_while(|bucket| *bucket != ALL).collect::<Vec<_>>();
         let counts = |bucket: &BucketId| self.tree.counts(*bucket);
         self.free > 0
-            && way.iter().all(|bucket| counts(bucket).held < counts(bucket).ceiling)
+            && way
+                .iter()
+                .all(|bucket| counts(bucket).held < counts(bucket).ceiling)
             && (self.tree.lending == Lending::WorkConserving
-                || way.iter().any(|bucket| self.weight(*bucket) < counts(bucket).assured)
+                || way
+                    .iter()
+                    .any(|bucket| self.weight(*bucket) < counts(bucket).assured)
                 || self.free > self.weight(ALL) - counts(&ALL).held)
     }
 }
@@ -123,12 +129,24 @@ fn shares_follow_the_size_and_the_settings() {
 #[test]
 fn impossible_trees_are_rejected() {
     let mut tree = tree(Lending::default());
-    assert_eq!(tree.add(ALL, part(0.5, 0.6)), Err(Rejection::TooMuchAssured));
-    assert_eq!(tree.set(VIP, part(0.6, 0.6)), Err(Rejection::TooMuchAssured));
+    assert_eq!(
+        tree.add(ALL, part(0.5, 0.6)),
+        Err(Rejection::TooMuchAssured)
+    );
+    assert_eq!(
+        tree.set(VIP, part(0.6, 0.6)),
+        Err(Rejection::TooMuchAssured)
+    );
     assert_eq!(tree.add(ALL, part(0.2, 0.1)), Err(Rejection::InvalidShare));
     assert_eq!(tree.add(ALL, part(0.2, 1.1)), Err(Rejection::InvalidShare));
-    assert_eq!(tree.add(ALL, part(f64::NAN, 1.0)), Err(Rejection::InvalidShare));
-    assert_eq!(tree.add(BucketId(9), part(0.0, 1.0)), Err(Rejection::UnknownBucket));
+    assert_eq!(
+        tree.add(ALL, part(f64::NAN, 1.0)),
+        Err(Rejection::InvalidShare)
+    );
+    assert_eq!(
+        tree.add(BucketId(9), part(0.0, 1.0)),
+        Err(Rejection::UnknownBucket)
+    );
     assert_eq!(tree.set(ALL, part(0.0, 1.0)), Err(Rejection::Root));
     assert_eq!(tree.heir(MAIN), Err(Rejection::HasChildren));
     assert_eq!(tree.heir(ALL), Err(Rejection::Root));
@@ -143,7 +161,11 @@ fn nobody_gets_more_than_the_ceiling() {
     // Four more fill main to its seven.
     assert_eq!(bench.come_all(MAIN, 6), 4);
     assert_eq!(bench.come_all(ALL, 1), 0);
-    assert_eq!(bench.end(VIP), [0], "the root has nothing of the four that are its own");
+    assert_eq!(
+        bench.end(VIP),
+        [0],
+        "the root has nothing of the four that are its own"
+    );
     assert_eq!(bench.end(VIP), [VIP.0]);
 }
 
@@ -198,18 +220,28 @@ fn removing_a_bucket_leaves_its_tokens_with_its_parent() {
     bench.come_all(UPLOAD, 2);
     bench.tree.remove(UPLOAD);
     bench.tree.check();
-    assert_eq!((bench.tree.counts(MAIN).held, bench.tree.counts(MAIN).serving), (2, 2));
+    assert_eq!(
+        (
+            bench.tree.counts(MAIN).held,
+            bench.tree.counts(MAIN).serving
+        ),
+        (2, 2)
+    );
     assert_eq!(bench.tree.resolve(UPLOAD), ALL);
     bench.end(MAIN);
     bench.end(MAIN);
-    assert_eq!((bench.tree.counts(MAIN).held, bench.tree.counts(ALL).held), (0, 0));
+    assert_eq!(
+        (bench.tree.counts(MAIN).held, bench.tree.counts(ALL).held),
+        (0, 0)
+    );
 }
 
 #[test]
 fn a_client_that_leaves_costs_its_bucket_no_place_in_the_line() {
     let mut tree = Tree::new(Lending::WorkConserving, true);
     tree.resize(4);
-    let buckets = [0.5, 0.5, 0.0].map(|assured| tree.add(ALL, part(assured, 1.0)).expect("a bucket"));
+    let buckets =
+        [0.5, 0.5, 0.0].map(|assured| tree.add(ALL, part(assured, 1.0)).expect("a bucket"));
     let [one, two, bulk] = buckets;
     let mut bench = Bench::new(tree);
     bench.come_all(bulk, 4);
@@ -244,7 +276,8 @@ fn those_who_borrow_take_turns() {
     assert_eq!(turns[..3], buckets.map(|bucket| bucket.0));
 }
 
-/// Of eight tokens all are outer's. Below it stand inner (1, at most 2), below that tight (1, at most 1), and below that last (1, at most 1).
+/// Of eight tokens all are outer's. Below it stand inner (1, at most 2), below that tight (1, at
+/// most 1), and below that last (1, at most 1).
 fn nested(lending: Lending) -> (Tree, [BucketId; 4]) {
     let requests = |assured, ceiling| Bucket {
         assured: Share::Requests(assured),
@@ -254,7 +287,13 @@ fn nested(lending: Lending) -> (Tree, [BucketId; 4]) {
     let mut tree = Tree::new(lending, true);
     tree.resize(8);
     let mut parent = ALL;
-    let buckets = [part(1.0, 1.0), requests(1, 2), requests(1, 1), requests(1, 1)].map(|settings| {
+    let buckets = [
+        part(1.0, 1.0),
+        requests(1, 2),
+        requests(1, 1),
+        requests(1, 1),
+    ]
+    .map(|settings| {
         parent = tree.add(parent, settings).expect("a bucket");
         parent
     });
@@ -293,8 +332,9 @@ fn a_claim_that_a_ceiling_holds_up_costs_nobody_a_claim() {
     assert_eq!(bench.end(tight), [last.0]);
 }
 
-/// A job of a bucket without children that is under its share when it comes waits for at most as many slots that it could have used as all
-/// others lack of their assured shares, and those that came to its own bucket before it: by a count of what happens, not by the tree's own.
+/// A job of a bucket without children that is under its share when it comes waits for at most as
+/// many slots that it could have used as all others lack of their assured shares, and those that
+/// came to its own bucket before it: by a count of what happens, not by the tree's own.
 fn guarantee(seed: u64) {
     let mut random = Random::new(seed);
     let size = 4 + random.below(20) as usize;
@@ -315,7 +355,8 @@ fn guarantee(seed: u64) {
         .filter(|bucket| tree.children(bucket.0).next().is_none());
     let leaves = leaves.collect::<Vec<_>>();
     let mut bench = Bench::new(tree);
-    // For each bucket the jobs that wait, first come first served: how many slots each may see, if it was promised anything.
+    // For each bucket the jobs that wait, first come first served: how many slots each may see, if
+    // it was promised anything.
     let mut waiting: Vec<VecDeque<Option<usize>>> = vec![Default::default(); 16];
     let mut running = Vec::new();
     for _ in 0..300 {
@@ -329,7 +370,9 @@ fn guarantee(seed: u64) {
                 match leaves.contains(&bucket) {
                     true => whole,
                     // Its own share is a claim of its own, and the root lacks nothing else.
-                    false if bucket == ALL => (node.own_share as usize).saturating_sub(counts.serving),
+                    false if bucket == ALL => {
+                        (node.own_share as usize).saturating_sub(counts.serving)
+                    }
                     false => whole + (node.own_share as usize).saturating_sub(counts.serving),
                 }
             };
@@ -356,7 +399,9 @@ fn guarantee(seed: u64) {
                 let able = able.collect::<Vec<_>>();
                 let Some(id) = bench.give() else { break };
                 running.push(BucketId(id));
-                waiting[id as usize].pop_front().expect("who is served has waited");
+                waiting[id as usize]
+                    .pop_front()
+                    .expect("who is served has waited");
                 for bucket in able {
                     for left in waiting[bucket.0 as usize].iter_mut().flatten() {
                         *left = left.checked_sub(1).expect("a guarantee is kept");
@@ -370,7 +415,8 @@ fn guarantee(seed: u64) {
     }
 }
 
-/// No slot is free beside a job that may have it, in deep trees with shares and ceilings of a few tokens.
+/// No slot is free beside a job that may have it, in deep trees with shares and ceilings of a few
+/// tokens.
 fn diligence(seed: u64, lending: Lending) {
     let mut random = Random::new(seed);
     let mut tree = Tree::new(lending, true);

@@ -38,7 +38,10 @@ impl<J> Queue<J> {
                         assert_eq!((waiting.ticket.bucket.0, expected), (bucket, lane));
                     }
                     Home::Common { bucket, round } => {
-                        assert_eq!((waiting.ticket.bucket.0, round_of(waiting.bound)), (bucket, round));
+                        assert_eq!(
+                            (waiting.ticket.bucket.0, round_of(waiting.bound)),
+                            (bucket, round)
+                        );
                     }
                     Home::Client(client) => {
                         assert_eq!(waiting.ticket.key, Some(client.key));

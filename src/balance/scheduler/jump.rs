@@ -1,5 +1,6 @@
-//! Consistent hashing by jumps (Lamping and Veach): no memory beside a list of the servers in use, each as often as its weight asks for.
-//! Best where servers come and go at the end of the list; one that leaves from the middle moves other keys too.
+//! Consistent hashing by jumps (Lamping and Veach): no memory beside a list of the servers in use,
+//! each as often as its weight asks for. Best where servers come and go at the end of the list; one
+//! that leaves from the middle moves other keys too.
 
 use super::{Scheduler, View, Wish, others, within_bound};
 use crate::balance::random::{Random, mix};

@@ -1,26 +1,29 @@
-//! The server with the fewest jobs for its weight; where that does not decide, the one whose turn it is.
+//! The server with the fewest jobs for its weight; where that does not decide, the one whose turn
+//! it is.
 
 use super::turns::{Score, Turns};
 use super::{Scheduler, View, Wish};
 use crate::balance::heap::IndexedHeap;
 use crate::balance::random::Random;
 
-/// The scores of many servers grow with each choice, all by the same amount: those of servers that are late for their turns, and
-/// of those that are early by a turn or more. They are kept without that amount, so that a choice has no work with them.
+/// The scores of many servers grow with each choice, all by the same amount: those of servers that
+/// are late for their turns, and of those that are early by a turn or more. They are kept without
+/// that amount, so that a choice has no work with them.
 ///
-/// With each turn that it takes a server crosses from early to late at most once. So a choice costs log n on average over the
-/// choices, however many servers are late or early.
+/// With each turn that it takes a server crosses from early to late at most once. So a choice costs
+/// log n on average over the choices, however many servers are late or early.
 #[derive(Debug, Default)]
 pub(super) struct LeastLoad {
     turns: Turns,
     /// Servers that may be chosen, late or early: the scores that grow, less the present.
     growing: IndexedHeap<(i64, i64)>,
-    /// The others that may be chosen: the scores that stay. Those that have become late since may still be here; their scores
-    /// here are too low, never too high.
+    /// The others that may be chosen: the scores that stay. Those that have become late since may
+    /// still be here; their scores here are too low, never too high.
     staying: IndexedHeap<(i64, i64)>,
     /// The early ones, by when they cease to be that.
     early: IndexedHeap<i64>,
-    /// The one that was chosen last, until its score is known anew: that comes with its next job, mostly at once.
+    /// The one that was chosen last, until its score is known anew: that comes with its next job,
+    /// mostly at once.
     taken: Option<u32>,
 }
 
@@ -39,8 +42,8 @@ impl LeastLoad {
             None => heap.first(),
         };
         loop {
-            let growing =
-                least(&self.growing).map(|((score, date), server)| ((score.saturating_add(present), date), server));
+            let growing = least(&self.growing)
+                .map(|((score, date), server)| ((score.saturating_add(present), date), server));
             let Some(staying) = least(&self.staying) else {
                 return growing.map(|(_, server)| server);
             };
@@ -58,7 +61,9 @@ impl Scheduler for LeastLoad {
         let server = self.first(view, wish.except)?;
         self.turns.take(server);
         if self.turns.rebase() {
-            view.among.iter().for_each(|server| self.enter(server, view));
+            view.among
+                .iter()
+                .for_each(|server| self.enter(server, view));
         } else {
             self.taken = Some(server);
         }

@@ -1,7 +1,9 @@
-//! Which server gets the next job. A scheduler chooses among the servers that it is shown, and never queues: who is shown has passed
-//! the filters (connected, enabled, healthy, its role in use, below its capacity), the server to avoid is named.
+//! Which server gets the next job. A scheduler chooses among the servers that it is shown, and
+//! never queues: who is shown has passed the filters (connected, enabled, healthy, its role in use,
+//! below its capacity), the server to avoid is named.
 //!
-//! Each role has a scheduler of its own, so that servers of one role do not use up the turns of another.
+//! Each role has a scheduler of its own, so that servers of one role do not use up the turns of
+//! another.
 
 mod chance;
 mod jump;
@@ -72,7 +74,9 @@ impl View<'_> {
 
     /// Its weight, if it is in use.
     fn weight(&self, server: u32) -> Option<u32> {
-        self.in_use.contains(server).then(|| self.loads[server as usize].weight)
+        self.in_use
+            .contains(server)
+            .then(|| self.loads[server as usize].weight)
     }
 }
 
@@ -86,29 +90,32 @@ pub(super) struct Wish {
     pub(super) now: Instant,
 }
 
-/// A way to choose. It is told which servers come, go and change, so that it need not look through all, and nothing that it knows of
-/// the others is lost by that.
+/// A way to choose. It is told which servers come, go and change, so that it need not look through
+/// all, and nothing that it knows of the others is lost by that.
 pub(super) trait Scheduler: Debug + Send {
     /// One of those that may be chosen, if there is one.
     fn choose(&mut self, view: View<'_>, wish: Wish, random: &mut Random) -> Option<u32>;
 
-    /// This server may be chosen from now on, or its weight or (least load only) its load has changed while it may.
+    /// This server may be chosen from now on, or its weight or (least load only) its load has
+    /// changed while it may.
     fn enter(&mut self, _server: u32, _view: View<'_>) {}
 
     /// It may not any more.
     fn leave(&mut self, _server: u32) {}
 
-    /// It has come into use or gone out of it, or its weight has changed. [`Self::enter`] or [`Self::leave`] follows.
+    /// It has come into use or gone out of it, or its weight has changed. [`Self::enter`] or
+    /// [`Self::leave`] follows.
     fn weigh(&mut self, _server: u32, _view: View<'_>) {}
 
-    /// It makes up for nothing that it has missed while its connections were busy: from now on that does not matter. [`Self::enter`] follows.
+    /// It makes up for nothing that it has missed while its connections were busy: from now on that
+    /// does not matter. [`Self::enter`] follows.
     fn forgive(&mut self, _server: u32) {}
 
     /// It is gone, and another one has its number from now on.
     fn forget(&mut self, _server: u32) {}
 
-    /// Servers have come into use or gone out of it, or weights have changed: everything is in the view. For what is worked out from all
-    /// of them.
+    /// Servers have come into use or gone out of it, or weights have changed: everything is in the
+    /// view. For what is worked out from all of them.
     fn changed(&mut self, _view: View<'_>) {}
 }
 
@@ -128,10 +135,13 @@ pub(super) fn scheduler(schedule: Schedule) -> Box<dyn Scheduler> {
 
 /// Every choosable server but the excepted one.
 fn others<'a>(view: View<'a>, wish: Wish) -> impl Iterator<Item = u32> + 'a {
-    view.among.iter().filter(move |server| Some(*server) != wish.except)
+    view.among
+        .iter()
+        .filter(move |server| Some(*server) != wish.except)
 }
 
-/// Bounded load: whether a server would have at most `balance` percent of what would be its part of all jobs.
+/// Bounded load: whether a server would have at most `balance` percent of what would be its part of
+/// all jobs.
 fn within_bound(view: View<'_>, server: u32, balance: u32, (jobs, weights): (u64, u64)) -> bool {
     let load = &view.loads[server as usize];
     // jobs of the server + 1 <= ceil(balance% x (all jobs + 1) x weight / all weights)

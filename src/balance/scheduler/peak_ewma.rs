@@ -1,8 +1,10 @@
-//! The better of two by expected wait: response time times jobs. The response time is a moving average that jumps up with a slow
-//! response at once and comes down slowly, so that a server in trouble is spared before its queue shows it.
+//! The better of two by expected wait: response time times jobs. The response time is a moving
+//! average that jumps up with a slow response at once and comes down slowly, so that a server in
+//! trouble is spared before its queue shows it.
 //!
-//! Response times that differ by less than a factor of two say nothing: then the two are compared as in `two_choices`, so that servers
-//! that are alike have their shares, and one whose times are not known yet gets no more than its own.
+//! Response times that differ by less than a factor of two say nothing: then the two are compared
+//! as in `two_choices`, so that servers that are alike have their shares, and one whose times are
+//! not known yet gets no more than its own.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,8 @@ use crate::balance::random::Random;
 /// An observation counts for 1/e after so long.
 const DECAY: f64 = 10.0;
 
-/// A server is slow beside another if its response time is more than so many times that of the other.
+/// A server is slow beside another if its response time is more than so many times that of the
+/// other.
 const SLOW: f64 = 2.0;
 
 #[derive(Debug, Default)]
@@ -69,16 +72,20 @@ impl Load {
         self.measured = Some(now);
     }
 
-    /// The average by now. A server that is not asked any more is forgiven in time, or its recovery would go unnoticed for ever.
+    /// The average by now. A server that is not asked any more is forgiven in time, or its recovery
+    /// would go unnoticed for ever.
     fn latency_at(&self, now: Instant) -> f64 {
         match self.measured {
-            Some(then) => self.latency * (-now.saturating_duration_since(then).as_secs_f64() / DECAY).exp(),
+            Some(then) => {
+                self.latency * (-now.saturating_duration_since(then).as_secs_f64() / DECAY).exp()
+            }
             None => 0.0,
         }
     }
 
-    /// Whether it is slow, forgiveness included, beside what is known of another. That one is not taken for quicker than it was only
-    /// because it has not been asked: it would get more than its share for that.
+    /// Whether it is slow, forgiveness included, beside what is known of another. That one is not
+    /// taken for quicker than it was only because it has not been asked: it would get more than its
+    /// share for that.
     fn is_slow_beside(&self, other: &Self, now: Instant) -> bool {
         // Mostly that is settled without a look at the clock.
         let bound = SLOW * other.latency;

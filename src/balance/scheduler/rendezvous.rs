@@ -1,8 +1,9 @@
-//! Consistent hashing by rendezvous: each key ranks all servers, and goes to the first that may have it. A server that goes or comes
-//! takes only its own keys with it.
+//! Consistent hashing by rendezvous: each key ranks all servers, and goes to the first that may
+//! have it. A server that goes or comes takes only its own keys with it.
 //!
-//! Keys fall into so many places, and a place remembers which server it ranks first among all that are in use, so that the ranking is
-//! computed (linear in the servers) only after a change, and when that server is full.
+//! Keys fall into so many places, and a place remembers which server it ranks first among all that
+//! are in use, so that the ranking is computed (linear in the servers) only after a change, and
+//! when that server is full.
 
 use super::{Scheduler, View, Wish, others, within_bound};
 use crate::balance::random::{Random, mix};
@@ -28,7 +29,8 @@ impl Rendezvous {
     }
 }
 
-/// How much a place wants a server, beside others: -weight / ln(u), u even over 0..1 for each pair (weighted rendezvous).
+/// How much a place wants a server, beside others: -weight / ln(u), u even over 0..1 for each pair
+/// (weighted rendezvous).
 fn rank(place: u64, server: u32, weight: u32) -> f64 {
     let hash = mix(mix(place ^ 0x5bd1_e995) ^ (u64::from(server) << 32 | 0x27d4_eb2d));
     let even = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
@@ -37,7 +39,12 @@ fn rank(place: u64, server: u32, weight: u32) -> f64 {
 
 fn best(place: u64, view: View<'_>, servers: impl Iterator<Item = u32>) -> Option<u32> {
     servers
-        .map(|server| (rank(place, server, view.loads[server as usize].weight), server))
+        .map(|server| {
+            (
+                rank(place, server, view.loads[server as usize].weight),
+                server,
+            )
+        })
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, server)| server)
 }
@@ -51,10 +58,14 @@ impl Scheduler for Rendezvous {
             *first = best(place, view, view.in_use.iter())?;
         }
         let first = *first;
-        if view.among.contains(first) && Some(first) != wish.except && within_bound(view, first, self.balance, sums) {
+        if view.among.contains(first)
+            && Some(first) != wish.except
+            && within_bound(view, first, self.balance, sums)
+        {
             return Some(first);
         }
-        let within = others(view, wish).filter(|server| within_bound(view, *server, self.balance, sums));
+        let within =
+            others(view, wish).filter(|server| within_bound(view, *server, self.balance, sums));
         best(place, view, within).or_else(|| best(place, view, others(view, wish)))
     }
 

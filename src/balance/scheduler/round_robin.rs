@@ -5,7 +5,8 @@ use super::{Scheduler, View, Wish};
 use crate::balance::heap::IndexedHeap;
 use crate::balance::random::Random;
 
-/// Chosen is the server with the earliest date of those that may be; of several the first of the list.
+/// Chosen is the server with the earliest date of those that may be; of several the first of the
+/// list.
 #[derive(Debug, Default)]
 pub(super) struct RoundRobin {
     turns: Turns,
@@ -21,7 +22,9 @@ impl Scheduler for RoundRobin {
         };
         let next = self.turns.take_first(server);
         if self.turns.rebase() {
-            view.among.iter().for_each(|server| self.enter(server, view));
+            view.among
+                .iter()
+                .for_each(|server| self.enter(server, view));
         } else {
             self.by_date.set(server, next);
         }

@@ -18,7 +18,9 @@ fn cluster(schedule: Schedule, weights: &[u32], capacity: usize) -> Dispatcher<u
             weight: *weight,
             ..NewServer::with_capacity(capacity)
         };
-        let outcome = dispatcher.apply(Change::AddServer(server), now).expect("a server");
+        let outcome = dispatcher
+            .apply(Change::AddServer(server), now)
+            .expect("a server");
         for (_, worker) in outcome.started {
             dispatcher.next(worker, Verdict::None, Link::Up, now);
         }
@@ -40,7 +42,13 @@ fn ticket(id: u64, key: u64, now: Instant) -> Ticket {
 }
 
 /// Which server serves it, who is free at once again.
-fn serve(dispatcher: &mut Dispatcher<u64>, key: u64, capacity: usize, now: Instant, took: Duration) -> u32 {
+fn serve(
+    dispatcher: &mut Dispatcher<u64>,
+    key: u64,
+    capacity: usize,
+    now: Instant,
+    took: Duration,
+) -> u32 {
     match dispatcher.offer(key, ticket(key, key, now), now) {
         Offer::Assigned(worker, _) => {
             dispatcher.next(worker, Verdict::Done, Link::Up, now + took);
@@ -62,7 +70,10 @@ fn distribution(schedule: Schedule, weights: &[u32], jobs: u64) -> Vec<u64> {
 
 #[test]
 fn weights_converge() {
-    assert_eq!(distribution(Schedule::RoundRobin, &[5, 3, 1], 900), [500, 300, 100]);
+    assert_eq!(
+        distribution(Schedule::RoundRobin, &[5, 3, 1], 900),
+        [500, 300, 100]
+    );
     assert_eq!(distribution(Schedule::Chance, &[5, 3, 1], 90), [90, 0, 0]);
     // Loads that are always 0 do not decide: turns do.
     assert_eq!(distribution(Schedule::LeastLoad, &[3, 1], 88), [66, 22]);
@@ -88,7 +99,9 @@ fn turns_are_spread_evenly() {
         .collect::<Vec<_>>();
     for window in turns.windows(7) {
         let mut counts = [0i32; 3];
-        window.iter().for_each(|server| counts[*server as usize] += 1);
+        window
+            .iter()
+            .for_each(|server| counts[*server as usize] += 1);
         for (count, expected) in counts.iter().zip([4, 2, 1]) {
             assert!((count - expected).abs() <= 1, "{window:?}");
         }
@@ -106,7 +119,9 @@ fn who_was_away_makes_up_for_little() {
         id += 1;
         match dispatcher.offer(id, ticket(id, id, now), now) {
             Offer::Assigned(WorkerId(1), _) => held = Some(WorkerId(1)),
-            Offer::Assigned(worker, _) => drop(dispatcher.next(worker, Verdict::Done, Link::Up, now)),
+            Offer::Assigned(worker, _) => {
+                drop(dispatcher.next(worker, Verdict::Done, Link::Up, now))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -170,8 +185,13 @@ fn a_slow_server_gets_less() {
         };
         counts[server as usize] += 1;
     }
-    assert!(counts[1] < 50 && counts[0] > 350 && counts[2] > 350, "{counts:?}");
-    let latency = dispatcher.server(ServerId(1)).and_then(|server| server.latency);
+    assert!(
+        counts[1] < 50 && counts[0] > 350 && counts[2] > 350,
+        "{counts:?}"
+    );
+    let latency = dispatcher
+        .server(ServerId(1))
+        .and_then(|server| server.latency);
     assert!(
         latency.is_some_and(|latency| latency > Duration::from_millis(100)),
         "{latency:?}"
@@ -206,7 +226,10 @@ fn a_key_stays_with_its_server() {
             .iter()
             .filter(|(key, server)| **server != 2 && without[key] != **server);
         let moved = moved.count();
-        assert!(moved <= tolerance, "{schedule:?}: {moved} moved that need not");
+        assert!(
+            moved <= tolerance,
+            "{schedule:?}: {moved} moved that need not"
+        );
         assert!(without.values().all(|server| *server != 2));
         dispatcher
             .apply(Change::SetServer(ServerId(2), health(Health::Online)), now)
@@ -218,7 +241,10 @@ fn a_key_stays_with_its_server() {
 #[test]
 fn one_key_alone_does_not_overload_its_server() {
     let now = Instant::now();
-    for schedule in [Schedule::Rendezvous { balance: 125 }, Schedule::Jump { balance: 125 }] {
+    for schedule in [
+        Schedule::Rendezvous { balance: 125 },
+        Schedule::Jump { balance: 125 },
+    ] {
         let mut dispatcher = cluster(schedule, &[1; 4], 100);
         let mut counts = [0; 4];
         for id in 0..100 {

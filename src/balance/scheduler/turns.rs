@@ -1,23 +1,26 @@
 //! Whose turn it is, by weight.
 //!
-//! Each server in use has a *date* for its next turn. A turn of a server lasts the inverse of its weight, so that among servers that
-//! are chosen by date alone each has its share, evenly spread. The *present* is where the dates of a server that has exactly its
-//! share lie on average.
+//! Each server in use has a *date* for its next turn. A turn of a server lasts the inverse of its
+//! weight, so that among servers that are chosen by date alone each has its share, evenly spread.
+//! The *present* is where the dates of a server that has exactly its share lie on average.
 //!
 //! A place between two turns is kept as a part of a turn, and so through every change:
 //!
-//! * A new weight shortens or lengthens what is left until the next turn, and nothing else. A server that warms up comes nearer to
-//!   its next turn with each request, the faster the warmer it is.
+//! * A new weight shortens or lengthens what is left until the next turn, and nothing else. A
+//!   server that warms up comes nearer to its next turn with each request, the faster the warmer it
+//!   is.
 //! * While a server is out of use, what is left stays as it is. It neither gains by that nor loses.
 //! * A server that is new has half a turn left.
 //!
-//! A server may be early or late by [`MEMORY`] turns of its own: so much is made up for when its connections are free again.
+//! A server may be early or late by [`MEMORY`] turns of its own: so much is made up for when its
+//! connections are free again.
 
 /// A turn of weight 1.
 const TURN: i64 = 1 << 44;
 
-/// How many of its turns a server may be early or late. (Simulated: less, and servers that are full now and then do not get their
-/// share; more, and one that was full for long gets many requests at once.)
+/// How many of its turns a server may be early or late. (Simulated: less, and servers that are full
+/// now and then do not get their share; more, and one that was full for long gets many requests at
+/// once.)
 const MEMORY: i64 = 4;
 
 /// All dates are moved back when the present has come here, long before they overflow.
@@ -135,7 +138,11 @@ impl Turns {
 
     /// A server makes up for nothing any more that it has missed.
     pub(super) fn forgive(&mut self, server: u32) {
-        if let Some(turn) = self.servers.get_mut(server as usize).filter(|turn| turn.in_use) {
+        if let Some(turn) = self
+            .servers
+            .get_mut(server as usize)
+            .filter(|turn| turn.in_use)
+        {
             turn.date = turn.date.max(self.present);
         }
     }
@@ -147,7 +154,8 @@ impl Turns {
         self.servers[server as usize].date
     }
 
-    /// A server has its turn, the earliest of all that may be chosen. Returns the date of its next one.
+    /// A server has its turn, the earliest of all that may be chosen. Returns the date of its next
+    /// one.
     pub(super) fn take_first(&mut self, server: u32) -> i64 {
         let turn = &mut self.servers[server as usize];
         let late = turn.date.max(self.present - MEMORY * turn.step.whole);
@@ -158,18 +166,21 @@ impl Turns {
 
     // === By load, and by date where that does not decide
 
-    /// What is to be compared, the least first: the load for each unit of weight (the part of a turn that is left counts as a part of a
-    /// job), then the date. It only grows until something about the server changes.
+    /// What is to be compared, the least first: the load for each unit of weight (the part of a
+    /// turn that is left counts as a part of a job), then the date. It only grows until something
+    /// about the server changes.
     pub(super) fn score(&self, server: u32, jobs: u32) -> (i64, i64) {
         let Turn { date, step, .. } = self.servers[server as usize];
-        // Less than a whole job, so that of two servers of the same weight the one with fewer jobs is always first.
+        // Less than a whole job, so that of two servers of the same weight the one with fewer jobs
+        // is always first.
         let left = (date - self.present).clamp(0, step.whole - 1);
         let load = step.whole.saturating_mul(i64::from(jobs));
         (load.saturating_add(self.present + left), date)
     }
 
-    /// The same score, by what it does. The second is there for a server that is early by a turn or more: once the present is
-    /// past it, the score stays. A score that stays grows from when the server is late.
+    /// The same score, by what it does. The second is there for a server that is early by a turn or
+    /// more: once the present is past it, the score stays. A score that stays grows from when the
+    /// server is late.
     pub(super) fn score_apart(&self, server: u32, jobs: u32) -> (Score, Option<i64>) {
         let Turn { date, step, .. } = self.servers[server as usize];
         let load = step.whole.saturating_mul(i64::from(jobs));
@@ -177,7 +188,10 @@ impl Turns {
         match date - self.present {
             ..=0 => (Score::Growing((load, date)), None),
             left if left < most => (Score::Staying((load.saturating_add(date), date)), None),
-            _ => (Score::Growing((load.saturating_add(most), date)), Some(date - most)),
+            _ => (
+                Score::Growing((load.saturating_add(most), date)),
+                Some(date - most),
+            ),
         }
     }
 
@@ -273,8 +287,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the weights and changes are, nothing overflows, what is left of a turn stays the same part of it, and each server has
-        /// its share from one change to the next.
+        /// Whatever the weights and changes are, nothing overflows, what is left of a turn stays
+        /// the same part of it, and each server has its share from one change to the next.
         #[test]
         fn places_are_kept(
             by_score: bool,

@@ -1,8 +1,10 @@
-//! The better of two that are drawn by weight: nearly as good as the least load, without everybody running to the same server.
+//! The better of two that are drawn by weight: nearly as good as the least load, without everybody
+//! running to the same server.
 //!
-//! The draw gives each server as many opportunities as it needs for its share, and more. It is not what makes the share: of the two,
-//! the one with the fewer jobs for its weight is chosen, and where that does not decide the one whose turn it is. So weights count
-//! once, however often the heavier server is drawn.
+//! The draw gives each server as many opportunities as it needs for its share, and more. It is not
+//! what makes the share: of the two, the one with the fewer jobs for its weight is chosen, and
+//! where that does not decide the one whose turn it is. So weights count once, however often the
+//! heavier server is drawn.
 
 use super::random::Weighted;
 use super::turns::Turns;
@@ -19,7 +21,8 @@ pub(super) struct TwoChoices {
 }
 
 impl TwoChoices {
-    /// One of two: the second if `prefers` says so of the first and it, or the one with the lower score if that says nothing.
+    /// One of two: the second if `prefers` says so of the first and it, or the one with the lower
+    /// score if that says nothing.
     pub(super) fn better(
         &mut self,
         view: View<'_>,
@@ -33,7 +36,11 @@ impl TwoChoices {
             .find(|server| *server != first);
         let score = |server: u32| self.turns.score(server, view.jobs(server));
         let chosen = match second {
-            Some(second) if prefers(first, second).unwrap_or_else(|| score(second) < score(first)) => second,
+            Some(second)
+                if prefers(first, second).unwrap_or_else(|| score(second) < score(first)) =>
+            {
+                second
+            }
             _ => first,
         };
         self.turns.take(chosen);

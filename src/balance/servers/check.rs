@@ -10,7 +10,8 @@ impl Servers {
             let workers = self.workers.iter().enumerate();
             workers.filter(|(_, worker)| worker.state != State::Gone)
         };
-        let count = |which: &dyn Fn(&Worker) -> bool| alive().filter(|(_, worker)| which(worker)).count();
+        let count =
+            |which: &dyn Fn(&Worker) -> bool| alive().filter(|(_, worker)| which(worker)).count();
         let jobs_of = |place: usize| {
             let first = self.workers[place].first;
             let (mut jobs, mut next) = (0, first);
@@ -35,17 +36,22 @@ impl Servers {
         assert_eq!(self.up, count(&|worker| worker.link == Link::Up));
         assert_eq!(self.worker_count, count(&|_| true));
         let usable = |role: Role| {
-            let by_role =
-                |(place, server): &(usize, &Server)| server.role == role && self.is_usable(ServerId(*place as u32));
+            let by_role = |(place, server): &(usize, &Server)| {
+                server.role == role && self.is_usable(ServerId(*place as u32))
+            };
             self.servers.iter().enumerate().filter(by_role).count()
         };
         let backups = usable(Role::Active) + usable(Role::Standby) == 0;
-        let (mut capacity, mut in_use_busy, mut loaded, mut weights, mut in_use, mut idles) = (0, 0, 0, 0, 0, 0);
+        let (mut capacity, mut in_use_busy, mut loaded, mut weights, mut in_use, mut idles) =
+            (0, 0, 0, 0, 0, 0);
         for (index, server) in self.servers.iter().enumerate() {
             let id = ServerId(index as u32);
             let own = |worker: &Worker| worker.server == id;
             assert_eq!(server.live, count(&own));
-            assert_eq!(server.staying, count(&|worker| own(worker) && !worker.leaving));
+            assert_eq!(
+                server.staying,
+                count(&|worker| own(worker) && !worker.leaving)
+            );
             assert!(
                 server.exists || server.live == 0,
                 "nothing is left of a server that is gone"
@@ -55,10 +61,15 @@ impl Servers {
                 count(&|worker| own(worker) && !worker.leaving && worker.link != Link::Unreachable)
             );
             let busy = |leaving: bool| {
-                count(&|worker| own(worker) && worker.state == State::Serving && (leaving || !worker.leaving))
+                count(&|worker| {
+                    own(worker) && worker.state == State::Serving && (leaving || !worker.leaving)
+                })
             };
             let load = &self.loads[index];
-            assert_eq!((server.busy, load.running as usize), (busy(false), busy(true)));
+            assert_eq!(
+                (server.busy, load.running as usize),
+                (busy(false), busy(true))
+            );
             let jobs: u32 = alive()
                 .filter(|(_, worker)| own(worker))
                 .map(|(place, _)| jobs_of(place))
@@ -67,13 +78,24 @@ impl Servers {
             let (mut idle, mut newer, mut worker) = (0, NONE, server.last_idle);
             while worker != NONE {
                 let entry = &self.workers[worker as usize];
-                assert!(own(entry) && entry.state == State::Idle && entry.link == Link::Up && entry.newer == newer);
+                assert!(
+                    own(entry)
+                        && entry.state == State::Idle
+                        && entry.link == Link::Up
+                        && entry.newer == newer
+                );
                 assert!(!entry.leaving);
                 (newer, worker) = (worker, entry.older);
                 idle += 1;
             }
-            assert_eq!(server.first_idle, newer, "who has been idle longest is at the end");
-            assert_eq!(idle, count(&|worker| own(worker) && worker.state == State::Idle));
+            assert_eq!(
+                server.first_idle, newer,
+                "who has been idle longest is at the end"
+            );
+            assert_eq!(
+                idle,
+                count(&|worker| own(worker) && worker.state == State::Idle)
+            );
             let used = self.is_usable(id) && (server.role != Role::Backup || backups);
             assert_eq!((server.in_use, self.in_use.contains(id.0)), (used, used));
             let may_work = used && idle > 0 && busy(true) < server.limit();

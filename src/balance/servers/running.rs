@@ -1,5 +1,5 @@
-//! Jobs being served, in one place in memory, each with its worker. A job is found by its number: entries whose numbers fall
-//! together are linked.
+//! Jobs being served, in one place in memory, each with its worker. A job is found by its number:
+//! entries whose numbers fall together are linked.
 
 use std::time::Instant;
 
@@ -24,7 +24,14 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A job that its worker has before this other one.
-    pub(super) fn new(id: u64, worker: u32, next: u32, bucket: BucketId, retry: bool, since: Instant) -> Self {
+    pub(super) fn new(
+        id: u64,
+        worker: u32,
+        next: u32,
+        bucket: BucketId,
+        retry: bool,
+        since: Instant,
+    ) -> Self {
         Self {
             id,
             worker,
@@ -100,9 +107,12 @@ impl Running {
         place
     }
 
-    /// Takes a job out; answers the next one of its worker. Who has named it as the next must be told.
+    /// Takes a job out; answers the next one of its worker. Who has named it as the next must be
+    /// told.
     pub(super) fn remove(&mut self, place: u32) -> u32 {
-        let Entry { id, next, chain, .. } = self.entries[place as usize];
+        let Entry {
+            id, next, chain, ..
+        } = self.entries[place as usize];
         let first = self.chain_of(id);
         let mut before = self.chains[first];
         if before == place {
@@ -140,7 +150,8 @@ impl Running {
         }
     }
 
-    /// Numbers are counted up, but those of one cluster may have anything in common: the upper bits of a product have not.
+    /// Numbers are counted up, but those of one cluster may have anything in common: the upper bits
+    /// of a product have not.
     fn chain_of(&self, id: u64) -> usize {
         (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
@@ -162,7 +173,10 @@ impl Running {
             let mut place = *first;
             while let Some(entry) = self.get(place) {
                 assert!(entry.worker != NONE && self.chain_of(entry.id) == chain);
-                assert_eq!(self.find(entry.id).map(|found| found.worker), Some(entry.worker));
+                assert_eq!(
+                    self.find(entry.id).map(|found| found.worker),
+                    Some(entry.worker)
+                );
                 place = entry.chain;
                 chained += 1;
             }

@@ -2,7 +2,9 @@
 
 use super::{NONE, Server, Servers, State, Tier, WARM, Worker, effective_weight};
 use crate::balance::scheduler::{Load, View, scheduler};
-use crate::balance::{Admin, Health, Link, NewServer, Role, Schedule, ServerChange, ServerId, WorkerId};
+use crate::balance::{
+    Admin, Health, Link, NewServer, Role, Schedule, ServerChange, ServerId, WorkerId,
+};
 
 impl Servers {
     /// The place of the server that is added next.
@@ -52,7 +54,9 @@ impl Servers {
     }
 
     pub(in crate::balance) fn exists(&self, server: ServerId) -> bool {
-        self.servers.get(server.0 as usize).is_some_and(|server| server.exists)
+        self.servers
+            .get(server.0 as usize)
+            .is_some_and(|server| server.exists)
     }
 
     pub(in crate::balance) fn role(&self, server: ServerId) -> Role {
@@ -74,9 +78,9 @@ impl Servers {
         server.protected = change.protected.unwrap_or(server.protected);
     }
 
-    /// Starts (if any may be started) and dismisses workers until there are as many as there shall be, as far as none that is leaving
-    /// has still to end: a server never has more connections than its capacity allows or once allowed. `true` if the server is gone
-    /// with that.
+    /// Starts (if any may be started) and dismisses workers until there are as many as there shall
+    /// be, as far as none that is leaving has still to end: a server never has more connections
+    /// than its capacity allows or once allowed. `true` if the server is gone with that.
     pub(in crate::balance) fn staff(
         &mut self,
         id: ServerId,
@@ -91,7 +95,9 @@ impl Servers {
             server.capacity
         };
         while self.servers[id.0 as usize].staying > wanted {
-            let Some(worker) = self.least_useful(id) else { break };
+            let Some(worker) = self.least_useful(id) else {
+                break;
+            };
             self.dismiss(worker);
             dismissed.push(worker);
         }
@@ -140,7 +146,9 @@ impl Servers {
         self.early_binding = early;
         for tier in &mut self.tiers {
             // Bound early, a busy server has its turns all the same.
-            tier.in_use.iter().for_each(|server| tier.scheduler.forgive(server));
+            tier.in_use
+                .iter()
+                .for_each(|server| tier.scheduler.forgive(server));
         }
         self.fill_schedulers();
     }
@@ -182,8 +190,9 @@ impl Servers {
             (State::Away, _) => 1,
             _ => 2,
         };
-        let own =
-            |worker: &&(usize, &Worker)| worker.1.server == id && !worker.1.leaving && worker.1.state != State::Gone;
+        let own = |worker: &&(usize, &Worker)| {
+            worker.1.server == id && !worker.1.leaving && worker.1.state != State::Gone
+        };
         self.workers
             .iter()
             .enumerate()
@@ -213,8 +222,10 @@ impl Servers {
     /// Works out anew whether a server is usable, and what follows from that for others.
     pub(in crate::balance) fn refresh(&mut self, id: ServerId) {
         let server = &mut self.servers[id.0 as usize];
-        let usable =
-            server.exists && server.admin == Admin::Enabled && server.health == Health::Online && server.reachable > 0;
+        let usable = server.exists
+            && server.admin == Admin::Enabled
+            && server.health == Health::Online
+            && server.reachable > 0;
         let tier = match server.role {
             Role::Active => Some(0),
             Role::Standby => Some(1),

@@ -1,7 +1,8 @@
 //! One bucket and round robin, against a model that is slow and plain.
 //!
-//! The model follows the documentation with lists searched from their beginning, and says beforehand what each call must answer.
-//! Besides that, what must hold whatever the model says is checked after every step.
+//! The model follows the documentation with lists searched from their beginning, and says
+//! beforehand what each call must answer. Besides that, what must hold whatever the model says is
+//! checked after every step.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -157,17 +158,27 @@ impl Simulation {
         }
         let (mut expected, expected_more) = self.model.next(worker, &verdict, link, most, self.now);
         let mut more = VecDeque::new();
-        let handout = self
-            .dispatcher
-            .next_batch(WorkerId(worker as u32), verdict, link, (most, &mut more), self.now);
+        let handout = self.dispatcher.next_batch(
+            WorkerId(worker as u32),
+            verdict,
+            link,
+            (most, &mut more),
+            self.now,
+        );
         let more: Vec<_> = more.into_iter().map(|job| job.0).collect();
         assert_eq!(more, expected_more, "what worker {worker} takes besides");
-        self.compare(handout, &mut expected, &format!("next of worker {worker}, {link:?}"));
+        self.compare(
+            handout,
+            &mut expected,
+            &format!("next of worker {worker}, {link:?}"),
+        );
     }
 
     /// One job of several ends, or one that the worker does not have.
     fn part(&mut self, worker: usize, random: &mut Random) {
-        let ModelWorker { server, serving, .. } = &self.model.workers[worker];
+        let ModelWorker {
+            server, serving, ..
+        } = &self.model.workers[worker];
         let (id, verdict) = match serving.len() {
             0 => (self.offered + 1, Verdict::Done),
             some => {
@@ -181,8 +192,14 @@ impl Simulation {
             self.end(id);
         }
         let mut expected = self.model.part(worker, id, &verdict, self.now);
-        let handout = self.dispatcher.part(WorkerId(worker as u32), id, verdict, self.now);
-        self.compare(handout, &mut expected, &format!("part of worker {worker}, {id}"));
+        let handout = self
+            .dispatcher
+            .part(WorkerId(worker as u32), id, verdict, self.now);
+        self.compare(
+            handout,
+            &mut expected,
+            &format!("part of worker {worker}, {id}"),
+        );
     }
 
     fn compare(&mut self, mut handout: Handout<Job>, expected: &mut Handout<Job>, what: &str) {
@@ -206,7 +223,10 @@ impl Simulation {
 
     fn borrow(&mut self, random: &mut Random) {
         let server = random.below(self.model.servers + 1);
-        let expected = self.model.borrow(server).map(|worker| WorkerId(worker as u32));
+        let expected = self
+            .model
+            .borrow(server)
+            .map(|worker| WorkerId(worker as u32));
         let borrowed = self.dispatcher.borrow(ServerId(server as u32));
         assert_eq!(borrowed, expected, "borrowed from server {server}");
     }
@@ -230,12 +250,19 @@ impl Simulation {
 
     fn add_server(&mut self, random: &mut Random) {
         // Rarely one without workers.
-        let capacity = if random.one_in(12) { 0 } else { 1 + random.below(4) };
+        let capacity = if random.one_in(12) {
+            0
+        } else {
+            1 + random.below(4)
+        };
         // At the end nobody is started any more.
         let started = if self.model.closed { 0 } else { capacity };
         self.model.add_server(started);
         let added = Change::AddServer(NewServer::with_capacity(capacity));
-        let outcome = self.dispatcher.apply(added, self.now).expect("a server can be added");
+        let outcome = self
+            .dispatcher
+            .apply(added, self.now)
+            .expect("a server can be added");
         assert_eq!(outcome.handout, Handout::default());
         assert_eq!(outcome.started.len(), started);
     }
@@ -243,8 +270,15 @@ impl Simulation {
     fn set_binding(&mut self, early: bool) {
         let mut expected = self.model.set_binding(early, self.now);
         let change = Change::SetBinding { early };
-        let outcome = self.dispatcher.apply(change, self.now).expect("it can be bound so");
-        self.compare(outcome.handout, &mut expected, &format!("binding, early: {early}"));
+        let outcome = self
+            .dispatcher
+            .apply(change, self.now)
+            .expect("it can be bound so");
+        self.compare(
+            outcome.handout,
+            &mut expected,
+            &format!("binding, early: {early}"),
+        );
     }
 
     fn close(&mut self) {
@@ -281,28 +315,45 @@ impl Simulation {
         let serving = workers.iter().flat_map(|worker| &worker.serving);
         let mut places = HashSet::new();
         let rest = resting.iter().map(|(_, waiting)| waiting);
-        for id in (queue.iter().chain(rest).chain(serving.clone())).map(|waiting| waiting.ticket.id) {
+        for id in (queue.iter().chain(rest).chain(serving.clone())).map(|waiting| waiting.ticket.id)
+        {
             assert!(places.insert(id), "job {id} is in one place");
             assert!(!self.ended.contains(&id), "job {id} is not over");
         }
-        assert_eq!(places.len() + self.ended.len(), self.offered as usize, "no job is lost");
+        assert_eq!(
+            places.len() + self.ended.len(),
+            self.offered as usize,
+            "no job is lost"
+        );
         for waiting in queue {
-            let taker =
-                (0..workers.len()).find(|worker| self.model.is_idle(*worker) && self.model.may_take(*worker, waiting));
+            let taker = (0..workers.len()).find(|worker| {
+                self.model.is_idle(*worker) && self.model.may_take(*worker, waiting)
+            });
             assert_eq!(taker, None, "nobody is idle who may take {waiting:?}");
         }
         let counts = Counts {
             queued: queue.len(),
             resting: resting.len(),
             serving: serving.count(),
-            up: workers.iter().filter(|worker| worker.link == Link::Up).count(),
+            up: workers
+                .iter()
+                .filter(|worker| worker.link == Link::Up)
+                .count(),
             workers: workers.len(),
-            capacity: workers.iter().filter(|worker| worker.link != Link::Unreachable).count(),
+            capacity: workers
+                .iter()
+                .filter(|worker| worker.link != Link::Unreachable)
+                .count(),
         };
         assert_eq!(self.dispatcher.counts(), counts);
         let deadlines = queue.iter().map(|waiting| waiting.ticket.deadline);
-        let rests = resting.iter().map(|(end, waiting)| waiting.ticket.deadline.min(*end));
-        assert_eq!(self.dispatcher.next_deadline(), deadlines.chain(rests).min());
+        let rests = resting
+            .iter()
+            .map(|(end, waiting)| waiting.ticket.deadline.min(*end));
+        assert_eq!(
+            self.dispatcher.next_deadline(),
+            deadlines.chain(rests).min()
+        );
         self.dispatcher.check(self.model.live_retries());
     }
 

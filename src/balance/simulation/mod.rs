@@ -1,4 +1,5 @@
-//! Random work, faults and changes on a virtual clock. A failing seed is printed; `JUGGLER_SEED=…` runs that one alone.
+//! Random work, faults and changes on a virtual clock. A failing seed is printed; `JUGGLER_SEED=…`
+//! runs that one alone.
 
 mod exact;
 mod model;

@@ -1,4 +1,5 @@
-//! A dispatcher of one bucket and round robin with lists that are searched from their beginning: it says what each call must answer.
+//! A dispatcher of one bucket and round robin with lists that are searched from their beginning: it
+//! says what each call must answer.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,8 @@ pub(super) struct Model {
     pub(super) queue: Vec<Waiting>,
     /// Until when, and who.
     pub(super) resting: Vec<(Instant, Waiting)>,
-    /// The next turn of each server, in halves of a turn: a date, or while the server is not in use how long after the present.
+    /// The next turn of each server, in halves of a turn: a date, or while the server is not in use
+    /// how long after the present.
     turns: Vec<Turn>,
     /// The latest turn so far.
     present: i64,
@@ -58,7 +60,10 @@ impl Waiting {
         } else {
             Some(ServerId(server as u32))
         };
-        let ticket = Ticket { avoid, ..self.ticket };
+        let ticket = Ticket {
+            avoid,
+            ..self.ticket
+        };
         Verdict::Retry {
             job: Job(ticket.id),
             ticket,
@@ -107,7 +112,9 @@ impl Model {
         }
         self.settings.early_binding = early;
         if !early {
-            self.queue.iter_mut().for_each(|waiting| waiting.bound = None);
+            self.queue
+                .iter_mut()
+                .for_each(|waiting| waiting.bound = None);
         }
         let mut handout = Handout::default();
         self.settle(now, &mut handout);
@@ -146,7 +153,9 @@ impl Model {
         }
         waiting.bound = server;
         // What avoids a server waits before all that do not.
-        waiting.urgent = ticket.avoid.is_some_and(|server| (server.0 as usize) < self.servers);
+        waiting.urgent = ticket
+            .avoid
+            .is_some_and(|server| (server.0 as usize) < self.servers);
         let place = match waiting.urgent {
             true => self.queue.iter().position(|other| !other.urgent),
             false => None,
@@ -170,7 +179,14 @@ impl Model {
             _ => std::mem::take(&mut self.workers[worker].serving),
         };
         self.set_link(worker, link);
-        self.again((worker, link), verdict, &ended, in_progress, now, &mut handout);
+        self.again(
+            (worker, link),
+            verdict,
+            &ended,
+            in_progress,
+            now,
+            &mut handout,
+        );
         let mut first = None;
         if link == Link::Up && self.workers[worker].serving.is_empty() {
             first = self.take(worker, now, &mut handout);
@@ -184,7 +200,9 @@ impl Model {
         if let Some(first) = first.filter(|first| first.ticket.batchable && most > 1) {
             let server = self.workers[worker].server;
             let early = self.settings.early_binding;
-            let counts = |other: &&ModelWorker| other.link != Link::Unreachable && (!early || other.server == server);
+            let counts = |other: &&ModelWorker| {
+                other.link != Link::Unreachable && (!early || other.server == server)
+            };
             let reachable = self.workers.iter().filter(counts).count();
             let waiting = self
                 .queue
@@ -196,15 +214,21 @@ impl Model {
                     break;
                 };
                 let Ticket {
-                    id, batchable, bucket, ..
+                    id,
+                    batchable,
+                    bucket,
+                    ..
                 } = self.queue[place].ticket;
                 if !batchable || bucket != first.ticket.bucket {
                     break;
                 }
                 let waiting = self.queue.remove(place);
-                let eager =
-                    (0..self.workers.len()).find(|other| self.is_idle(*other) && self.may_take(*other, &waiting));
-                assert_eq!(eager, None, "no batch while somebody is idle who may take {waiting:?}");
+                let eager = (0..self.workers.len())
+                    .find(|other| self.is_idle(*other) && self.may_take(*other, &waiting));
+                assert_eq!(
+                    eager, None,
+                    "no batch while somebody is idle who may take {waiting:?}"
+                );
                 self.workers[worker].serving.push(waiting);
                 more.push(id);
             }
@@ -212,7 +236,13 @@ impl Model {
         (handout, more)
     }
 
-    pub(super) fn part(&mut self, worker: usize, id: u64, verdict: &Verdict<Job>, now: Instant) -> Handout<Job> {
+    pub(super) fn part(
+        &mut self,
+        worker: usize,
+        id: u64,
+        verdict: &Verdict<Job>,
+        now: Instant,
+    ) -> Handout<Job> {
         let mut handout = Handout::default();
         let in_progress = self.in_progress();
         let ended: Vec<_> = self.workers[worker]
@@ -221,13 +251,26 @@ impl Model {
             .collect();
         // It does not ask for another.
         let link = Link::Connecting;
-        self.again((worker, link), verdict, &ended, in_progress, now, &mut handout);
+        self.again(
+            (worker, link),
+            verdict,
+            &ended,
+            in_progress,
+            now,
+            &mut handout,
+        );
         self.settle(now, &mut handout);
         handout
     }
 
     fn in_progress(&self) -> usize {
-        self.queue.len() + self.resting.len() + self.workers.iter().map(|worker| worker.serving.len()).sum::<usize>()
+        self.queue.len()
+            + self.resting.len()
+            + self
+                .workers
+                .iter()
+                .map(|worker| worker.serving.len())
+                .sum::<usize>()
     }
 
     fn again(
@@ -246,12 +289,16 @@ impl Model {
             back_off,
         } = verdict
         {
-            let budget = (self.settings.retry_floor as f64).max(self.settings.retry_share * in_progress as f64);
+            let budget = (self.settings.retry_floor as f64)
+                .max(self.settings.retry_share * in_progress as f64);
             let refusal = if self.closed {
                 Some(Refusal::Closed)
             } else if ticket.deadline <= now {
                 Some(Refusal::QueueTimeout)
-            } else if *back_off == Duration::ZERO && self.reachable_servers() == 0 && !self.settings.wait_for_server {
+            } else if *back_off == Duration::ZERO
+                && self.reachable_servers() == 0
+                && !self.settings.wait_for_server
+            {
                 Some(Refusal::NoServer)
             } else if !free && self.live_retries() as f64 >= budget {
                 Some(Refusal::RetryBudget)
@@ -291,14 +338,24 @@ impl Model {
         Some(waiting)
     }
 
-    fn first_in_time(&mut self, worker: usize, now: Instant, handout: &mut Handout<Job>) -> Option<usize> {
+    fn first_in_time(
+        &mut self,
+        worker: usize,
+        now: Instant,
+        handout: &mut Handout<Job>,
+    ) -> Option<usize> {
         loop {
-            let place = self.queue.iter().position(|waiting| self.may_take(worker, waiting))?;
+            let place = self
+                .queue
+                .iter()
+                .position(|waiting| self.may_take(worker, waiting))?;
             if self.queue[place].ticket.deadline > now {
                 return Some(place);
             }
             let late = self.queue.remove(place);
-            handout.refused.push((Refusal::QueueTimeout, Job(late.ticket.id)));
+            handout
+                .refused
+                .push((Refusal::QueueTimeout, Job(late.ticket.id)));
         }
     }
 
@@ -323,7 +380,8 @@ impl Model {
             let except = self.forbidden(waiting.ticket.avoid);
             // Bound early, only arrivals use up turns.
             let server = match self.settings.early_binding {
-                true => (0..self.servers).find(|server| Some(*server) != except && self.idle_worker(*server).is_some()),
+                true => (0..self.servers)
+                    .find(|server| Some(*server) != except && self.idle_worker(*server).is_some()),
                 false => self.choose(|model, server| model.idle_worker(server).is_some(), except),
             };
             let worker = server
@@ -334,11 +392,18 @@ impl Model {
         }
     }
 
-    fn put_back(&mut self, mut waiting: Waiting, asking: Option<usize>, handout: &mut Handout<Job>) {
+    fn put_back(
+        &mut self,
+        mut waiting: Waiting,
+        asking: Option<usize>,
+        handout: &mut Handout<Job>,
+    ) {
         if self.settings.early_binding {
             let (server, worker) = self.destination(waiting.ticket.avoid);
             if let Some(worker) = worker.filter(|_| server != asking) {
-                handout.assigned.push((WorkerId(worker as u32), Job(waiting.ticket.id)));
+                handout
+                    .assigned
+                    .push((WorkerId(worker as u32), Job(waiting.ticket.id)));
                 self.serve(worker, waiting);
                 return;
             }
@@ -348,7 +413,10 @@ impl Model {
     }
 
     fn enqueue(&mut self, place: usize, mut waiting: Waiting) {
-        waiting.ticket.avoid = waiting.ticket.avoid.filter(|server| (server.0 as usize) < self.servers);
+        waiting.ticket.avoid = waiting
+            .ticket
+            .avoid
+            .filter(|server| (server.0 as usize) < self.servers);
         self.queue.insert(place, waiting);
     }
 
@@ -376,7 +444,8 @@ impl Model {
         {
             return Cancelled::Queued(Job(id));
         }
-        let serves = |worker: &ModelWorker| worker.serving.iter().any(|serving| serving.ticket.id == id);
+        let serves =
+            |worker: &ModelWorker| worker.serving.iter().any(|serving| serving.ticket.id == id);
         match self.workers.iter().position(serves) {
             Some(worker) => Cancelled::Serving(WorkerId(worker as u32)),
             None => Cancelled::Unknown,
@@ -387,7 +456,10 @@ impl Model {
         let late = self.take_out(|waiting, now| waiting.ticket.deadline <= now, now);
         let mut handout = Handout::default();
         (handout.refused).extend(late.into_iter().map(|id| (Refusal::QueueTimeout, Job(id))));
-        let mut due: Vec<_> = self.resting.extract_if(.., |(end, _)| *end <= now).collect();
+        let mut due: Vec<_> = self
+            .resting
+            .extract_if(.., |(end, _)| *end <= now)
+            .collect();
         due.sort_by_key(|(end, waiting)| (*end, waiting.ticket.id));
         for (_, waiting) in due.into_iter().rev() {
             self.put_back(waiting, None, &mut handout);
@@ -399,18 +471,25 @@ impl Model {
     /// Takes jobs out of the queue, or out of their rest, and says which, by number.
     fn take_out(&mut self, which: impl Fn(&Waiting, Instant) -> bool, now: Instant) -> Vec<u64> {
         let mut out = self.take_out_waiting(&which, now);
-        let resting = self.resting.extract_if(.., |(_, waiting)| which(waiting, now));
+        let resting = self
+            .resting
+            .extract_if(.., |(_, waiting)| which(waiting, now));
         out.extend(resting.map(|(_, waiting)| waiting.ticket.id));
         out.sort_unstable();
         out
     }
 
-    fn take_out_waiting(&mut self, which: impl Fn(&Waiting, Instant) -> bool, now: Instant) -> Vec<u64> {
+    fn take_out_waiting(
+        &mut self,
+        which: impl Fn(&Waiting, Instant) -> bool,
+        now: Instant,
+    ) -> Vec<u64> {
         let out = self.queue.extract_if(.., |waiting| which(waiting, now));
         out.map(|waiting| waiting.ticket.id).collect()
     }
 
-    /// The server whose turn it is, and its idle worker. Bound late there is no server without an idle worker.
+    /// The server whose turn it is, and its idle worker. Bound late there is no server without an
+    /// idle worker.
     fn destination(&mut self, avoid: Option<ServerId>) -> (Option<usize>, Option<usize>) {
         let except = self.forbidden(avoid);
         let server = match self.settings.early_binding {
@@ -420,10 +499,16 @@ impl Model {
         (server, server.and_then(|server| self.idle_worker(server)))
     }
 
-    /// Round robin: the earliest turn, of several the first of the list. A server can be late by four turns at most.
-    fn choose(&mut self, among: impl Fn(&Self, usize) -> bool, except: Option<usize>) -> Option<usize> {
+    /// Round robin: the earliest turn, of several the first of the list. A server can be late by
+    /// four turns at most.
+    fn choose(
+        &mut self,
+        among: impl Fn(&Self, usize) -> bool,
+        except: Option<usize>,
+    ) -> Option<usize> {
         self.note_use();
-        let all = (0..self.servers).filter(|server| Some(*server) != except && among(self, *server));
+        let all =
+            (0..self.servers).filter(|server| Some(*server) != except && among(self, *server));
         let server = all.min_by_key(|server| (self.turns[*server].half, *server))?;
         let late = self.turns[server].half.max(self.present - 8);
         self.turns[server].half = late + 2;
@@ -436,7 +521,10 @@ impl Model {
         for server in 0..self.servers {
             let in_use = self.is_reachable(server);
             if self.turns.len() <= server {
-                self.turns.push(Turn { half: 1, in_use: false });
+                self.turns.push(Turn {
+                    half: 1,
+                    in_use: false,
+                });
             }
             let turn = &mut self.turns[server];
             match (turn.in_use, in_use) {
@@ -464,7 +552,11 @@ impl Model {
         }
         let server = self.workers[worker].server;
         if !self.is_reachable(server) {
-            for waiting in self.queue.iter_mut().filter(|waiting| waiting.bound == Some(server)) {
+            for waiting in self
+                .queue
+                .iter_mut()
+                .filter(|waiting| waiting.bound == Some(server))
+            {
                 waiting.bound = None;
             }
         }
@@ -493,7 +585,9 @@ impl Model {
     }
 
     fn reachable_servers(&self) -> usize {
-        (0..self.servers).filter(|server| self.is_reachable(*server)).count()
+        (0..self.servers)
+            .filter(|server| self.is_reachable(*server))
+            .count()
     }
 
     pub(super) fn is_idle(&self, worker: usize) -> bool {

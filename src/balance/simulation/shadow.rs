@@ -1,5 +1,6 @@
-//! What somebody sees who watches a dispatcher from outside: who has which job, and which rules follow from that. Everything is searched
-//! from its beginning each time; nothing is kept that can be worked out.
+//! What somebody sees who watches a dispatcher from outside: who has which job, and which rules
+//! follow from that. Everything is searched from its beginning each time; nothing is kept that can
+//! be worked out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
@@ -23,7 +24,8 @@ pub(super) struct Shadow {
     pub(super) rested: u64,
     /// Shares as the dispatcher tells them (`bucket::shares` has its own tests).
     pub(super) shares: BTreeMap<u32, (usize, usize)>,
-    /// (bucket, client that waits, client that was served): how often since the one that waits was served or came.
+    /// (bucket, client that waits, client that was served): how often since the one that waits was
+    /// served or came.
     pub(super) turns: HashMap<(u32, u64, u64), u32>,
 }
 
@@ -62,7 +64,9 @@ pub(super) struct Job {
 impl Job {
     pub(super) fn gives_up(&self) -> Instant {
         let Ticket {
-            deadline, answer_by, ..
+            deadline,
+            answer_by,
+            ..
         } = self.ticket;
         answer_by.map_or(deadline, |answer_by| answer_by.min(deadline))
     }
@@ -70,7 +74,9 @@ impl Job {
 
 impl Shadow {
     pub(super) fn limit(&self, server: u32) -> usize {
-        let Server { capacity, warmth, .. } = self.servers[&server];
+        let Server {
+            capacity, warmth, ..
+        } = self.servers[&server];
         match warmth {
             1000 => usize::MAX,
             warmth => (capacity * usize::from(warmth)).div_ceil(1000).max(1),
@@ -78,20 +84,29 @@ impl Shadow {
     }
 
     fn reachable(&self, server: u32) -> usize {
-        let able = |worker: &&Worker| worker.server == server && !worker.leaving && worker.link != Link::Unreachable;
+        let able = |worker: &&Worker| {
+            worker.server == server && !worker.leaving && worker.link != Link::Unreachable
+        };
         self.workers.values().filter(able).count()
     }
 
     fn usable(&self, server: u32) -> bool {
         let Server {
-            role, admin, health, ..
+            role,
+            admin,
+            health,
+            ..
         } = self.servers[&server];
-        role != Role::Terminating && admin == Admin::Enabled && health == Health::Online && self.reachable(server) > 0
+        role != Role::Terminating
+            && admin == Admin::Enabled
+            && health == Health::Online
+            && self.reachable(server) > 0
     }
 
     pub(super) fn in_use(&self, server: u32) -> bool {
         let front = |other: &u32| self.servers[other].role != Role::Backup && self.usable(*other);
-        self.usable(server) && (self.servers[&server].role != Role::Backup || !self.servers.keys().any(front))
+        self.usable(server)
+            && (self.servers[&server].role != Role::Backup || !self.servers.keys().any(front))
     }
 
     pub(super) fn used(&self) -> Vec<u32> {
@@ -108,23 +123,33 @@ impl Shadow {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.used().into_iter().map(|server| self.part(server)).sum()
+        self.used()
+            .into_iter()
+            .map(|server| self.part(server))
+            .sum()
     }
 
     fn running(&self, server: u32, leaving: bool) -> usize {
-        let own = |worker: &&Worker| worker.server == server && !worker.jobs.is_empty() && (leaving || !worker.leaving);
+        let own = |worker: &&Worker| {
+            worker.server == server && !worker.jobs.is_empty() && (leaving || !worker.leaving)
+        };
         self.workers.values().filter(own).count()
     }
 
     fn free(&self) -> usize {
-        let busy: usize = self.used().into_iter().map(|server| self.running(server, false)).sum();
+        let busy: usize = self
+            .used()
+            .into_iter()
+            .map(|server| self.running(server, false))
+            .sum();
         self.capacity().saturating_sub(busy)
     }
 
     /// Workers that may have a job now, and do nothing.
     pub(super) fn idle(&self) -> Vec<u32> {
         let used = self.used();
-        let free = |server: u32| used.contains(&server) && self.running(server, true) < self.limit(server);
+        let free =
+            |server: u32| used.contains(&server) && self.running(server, true) < self.limit(server);
         let idle = self
             .workers
             .iter()
@@ -141,9 +166,11 @@ impl Shadow {
         }
     }
 
-    /// Of a server's workers the one that has been idle longest, whether the server is in use or not. It is not idle any more.
+    /// Of a server's workers the one that has been idle longest, whether the server is in use or
+    /// not. It is not idle any more.
     pub(super) fn borrow(&mut self, server: u32) -> Option<u32> {
-        let idle = (self.workers.iter_mut()).filter(|(_, worker)| worker.server == server && worker.idle);
+        let idle =
+            (self.workers.iter_mut()).filter(|(_, worker)| worker.server == server && worker.idle);
         let (id, worker) = idle.min_by_key(|(_, worker)| worker.idle_since)?;
         worker.idle = false;
         Some(*id)
@@ -157,12 +184,17 @@ impl Shadow {
 
     /// Whose token each worker has that has a job, or several.
     fn tokens(&self) -> impl Iterator<Item = u32> + '_ {
-        let first = self.workers.values().filter_map(|worker| worker.jobs.first());
+        let first = self
+            .workers
+            .values()
+            .filter_map(|worker| worker.jobs.first());
         first.map(|id| self.jobs[id].ticket.bucket.0)
     }
 
     pub(super) fn held(&self, bucket: u32) -> usize {
-        self.tokens().filter(|own| self.way_up(*own).contains(&bucket)).count()
+        self.tokens()
+            .filter(|own| self.way_up(*own).contains(&bucket))
+            .count()
     }
 
     fn own_held(&self, bucket: u32) -> usize {
@@ -203,7 +235,8 @@ impl Shadow {
 
     /// Whether the job's server is one to avoid.
     pub(super) fn avoids(&self, job: &Job, server: u32) -> bool {
-        job.ticket.avoid == Some(ServerId(server)) && self.used().iter().any(|other| *other != server)
+        job.ticket.avoid == Some(ServerId(server))
+            && self.used().iter().any(|other| *other != server)
     }
 
     // === Events
@@ -217,7 +250,10 @@ impl Shadow {
             entry.jobs.is_empty() && !entry.leaving && entry.link == Link::Up,
             "worker {worker} can"
         );
-        assert!(asked || self.idle().contains(&worker), "worker {worker} may");
+        assert!(
+            asked || self.idle().contains(&worker),
+            "worker {worker} may"
+        );
         assert!(self.in_use(server), "server {server} is in use");
         assert!(
             self.running(server, true) < self.limit(server),
@@ -230,7 +266,10 @@ impl Shadow {
             "server {server} is not to be avoided"
         );
         if !asked && self.servers[&server].role == Role::Standby {
-            let active = self.idle().into_iter().map(|worker| self.workers[&worker].server);
+            let active = self
+                .idle()
+                .into_iter()
+                .map(|worker| self.workers[&worker].server);
             let better = active.filter(|server| self.servers[server].role == Role::Active);
             assert!(
                 self.early || !better.into_iter().any(|server| !self.avoids(&job, server)),
@@ -254,9 +293,16 @@ impl Shadow {
         let first = &self.jobs[entry.jobs.first().expect("it has a first")];
         assert!(job.queued && !job.retried && job.ticket.batchable && first.ticket.batchable);
         assert!(!first.retried, "what is tried again goes alone");
-        assert_eq!(job.ticket.bucket, first.ticket.bucket, "a batch is of one bucket");
+        assert_eq!(
+            job.ticket.bucket, first.ticket.bucket,
+            "a batch is of one bucket"
+        );
         let other = |other: &&Job| other.queued && other.ticket.bucket != job.ticket.bucket;
-        assert_eq!(self.jobs.values().filter(other).count(), 0, "nobody else waits");
+        assert_eq!(
+            self.jobs.values().filter(other).count(),
+            0,
+            "nobody else waits"
+        );
         assert!(self.early || !self.avoids(&job, server));
         let eager = self
             .idle()
@@ -267,7 +313,11 @@ impl Shadow {
             "no batch while {eager:?} is idle"
         );
         self.note_turn(&job);
-        self.workers.get_mut(&worker).expect("it is there").jobs.push(id);
+        self.workers
+            .get_mut(&worker)
+            .expect("it is there")
+            .jobs
+            .push(id);
         self.jobs.get_mut(&id).expect("it is there").queued = false;
     }
 
@@ -280,21 +330,33 @@ impl Shadow {
         self.turns
             .retain(|(of, waiting, _), _| *of != bucket || *waiting != key);
         let others = self.jobs.values().filter(|other| {
-            other.queued && !other.urgent && other.ticket.bucket.0 == bucket && other.ticket.key != Some(key)
+            other.queued
+                && !other.urgent
+                && other.ticket.bucket.0 == bucket
+                && other.ticket.key != Some(key)
         });
-        let others = others.filter_map(|other| other.ticket.key).collect::<HashSet<_>>();
+        let others = others
+            .filter_map(|other| other.ticket.key)
+            .collect::<HashSet<_>>();
         for other in others {
             let turns = self.turns.entry((bucket, other, key)).or_default();
             *turns += 1;
-            assert!(*turns <= 1, "client {key} has two turns while {other} waits");
+            assert!(
+                *turns <= 1,
+                "client {key} has two turns while {other} waits"
+            );
         }
     }
 
     /// Who does not wait any more has no turn to wait for.
     pub(super) fn forget_turns(&mut self) {
         let waits = |bucket: u32, key: u64| {
-            let own =
-                |job: &Job| job.queued && !job.urgent && job.ticket.bucket.0 == bucket && job.ticket.key == Some(key);
+            let own = |job: &Job| {
+                job.queued
+                    && !job.urgent
+                    && job.ticket.bucket.0 == bucket
+                    && job.ticket.key == Some(key)
+            };
             self.jobs.values().any(own)
         };
         let waiting = self
@@ -350,7 +412,10 @@ impl Shadow {
 
     /// When something is due: a rest is over, or somebody has waited too long, resting or not.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let not_served = self.jobs.values().filter(|job| job.queued || job.rests.is_some());
+        let not_served = self
+            .jobs
+            .values()
+            .filter(|job| job.queued || job.rests.is_some());
         let due = not_served.map(|job| job.rests.into_iter().chain([job.gives_up()]).min());
         due.min().flatten()
     }
@@ -364,7 +429,10 @@ impl Shadow {
     /// Workers come and go.
     pub(super) fn staff<J>(&mut self, outcome: &Outcome<J>) {
         for WorkerId(worker) in &outcome.dismissed {
-            let worker = self.workers.get_mut(worker).expect("who is dismissed was there");
+            let worker = self
+                .workers
+                .get_mut(worker)
+                .expect("who is dismissed was there");
             assert!(!worker.leaving, "nobody is dismissed twice");
             (worker.leaving, worker.idle) = (true, false);
         }
@@ -381,7 +449,10 @@ impl Shadow {
                 idle_since: 0,
                 jobs: Vec::new(),
             };
-            assert!(self.workers.insert(*worker, new).is_none(), "its place was free");
+            assert!(
+                self.workers.insert(*worker, new).is_none(),
+                "its place was free"
+            );
         }
     }
 

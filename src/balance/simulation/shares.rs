@@ -1,5 +1,5 @@
-//! Who gets how much: clients that each wait for their response before they ask again, servers of random weights and capacities, and
-//! changes in between that must not matter.
+//! Who gets how much: clients that each wait for their response before they ask again, servers of
+//! random weights and capacities, and changes in between that must not matter.
 
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,10 @@ impl World {
             weight,
             ..NewServer::with_capacity(capacity)
         };
-        let id = self.apply(Change::AddServer(server)).server.expect("a server");
+        let id = self
+            .apply(Change::AddServer(server))
+            .server
+            .expect("a server");
         let place = id.0 as usize;
         if self.got.len() <= place {
             self.got.resize(place + 1, 0);
@@ -80,16 +83,22 @@ impl World {
         id
     }
 
-    /// Workers that are started come up at once, and those that are dismissed go at once if they may.
+    /// Workers that are started come up at once, and those that are dismissed go at once if they
+    /// may.
     fn apply(&mut self, change: Change) -> Outcome<u64> {
-        let outcome = self.dispatcher.apply(change, self.now).expect("a possible change");
+        let outcome = self
+            .dispatcher
+            .apply(change, self.now)
+            .expect("a possible change");
         for (ServerId(server), worker) in &outcome.started {
             let place = worker.0 as usize;
             if self.server_of.len() <= place {
                 self.server_of.resize(place + 1, 0);
             }
             self.server_of[place] = *server as usize;
-            let handout = self.dispatcher.next(*worker, Verdict::None, Link::Up, self.now);
+            let handout = self
+                .dispatcher
+                .next(*worker, Verdict::None, Link::Up, self.now);
             self.follow(*worker, &handout);
         }
         for worker in &outcome.dismissed {
@@ -158,7 +167,9 @@ impl World {
         };
         let (end, worker) = self.serving.swap_remove(first);
         self.now = self.now.max(end);
-        let handout = self.dispatcher.next(worker, Verdict::Done, Link::Up, self.now);
+        let handout = self
+            .dispatcher
+            .next(worker, Verdict::Done, Link::Up, self.now);
         self.follow(worker, &handout);
     }
 
@@ -223,10 +234,13 @@ fn shares_are_the_weights_at_any_load() {
         let clients = random.pick(&[1, 1, 2, 3, 4, 5, 6, 8, 12, 20]);
         let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let servers = weights.iter().map(|weight| {
-            // Its share has to fit, and servers that remember nothing have to be able to take what comes.
+            // Its share has to fit, and servers that remember nothing have to be able to take what
+            // comes.
             let share = (f64::from(*weight) / sum * clients as f64 * 1.3).ceil() as usize;
             let slack = match schedule {
-                Schedule::RoundRobin | Schedule::LeastLoad | Schedule::TwoChoices => 1 + random.below(4),
+                Schedule::RoundRobin | Schedule::LeastLoad | Schedule::TwoChoices => {
+                    1 + random.below(4)
+                }
                 _ => clients,
             };
             (*weight, share + slack)
@@ -252,7 +266,14 @@ fn idle_servers_take_turns_by_weight() {
         Schedule::TwoChoices,
         Schedule::PeakEwma,
     ] {
-        for weights in [&[2, 1, 1][..], &[1, 1], &[3, 1], &[5, 1, 1], &[7, 3, 2, 1], &[1000, 1]] {
+        for weights in [
+            &[2, 1, 1][..],
+            &[1, 1],
+            &[3, 1],
+            &[5, 1, 1],
+            &[7, 3, 2, 1],
+            &[1000, 1],
+        ] {
             let servers: Vec<_> = weights.iter().map(|weight| (*weight, 4)).collect();
             let mut world = World::new(schedule, &servers, 1);
             let sum: u32 = weights.iter().sum();
@@ -274,20 +295,28 @@ fn idle_servers_take_turns_by_weight() {
     }
 }
 
-/// When all are busy, what becomes free takes what waits: then the servers' capacity and speed decide, and afterwards weights do again.
+/// When all are busy, what becomes free takes what waits: then the servers' capacity and speed
+/// decide, and afterwards weights do again.
 #[test]
 fn when_all_are_busy_capacity_decides() {
     for schedule in WEIGHTED {
         let mut world = World::new(schedule, &[(1, 6), (3, 2)], 3);
         let counts = world.tally(12, 4000);
-        assert!(distance(&counts, &[6, 2]) < TOLERANCE, "{schedule:?}: {counts:?}");
+        assert!(
+            distance(&counts, &[6, 2]) < TOLERANCE,
+            "{schedule:?}: {counts:?}"
+        );
         world.run(1, 30);
         let counts = world.tally(1, 3000);
-        assert!(distance(&counts, &[1, 3]) < TOLERANCE, "{schedule:?}: {counts:?}");
+        assert!(
+            distance(&counts, &[1, 3]) < TOLERANCE,
+            "{schedule:?}: {counts:?}"
+        );
     }
 }
 
-/// A slow server keeps its share where turns decide, and has its part of the jobs at work where loads do.
+/// A slow server keeps its share where turns decide, and has its part of the jobs at work where
+/// loads do.
 #[test]
 fn a_slow_server_has_what_its_scheduler_means() {
     let share_of_slow = |schedule, clients| {
@@ -300,15 +329,18 @@ fn a_slow_server_has_what_its_scheduler_means() {
     for schedule in [Schedule::RoundRobin, Schedule::Random] {
         for clients in [1, 4] {
             let share = share_of_slow(schedule, clients);
-            assert!((share - 0.5).abs() < TOLERANCE, "{schedule:?}, {clients}: {share}");
+            assert!(
+                (share - 0.5).abs() < TOLERANCE,
+                "{schedule:?}, {clients}: {share}"
+            );
         }
     }
     for schedule in [Schedule::LeastLoad, Schedule::TwoChoices] {
         // One at a time there is no load to be seen.
         let share = share_of_slow(schedule, 1);
         assert!((share - 0.5).abs() < TOLERANCE, "{schedule:?}: {share}");
-        // Half of 8 that are at work, each of which takes ten times as long: an eleventh of all. Of two that are drawn it is not always
-        // the one with more.
+        // Half of 8 that are at work, each of which takes ten times as long: an eleventh of all. Of
+        // two that are drawn it is not always the one with more.
         let share = share_of_slow(schedule, 8);
         let most = if schedule == Schedule::LeastLoad {
             TOLERANCE
@@ -321,7 +353,8 @@ fn a_slow_server_has_what_its_scheduler_means() {
     assert!(share < TOLERANCE, "{share}");
 }
 
-/// Of two that weigh the same the one with fewer requests is chosen, however long ago the other had its turn.
+/// Of two that weigh the same the one with fewer requests is chosen, however long ago the other had
+/// its turn.
 #[test]
 fn fewer_jobs_come_before_the_turn() {
     let mut world = World::new(Schedule::LeastLoad, &[(7, 4), (7, 4)], 1);
@@ -330,7 +363,8 @@ fn fewer_jobs_come_before_the_turn() {
     assert!(counts[0] <= 1, "{counts:?}");
 }
 
-/// Changes that are nobody's business, between any two requests, with another server that comes and goes meanwhile.
+/// Changes that are nobody's business, between any two requests, with another server that comes and
+/// goes meanwhile.
 #[test]
 fn changes_in_between_cost_nobody_its_turn() {
     super::for_each_seed(280, |seed| {
@@ -357,7 +391,11 @@ fn changes_in_between_cost_nobody_its_turn() {
             match random.below(8) {
                 0..3 => {
                     there = !there;
-                    let now = if there { Health::Online } else { Health::Offline };
+                    let now = if there {
+                        Health::Online
+                    } else {
+                        Health::Offline
+                    };
                     world.set(guest.0, health(now));
                 }
                 3 => {
@@ -376,7 +414,11 @@ fn changes_in_between_cost_nobody_its_turn() {
                 })),
                 5 => match bucket.take() {
                     Some(bucket) => drop(world.apply(Change::RemoveBucket(bucket))),
-                    None => bucket = world.apply(Change::AddBucket(BucketId(0), Bucket::default())).bucket,
+                    None => {
+                        bucket = world
+                            .apply(Change::AddBucket(BucketId(0), Bucket::default()))
+                            .bucket
+                    }
                 },
                 6 => drop(world.apply(Change::SetSchedule(schedule))),
                 _ => {
@@ -391,7 +433,11 @@ fn changes_in_between_cost_nobody_its_turn() {
                         guest.0,
                         ServerChange {
                             admin: Some(Admin::Enabled),
-                            ..health(if there { Health::Online } else { Health::Offline })
+                            ..health(if there {
+                                Health::Online
+                            } else {
+                                Health::Offline
+                            })
                         },
                     );
                 }
@@ -404,15 +450,21 @@ fn changes_in_between_cost_nobody_its_turn() {
             }
         }
         let off = distance(&world.got[..core.len()], &core);
-        assert!(off <= TOLERANCE, "{schedule:?} of {core:?}: {:?}, {off:.3}", world.got);
-        // By loads, a server that comes back without any gets its part of all that is at work first.
+        assert!(
+            off <= TOLERANCE,
+            "{schedule:?} of {core:?}: {:?}, {off:.3}",
+            world.got
+        );
+        // By loads, a server that comes back without any gets its part of all that is at work
+        // first.
         let by_load = !matches!(schedule, Schedule::RoundRobin | Schedule::Random) && clients > 1;
         let off = (its as f64 - expected).abs() / f64::from(while_there as u32 + 1);
         assert!(
             by_load || off <= TOLERANCE,
             "{schedule:?}, the guest ({weight} of {core:?}): {its} of {while_there}"
         );
-        // It leaves, and another one comes in its place: neither has a burst, nor has to wait for long.
+        // It leaves, and another one comes in its place: neither has a burst, nor has to wait for
+        // long.
         world.set(guest.0, health(Health::Online));
         while !world.serving.is_empty() {
             world.end_one();
@@ -423,7 +475,10 @@ fn changes_in_between_cost_nobody_its_turn() {
         let counts = world.tally(1, 2 * round);
         if matches!(schedule, Schedule::RoundRobin | Schedule::LeastLoad) {
             let its = counts[guest.0 as usize];
-            assert!((1..=3).contains(&its), "{schedule:?}, {weight} of {core:?}: {counts:?}");
+            assert!(
+                (1..=3).contains(&its),
+                "{schedule:?}, {weight} of {core:?}: {counts:?}"
+            );
         }
     });
 }
@@ -479,9 +534,16 @@ fn unrelated_changes_change_nothing() {
                 }
                 2 => drop(changed.apply(Change::SetSchedule(schedule))),
                 3 => drop(changed.apply(Change::SetLending(Lending::WorkConserving))),
-                _ => drop(changed.apply(Change::SetRetries { floor: 3, share: 0.5 })),
+                _ => drop(changed.apply(Change::SetRetries {
+                    floor: 3,
+                    share: 0.5,
+                })),
             }
-            assert_eq!(plain.tally(clients, 3), changed.tally(clients, 3), "{schedule:?}");
+            assert_eq!(
+                plain.tally(clients, 3),
+                changed.tally(clients, 3),
+                "{schedule:?}"
+            );
         }
     });
 }
@@ -515,11 +577,15 @@ fn a_server_that_warms_up_gets_more_and_more() {
                 quarter[0] += counts[1] as f64 / (12.0 * each as f64);
                 quarter[1] += is / (is + f64::from(servers - 1)) / 12.0;
             }
-            let what = format!("{schedule:?}, {servers} servers, {clients} clients: {quarters:.3?}");
+            let what =
+                format!("{schedule:?}, {servers} servers, {clients} clients: {quarters:.3?}");
             for [found, expected] in quarters {
                 assert!((found - expected).abs() < TOLERANCE, "{what}");
             }
-            assert!(quarters.is_sorted_by(|one, next| one[0] < next[0]), "{what}");
+            assert!(
+                quarters.is_sorted_by(|one, next| one[0] < next[0]),
+                "{what}"
+            );
             world.set(1, warmth(1000));
             let counts = world.tally(clients, 2000);
             assert!(
@@ -548,7 +614,10 @@ fn at_one_request_for_several_steps_of_warming_all_have_their_turns() {
             );
             if step % 5 < 2 {
                 let got = world.tally(1, 1);
-                counts.iter_mut().zip(got).for_each(|(count, got)| *count += got);
+                counts
+                    .iter_mut()
+                    .zip(got)
+                    .for_each(|(count, got)| *count += got);
             }
         }
         let [a, b, c, its] = counts;

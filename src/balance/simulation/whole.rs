@@ -1,5 +1,6 @@
-//! Everything at once: random trees of buckets, arrivals, service times, crashes and reconfigurations. After every step, what must hold
-//! whatever happened, worked out by a [`Shadow`] that knows nothing of the dispatcher's inside.
+//! Everything at once: random trees of buckets, arrivals, service times, crashes and
+//! reconfigurations. After every step, what must hold whatever happened, worked out by a [`Shadow`]
+//! that knows nothing of the dispatcher's inside.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,7 +22,9 @@ fn whatever_happens_the_rules_hold() {
 /// As before, but every few steps a worker panics.
 #[test]
 fn panics_of_workers_cost_nothing_but_what_was_in_their_hands() {
-    super::for_each_seed(SEEDS / 4, |seed| simulate(seed, Some(1 + seed as usize % 8)));
+    super::for_each_seed(SEEDS / 4, |seed| {
+        simulate(seed, Some(1 + seed as usize % 8))
+    });
 }
 
 /// One in so many steps is the panic of a worker.
@@ -64,7 +67,11 @@ fn schedule(random: &mut Random) -> Schedule {
 }
 
 fn lending(random: &mut Random) -> Lending {
-    random.pick(&[Lending::WorkConserving, Lending::WorkConserving, Lending::Reserve])
+    random.pick(&[
+        Lending::WorkConserving,
+        Lending::WorkConserving,
+        Lending::Reserve,
+    ])
 }
 
 fn bucket(random: &mut Random) -> Bucket {
@@ -75,7 +82,11 @@ fn bucket(random: &mut Random) -> Bucket {
             Share::Part(random.below(11) as f64 / 10.0)
         }
     };
-    let queue_limit = if random.one_in(3) { random.below(6) } else { usize::MAX };
+    let queue_limit = if random.one_in(3) {
+        random.below(6)
+    } else {
+        usize::MAX
+    };
     Bucket {
         assured: share(random),
         ceiling: if random.one_in(2) {
@@ -91,7 +102,11 @@ impl Simulation {
     fn new(random: &mut Random) -> Self {
         let settings = Settings {
             early_binding: random.one_in(5),
-            queue_limit: if random.one_in(4) { random.below(20) } else { 200 },
+            queue_limit: if random.one_in(4) {
+                random.below(20)
+            } else {
+                200
+            },
             wait_for_server: random.one_in(2),
             retry_floor: random.below(10),
             retry_share: random.below(5) as f64 / 10.0,
@@ -119,7 +134,12 @@ impl Simulation {
             simulation.add_bucket(random);
         }
         if !random.one_in(4) {
-            let workers = simulation.shadow.workers.keys().copied().collect::<Vec<_>>();
+            let workers = simulation
+                .shadow
+                .workers
+                .keys()
+                .copied()
+                .collect::<Vec<_>>();
             for worker in workers {
                 simulation.next(worker, Verdict::None, Link::Up, 1);
             }
@@ -186,10 +206,19 @@ impl Simulation {
                     "what is reserved is kept"
                 );
             }
-            Offer::Queued => self.shadow.jobs.get_mut(&ticket.id).expect("it is there").queued = true,
+            Offer::Queued => {
+                self.shadow
+                    .jobs
+                    .get_mut(&ticket.id)
+                    .expect("it is there")
+                    .queued = true
+            }
             Offer::Refused(refusal, id) => {
                 let serves = self.dispatcher.admin == Admin::Enabled && !self.dispatcher.closed;
-                assert_eq!(matches!(refusal, Refusal::Closed | Refusal::Disabled), !serves);
+                assert_eq!(
+                    matches!(refusal, Refusal::Closed | Refusal::Disabled),
+                    !serves
+                );
                 if refusal == Refusal::NoServer {
                     assert!(self.shadow.used().is_empty());
                 }
@@ -264,8 +293,9 @@ impl Simulation {
         }
     }
 
-    /// What is in a worker's hand is over. Of a batch, what is behind it is tried again, or is over too. The worker begins anew; or it
-    /// ends without having been told to, and another one is started in its place.
+    /// What is in a worker's hand is over. Of a batch, what is behind it is tried again, or is over
+    /// too. The worker begins anew; or it ends without having been told to, and another one is
+    /// started in its place.
     fn panic(&mut self, random: &mut Random) {
         let workers = self.shadow.workers.keys().copied().collect::<Vec<_>>();
         if workers.is_empty() {
@@ -307,7 +337,10 @@ impl Simulation {
     fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: Link, most: usize) {
         let again = match &verdict {
             Verdict::Retry {
-                job, ticket, back_off, ..
+                job,
+                ticket,
+                back_off,
+                ..
             } => Some((*job, *ticket, self.end_of_rest(ticket, *back_off))),
             Verdict::None | Verdict::Done => None,
         };
@@ -326,9 +359,13 @@ impl Simulation {
         entry.link = link;
         entry.idle &= link == Link::Up;
         let mut more = VecDeque::new();
-        let handout = self
-            .dispatcher
-            .next_batch(WorkerId(worker), verdict, link, (most, &mut more), self.now);
+        let handout = self.dispatcher.next_batch(
+            WorkerId(worker),
+            verdict,
+            link,
+            (most, &mut more),
+            self.now,
+        );
         self.carry_out(&handout, Some((worker, link == Link::Up && !had_job)));
         assert!(more.is_empty() || more.len() < most);
         self.check_part(worker, more.len(), handout.refused.len());
@@ -343,11 +380,15 @@ impl Simulation {
         (!back_off.is_zero()).then(end)
     }
 
-    /// What a worker takes besides is no more than its part of what waited: what it took, what still waits, and what was refused.
+    /// What a worker takes besides is no more than its part of what waited: what it took, what
+    /// still waits, and what was refused.
     fn check_part(&self, worker: u32, more: usize, refused: usize) {
         let server = self.shadow.workers[&worker].server;
         let (waiting, workers) = if self.shadow.early {
-            let bound = self.dispatcher.server(ServerId(server)).map(|counts| counts.bound);
+            let bound = self
+                .dispatcher
+                .server(ServerId(server))
+                .map(|counts| counts.bound);
             (bound.expect("it is there"), self.shadow.part(server))
         } else {
             (self.dispatcher.counts().queued, self.shadow.capacity())
@@ -362,13 +403,17 @@ impl Simulation {
     fn part(&mut self, worker: u32, id: u64, verdict: Verdict<u64>) {
         self.shadow.stop_one(worker, id);
         match &verdict {
-            Verdict::Retry { ticket, back_off, .. } => {
+            Verdict::Retry {
+                ticket, back_off, ..
+            } => {
                 let rests = self.end_of_rest(ticket, *back_off);
                 self.shadow.put_back(id, *ticket, rests);
             }
             _ => self.shadow.end(id),
         }
-        let handout = self.dispatcher.part(WorkerId(worker), id, verdict, self.now);
+        let handout = self
+            .dispatcher
+            .part(WorkerId(worker), id, verdict, self.now);
         assert_eq!(handout.next, None);
         self.carry_out(&handout, None);
     }
@@ -403,7 +448,10 @@ impl Simulation {
             admitted.push(self.shadow.jobs[id].ticket.bucket.0);
             self.shadow.start(*worker, *id, false);
         }
-        for bucket in admitted.iter().flat_map(|bucket| self.shadow.way_up(*bucket)) {
+        for bucket in admitted
+            .iter()
+            .flat_map(|bucket| self.shadow.way_up(*bucket))
+        {
             let (_, ceiling) = self.shadow.shares[&bucket];
             assert!(
                 bucket == 0 || self.shadow.held(bucket) <= ceiling,
@@ -424,7 +472,8 @@ impl Simulation {
         self.shadow.shares = shares.collect();
     }
 
-    /// Somebody looks at a server, in use or not; the worker comes back like any other that has no job.
+    /// Somebody looks at a server, in use or not; the worker comes back like any other that has no
+    /// job.
     fn borrow(&mut self, random: &mut Random) {
         let server = random.below(MOST_SERVERS + 1) as u32;
         let expected = self.shadow.borrow(server).map(WorkerId);
@@ -452,7 +501,11 @@ impl Simulation {
         let handout = self.dispatcher.wake(self.now);
         assert_eq!(handout.next, None);
         self.carry_out(&handout, None);
-        assert!(self.shadow.next_deadline().is_none_or(|deadline| deadline > self.now));
+        assert!(
+            self.shadow
+                .next_deadline()
+                .is_none_or(|deadline| deadline > self.now)
+        );
     }
 
     // === Changes
@@ -493,7 +546,10 @@ impl Simulation {
     }
 
     fn apply(&mut self, change: Change) {
-        let outcome = self.dispatcher.apply(change, self.now).expect("it can be changed so");
+        let outcome = self
+            .dispatcher
+            .apply(change, self.now)
+            .expect("it can be changed so");
         self.follow(&outcome);
     }
 
@@ -507,8 +563,18 @@ impl Simulation {
     fn add_server(&mut self, random: &mut Random) {
         let new = NewServer {
             weight: 1 + random.below(4) as u32,
-            capacity: if random.one_in(12) { 0 } else { 1 + random.below(6) },
-            role: random.pick(&[Role::Active, Role::Active, Role::Active, Role::Standby, Role::Backup]),
+            capacity: if random.one_in(12) {
+                0
+            } else {
+                1 + random.below(6)
+            },
+            role: random.pick(&[
+                Role::Active,
+                Role::Active,
+                Role::Active,
+                Role::Standby,
+                Role::Backup,
+            ]),
             admin: random.pick(&[
                 Admin::Enabled,
                 Admin::Enabled,
@@ -549,10 +615,14 @@ impl Simulation {
             health: random
                 .one_in(3)
                 .then(|| random.pick(&[Health::Online, Health::Online, Health::Offline])),
-            warmth: random.one_in(4).then(|| random.pick(&[1000, 1000, 500, 100])),
+            warmth: random
+                .one_in(4)
+                .then(|| random.pick(&[1000, 1000, 500, 100])),
             protected: random.one_in(6).then(|| random.one_in(2)),
         };
-        let result = self.dispatcher.apply(Change::SetServer(ServerId(id), change), self.now);
+        let result = self
+            .dispatcher
+            .apply(Change::SetServer(ServerId(id), change), self.now);
         let server = self.shadow.servers.get_mut(&id).expect("it is there");
         if server.role == Role::Terminating {
             assert_eq!(result, Err(Rejection::Terminating));
@@ -568,7 +638,9 @@ impl Simulation {
     }
 
     fn remove_server(&mut self, id: u32) {
-        let result = self.dispatcher.apply(Change::RemoveServer(ServerId(id)), self.now);
+        let result = self
+            .dispatcher
+            .apply(Change::RemoveServer(ServerId(id)), self.now);
         let server = self.shadow.servers.get_mut(&id).expect("it is there");
         if server.role == Role::Terminating {
             assert_eq!(result, Err(Rejection::Terminating));
@@ -596,7 +668,11 @@ impl Simulation {
         });
         for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.shadow.servers.remove(&id);
-            assert_eq!(self.dispatcher.server(ServerId(id)), None, "nothing is left of {id}");
+            assert_eq!(
+                self.dispatcher.server(ServerId(id)),
+                None,
+                "nothing is left of {id}"
+            );
             for job in self
                 .shadow
                 .jobs
@@ -612,16 +688,19 @@ impl Simulation {
     fn add_bucket(&mut self, random: &mut Random) {
         let parents = self.shadow.buckets.keys().copied().collect::<Vec<_>>();
         let parent = random.pick(&parents);
-        match self
-            .dispatcher
-            .apply(Change::AddBucket(BucketId(parent), bucket(random)), self.now)
-        {
+        match self.dispatcher.apply(
+            Change::AddBucket(BucketId(parent), bucket(random)),
+            self.now,
+        ) {
             Ok(outcome) => {
                 let id = outcome.bucket.expect("it has a place");
                 assert!(self.shadow.buckets.insert(id.0, Some(parent)).is_none());
                 self.follow(&outcome);
             }
-            Err(rejection) => assert!(matches!(rejection, Rejection::InvalidShare | Rejection::TooMuchAssured)),
+            Err(rejection) => assert!(matches!(
+                rejection,
+                Rejection::InvalidShare | Rejection::TooMuchAssured
+            )),
         }
     }
 
@@ -632,18 +711,33 @@ impl Simulation {
         {
             Ok(outcome) => self.follow(&outcome),
             Err(Rejection::Root) => assert_eq!(id, 0),
-            Err(rejection) => assert!(matches!(rejection, Rejection::InvalidShare | Rejection::TooMuchAssured)),
+            Err(rejection) => assert!(matches!(
+                rejection,
+                Rejection::InvalidShare | Rejection::TooMuchAssured
+            )),
         }
     }
 
     fn remove_bucket(&mut self, id: u32) {
-        let result = self.dispatcher.apply(Change::RemoveBucket(BucketId(id)), self.now);
+        let result = self
+            .dispatcher
+            .apply(Change::RemoveBucket(BucketId(id)), self.now);
         if id == 0 {
             assert_eq!(result, Err(Rejection::Root));
-        } else if self.shadow.buckets.values().any(|parent| *parent == Some(id)) {
+        } else if self
+            .shadow
+            .buckets
+            .values()
+            .any(|parent| *parent == Some(id))
+        {
             assert_eq!(result, Err(Rejection::HasChildren));
         } else {
-            let parent = self.shadow.buckets.remove(&id).flatten().expect("it has a parent");
+            let parent = self
+                .shadow
+                .buckets
+                .remove(&id)
+                .flatten()
+                .expect("it has a parent");
             let own = |job: &&mut Job| job.ticket.bucket.0 == id;
             self.shadow
                 .jobs
@@ -659,7 +753,9 @@ impl Simulation {
     fn check(&mut self) {
         self.learn_shares();
         self.shadow.forget_turns();
-        let Self { shadow, dispatcher, .. } = self;
+        let Self {
+            shadow, dispatcher, ..
+        } = self;
         dispatcher.check_parts();
         assert_eq!(
             shadow.jobs.len() + shadow.ended.len(),
@@ -667,12 +763,20 @@ impl Simulation {
             "no job is lost"
         );
         let queued = || shadow.jobs.values().filter(|job| job.queued);
-        let resting = shadow.jobs.values().filter(|job| job.rests.is_some()).count();
+        let resting = shadow
+            .jobs
+            .values()
+            .filter(|job| job.rests.is_some())
+            .count();
         let counts = Counts {
             queued: queued().count(),
             resting,
             serving: shadow.jobs.len() - queued().count() - resting,
-            up: shadow.workers.values().filter(|worker| worker.link == Link::Up).count(),
+            up: shadow
+                .workers
+                .values()
+                .filter(|worker| worker.link == Link::Up)
+                .count(),
             workers: shadow.workers.len(),
             capacity: shadow.capacity(),
         };
@@ -680,7 +784,10 @@ impl Simulation {
         assert_eq!(dispatcher.next_deadline(), shadow.next_deadline());
         shadow.check_staff();
         for id in shadow.servers.keys() {
-            let own = shadow.workers.values().filter(|worker| worker.server == *id);
+            let own = shadow
+                .workers
+                .values()
+                .filter(|worker| worker.server == *id);
             let serving = own.map(|worker| worker.jobs.len()).sum();
             let counts = dispatcher.server(ServerId(*id));
             assert_eq!(counts.map(|counts| counts.serving), Some(serving));
@@ -698,12 +805,22 @@ impl Simulation {
                     assert!(counts.ceiling <= shadow.shares[parent].1);
                     *assured_below.entry(*parent).or_default() += counts.assured;
                 }
-                None => assert_eq!((counts.assured, counts.ceiling), (shadow.capacity(), shadow.capacity())),
+                None => assert_eq!(
+                    (counts.assured, counts.ceiling),
+                    (shadow.capacity(), shadow.capacity())
+                ),
             }
         }
         for (id, below) in assured_below {
-            let children = shadow.buckets.values().filter(|parent| **parent == Some(id)).count();
-            assert!(below <= shadow.shares[&id].0.max(children), "assured below {id}");
+            let children = shadow
+                .buckets
+                .values()
+                .filter(|parent| **parent == Some(id))
+                .count();
+            assert!(
+                below <= shadow.shares[&id].0.max(children),
+                "assured below {id}"
+            );
         }
         // No worker is idle beside a job that it may take and whose bucket may have a token.
         let idle = shadow.idle();
@@ -721,7 +838,10 @@ impl Simulation {
                     Some(bound) => bound.0 == server,
                     None => !shadow.avoids(job, server),
                 };
-                assert!(!takes, "worker {worker} of server {server} is idle beside {job:?}");
+                assert!(
+                    !takes,
+                    "worker {worker} of server {server} is idle beside {job:?}"
+                );
             }
         }
     }
@@ -730,10 +850,16 @@ impl Simulation {
     fn clear(mut self, random: &mut Random) {
         self.apply(Change::Close);
         self.shadow.closed = true;
-        let Counts { queued, resting, .. } = self.dispatcher.counts();
+        let Counts {
+            queued, resting, ..
+        } = self.dispatcher.counts();
         assert_eq!((queued, resting), (0, 0));
         // Some go before they are told to, and nobody comes in their place.
-        let idle = self.shadow.workers.iter().filter(|(_, worker)| worker.jobs.is_empty());
+        let idle = self
+            .shadow
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.jobs.is_empty());
         for worker in idle.map(|(id, _)| *id).collect::<Vec<_>>() {
             if random.one_in(2) {
                 self.gone(worker);
@@ -752,7 +878,11 @@ impl Simulation {
                 ..ServerChange::default()
             };
             if self.shadow.servers[&id].role != Role::Terminating {
-                self.shadow.servers.get_mut(&id).expect("it is there").protected = false;
+                self.shadow
+                    .servers
+                    .get_mut(&id)
+                    .expect("it is there")
+                    .protected = false;
                 self.apply(Change::SetServer(ServerId(id), unprotected));
                 self.remove_server(id);
             }

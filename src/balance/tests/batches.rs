@@ -64,7 +64,8 @@ fn a_worker_takes_no_other_servers_jobs() {
     for id in 1..=13 {
         bench.offer(id);
     }
-    // 3, 5, 7, 9, 11 and 13 wait for the first server, 6, 8, 10 and 12 for the second, which has two workers.
+    // 3, 5, 7, 9, 11 and 13 wait for the first server, 6, 8, 10 and 12 for the second, which has
+    // two workers.
     assert_eq!(bench.batch(1, 64), (Some(6), vec![8]));
     assert_eq!(bench.batch(0, 64), (Some(3), vec![5, 7, 9, 11, 13]));
 }
@@ -110,7 +111,10 @@ fn one_job_of_a_batch_can_go_elsewhere() {
         back_off: Duration::ZERO,
     };
     assert_eq!(bench.part(1, 8, verdict), woken(0, 8));
-    assert_eq!(bench.part(9, 1, retry(&bench, 1)), refused(Refusal::Closed, 1));
+    assert_eq!(
+        bench.part(9, 1, retry(&bench, 1)),
+        refused(Refusal::Closed, 1)
+    );
 }
 
 #[test]
@@ -146,7 +150,10 @@ fn idle_workers_get_theirs_before_a_batch_is_made() {
     let handout = bench
         .dispatcher
         .next_batch(WorkerId(0), verdict, Link::Up, batch, bench.now);
-    assert_eq!((handout.next, handout.assigned), (Some(2), vec![(WorkerId(1), 1)]));
+    assert_eq!(
+        (handout.next, handout.assigned),
+        (Some(2), vec![(WorkerId(1), 1)])
+    );
     // Only one waits then, for two workers.
     assert!(more.is_empty());
 }
@@ -162,7 +169,10 @@ fn all_of_a_batch_have_one_token() {
     assert_eq!(bench.dispatcher.bucket(bulk).held, 2);
     assert_eq!(bench.dispatcher.counts().serving, 4);
     assert_eq!(
-        bench.dispatcher.server(ServerId(0)).map(|server| server.serving),
+        bench
+            .dispatcher
+            .server(ServerId(0))
+            .map(|server| server.serving),
         Some(3)
     );
     // Who comes now under its share gets the next slot, whatever goes on at the other.
@@ -233,5 +243,8 @@ fn each_of_a_batch_took_its_part_of_the_time() {
     bench.now = bench.at(4);
     // The first took no time, and these four one second each.
     assert_eq!(bench.batch(0, 8), (None, vec![]));
-    assert_eq!(bench.dispatcher.expected_wait(BucketId(0)), Duration::from_secs(1));
+    assert_eq!(
+        bench.dispatcher.expected_wait(BucketId(0)),
+        Duration::from_secs(1)
+    );
 }

@@ -69,7 +69,10 @@ fn a_backup_comes_in_when_nobody_else_is_there_and_goes_out_again() {
     assert_eq!(bench.dispatcher.counts().capacity, 1);
     // What they serve ends as usual.
     assert_eq!(bench.done(0), Handout::default());
-    assert_eq!(bench.apply(set(0, health(Health::Online))).handout, woken(0, 4));
+    assert_eq!(
+        bench.apply(set(0, health(Health::Online))).handout,
+        woken(0, 4)
+    );
     assert_eq!(bench.done(2), Handout::default());
     assert_eq!(bench.offer(5), Offer::Queued);
 }
@@ -83,7 +86,10 @@ fn requests_wait_for_the_last_server_to_come_back() {
     let mut bench = Bench::new(wait, &[1]);
     bench.apply(set(0, health(Health::Offline)));
     assert_eq!(bench.offer(1), Offer::Queued);
-    assert_eq!(bench.apply(set(0, health(Health::Online))).handout, woken(0, 1));
+    assert_eq!(
+        bench.apply(set(0, health(Health::Online))).handout,
+        woken(0, 1)
+    );
 }
 
 #[test]
@@ -112,10 +118,14 @@ fn less_capacity_lets_workers_finish() {
     assert_eq!(bench.offer(3), Offer::Queued);
     assert_eq!(bench.done(2), Handout::default());
     assert_eq!(bench.counts(), (1, 1));
-    // More again: not before those that leave have left, so that there are never more connections than three, or one.
+    // More again: not before those that leave have left, so that there are never more connections
+    // than three, or one.
     let outcome = bench.apply(set(0, capacity(2)));
     assert_eq!(outcome, Outcome::default());
-    assert_eq!(bench.dispatcher.gone(WorkerId(0), bench.now), Outcome::default());
+    assert_eq!(
+        bench.dispatcher.gone(WorkerId(0), bench.now),
+        Outcome::default()
+    );
     let outcome = bench.dispatcher.gone(WorkerId(2), bench.now);
     assert_eq!(outcome.started.len(), 1);
     assert_eq!(bench.up(outcome.started[0].1.0), next(3));
@@ -129,7 +139,9 @@ fn a_server_that_is_removed_ends_what_it_has_and_leaves_nothing() {
     let outcome = bench.apply(Change::RemoveServer(ServerId(0)));
     assert_eq!(outcome.dismissed, [WorkerId(0)]);
     assert_eq!(
-        bench.dispatcher.apply(Change::RemoveServer(ServerId(0)), bench.now),
+        bench
+            .dispatcher
+            .apply(Change::RemoveServer(ServerId(0)), bench.now),
         Err(Rejection::Terminating)
     );
     assert_eq!(bench.offer(3), Offer::Queued);
@@ -166,7 +178,9 @@ fn a_protected_server_stays() {
     };
     bench.apply(set(0, protected(true)));
     assert_eq!(
-        bench.dispatcher.apply(Change::RemoveServer(ServerId(0)), bench.now),
+        bench
+            .dispatcher
+            .apply(Change::RemoveServer(ServerId(0)), bench.now),
         Err(Rejection::Protected)
     );
     let terminating = ServerChange {
@@ -184,10 +198,16 @@ fn a_protected_server_stays() {
 #[test]
 fn draining_keeps_connections_and_disabling_ends_them() {
     let mut bench = Bench::new(LATE, &[2, 1]);
-    assert_eq!(bench.apply(set(0, admin(Admin::Draining))), Outcome::default());
+    assert_eq!(
+        bench.apply(set(0, admin(Admin::Draining))),
+        Outcome::default()
+    );
     assert_eq!(bench.offer(1), assigned(2, 1));
     assert_eq!(bench.offer(2), Offer::Queued);
-    assert_eq!(bench.apply(set(0, admin(Admin::Enabled))).handout, woken(1, 2));
+    assert_eq!(
+        bench.apply(set(0, admin(Admin::Enabled))).handout,
+        woken(1, 2)
+    );
     let outcome = bench.apply(set(0, admin(Admin::Disabled)));
     assert_eq!(outcome.dismissed, [WorkerId(0), WorkerId(1)]);
 }
@@ -224,7 +244,12 @@ fn a_cluster_is_drained_and_disabled() {
 #[test]
 fn a_worker_is_borrowed_to_look_at_its_server() {
     let mut bench = Bench::new(LATE, &[3, 1]);
-    let borrow = |bench: &mut Bench, server: u32| bench.dispatcher.borrow(ServerId(server)).map(|worker| worker.0);
+    let borrow = |bench: &mut Bench, server: u32| {
+        bench
+            .dispatcher
+            .borrow(ServerId(server))
+            .map(|worker| worker.0)
+    };
     let counts = bench.dispatcher.counts();
     // The one that has been idle longest, so that each has its turn.
     assert_eq!(borrow(&mut bench, 0), Some(0));
@@ -265,7 +290,10 @@ fn servers_that_are_not_in_use_are_looked_at_too() {
             assert_eq!(bench.dispatcher.borrow(ServerId(0)), None);
             assert_eq!(bench.up(0), Handout::default());
             // A look that found the server dead, and one that found it alive.
-            assert_eq!(bench.next(1, Verdict::None, Link::Unreachable), Handout::default());
+            assert_eq!(
+                bench.next(1, Verdict::None, Link::Unreachable),
+                Handout::default()
+            );
             assert_eq!(bench.offer(4), Offer::Queued);
             let back = ServerChange {
                 health: Some(Health::Online),
@@ -299,14 +327,20 @@ fn after_the_close_no_worker_is_started() {
     let mut bench = Bench::new(LATE, &[2, 1]);
     bench.offer(1);
     bench.apply(Change::Close);
-    assert_eq!(bench.dispatcher.gone(WorkerId(0), bench.now), Outcome::default());
+    assert_eq!(
+        bench.dispatcher.gone(WorkerId(0), bench.now),
+        Outcome::default()
+    );
     assert_eq!(bench.apply(set(0, capacity(4))), Outcome::default());
     let added = bench.apply(server(3, Role::Active));
     assert_eq!((added.started.len(), added.server), (0, Some(ServerId(2))));
     // Who is too many is still told to go.
     assert_eq!(bench.apply(set(0, capacity(0))).dismissed, [WorkerId(1)]);
     assert_eq!(bench.done(1), Handout::default());
-    assert_eq!(bench.dispatcher.gone(WorkerId(1), bench.now), Outcome::default());
+    assert_eq!(
+        bench.dispatcher.gone(WorkerId(1), bench.now),
+        Outcome::default()
+    );
     assert_eq!(bench.dispatcher.counts().workers, 1);
 }
 
@@ -318,7 +352,8 @@ fn jobs_bound_early_are_open_to_all_when_binding_becomes_late() {
         bench.offer(id);
     }
     assert_eq!(bench.offer_to(vip, 7), Offer::Queued);
-    // 3, 5 and 7 wait for the first server, 4 and 6 for the second, which has nothing else to do then.
+    // 3, 5 and 7 wait for the first server, 4 and 6 for the second, which has nothing else to do
+    // then.
     assert_eq!(bench.done(1), next(4));
     assert_eq!(bench.done(1), next(6));
     assert_eq!(bench.done(1), Handout::default());
@@ -347,7 +382,10 @@ fn what_is_open_stays_so_when_binding_becomes_early() {
     }
     assert_eq!(bench.offer_to(vip, 4), Offer::Queued);
     assert_eq!(bench.dispatcher.bucket(vip).claims, 1);
-    assert_eq!(bench.apply(Change::SetBinding { early: true }), Outcome::default());
+    assert_eq!(
+        bench.apply(Change::SetBinding { early: true }),
+        Outcome::default()
+    );
     assert_eq!(bench.dispatcher.bucket(vip).claims, 0);
     // Its turn is the first server's, and the next one's the second's.
     assert_eq!(bench.offer(5), Offer::Queued);

@@ -59,7 +59,10 @@ fn an_idle_worker_takes_a_job_when_its_rest_is_over() {
     for settings in [LATE, EARLY] {
         let mut bench = Bench::new(settings, &[1, 1]);
         bench.offer(1);
-        assert_eq!(bench.back_off(0, bench.avoiding(1, 0), 5, Link::Up), Handout::default());
+        assert_eq!(
+            bench.back_off(0, bench.avoiding(1, 0), 5, Link::Up),
+            Handout::default()
+        );
         assert_eq!(bench.wake(5), woken(1, 1));
         assert_eq!(bench.dispatcher.cancel(1), Cancelled::Serving(WorkerId(1)));
     }
@@ -85,7 +88,10 @@ fn a_resting_job_has_its_part_of_the_budget() {
     let mut bench = Bench::new(ONE, &[1, 1]);
     bench.offer(1);
     bench.offer(2);
-    assert_eq!(bench.back_off(0, bench.ticket(1), 5, Link::Up), Handout::default());
+    assert_eq!(
+        bench.back_off(0, bench.ticket(1), 5, Link::Up),
+        Handout::default()
+    );
     bench.dispatcher.check(1);
     assert_eq!(
         bench.retry(1, bench.ticket(2), Link::Up),
@@ -125,7 +131,10 @@ fn a_resting_job_is_in_progress() {
     }
     for worker in [0, 1] {
         let ticket = bench.ticket(u64::from(worker) + 1);
-        assert_eq!(bench.back_off(worker, ticket, 5, Link::Up), Handout::default());
+        assert_eq!(
+            bench.back_off(worker, ticket, 5, Link::Up),
+            Handout::default()
+        );
     }
     assert_eq!(
         bench.back_off(2, bench.ticket(3), 5, Link::Up),
@@ -154,7 +163,10 @@ fn nobody_rests_longer_than_its_deadline() {
             bench.back_off(0, bench.ticket(1), back_off, Link::Up),
             Handout::default()
         );
-        assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(waits_until)));
+        assert_eq!(
+            bench.dispatcher.next_deadline(),
+            Some(bench.at(waits_until))
+        );
         // Too late for either.
         assert_eq!(bench.wake(30), refused(Refusal::QueueTimeout, 1));
         bench.dispatcher.check(0);
@@ -181,7 +193,10 @@ fn who_rests_is_refused_like_who_waits() {
         let mut bench = Bench::new(ONE, &[1]);
         bench.offer(1);
         bench.back_off(0, bench.ticket(1), 5, Link::Up);
-        assert_eq!(bench.apply(Change::SetAdmin(Admin::Draining)), Outcome::default());
+        assert_eq!(
+            bench.apply(Change::SetAdmin(Admin::Draining)),
+            Outcome::default()
+        );
         assert_eq!(bench.apply(change).handout, refused(refusal, 1));
         bench.dispatcher.check(0);
         assert_eq!(bench.wake(5), Handout::default());
@@ -223,11 +238,15 @@ fn removing_a_bucket_or_a_server_loses_nobody_who_rests() {
     let mut bench = Bench::new(LATE, &[1, 1]);
     let bucket = bench.bucket(0.5, 10);
     assert_eq!(bench.offer_to(bucket, 1), assigned(0, 1));
-    assert_eq!(bench.back_off(0, bench.avoiding(1, 0), 5, Link::Up), Handout::default());
+    assert_eq!(
+        bench.back_off(0, bench.avoiding(1, 0), 5, Link::Up),
+        Handout::default()
+    );
     bench.apply(Change::RemoveBucket(bucket));
     bench.apply(Change::RemoveServer(ServerId(0)));
     bench.dispatcher.gone(WorkerId(0), bench.now);
-    // Others take their places, and have nothing to do with it: the new server is not the one to avoid.
+    // Others take their places, and have nothing to do with it: the new server is not the one to
+    // avoid.
     let mut others = 0;
     while bench.bucket(0.5, 10) != bucket {
         others += 1;

@@ -58,7 +58,10 @@ fn removing_a_bucket_loses_nothing() {
     // A ticket with its number stands for the root.
     assert_eq!(bench.offer_to(bucket, 4), Offer::Queued);
     let ticket = bench.ticket(1);
-    assert_eq!(bench.retry(0, Ticket { bucket, ..ticket }, Link::Up), next(1));
+    assert_eq!(
+        bench.retry(0, Ticket { bucket, ..ticket }, Link::Up),
+        next(1)
+    );
     for id in 2..=4 {
         assert_eq!(bench.done(0), next(id));
     }
@@ -73,7 +76,10 @@ fn a_bucket_has_a_limit_of_its_own() {
     let bucket = bench.bucket(0.5, 1);
     bench.offer_to(bucket, 1);
     assert_eq!(bench.offer_to(bucket, 2), Offer::Queued);
-    assert_eq!(bench.offer_to(bucket, 3), Offer::Refused(Refusal::QueueFull, 3));
+    assert_eq!(
+        bench.offer_to(bucket, 3),
+        Offer::Refused(Refusal::QueueFull, 3)
+    );
     assert_eq!(bench.offer(4), Offer::Queued);
 }
 
@@ -89,13 +95,19 @@ fn a_share_is_a_share_of_the_queue_too() {
     // Two of four are its own; what is more has to find a place as all others do.
     assert_eq!(bench.offer_to(bucket, 101), Offer::Queued);
     assert_eq!(bench.offer_to(bucket, 102), Offer::Queued);
-    assert_eq!(bench.offer_to(bucket, 103), Offer::Refused(Refusal::QueueFull, 103));
+    assert_eq!(
+        bench.offer_to(bucket, 103),
+        Offer::Refused(Refusal::QueueFull, 103)
+    );
     assert_eq!((bench.done(0), bench.done(1)), (next(101), next(102)));
     // Who has its share asks for the next before it has given back the one before.
     assert_eq!(bench.offer_to(bucket, 104), Offer::Queued);
     // Its own limit holds all the same.
     let small = bench.bucket(0.25, 0);
-    assert_eq!(bench.offer_to(small, 105), Offer::Refused(Refusal::QueueFull, 105));
+    assert_eq!(
+        bench.offer_to(small, 105),
+        Offer::Refused(Refusal::QueueFull, 105)
+    );
 }
 
 #[test]
@@ -114,7 +126,9 @@ fn clients_take_turns() {
     bench.offer_of(2, 5);
     bench.offer_of(2, 6);
     bench.offer(7);
-    let order = (0..7).map(|_| bench.done(0).next.expect("a job")).collect::<Vec<_>>();
+    let order = (0..7)
+        .map(|_| bench.done(0).next.expect("a job"))
+        .collect::<Vec<_>>();
     assert_eq!(order, [1, 5, 7, 2, 6, 3, 4]);
 }
 
@@ -136,17 +150,29 @@ fn one_client_cannot_fill_the_queue() {
             }
         }
     }
-    // Of eight places half for the first and one, of the rest the same for the next, and still one is left for another.
+    // Of eight places half for the first and one, of the rest the same for the next, and still one
+    // is left for another.
     assert_eq!(waiting, [5, 2, 1]);
-    assert_eq!(bench.offer_of(10, 61), Offer::Refused(Refusal::QueueFull, 61));
+    assert_eq!(
+        bench.offer_of(10, 61),
+        Offer::Refused(Refusal::QueueFull, 61)
+    );
 }
 
 #[test]
 fn one_client_alone_can_use_a_short_queue() {
     for (queue_limit, own) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3)] {
-        let mut bench = Bench::new(Settings { queue_limit, ..LATE }, &[1]);
+        let mut bench = Bench::new(
+            Settings {
+                queue_limit,
+                ..LATE
+            },
+            &[1],
+        );
         bench.offer(0);
-        let queued = (1..=10).filter(|id| bench.offer_of(1, *id) == Offer::Queued).count();
+        let queued = (1..=10)
+            .filter(|id| bench.offer_of(1, *id) == Offer::Queued)
+            .count();
         assert_eq!(queued, own, "of {queue_limit}");
         let other = bench.offer_of(2, 11);
         assert_eq!(other == Offer::Queued, queue_limit > own);
@@ -177,7 +203,10 @@ fn what_cannot_be_answered_in_time_is_refused_at_once() {
     for id in 3..=5 {
         assert_eq!(bench.offer_of(1, id), Offer::Queued);
     }
-    assert_eq!(bench.dispatcher.expected_wait(BucketId(0)), Duration::from_secs(8));
+    assert_eq!(
+        bench.dispatcher.expected_wait(BucketId(0)),
+        Duration::from_secs(8)
+    );
     let ticket = by(&bench, 6, 9, 1);
     assert_eq!(
         bench.dispatcher.offer(6, ticket, bench.now),
@@ -187,7 +216,10 @@ fn what_cannot_be_answered_in_time_is_refused_at_once() {
     let ticket = by(&bench, 7, 9, 2);
     assert_eq!(bench.dispatcher.offer(7, ticket, bench.now), Offer::Queued);
     // Whoever has waited too long all the same is not served.
-    assert_eq!(bench.dispatcher.wake(bench.at(12)), refused(Refusal::QueueTimeout, 7));
+    assert_eq!(
+        bench.dispatcher.wake(bench.at(12)),
+        refused(Refusal::QueueTimeout, 7)
+    );
 }
 
 #[test]
@@ -207,10 +239,14 @@ fn who_cannot_be_answered_in_time_any_more_is_not_served() {
     // It took twice as long as the one before: a server would work for nobody.
     bench.now = bench.at(6);
     let handout = bench.done(0);
-    assert_eq!((handout.next, handout.refused), (Some(4), vec![(Refusal::Hopeless, 3)]));
+    assert_eq!(
+        (handout.next, handout.refused),
+        (Some(4), vec![(Refusal::Hopeless, 3)])
+    );
 }
 
-/// What a reload does that changes something else, between any two steps: buckets keep their turns and claims, and clients theirs.
+/// What a reload does that changes something else, between any two steps: buckets keep their turns
+/// and claims, and clients theirs.
 #[test]
 fn unrelated_changes_cost_nobody_its_place() {
     let shares = [(0.5, 20), (0.2, 20), (0.0, 20)];

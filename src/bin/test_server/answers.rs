@@ -19,9 +19,10 @@
 //! | `/__counted/KEY` | answers the counter's value; is itself not counted anywhere |
 //! | `/__stats`, `/__stats/reset` | all counters; is itself not counted |
 //!
-//! Options on any of them but the last three: `delay=ms` waits first, and `watch` ends that wait when the client
-//! leaves; `close` ends the connection after the response and says so, `close=silent` does not say so;
-//! `field=Name:%20value`, as often as needed, adds fields to the response.
+//! Options on any of them but the last three: `delay=ms` waits first, and `watch` ends that wait
+//! when the client leaves; `close` ends the connection after the response and says so,
+//! `close=silent` does not say so; `field=Name:%20value`, as often as needed, adds fields to the
+//! response.
 
 use std::io;
 use std::thread;
@@ -116,7 +117,10 @@ fn special(
                 return reply.text(status.unwrap_or(413), "answered early\n");
             }
             let text = "answered early\n";
-            reply.head(status.unwrap_or(413), &[&format!("Content-Length: {}", text.len())]);
+            reply.head(
+                status.unwrap_or(413),
+                &[&format!("Content-Length: {}", text.len())],
+            );
             reply.body(text.as_bytes())?;
             reply.linger()
         }
@@ -213,7 +217,10 @@ fn chunked(count: u64, target: &Target, reply: &mut Reply<'_>) -> io::Result<Aft
     } else {
         &["Transfer-Encoding: chunked"]
     };
-    reply.head(200, &[&["Content-Type: application/octet-stream"], announced].concat());
+    reply.head(
+        200,
+        &[&["Content-Type: application/octet-stream"], announced].concat(),
+    );
     let mut sum = Sum::default();
     for chunk in 0..count {
         let bytes = check::bytes(chunk * size, (chunk + 1) * size);
@@ -242,7 +249,8 @@ fn big_head(size: u64, reply: &mut Reply<'_>) -> io::Result<After> {
     let mut filled = 0;
     let mut fields = Vec::new();
     while filled < missing {
-        // "X-Fill: " and CRLF are ten bytes; what is left after a line must be enough for another one.
+        // "X-Fill: " and CRLF are ten bytes; what is left after a line must be enough for another
+        // one.
         let left = missing - filled;
         let line = if left < LINE + 10 { left } else { LINE };
         fields.push(format!("X-Fill: {}", "x".repeat(line.saturating_sub(10))));

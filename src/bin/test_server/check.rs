@@ -64,7 +64,11 @@ mod tests {
     #[test]
     fn a_moved_block_is_seen() {
         for shift in [1, 100, 256, 1000, 4096, 65536, 1 << 20, 1 << 24] {
-            assert_ne!(bytes(0, 70_000), bytes(shift, shift + 70_000), "shift {shift}");
+            assert_ne!(
+                bytes(0, 70_000),
+                bytes(shift, shift + 70_000),
+                "shift {shift}"
+            );
         }
     }
 }

@@ -32,7 +32,8 @@ pub(crate) fn serve(server: &Server, stream: &Stream, open: Option<u64>) {
                 server.stats.malformed();
                 let body = format!("{what}\n");
                 let answer = format!(
-                    "HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    "HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\nConnection: \
+                     close\r\n\r\n{body}",
                     body.len()
                 );
                 // The client may have left long ago.
@@ -53,7 +54,12 @@ pub(crate) fn serve(server: &Server, stream: &Stream, open: Option<u64>) {
     }
 }
 
-fn one(server: &Server, stream: &Stream, reader: &mut Reader<&Stream>, counted: bool) -> Result<After, Problem> {
+fn one(
+    server: &Server,
+    stream: &Stream,
+    reader: &mut Reader<&Stream>,
+    counted: bool,
+) -> Result<After, Problem> {
     let Some(head) = reader.head()? else {
         return Ok(After::Close);
     };
@@ -84,5 +90,7 @@ fn one(server: &Server, stream: &Stream, reader: &mut Reader<&Stream>, counted: 
     if counted && !early && !reader.waiting().is_empty() {
         server.stats.pipelined();
     }
-    Ok(answers::answer(server, stream, &head, body, &target, &mut reply)?)
+    Ok(answers::answer(
+        server, stream, &head, body, &target, &mut reply,
+    )?)
 }

@@ -8,7 +8,12 @@ use crate::reply::{After, Reply};
 use crate::request::Head;
 
 /// Answers with the file that the target names.
-pub(crate) fn serve(root: Option<&Path>, head: &Head, target: &Target, reply: &mut Reply<'_>) -> io::Result<After> {
+pub(crate) fn serve(
+    root: Option<&Path>,
+    head: &Head,
+    target: &Target,
+    reply: &mut Reply<'_>,
+) -> io::Result<After> {
     if !matches!(head.method.as_str(), "GET" | "HEAD") {
         reply.common.push("Allow: GET, HEAD".into());
         return reply.text(405, "files are only there to be read\n");
@@ -29,7 +34,10 @@ fn find(root: &Path, path: &str) -> Option<PathBuf> {
         return None;
     }
     // A leading slash more would make the path absolute and the root forgotten.
-    let mut file = root.join(relative.trim_start_matches('/')).canonicalize().ok()?;
+    let mut file = root
+        .join(relative.trim_start_matches('/'))
+        .canonicalize()
+        .ok()?;
     if file.is_dir() {
         file = file.join("index.html").canonicalize().ok()?;
     }
@@ -37,7 +45,11 @@ fn find(root: &Path, path: &str) -> Option<PathBuf> {
 }
 
 fn content_type(path: &Path) -> &'static str {
-    match path.extension().and_then(|extension| extension.to_str()).unwrap_or("") {
+    match path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or("")
+    {
         "html" => "text/html; charset=utf-8",
         "txt" | "md" => "text/plain; charset=utf-8",
         "css" => "text/css",

@@ -21,8 +21,8 @@ const PER_ADDRESS: usize = 20_000;
 /// Long enough for a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Opens connections, asks for `path` once on each, prints `held N`, and keeps them until standard input ends. Prints
-/// then how many of them the server has closed meanwhile.
+/// Opens connections, asks for `path` once on each, prints `held N`, and keeps them until standard
+/// input ends. Prints then how many of them the server has closed meanwhile.
 pub(crate) fn hold(address: &str, count: usize, path: &str, tls: bool) -> io::Result<()> {
     crate::raise_file_limit();
     let address = address
@@ -38,7 +38,10 @@ pub(crate) fn hold(address: &str, count: usize, path: &str, tls: bool) -> io::Re
             .map_err(|problem| crate::named(&format_args!("connection {index}"), &problem))?;
         held.push(one);
     }
-    println!("held {count} after {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "held {count} after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     io::stdout().flush()?;
     io::copy(&mut io::stdin(), &mut io::sink())?;
     let lost = held.iter().filter(|one| one.is_lost()).count();
@@ -52,13 +55,17 @@ enum Held {
 }
 
 impl Held {
-    fn open(address: SocketAddr, index: usize, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
+    fn open(
+        address: SocketAddr,
+        index: usize,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         if let IpAddr::V4(ip) = address.ip()
             && ip.is_loopback()
         {
-            // Not 127.0.0.1, whose ports are for the load that comes besides us.
-            // The port is chosen when it connects: others may have used the same one to other addresses just before.
+            // Not 127.0.0.1, whose ports are for the load that comes besides us. The port is chosen
+            // when it connects: others may have used the same one to other addresses just before.
             setsockopt(&socket, IpBindAddressNoPort, &true)?;
             let source = 2 + u8::try_from(index / PER_ADDRESS).unwrap_or(u8::MAX - 2);
             socket.bind(&SocketAddr::from(([127, 0, 0, source], 0)).into())?;
@@ -70,7 +77,8 @@ impl Held {
             None => Self::Plain(stream),
             Some(config) => {
                 let name = ServerName::IpAddress(address.ip().into());
-                let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+                let connection =
+                    ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
                 Self::Tls(Box::new(StreamOwned::new(connection, stream)))
             }
         })
@@ -109,25 +117,30 @@ impl Held {
             Self::Tls(stream) => &stream.sock,
         };
         // Bytes that nobody asked for are session tickets, or the alert before the close.
-        stream
-            .try_clone()
-            .map_or(true, |stream| Stream::Tcp(stream).wait(Duration::ZERO) == Waited::Gone)
+        stream.try_clone().map_or(true, |stream| {
+            Stream::Tcp(stream).wait(Duration::ZERO) == Waited::Gone
+        })
     }
 }
 
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
-/// How long a response is from first to last byte; only what is held for, so Content-Length must be there.
+/// How long a response is from first to last byte; only what is held for, so Content-Length must be
+/// there.
 fn length(response: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
     };
     let head = String::from_utf8_lossy(&response[..end]).to_ascii_lowercase();
     if !head.starts_with("http/1.1 200 ") {
-        return Err(io::Error::other(head.lines().next().unwrap_or("").to_owned()));
+        return Err(io::Error::other(
+            head.lines().next().unwrap_or("").to_owned(),
+        ));
     }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
     let length: usize = length
         .and_then(|text| text.trim().parse().ok())
         .ok_or_else(|| io::Error::other("a response without Content-Length"))?;

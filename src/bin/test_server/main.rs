@@ -1,9 +1,9 @@
 //! A web server for testing what stands in front of it.
 //!
-//! It serves the files of a folder, and under `/__` it does on request what servers do to balancers: it is slow, it
-//! breaks off, it lies about lengths. It reports what it *received*, so it shares no code with the balancer.
-//! `answers.rs` lists the paths, `stats.rs` says what is counted. With `--hold` it is a client instead, one that
-//! opens many connections and keeps them.
+//! It serves the files of a folder, and under `/__` it does on request what servers do to
+//! balancers: it is slow, it breaks off, it lies about lengths. It reports what it *received*, so
+//! it shares no code with the balancer. `answers.rs` lists the paths, `stats.rs` says what is
+//! counted. With `--hold` it is a client instead, one that opens many connections and keeps them.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -36,7 +36,11 @@ use crate::stream::Listener;
 
 /// What the command line says.
 #[derive(Debug, Parser)]
-#[command(name = "test_server", about = "A web server for testing balancers", version)]
+#[command(
+    name = "test_server",
+    about = "A web server for testing balancers",
+    version
+)]
 struct Arguments {
     /// Port on 127.0.0.1; 0 takes a free one, which is printed
     #[arg(long, default_value_t = 0, conflicts_with = "listen")]

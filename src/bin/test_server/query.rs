@@ -14,7 +14,9 @@ impl Target {
     /// Takes origin-form and absolute-form apart.
     pub(crate) fn new(target: &str) -> Self {
         let rest = match target.split_once("://") {
-            Some((_, rest)) if !target.starts_with('/') => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
+            Some((_, rest)) if !target.starts_with('/') => {
+                rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+            }
             _ => target,
         };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -51,7 +53,9 @@ impl Target {
 
     /// An option's value as a number, or what to take without it.
     pub(crate) fn number<T: FromStr>(&self, name: &str, default: T) -> T {
-        self.text(name).and_then(|value| value.parse().ok()).unwrap_or(default)
+        self.text(name)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(default)
     }
 
     /// Whether an option is there and not 0.

@@ -49,7 +49,12 @@ impl<'a> Reply<'a> {
     /// Writes a head. `Connection` is added where it is not what the version takes for granted.
     pub(crate) fn head(&mut self, status: u16, fields: &[&str]) {
         let mut text = format!("HTTP/1.1 {status} {}\r\n", reason(status));
-        for field in self.common.iter().map(String::as_str).chain(fields.iter().copied()) {
+        for field in self
+            .common
+            .iter()
+            .map(String::as_str)
+            .chain(fields.iter().copied())
+        {
             text += field;
             text += "\r\n";
         }
@@ -75,7 +80,12 @@ impl<'a> Reply<'a> {
     }
 
     /// A whole response with a body of known length.
-    pub(crate) fn whole(&mut self, status: u16, content_type: &str, body: &[u8]) -> io::Result<After> {
+    pub(crate) fn whole(
+        &mut self,
+        status: u16,
+        content_type: &str,
+        body: &[u8],
+    ) -> io::Result<After> {
         self.head(
             status,
             &[
@@ -132,7 +142,11 @@ impl<'a> Reply<'a> {
         // See `stats`: no longer executing, before the client can know that.
         self.executing = None;
         self.flush()?;
-        Ok(if self.keep_alive { After::Next } else { After::Close })
+        Ok(if self.keep_alive {
+            After::Next
+        } else {
+            After::Close
+        })
     }
 
     /// Sends what is written so far, and that was it.
@@ -145,8 +159,9 @@ impl<'a> Reply<'a> {
         Ok(After::Close)
     }
 
-    /// Ends a connection on which unread bytes may still come: says that nothing follows and waits a little for the
-    /// client to leave, since closing at once would be a reset, which may overtake the response.
+    /// Ends a connection on which unread bytes may still come: says that nothing follows and waits
+    /// a little for the client to leave, since closing at once would be a reset, which may overtake
+    /// the response.
     pub(crate) fn linger(&mut self) -> io::Result<After> {
         self.end()?;
         self.stream.shut(Shutdown::Write);

@@ -74,7 +74,9 @@ impl Head {
             if line.contains(['\r', '\n']) {
                 return Err(Malformed("a line that ends otherwise than in CRLF"));
             }
-            let (name, value) = line.split_once(':').ok_or(Malformed("a field without a colon"))?;
+            let (name, value) = line
+                .split_once(':')
+                .ok_or(Malformed("a field without a colon"))?;
             if name.is_empty() || name.contains([' ', '\t']) {
                 return Err(Malformed("a field name with white space"));
             }
@@ -130,7 +132,9 @@ fn framing(fields: &[(String, String)], minor: u8) -> Result<Framing, Problem> {
     match (coding, length) {
         (Some(_), Some(_)) => Err(Malformed("Transfer-Encoding and Content-Length")),
         (Some(_), None) if minor == 0 => Err(Malformed("Transfer-Encoding in HTTP/1.0")),
-        (Some(coding), None) if coding.eq_ignore_ascii_case("chunked") && codings.next().is_none() => {
+        (Some(coding), None)
+            if coding.eq_ignore_ascii_case("chunked") && codings.next().is_none() =>
+        {
             Ok(Framing::Chunked)
         }
         (Some(_), None) => Err(Malformed("a Transfer-Encoding other than chunked")),
@@ -200,7 +204,10 @@ impl<R: Read> Reader<R> {
         let mut looked = 0;
         loop {
             let waiting = self.waiting();
-            if let Some(at) = waiting[looked..].windows(4).position(|four| four == b"\r\n\r\n") {
+            if let Some(at) = waiting[looked..]
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")
+            {
                 let end = looked + at + 4;
                 let raw = waiting[..end].to_vec();
                 self.start += end;
@@ -252,7 +259,9 @@ impl<R: Read> Reader<R> {
                 return Err(Problem::Unfinished);
             }
             let waiting = self.waiting();
-            let take = waiting.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+            let take = waiting
+                .len()
+                .min(usize::try_from(length).unwrap_or(usize::MAX));
             body.sum.add(&waiting[..take]);
             if keep {
                 body.raw.extend_from_slice(&waiting[..take]);
@@ -321,7 +330,10 @@ mod tests {
                 (&chunks[..], 13, Sum::of(b"abc0123456789"))
             );
             let head = reader.head().unwrap().unwrap();
-            assert_eq!((head.method.as_str(), head.minor, head.keep_alive()), ("PUT", 0, true));
+            assert_eq!(
+                (head.method.as_str(), head.minor, head.keep_alive()),
+                ("PUT", 0, true)
+            );
             assert_eq!(reader.body(head.framing, true).unwrap().raw, b"hi");
             assert!(reader.head().unwrap().is_none());
         }
@@ -344,7 +356,10 @@ mod tests {
             "\r\n\r\n",
         ] {
             let result = Reader::new(head.as_bytes()).head();
-            assert!(matches!(result, Err(Problem::Malformed(_))), "{head:?}: {result:?}");
+            assert!(
+                matches!(result, Err(Problem::Malformed(_))),
+                "{head:?}: {result:?}"
+            );
         }
         for body in [
             "+1\r\na\r\n0\r\n\r\n",
@@ -353,13 +368,19 @@ mod tests {
             "\r\n",
         ] {
             let result = Reader::new(body.as_bytes()).body(Framing::Chunked, false);
-            assert!(matches!(result, Err(Problem::Malformed(_))), "{body:?}: {result:?}");
+            assert!(
+                matches!(result, Err(Problem::Malformed(_))),
+                "{body:?}: {result:?}"
+            );
         }
     }
 
     #[test]
     fn knows_a_request_that_broke_off() {
-        assert!(matches!(Reader::new(&b"GET / HT"[..]).head(), Err(Problem::Unfinished)));
+        assert!(matches!(
+            Reader::new(&b"GET / HT"[..]).head(),
+            Err(Problem::Unfinished)
+        ));
         assert!(matches!(
             Reader::new(&b"ab"[..]).body(Framing::Length(3), false),
             Err(Problem::Unfinished)

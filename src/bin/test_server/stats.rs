@@ -1,8 +1,9 @@
 //! What is counted, and how it stays honest.
 //!
-//! A test says "never more than five at once", so a count must never be too high: a request stops executing *before*
-//! the last bytes of its response are sent (after them, the next one may come in faster than we can subtract), and a
-//! connection that its client has closed, but whose thread has not seen that yet, does not count for the maximum.
+//! A test says "never more than five at once", so a count must never be too high: a request stops
+//! executing *before* the last bytes of its response are sent (after them, the next one may come in
+//! faster than we can subtract), and a connection that its client has closed, but whose thread has
+//! not seen that yet, does not count for the maximum.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -26,7 +26,9 @@ impl Listener {
         let bound = || -> io::Result<Self> {
             if let Some(path) = address.strip_prefix("unix:") {
                 // A socket file that nobody listens on is what a killed server leaves behind.
-                if UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                if UnixStream::connect(path)
+                    .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+                {
                     std::fs::remove_file(path)?;
                 }
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -135,7 +137,9 @@ pub(crate) enum Waited {
 
 /// How many of these the other side has left.
 pub(crate) fn count_gone<'a>(streams: impl Iterator<Item = &'a Stream>) -> usize {
-    let mut polled: Vec<_> = streams.map(|stream| PollFd::new(stream.as_fd(), LEFT)).collect();
+    let mut polled: Vec<_> = streams
+        .map(|stream| PollFd::new(stream.as_fd(), LEFT))
+        .collect();
     if poll(&mut polled, PollTimeout::ZERO).unwrap_or(0) == 0 {
         return 0;
     }

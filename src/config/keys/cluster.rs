@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{KIB, MIB, TIME, key};
 use crate::config::reference::Default::{Is, Means, Required};
-use crate::config::reference::Kind::{self, Count, Flag, Forms, Percent, Size, Table, Tables, Text, Word};
+use crate::config::reference::Kind::{
+    self, Count, Flag, Forms, Percent, Size, Table, Tables, Text, Word,
+};
 use crate::config::reference::Section;
 
 /// What somebody decides.
@@ -25,8 +27,8 @@ pub(super) static CLUSTER: Section = Section {
             "admin",
             Word(ADMIN),
             Is("\"enabled\""),
-            "Whether it is in use. \"draining\": what waits is still served, what comes is answered by 503. \"disabled\": only what is being \
-             served is ended.",
+            "Whether it is in use. \"draining\": what waits is still served, what comes is \
+             answered by 503. \"disabled\": only what is being served is ended.",
         ),
         key(
             "scheduler",
@@ -38,11 +40,12 @@ pub(super) static CLUSTER: Section = Section {
             "client_key",
             Forms("\"address\", \"none\", \"field:NAME\" or \"cookie:NAME\""),
             Is("\"address\""),
-            "Whose a request is: clients take turns in a queue, have a part of it each, and keep their server with \
-             \"rendezvous\" and \"jump\". The client's address (of IPv6 the first 64 bits; behind a trusted proxy, the \
-             address that the proxy names), or the value of a request field or cookie, without which it is the address; \
-             \"none\" is nobody's. For turns and parts a field or cookie counts only if a peer sends it that the listener \
-             trusts (`forwarded.trusted`).",
+            "Whose a request is: clients take turns in a queue, have a part of it each, and keep \
+             their server with \"rendezvous\" and \"jump\". The client's address (of IPv6 the \
+             first 64 bits; behind a trusted proxy, the address that the proxy names), or the \
+             value of a request field or cookie, without which it is the address; \"none\" is \
+             nobody's. For turns and parts a field or cookie counts only if a peer sends it that \
+             the listener trusts (`forwarded.trusted`).",
         ),
         key(
             "capacity",
@@ -54,16 +57,18 @@ pub(super) static CLUSTER: Section = Section {
             "binding",
             Word(&["late", "early"]),
             Is("\"late\""),
-            "\"late\": to the next server that has a free connection. \"early\": to the next server at once, and \
-             wait for that one. Guarantees of buckets, and turns, then hold for nobody.",
+            "\"late\": to the next server that has a free connection. \"early\": to the next \
+             server at once, and wait for that one. Guarantees of buckets, and turns, then hold \
+             for nobody.",
         ),
         key(
             "pipeline",
             Count(1, 64),
             Is("1"),
-            "How many waiting requests (GET or HEAD without a body) may be sent on one connection at once, before the \
-             first is answered. Faster under load, but only for servers that are known to pipeline rightly: one that \
-             answers a request twice, or one not at all, can make an answer reach the wrong client. 1 is off.",
+            "How many waiting requests (GET or HEAD without a body) may be sent on one connection \
+             at once, before the first is answered. Faster under load, but only for servers that \
+             are known to pipeline rightly: one that answers a request twice, or one not at all, \
+             can make an answer reach the wrong client. 1 is off.",
         ),
         key(
             "queue",
@@ -76,8 +81,8 @@ pub(super) static CLUSTER: Section = Section {
             "on_5xx",
             Word(&["pass", "retry", "bad_gateway"]),
             Is("\"pass\""),
-            "A server's 5xx is handed on; or tried on another server where that is safe, else handed on; or \
-             answered by 502 in its place.",
+            "A server's 5xx is handed on; or tried on another server where that is safe, else \
+             handed on; or answered by 502 in its place.",
         ),
         key(
             "on_unavailable",
@@ -89,17 +94,19 @@ pub(super) static CLUSTER: Section = Section {
             "on_client_abort",
             Word(&["close", "notify", "ignore"]),
             Is("\"close\""),
-            "When a client leaves while a server works for it. \"close\": close the connection after \
-             `timeout.abort` (caps connections; the server may go on unseen). \"notify\": the same, but shut our sending side at once, \
-             for servers that stop working then. \"ignore\": read the answer to its end (caps requests at work in the server).",
+            "When a client leaves while a server works for it. \"close\": close the connection \
+             after `timeout.abort` (caps connections; the server may go on unseen). \"notify\": \
+             the same, but shut our sending side at once, for servers that stop working then. \
+             \"ignore\": read the answer to its end (caps requests at work in the server).",
         ),
         key("timeout", Table, Means("all defaults"), "Limits in time."),
         key(
             "deadline_field",
             Text,
             Means("none"),
-            "Name of the request field, such as \"grpc-timeout\", that says how much time a client gives the whole exchange. Who cannot be \
-             answered in that time is refused at once.",
+            "Name of the request field, such as \"grpc-timeout\", that says how much time a \
+             client gives the whole exchange. Who cannot be answered in that time is refused at \
+             once.",
         ),
         key("limit", Table, Means("all defaults"), "Limits in size."),
         key(
@@ -124,10 +131,16 @@ pub(super) static CLUSTER: Section = Section {
             "lending",
             Word(&["work_conserving", "reserve"]),
             Is("\"work_conserving\""),
-            "What is assured to a bucket and not used is lent to others up to their ceilings, and comes back with the next slot that \
-             becomes free; or it stays free, so that the bucket need not wait.",
+            "What is assured to a bucket and not used is lent to others up to their ceilings, and \
+             comes back with the next slot that becomes free; or it stays free, so that the \
+             bucket need not wait.",
         ),
-        key("server", Tables, Required, "Its servers, in the order of the round."),
+        key(
+            "server",
+            Tables,
+            Required,
+            "Its servers, in the order of the round.",
+        ),
     ],
 };
 
@@ -154,8 +167,8 @@ pub(super) static QUEUE: Section = Section {
 pub(super) static RETRY: Section = Section {
     path: "cluster.retry",
     header: "[cluster.retry]",
-    about: "Second attempts, on another server if there is one, and only where that is safe: nothing was sent yet, \
-            or the method is idempotent and no answer has come.",
+    about: "Second attempts, on another server if there is one, and only where that is safe: \
+            nothing was sent yet, or the method is idempotent and no answer has come.",
     keys: &[
         key(
             "attempts",
@@ -173,8 +186,9 @@ pub(super) static RETRY: Section = Section {
             "back_off",
             Kind::Duration(Duration::ZERO, Duration::from_secs(60)),
             Is("\"20ms\""),
-            "A request's second retry waits so long and every further one twice as long as the one before, up to 1s if that is more; \
-             it counts in the budget meanwhile. The first one does not wait.",
+            "A request's second retry waits so long and every further one twice as long as the \
+             one before, up to 1s if that is more; it counts in the budget meanwhile. The first \
+             one does not wait.",
         ),
     ],
 };
@@ -192,7 +206,12 @@ pub(super) static TIMEOUT: Section = Section {
             Is("\"60s\""),
             "From the end of a request to the head of the response.",
         ),
-        key("read", TIME, Is("\"60s\""), "Between two pieces of a response."),
+        key(
+            "read",
+            TIME,
+            Is("\"60s\""),
+            "Between two pieces of a response.",
+        ),
         key(
             "abort",
             TIME,
@@ -211,7 +230,8 @@ pub(super) static LIMIT: Section = Section {
             "head",
             Size(KIB, 16 * MIB),
             Is("\"64KiB\""),
-            "Status line and fields of a response. Interim responses to one request may have eight times that together.",
+            "Status line and fields of a response. Interim responses to one request may have \
+             eight times that together.",
         ),
         key(
             "response_fields",
@@ -225,9 +245,9 @@ pub(super) static LIMIT: Section = Section {
 pub(super) static ERROR_PAGE: Section = Section {
     path: "cluster.error_page",
     header: "[[cluster.error_page]]",
-    about: "A page of your own for a failure that the balancer itself answers, of a request whose route leads to this cluster: \
-            400, 408, 413 and 431 (of the body and its trailers), 502, 503 and 504. Others are the listener's. A \
-            server's own errors are not touched.",
+    about: "A page of your own for a failure that the balancer itself answers, of a request whose \
+            route leads to this cluster: 400, 408, 413 and 431 (of the body and its trailers), \
+            502, 503 and 504. Others are the listener's. A server's own errors are not touched.",
     keys: &[
         key("status", Count(400, 599), Required, "For this status."),
         key(
@@ -236,7 +256,12 @@ pub(super) static ERROR_PAGE: Section = Section {
             Required,
             "The page; at most 1 MiB, read at the start and at each reload.",
         ),
-        key("content_type", Text, Is("\"text/html\""), "Its Content-Type."),
+        key(
+            "content_type",
+            Text,
+            Is("\"text/html\""),
+            "Its Content-Type.",
+        ),
     ],
 };
 
@@ -255,8 +280,9 @@ pub(super) static SERVER: Section = Section {
             "address",
             Text,
             Required,
-            "\"127.0.0.1:6901\", \"[::1]:6901\", \"unix:/path\", or a name: \"app.example.org:6901\". Names are looked up at start and \
-             again every `process.resolve`; \"localhost\" is 127.0.0.1.",
+            "\"127.0.0.1:6901\", \"[::1]:6901\", \"unix:/path\", or a name: \
+             \"app.example.org:6901\". Names are looked up at start and again every \
+             `process.resolve`; \"localhost\" is 127.0.0.1.",
         ),
         key(
             "capacity",
@@ -268,7 +294,8 @@ pub(super) static SERVER: Section = Section {
             "role",
             Word(&["active", "standby", "backup"]),
             Is("\"active\""),
-            "For the usual work; for when no active server has a free connection; for when there is no active and no standby server.",
+            "For the usual work; for when no active server has a free connection; for when there \
+             is no active and no standby server.",
         ),
         key(
             "weight",
@@ -280,7 +307,8 @@ pub(super) static SERVER: Section = Section {
             "admin",
             Word(ADMIN),
             Is("\"enabled\""),
-            "Whether it is in use. \"draining\": it gets nothing new and keeps its connections. \"disabled\": they are closed too.",
+            "Whether it is in use. \"draining\": it gets nothing new and keeps its connections. \
+             \"disabled\": they are closed too.",
         ),
         key(
             "protected",

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use super::{DAY, TIME, key};
 use crate::config::reference::Default::{Is, Means};
-use crate::config::reference::Kind::{self, Count, Flag, Forms, Percent, Table, Text, Texts, Word, Words};
+use crate::config::reference::Kind::{
+    self, Count, Flag, Forms, Percent, Table, Text, Texts, Word, Words,
+};
 use crate::config::reference::Section;
 
 /// Between two probes: a server is to be looked after, not kept busy.
 const PAUSE: Kind = Kind::Duration(Duration::from_millis(10), DAY);
 
 /// What went wrong, in the order of `health::FaultClass`.
-pub(in crate::config) const CLASSES: &[&str] = &["connect", "broken", "timeout", "protocol", "status"];
+pub(in crate::config) const CLASSES: &[&str] =
+    &["connect", "broken", "timeout", "protocol", "status"];
 
 /// Failures in a row.
 const STREAK: Kind = Count(0, 1000);
@@ -19,20 +22,23 @@ const STREAK: Kind = Count(0, 1000);
 pub(in crate::config) static HEALTH: Section = Section {
     path: "cluster.health",
     header: "[cluster.health]",
-    about: "How a cluster's servers are looked after. Without this table a server is used as long as it can be connected to.",
+    about: "How a cluster's servers are looked after. Without this table a server is used as long \
+            as it can be connected to.",
     keys: &[
         key(
             "mode",
             Word(&["paranoid", "opportunistic", "lazy", "disabled"]),
             Is("\"paranoid\""),
-            "When a server is probed. Always, and not used before a probe has shown that it works; while it is offline and when it has had \
-             nothing to do for an interval; only while it is offline; never, as without this table.",
+            "When a server is probed. Always, and not used before a probe has shown that it \
+             works; while it is offline and when it has had nothing to do for an interval; only \
+             while it is offline; never, as without this table.",
         ),
         key(
             "type",
             Word(&["tcp", "http"]),
             Means("\"http\" if `path` is given, else \"tcp\""),
-            "What a probe is: a new connection, or a request over one. The keys of requests go with \"http\" alone.",
+            "What a probe is: a new connection, or a request over one. The keys of requests go \
+             with \"http\" alone.",
         ),
         key(
             "method",
@@ -56,28 +62,31 @@ pub(in crate::config) static HEALTH: Section = Section {
             "fields",
             Texts,
             Is("[]"),
-            "More fields of the request: \"Name: value\". A User-Agent in there takes the place of ours, juggler-health-check.",
+            "More fields of the request: \"Name: value\". A User-Agent in there takes the place \
+             of ours, juggler-health-check.",
         ),
         key(
             "send",
             Text,
             Means("none"),
-            "The request's body, at most 4 KiB, with POST or PUT. Its length goes with it; what it is can be said in `fields` (Content-Type).",
+            "The request's body, at most 4 KiB, with POST or PUT. Its length goes with it; what \
+             it is can be said in `fields` (Content-Type).",
         ),
         key(
             "port",
             Count(1, 65_535),
             Means("the server's own"),
-            "Probes go to this port of each server's address. Each then has a short connection of its own; to the server's own port there \
-             is none but its capacity.",
+            "Probes go to this port of each server's address. Each then has a short connection of \
+             its own; to the server's own port there is none but its capacity.",
         ),
         key(
             "probe_when_busy",
             Flag,
             Is("true"),
-            "A server whose connections are all at work, and over which nothing has come for an `interval` or which is suspected, \
-             is probed over one more, the only one beyond its capacity. Switch it off for servers that cannot answer a probe while they work on as many requests as \
-             they have capacity.",
+            "A server whose connections are all at work, and over which nothing has come for an \
+             `interval` or which is suspected, is probed over one more, the only one beyond its \
+             capacity. Switch it off for servers that cannot answer a probe while they work on as \
+             many requests as they have capacity.",
         ),
         key(
             "expect",
@@ -85,7 +94,12 @@ pub(in crate::config) static HEALTH: Section = Section {
             Is("[\"200-399\"]"),
             "Statuses of a server that works, 200 to 599: [200, \"300-399\"].",
         ),
-        key("body", Text, Means("any"), "Text that must be in the response's body."),
+        key(
+            "body",
+            Text,
+            Means("any"),
+            "Text that must be in the response's body.",
+        ),
         key(
             "interval",
             PAUSE,
@@ -96,7 +110,8 @@ pub(in crate::config) static HEALTH: Section = Section {
             "jitter",
             Percent(0, 50),
             Is("\"10%\""),
-            "That is made longer or shorter by up to this part, so that servers are not all probed at once.",
+            "That is made longer or shorter by up to this part, so that servers are not all \
+             probed at once.",
         ),
         key(
             "timeout",
@@ -108,7 +123,8 @@ pub(in crate::config) static HEALTH: Section = Section {
             "recheck",
             PAUSE,
             Is("\"500ms\""),
-            "The next probe comes so soon after a failure that has not yet taken the server out of use.",
+            "The next probe comes so soon after a failure that has not yet taken the server out \
+             of use.",
         ),
         key(
             "rise",
@@ -126,8 +142,8 @@ pub(in crate::config) static HEALTH: Section = Section {
             "panic",
             Percent(0, 100),
             Is("\"50%\""),
-            "At least this part of the servers stays in use, offline or not, those first that fell last: if most fail at once, the fault is \
-             likely elsewhere. \"0%\" is never.",
+            "At least this part of the servers stays in use, offline or not, those first that \
+             fell last: if most fail at once, the fault is likely elsewhere. \"0%\" is never.",
         ),
         key(
             "slow_start",
@@ -139,8 +155,8 @@ pub(in crate::config) static HEALTH: Section = Section {
             "sticky_offline",
             Flag,
             Is("false"),
-            "A server that was online, fell and is back stays out of use until somebody releases it (`juggler release`), but for `panic`. \
-             Kept in `process.state`.",
+            "A server that was online, fell and is back stays out of use until somebody releases \
+             it (`juggler release`), but for `panic`. Kept in `process.state`.",
         ),
         key(
             "passive",
@@ -154,8 +170,9 @@ pub(in crate::config) static HEALTH: Section = Section {
 pub(super) static PASSIVE: Section = Section {
     path: "cluster.health.passive",
     header: "[cluster.health.passive]",
-    about: "When failed requests take a server offline, without a probe: after so many failures of one kind in a row (0 is never, and one \
-            failure is never enough), or if they are too great a part of all.",
+    about: "When failed requests take a server offline, without a probe: after so many failures \
+            of one kind in a row (0 is never, and one failure is never enough), or if they are \
+            too great a part of all.",
     keys: &[
         key("connect", STREAK, Is("3"), "No connection could be made."),
         key(
@@ -173,7 +190,12 @@ pub(super) static PASSIVE: Section = Section {
             Is("\"50%\""),
             "So great a part of the requests within `window` failed.",
         ),
-        key("least", Count(2, 4096), Is("20"), "But only if there were so many."),
+        key(
+            "least",
+            Count(2, 4096),
+            Is("20"),
+            "But only if there were so many.",
+        ),
         key(
             "window",
             Kind::Duration(Duration::from_millis(100), Duration::from_secs(60 * 60)),

@@ -10,7 +10,12 @@ pub(super) static LISTENER: Section = Section {
     header: "[[listener]]",
     about: "Where clients come in. There must be one at least.",
     keys: &[
-        key("name", Text, Required, "Its name in logs, its own among listeners."),
+        key(
+            "name",
+            Text,
+            Required,
+            "Its name in logs, its own among listeners.",
+        ),
         key(
             "bind",
             Texts,
@@ -28,14 +33,15 @@ pub(super) static LISTENER: Section = Section {
             "mode",
             Text,
             Is("\"0666\""),
-            "Permissions of the file of a Unix socket, in octal digits, whatever the umask is. The file has them before \
-             anybody can connect.",
+            "Permissions of the file of a Unix socket, in octal digits, whatever the umask is. \
+             The file has them before anybody can connect.",
         ),
         key(
             "owner",
             Text,
             Means("the user that starts the program"),
-            "User whose the file of a Unix socket is. To be set by root, before it becomes `process.user`.",
+            "User whose the file of a Unix socket is. To be set by root, before it becomes \
+             `process.user`.",
         ),
         key(
             "group",
@@ -54,9 +60,9 @@ pub(super) static LISTENER: Section = Section {
             "proxy_protocol",
             Texts,
             Is("[]"),
-            "Addresses and networks whose connections must start with a PROXY protocol header (v1 or v2), such as \
-             \"10.0.0.0/8\"; \"unix\" is everybody who comes over a Unix socket. Others' connections are taken as they \
-             are.",
+            "Addresses and networks whose connections must start with a PROXY protocol header (v1 \
+             or v2), such as \"10.0.0.0/8\"; \"unix\" is everybody who comes over a Unix socket. \
+             Others' connections are taken as they are.",
         ),
         key(
             "redirect_https",
@@ -68,7 +74,8 @@ pub(super) static LISTENER: Section = Section {
             "sessions_per_address",
             Count(0, 1_000_000),
             Is("0"),
-            "Most connections at once from one client address (of IPv6, one network of 64 bits); 0 is no limit.",
+            "Most connections at once from one client address (of IPv6, one network of 64 bits); \
+             0 is no limit.",
         ),
         key(
             "half_close",
@@ -80,8 +87,8 @@ pub(super) static LISTENER: Section = Section {
             "health_path",
             Text,
             Means("none"),
-            "Path that answers for the balancer itself: 200, or 503 while it drains. It is known in every spelling, as \
-             the paths of routes are.",
+            "Path that answers for the balancer itself: 200, or 503 while it drains. It is known \
+             in every spelling, as the paths of routes are.",
         ),
         key(
             "error_page",
@@ -95,16 +102,17 @@ pub(super) static LISTENER: Section = Section {
             "forwarded",
             Forms("\"off\", \"x-forwarded\", \"rfc7239\" or table"),
             Is("\"off\""),
-            "Fields that tell servers of the client. A text is short for a table with only that style.",
+            "Fields that tell servers of the client. A text is short for a table with only that \
+             style.",
         ),
         key(
             "underscore_fields",
             Word(&["pass", "drop", "refuse"]),
             Is("\"pass\""),
-            "What becomes of request fields and trailers whose names have other signs than letters, digits and single \
-             hyphens: many servers take `X_Name` for `X-Name`. Those that look like a field of framing are always \
-             refused with 400, and those that look like one that this listener sets, or keeps from clients, are \
-             always left out.",
+            "What becomes of request fields and trailers whose names have other signs than \
+             letters, digits and single hyphens: many servers take `X_Name` for `X-Name`. Those \
+             that look like a field of framing are always refused with 400, and those that look \
+             like one that this listener sets, or keeps from clients, are always left out.",
         ),
         key(
             "via",
@@ -130,8 +138,8 @@ pub(super) static TLS: Section = Section {
             "certificates",
             Tables,
             Required,
-            "Certificates with their keys. The name that a client asks for chooses; the first one serves unknown \
-             names.",
+            "Certificates with their keys. The name that a client asks for chooses; the first one \
+             serves unknown names.",
         ),
         key(
             "min_version",
@@ -230,26 +238,29 @@ pub(super) static LIMIT: Section = Section {
             "response_memory",
             Size(0, TIB),
             Is("\"256KiB\""),
-            "Of one response, how much a slow client may leave in memory before it goes to the spool.",
+            "Of one response, how much a slow client may leave in memory before it goes to the \
+             spool.",
         ),
         key(
             "response_spool",
             Size(0, 1024 * TIB),
             Is("\"64MiB\""),
-            "Of one response, how much a slow client may leave in the spool. Then its server waits for it.",
+            "Of one response, how much a slow client may leave in the spool. Then its server \
+             waits for it.",
         ),
         key(
             "min_rate",
             Size(0, 1 << 30),
             Is("\"100B\""),
-            "Clients that read slower than this per second, measured over `timeout.write`, are cut; \"0B\" is never.",
+            "Clients that read slower than this per second, measured over `timeout.write`, are \
+             cut; \"0B\" is never.",
         ),
         key(
             "min_upload_rate",
             Size(0, 1 << 30),
             Is("\"500B\""),
-            "Clients that send a body slower than this per second, measured over `timeout.body`, get a 408; \"0B\" is \
-             never.",
+            "Clients that send a body slower than this per second, measured over `timeout.body`, \
+             get a 408; \"0B\" is never.",
         ),
     ],
 };
@@ -257,9 +268,10 @@ pub(super) static LIMIT: Section = Section {
 pub(super) static ERROR_PAGE: Section = Section {
     path: "listener.error_page",
     header: "[[listener.error_page]]",
-    about: "A page of your own for a failure that the balancer itself answers: of a request for which no route is chosen yet \
-            (400, 404, 405, 408, 414, 417, 431, 501, 505), of one that a fault of the program has cost (500), or of a later one for \
-            whose status the cluster has no page. A server's own errors are not touched.",
+    about: "A page of your own for a failure that the balancer itself answers: of a request for \
+            which no route is chosen yet (400, 404, 405, 408, 414, 417, 431, 501, 505), of one \
+            that a fault of the program has cost (500), or of a later one for whose status the \
+            cluster has no page. A server's own errors are not touched.",
     keys: super::cluster::ERROR_PAGE.keys,
 };
 
@@ -284,18 +296,19 @@ pub(super) static FORWARDED: Section = Section {
             "trusted",
             Texts,
             Is("[]"),
-            "Addresses and networks of clients whose own such fields are believed, such as a proxy in front; \"unix\" \
-             is everybody who comes over a Unix socket. After a PROXY header the client is the one that it names; one \
-             that it does not know is never trusted. With a style other than \"off\" the client that they name is whose a \
-             request is (`client_key`; not with mode \"replace\"), and all X-Forwarded-* fields, Forwarded and X-Real-IP \
-             of others are left out.",
+            "Addresses and networks of clients whose own such fields are believed, such as a \
+             proxy in front; \"unix\" is everybody who comes over a Unix socket. After a PROXY \
+             header the client is the one that it names; one that it does not know is never \
+             trusted. With a style other than \"off\" the client that they name is whose a \
+             request is (`client_key`; not with mode \"replace\"), and all X-Forwarded-* fields, \
+             Forwarded and X-Real-IP of others are left out.",
         ),
         key(
             "strip",
             Texts,
             Is("[]"),
-            "Further fields that only trusted clients may send, such as \"X-Client-Cert\": of others they are left \
-             out, whatever the style is.",
+            "Further fields that only trusted clients may send, such as \"X-Client-Cert\": of \
+             others they are left out, whatever the style is.",
         ),
     ],
 };

@@ -73,14 +73,24 @@ static FILE: Section = Section {
             Means("all defaults"),
             "What concerns the whole process.",
         ),
-        key("buffers", Table, Means("all defaults"), "Memory for bodies in transit."),
+        key(
+            "buffers",
+            Table,
+            Means("all defaults"),
+            "Memory for bodies in transit.",
+        ),
         key(
             "spool",
             Table,
             Means("all defaults"),
             "Temporary files for bodies in transit.",
         ),
-        key("log", Table, Means("all defaults"), "Messages and access log."),
+        key(
+            "log",
+            Table,
+            Means("all defaults"),
+            "Messages and access log.",
+        ),
         key("listener", Tables, Required, "Where clients come in."),
         key(
             "route",

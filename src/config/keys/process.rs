@@ -28,8 +28,8 @@ pub(super) static PROCESS: Section = Section {
             "max_sessions",
             Count(1, 1_000_000),
             Is("16384"),
-            "Most client connections at once; more wait in the kernel's backlog. Lowered at start to what the \
-             system's limits bear.",
+            "Most client connections at once; more wait in the kernel's backlog. Lowered at start \
+             to what the system's limits bear.",
         ),
         key(
             "max_requests",
@@ -47,8 +47,9 @@ pub(super) static PROCESS: Section = Section {
             "scheduling",
             Word(&["normal", "batch"]),
             Is("\"batch\""),
-            "Scheduling class of the threads that serve clients and servers. With \"batch\" a thread that is woken does not \
-             preempt the one that woke it, which here saves switches between the two.",
+            "Scheduling class of the threads that serve clients and servers. With \"batch\" a \
+             thread that is woken does not preempt the one that woke it, which here saves \
+             switches between the two.",
         ),
         key(
             "drain",
@@ -60,8 +61,9 @@ pub(super) static PROCESS: Section = Section {
             "drain_delay",
             Kind::Duration(Duration::ZERO, DAY),
             Is("\"0s\""),
-            "For so long a stop changes nothing yet but `listener.health_path`, which answers 503: clients are still accepted and \
-             served as always, until a balancer in front has noticed. Then `drain` begins.",
+            "For so long a stop changes nothing yet but `listener.health_path`, which answers \
+             503: clients are still accepted and served as always, until a balancer in front has \
+             noticed. Then `drain` begins.",
         ),
         key(
             "summary",
@@ -79,7 +81,8 @@ pub(super) static PROCESS: Section = Section {
             "state",
             Forms("\"off\" or the path of a file"),
             Means("state.json in the folder that systemd gives (STATE_DIRECTORY), else \"off\""),
-            "Where what must outlive a restart is kept: servers that are held offline (`cluster.health.sticky_offline`).",
+            "Where what must outlive a restart is kept: servers that are held offline \
+             (`cluster.health.sticky_offline`).",
         ),
     ],
 };
@@ -87,19 +90,29 @@ pub(super) static PROCESS: Section = Section {
 pub(super) static BUFFERS: Section = Section {
     path: "buffers",
     header: "[buffers]",
-    about: "Memory for bodies in transit: `region / size` buffers, made on first use and used again. When all are \
-            in use, the spool is next.",
+    about: "Memory for bodies in transit: `region / size` buffers, made on first use and used \
+            again. When all are in use, the spool is next.",
     keys: &[
-        key("region", Size(MIB, 64 * TIB), Is("\"1GiB\""), "All buffers together."),
-        key("size", Size(4 * KIB, 16 * MIB), Is("\"64KiB\""), "One buffer."),
+        key(
+            "region",
+            Size(MIB, 64 * TIB),
+            Is("\"1GiB\""),
+            "All buffers together.",
+        ),
+        key(
+            "size",
+            Size(4 * KIB, 16 * MIB),
+            Is("\"64KiB\""),
+            "One buffer.",
+        ),
     ],
 };
 
 pub(super) static SPOOL: Section = Section {
     path: "spool",
     header: "[spool]",
-    about: "Temporary files without a name, for request bodies too big for memory and for responses that slow \
-            clients have not taken yet.",
+    about: "Temporary files without a name, for request bodies too big for memory and for \
+            responses that slow clients have not taken yet.",
     keys: &[
         key(
             "folder",
@@ -107,7 +120,12 @@ pub(super) static SPOOL: Section = Section {
             Means("the system's folder for temporary files"),
             "Where they are made.",
         ),
-        key("limit", Size(0, 1024 * TIB), Is("\"2GiB\""), "All of them together."),
+        key(
+            "limit",
+            Size(0, 1024 * TIB),
+            Is("\"2GiB\""),
+            "All of them together.",
+        ),
     ],
 };
 
@@ -138,8 +156,8 @@ pub(super) static LOG: Section = Section {
             "queue",
             Size(64 * KIB, 1 << 30),
             Is("\"16MiB\""),
-            "Most memory for lines that wait to be written, of messages and of the access log each. Further lines are dropped, \
-             counted and told: no request ever waits for a log.",
+            "Most memory for lines that wait to be written, of messages and of the access log \
+             each. Further lines are dropped, counted and told: no request ever waits for a log.",
         ),
     ],
 };

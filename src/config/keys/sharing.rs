@@ -8,30 +8,34 @@ use crate::config::reference::Section;
 pub(super) static ROUTE: Section = Section {
     path: "route",
     header: "[[route]]",
-    about: "Which request goes to which cluster. The most specific one wins, whatever the order: exact host, then \
-            `*.` host, then any host; among these the longest path. May be left out when there is just one cluster.",
+    about: "Which request goes to which cluster. The most specific one wins, whatever the order: \
+            exact host, then `*.` host, then any host; among these the longest path. May be left \
+            out when there is just one cluster.",
     keys: &[
         key(
             "host",
             Texts,
             Means("any"),
-            "Host names: \"shop.example.org\", or \"*.example.org\" for all below it. Without port.",
+            "Host names: \"shop.example.org\", or \"*.example.org\" for all below it. Without \
+             port.",
         ),
         key(
             "path",
             Text,
             Is("\"/\""),
-            "Start of the path, by segments: \"/shop\" is /shop and /shop/..., not /shops. Other spellings of a path are \
-             the same path: needless escapes, dot segments, slashes in a row and parameters (`;...`) are seen through; \
-             `%2F` and `%5C` are no slashes. The server gets the path as it was spelt. Where routes look at paths, one \
-             with a percent sign that begins no escape is answered with 400.",
+            "Start of the path, by segments: \"/shop\" is /shop and /shop/..., not /shops. Other \
+             spellings of a path are the same path: needless escapes, dot segments, slashes in a \
+             row and parameters (`;...`) are seen through; `%2F` and `%5C` are no slashes. The \
+             server gets the path as it was spelt. Where routes look at paths, one with a percent \
+             sign that begins no escape is answered with 400.",
         ),
         key("cluster", Text, Required, "Name of the cluster."),
         key(
             "bucket",
             Text,
             Means("\"main\" if the cluster has such a bucket, else \"root\""),
-            "Name of the cluster's bucket that its requests count for; \"root\" is none in particular.",
+            "Name of the cluster's bucket that its requests count for; \"root\" is none in \
+             particular.",
         ),
     ],
 };
@@ -39,23 +43,25 @@ pub(super) static ROUTE: Section = Section {
 pub(super) static SCHEDULER: Section = Section {
     path: "cluster.scheduler",
     header: "[cluster.scheduler]",
-    about: "How the next server is chosen among those with a free connection (bound early: among those in use).",
+    about: "How the next server is chosen among those with a free connection (bound early: among \
+            those in use).",
     keys: &[
         key(
             "type",
             Word(SCHEDULERS),
             Required,
-            "By turns, smoothly weighted; the first of the list that has a free connection; the fewest requests for its weight; any, \
-             by weight; the less loaded of two drawn by weight; the one of two with the lower product of recent response time and \
-             requests; or by the client key, either each key ranking all servers, or by jump consistent hash (best where servers come \
-             and go at the end of the list).",
+            "By turns, smoothly weighted; the first of the list that has a free connection; the \
+             fewest requests for its weight; any, by weight; the less loaded of two drawn by \
+             weight; the one of two with the lower product of recent response time and requests; \
+             or by the client key, either each key ranking all servers, or by jump consistent \
+             hash (best where servers come and go at the end of the list).",
         ),
         key(
             "balance",
             Percent(100, 1000),
             Is("\"125%\""),
-            "Most requests of a server beside its part of all, for \"rendezvous\" and \"jump\" alone: what is more goes to the \
-             client's next server. Whole percents.",
+            "Most requests of a server beside its part of all, for \"rendezvous\" and \"jump\" \
+             alone: what is more goes to the client's next server. Whole percents.",
         ),
     ],
 };
@@ -78,15 +84,16 @@ const SHARE: &str = "percent, up to 100%, or number of requests";
 pub(super) static BUCKET: Section = Section {
     path: "cluster.bucket",
     header: "[[cluster.bucket]]",
-    about: "A share of the cluster, for the requests of the routes that name it. Everybody gets what is assured at the next slots \
-            that become free, however much the others ask for. Below a bucket there may be others; the whole cluster is the \
-            bucket \"root\".",
+    about: "A share of the cluster, for the requests of the routes that name it. Everybody gets \
+            what is assured at the next slots that become free, however much the others ask for. \
+            Below a bucket there may be others; the whole cluster is the bucket \"root\".",
     keys: &[
         key(
             "name",
             Text,
             Required,
-            "Its name in routes and logs, its own in the cluster. Requests of routes that name no bucket go to \"main\", if there is one.",
+            "Its name in routes and logs, its own in the cluster. Requests of routes that name no \
+             bucket go to \"main\", if there is one.",
         ),
         key(
             "parent",
@@ -98,8 +105,8 @@ pub(super) static BUCKET: Section = Section {
             "assured",
             Forms(SHARE),
             Is("\"0%\""),
-            "What it gets if it asks for it: of the requests at once that its parent is assured. What it does not use is lent, see \
-             `cluster.lending`.",
+            "What it gets if it asks for it: of the requests at once that its parent is assured. \
+             What it does not use is lent, see `cluster.lending`.",
         ),
         key(
             "ceiling",
@@ -107,7 +114,12 @@ pub(super) static BUCKET: Section = Section {
             Is("\"100%\""),
             "The most that it gets, whatever is free: of its parent's ceiling.",
         ),
-        key("queue", Table, Means("as the cluster's"), "Requests that wait in it."),
+        key(
+            "queue",
+            Table,
+            Means("as the cluster's"),
+            "Requests that wait in it.",
+        ),
     ],
 };
 

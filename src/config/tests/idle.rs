@@ -10,8 +10,9 @@ use crate::config::keys::HEALTH;
 /// A whole file with these lines in its listener, its cluster and its only server.
 fn file(top: &str, listener: &str, cluster: &str, server: &str) -> String {
     format!(
-        "{top}\n[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:8080\"\n{listener}\n\
-         [[cluster]]\nname = \"c\"\n{cluster}\n[[cluster.server]]\naddress = \"127.0.0.1:6901\"\n{server}\n"
+        "{top}\n[[listener]]\nname = \"l\"\nbind = \
+         \"127.0.0.1:8080\"\n{listener}\n[[cluster]]\nname = \
+         \"c\"\n{cluster}\n[[cluster.server]]\naddress = \"127.0.0.1:6901\"\n{server}\n"
     )
 }
 
@@ -125,10 +126,20 @@ fn a_setting_without_effect_is_warned_of_and_one_with_effect_is_not() {
         (
             file("log = { format = \"json\" }", "", "", ""),
             "log.format",
-            file("log = { format = \"json\", access = \"stdout\" }", "", "", ""),
+            file(
+                "log = { format = \"json\", access = \"stdout\" }",
+                "",
+                "",
+                "",
+            ),
         ),
         (
-            file("process = { summary = \"1s\" }\nlog = { level = \"warn\" }", "", "", ""),
+            file(
+                "process = { summary = \"1s\" }\nlog = { level = \"warn\" }",
+                "",
+                "",
+                "",
+            ),
             "process.summary",
             file("process = { summary = \"1s\" }", "", "", ""),
         ),
@@ -150,7 +161,8 @@ fn a_setting_without_effect_is_warned_of_and_one_with_effect_is_not() {
         (
             file("process = { resolve = \"1s\" }", "", "", ""),
             "process.resolve",
-            file("process = { resolve = \"1s\" }", "", "", "").replace("127.0.0.1:6901", "a.test:6901"),
+            file("process = { resolve = \"1s\" }", "", "", "")
+                .replace("127.0.0.1:6901", "a.test:6901"),
         ),
         (
             file("process = { state = \"/tmp/state\" }", "", "", ""),
@@ -165,7 +177,11 @@ fn a_setting_without_effect_is_warned_of_and_one_with_effect_is_not() {
         );
         assert_eq!(told.matches("has no effect").count(), 1, "{told}");
         if !effective.is_empty() {
-            assert!(!said(&effective).contains("has no effect"), "{}", said(&effective));
+            assert!(
+                !said(&effective).contains("has no effect"),
+                "{}",
+                said(&effective)
+            );
         }
     }
 }
@@ -195,7 +211,10 @@ fn no_key_of_a_health_check_that_is_off_has_an_effect() {
             "send" => ", type = \"http\", method = \"POST\"",
             _ => ", type = \"http\"",
         };
-        let health = format!("health = {{ mode = \"disabled\", {} = {value}{more} }}", key.name);
+        let health = format!(
+            "health = {{ mode = \"disabled\", {} = {value}{more} }}",
+            key.name
+        );
         let told = said(&file("", "", &health, ""));
         assert!(
             told.contains("warning: cluster[0].health: has no effect: "),
@@ -226,14 +245,25 @@ fn with_certificates(certificates: &[&[&str]]) -> String {
             params.self_signed(&key).unwrap().pem(),
         )
         .unwrap();
-        fs::write(folder.path().join(format!("{number}.key")), key.serialize_pem()).unwrap();
-        list.push(format!("{{ chain = \"{number}.crt\", key = \"{number}.key\" }}"));
+        fs::write(
+            folder.path().join(format!("{number}.key")),
+            key.serialize_pem(),
+        )
+        .unwrap();
+        list.push(format!(
+            "{{ chain = \"{number}.crt\", key = \"{number}.key\" }}"
+        ));
     }
     // The last of them once more.
     if certificates.len() == 1 {
         list.push(list[0].clone());
     }
-    let text = file("", &format!("tls = {{ certificates = [{}] }}", list.join(", ")), "", "");
+    let text = file(
+        "",
+        &format!("tls = {{ certificates = [{}] }}", list.join(", ")),
+        "",
+        "",
+    );
     let path = folder.path().join("j.toml");
     fs::write(&path, text).unwrap();
     let warnings = shown(&load(&path, &Overrides::default()).unwrap().1);
@@ -243,7 +273,10 @@ fn with_certificates(certificates: &[&[&str]]) -> String {
 
 #[test]
 fn a_certificate_that_is_never_served_is_told() {
-    assert_eq!(with_certificates(&[&["a.test"], &["b.test", "*.b.test"]]), "");
+    assert_eq!(
+        with_certificates(&[&["a.test"], &["b.test", "*.b.test"]]),
+        ""
+    );
     // The first one serves clients that ask for no name or for an unknown one.
     assert_eq!(with_certificates(&[&["common"], &["a.test"]]), "");
     let said = with_certificates(&[&["a.test"], &["common"]]);

@@ -9,7 +9,9 @@ fn error_pages_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("j.toml");
     fs::write(folder.path().join("sorry.html"), "<p>sorry").unwrap();
-    let text = |pages: &str| format!("{LEAST}\n[[cluster.error_page]]\nstatus = 503\nfile = \"sorry.html\"\n{pages}");
+    let text = |pages: &str| {
+        format!("{LEAST}\n[[cluster.error_page]]\nstatus = 503\nfile = \"sorry.html\"\n{pages}")
+    };
     fs::write(&file, text("")).unwrap();
     let (plan, warnings) = load(&file, &Overrides::default()).unwrap();
     assert_eq!(warnings, []);
@@ -19,7 +21,9 @@ fn error_pages_are_read() {
         (503, "text/html", &b"<p>sorry"[..])
     );
 
-    let more = "[[cluster.error_page]]\nstatus = 503\nfile = \"no.html\"\n[[cluster.error_page]]\nstatus = 418\nfile = \"sorry.html\"\ncontent_type = \"a\\nb\"\n";
+    let more = "[[cluster.error_page]]\nstatus = 503\nfile = \
+                \"no.html\"\n[[cluster.error_page]]\nstatus = 418\nfile = \
+                \"sorry.html\"\ncontent_type = \"a\\nb\"\n";
     fs::write(&file, text(more)).unwrap();
     let said = shown(&load(&file, &Overrides::default()).unwrap_err());
     for part in [
@@ -41,7 +45,8 @@ fn a_page_that_is_never_sent_is_told() {
         fs::write(&file, text).unwrap();
         shown(&load(&file, &Overrides::default()).unwrap().1)
     };
-    let page = |of: &str, status: u16| format!("[[{of}.error_page]]\nstatus = {status}\nfile = \"p\"\n");
+    let page =
+        |of: &str, status: u16| format!("[[{of}.error_page]]\nstatus = {status}\nfile = \"p\"\n");
     for status in [400, 408, 413, 431, 502, 503, 504] {
         assert_eq!(load(&format!("{LEAST}\n{}", page("cluster", status))), "");
     }

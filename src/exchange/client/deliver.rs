@@ -49,7 +49,11 @@ impl Client {
         };
         reply.outbox.give_back(taken, sent);
         // A writer that is at the file's end needs it as it is.
-        let used_up = if reply.sending { None } else { reply.outbox.used_up() };
+        let used_up = if reply.sending {
+            None
+        } else {
+            reply.outbox.used_up()
+        };
         if sent > 0 {
             self.note_taken(&mut reply, sent);
         }
@@ -122,14 +126,23 @@ impl Client {
         }
     }
 
-    /// For how long it has made no progress with something of which others lack room, if that is for a
-    /// quarter of its time limit: then it is to give way. Those with more of it come first.
-    pub(in crate::exchange) fn stands_still(&self, short: Short, now_ms: u64) -> Option<(Holds, Duration)> {
+    /// For how long it has made no progress with something of which others lack room, if that is
+    /// for a quarter of its time limit: then it is to give way. Those with more of it come first.
+    pub(in crate::exchange) fn stands_still(
+        &self,
+        short: Short,
+        now_ms: u64,
+    ) -> Option<(Holds, Duration)> {
         let over = |since: u64, limit: Duration| {
             let still = Duration::from_millis(now_ms.saturating_sub(since));
             (since != 0 && still >= limit / 4).then_some(still)
         };
-        let takes = || over(self.taken_at.load(Ordering::Relaxed), self.listener.timeout.write);
+        let takes = || {
+            over(
+                self.taken_at.load(Ordering::Relaxed),
+                self.listener.timeout.write,
+            )
+        };
         let gives = || {
             let limit = Duration::from_millis(self.read_limit.load(Ordering::Relaxed));
             over(self.read_at.load(Ordering::Relaxed), limit)
@@ -140,7 +153,9 @@ impl Client {
         let holds = self.holds.load(Ordering::Relaxed);
         let has = |what: Holds| holds == what as u8;
         match short {
-            Short::Responses if self.spooled.load(Ordering::Relaxed) => takes().map(|still| (Holds::Spool, still)),
+            Short::Responses if self.spooled.load(Ordering::Relaxed) => {
+                takes().map(|still| (Holds::Spool, still))
+            }
             Short::Requests if has(Holds::Spool) => gives().map(|still| (Holds::Spool, still)),
             Short::Requests if has(Holds::Memory) => gives().map(|still| (Holds::Memory, still)),
             Short::Heads if has(Holds::Head) => gives().map(|still| (Holds::Head, still)),
@@ -169,10 +184,11 @@ impl Client {
         self.condemned.load(Ordering::Relaxed)
     }
 
-    /// Something of a request came now, and the next of it has to come within this time. It `holds` so
-    /// much of what all share.
+    /// Something of a request came now, and the next of it has to come within this time. It `holds`
+    /// so much of what all share.
     pub fn note_read(&self, now: Instant, limit: Duration, holds: Holds) {
-        self.read_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+        self.read_at
+            .store(self.hub.uptime_ms(now), Ordering::Relaxed);
         let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         self.read_limit.store(limit, Ordering::Relaxed);
         self.holds.store(holds as u8, Ordering::Relaxed);

@@ -1,12 +1,14 @@
 //! A client's connection as both sides use it: its session reads, and whoever's turn it is writes.
 //!
-//! One lock (`reply`) orders everything that goes out: the turn, TLS, the outbox. TLS is in it because reading may have to write
-//! (key updates, alerts) and both must keep one order; with one lock there is no order of locks to get wrong. Nothing blocks under it:
-//! sending takes only what the socket has room for, the rest goes to the outbox. Bytes are even sent outside it (`sending`): a
-//! client that has its response asks again at once, and its session is not to wait for the end of the system call that sent it.
+//! One lock (`reply`) orders everything that goes out: the turn, TLS, the outbox. TLS is in it
+//! because reading may have to write (key updates, alerts) and both must keep one order; with one
+//! lock there is no order of locks to get wrong. Nothing blocks under it: sending takes only what
+//! the socket has room for, the rest goes to the outbox. Bytes are even sent outside it
+//! (`sending`): a client that has its response asks again at once, and its session is not to wait
+//! for the end of the system call that sent it.
 //!
-//! One exchange is open at a time. It may be written to until its last bytes are handed in, which closes it *before* they are
-//! sent, so that the client's next request never finds it open.
+//! One exchange is open at a time. It may be written to until its last bytes are handed in, which
+//! closes it *before* they are sent, so that the client's next request never finds it open.
 
 mod deliver;
 mod pace;
@@ -60,7 +62,8 @@ pub struct Client {
     dismissed: AtomicBool,
     /// It has to give way to others.
     condemned: AtomicBool,
-    /// When it took something of what lies undelivered, in milliseconds of uptime; 0 if nothing does.
+    /// When it took something of what lies undelivered, in milliseconds of uptime; 0 if nothing
+    /// does.
     taken_at: AtomicU64,
     /// Some of what lies undelivered is in the spool.
     spooled: AtomicBool,
@@ -78,10 +81,12 @@ struct Reply {
     outbox: Outbox,
     /// A courier delivers: nobody else touches the socket's writing side.
     courier: bool,
-    /// Somebody is sending, or writing to the spool, outside the lock: until that is done nobody else adds to what goes out.
+    /// Somebody is sending, or writing to the spool, outside the lock: until that is done nobody
+    /// else adds to what goes out.
     sending: bool,
-    /// A writer has bytes in its hand for which there is no room, and waits until the client has taken others: until they are
-    /// out nobody else adds to what goes out, whether the lock is free or not.
+    /// A writer has bytes in its hand for which there is no room, and waits until the client has
+    /// taken others: until they are out nobody else adds to what goes out, whether the lock is free
+    /// or not.
     in_hand: bool,
     open: Option<Open>,
     end: End,
@@ -98,10 +103,13 @@ impl Reply {
         self.outbox.unsent() == 0 && !self.sending && !self.in_hand
     }
 
-    /// Returns whether the client's next request has to wait: another one is open, or so much of what
-    /// was answered before lies undelivered that a client that never reads would fill the memory.
+    /// Returns whether the client's next request has to wait: another one is open, or so much of
+    /// what was answered before lies undelivered that a client that never reads would fill the
+    /// memory.
     fn is_occupied(&self) -> bool {
-        self.open.is_some() || self.outbox.undelivered() >= UNDELIVERED || self.outbox.unsent() > UNDELIVERED_BYTES
+        self.open.is_some()
+            || self.outbox.undelivered() >= UNDELIVERED
+            || self.outbox.unsent() > UNDELIVERED_BYTES
     }
 }
 
@@ -110,7 +118,8 @@ struct Open {
     id: u64,
     /// The final head has gone out.
     writing: bool,
-    /// The client asks for nothing more: the connection ends with this exchange, whatever its head has said.
+    /// The client asks for nothing more: the connection ends with this exchange, whatever its head
+    /// has said.
     is_last: bool,
 }
 
@@ -274,7 +283,8 @@ impl Client {
         self.dismissed.load(Ordering::Relaxed)
     }
 
-    /// Notes whether a request of it is being read: then it is not idle, whatever became of the one before.
+    /// Notes whether a request of it is being read: then it is not idle, whatever became of the one
+    /// before.
     pub fn note_reading(&self, reading: bool) {
         self.reading.store(reading, Ordering::Relaxed);
     }
@@ -329,7 +339,8 @@ impl Client {
         !reply.is_occupied()
     }
 
-    /// Since when it is idle; `None` while an exchange is open or something is still being delivered.
+    /// Since when it is idle; `None` while an exchange is open or something is still being
+    /// delivered.
     pub fn idle_since(&self) -> Option<Instant> {
         let reply = self.reply.lock();
         (reply.open.is_none() && reply.is_delivered()).then_some(reply.idle_since)
@@ -353,12 +364,21 @@ impl Client {
         let mut reply = self.reply.lock();
         let (fault, left) = match reply.open {
             // What it was answered before is still delivered.
-            Some(Open { id, writing: false, .. }) if !reset && !reply.is_delivered() => return Left::Cancel(id),
-            Some(Open { id, writing: false, .. }) => (Fault::ClientGoneHead, Left::Cancel(id)),
-            // Whoever serves it may be waiting for the server, and would not learn of it before that says more. What it does say is
-            // still given on: the client may have ended only its sending side.
-            Some(Open { id, writing: true, .. }) if !reset => return Left::Cancel(id),
-            Some(Open { id, writing: true, .. }) => (Fault::ClientGoneData, Left::Cancel(id)),
+            Some(Open {
+                id, writing: false, ..
+            }) if !reset && !reply.is_delivered() => return Left::Cancel(id),
+            Some(Open {
+                id, writing: false, ..
+            }) => (Fault::ClientGoneHead, Left::Cancel(id)),
+            // Whoever serves it may be waiting for the server, and would not learn of it before
+            // that says more. What it does say is still given on: the client may have ended only
+            // its sending side.
+            Some(Open {
+                id, writing: true, ..
+            }) if !reset => return Left::Cancel(id),
+            Some(Open {
+                id, writing: true, ..
+            }) => (Fault::ClientGoneData, Left::Cancel(id)),
             None if reset => (Fault::ClientGoneData, Left::Nothing),
             None => return Left::Nothing,
         };

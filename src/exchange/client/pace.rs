@@ -23,8 +23,8 @@ pub(super) struct Pace {
     was_too_slow: bool,
     /// What the kernel had to send still, and when that was looked at.
     queued: Option<(u64, Instant)>,
-    /// Since when nothing lies undelivered. Only a piece that goes out at once shows that the client keeps
-    /// up; until then the time before counts together with the time after.
+    /// Since when nothing lies undelivered. Only a piece that goes out at once shows that the
+    /// client keeps up; until then the time before counts together with the time after.
     paused: Option<Instant>,
 }
 
@@ -66,9 +66,14 @@ impl Pace {
         self.count(bytes, limit, now);
     }
 
-    /// Looks, every now and then, at what the kernel has to send still (`queued`). Returns whether the
-    /// client has taken some of it.
-    pub(super) fn look(&mut self, queued: impl Fn() -> Option<u64>, limit: Limit, now: Instant) -> bool {
+    /// Looks, every now and then, at what the kernel has to send still (`queued`). Returns whether
+    /// the client has taken some of it.
+    pub(super) fn look(
+        &mut self,
+        queued: impl Fn() -> Option<u64>,
+        limit: Limit,
+        now: Instant,
+    ) -> bool {
         let looked_at = self.queued.map_or(self.last, |(_, at)| at);
         if now.saturating_duration_since(looked_at) < LOOK_AFTER.min(limit.span / 8) {
             return false;
@@ -95,8 +100,8 @@ impl Pace {
         }
     }
 
-    /// Returns whether the client has taken nothing for `timeout.write`, or less than `limit.min_rate`
-    /// asks for over that time.
+    /// Returns whether the client has taken nothing for `timeout.write`, or less than
+    /// `limit.min_rate` asks for over that time.
     pub(super) fn is_too_slow(&self, limit: Limit, now: Instant) -> bool {
         let span = limit.span;
         if self.is_paused() {
@@ -159,7 +164,10 @@ mod tests {
             // Every second one byte, and every other second nothing lies undelivered.
             pace.took(1, LIMIT, at(start, now));
             pace.pause(at(start, now));
-            assert!(!pace.is_too_slow(LIMIT, at(start, now + 1)), "nothing is asked for");
+            assert!(
+                !pace.is_too_slow(LIMIT, at(start, now + 1)),
+                "nothing is asked for"
+            );
             pace.resume(at(start, now + 1));
             now += 2;
             assert!(now < 40, "never");
@@ -180,6 +188,9 @@ mod tests {
             pace.look(|| Some(970_000), LIMIT, at(start, second));
         }
         assert!(pace.is_too_slow(LIMIT, at(start, 70)));
-        assert!(!pace.look(|| None, LIMIT, at(start, 80)), "a system that does not tell");
+        assert!(
+            !pace.look(|| None, LIMIT, at(start, 80)),
+            "a system that does not tell"
+        );
     }
 }

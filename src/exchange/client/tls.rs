@@ -7,7 +7,8 @@ use super::write::forget_wire;
 use super::{Client, Fed, TlsError};
 
 impl Client {
-    /// Feeds ciphertext in and takes plaintext out. What TLS has to say to that goes out in its order.
+    /// Feeds ciphertext in and takes plaintext out. What TLS has to say to that goes out in its
+    /// order.
     pub fn feed(self: &Arc<Self>, cipher: &mut &[u8], into: &mut [u8]) -> Result<Fed, TlsError> {
         let mut reply = self.reply.lock();
         let fed = loop {
@@ -45,6 +46,10 @@ impl Client {
 
     /// The handshake is over.
     pub fn is_greeted(&self) -> bool {
-        self.reply.lock().tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
+        self.reply
+            .lock()
+            .tls
+            .as_ref()
+            .is_none_or(|tls| !tls.is_handshaking())
     }
 }

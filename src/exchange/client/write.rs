@@ -1,5 +1,5 @@
-//! What goes out to a client: through TLS if there is any, then to the socket as far as it has room,
-//! then to the outbox. Where that has no room either, the worker waits for the client.
+//! What goes out to a client: through TLS if there is any, then to the socket as far as it has
+//! room, then to the outbox. Where that has no room either, the worker waits for the client.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Write};
@@ -21,7 +21,8 @@ use crate::fault::Fault;
 use super::pace::{Limit, Pace};
 use super::{Client, End, Reply, Sent};
 
-/// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112 §9.6).
+/// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112
+/// §9.6).
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// Of the room for ciphertext so much is kept for the next time.
@@ -57,8 +58,9 @@ impl Client {
         self.outcome(&mut reply, sent)
     }
 
-    /// A part of the open exchange's final response, more of which follows. What neither the socket nor
-    /// memory nor the spool has room for is waited with, as long as the client takes enough of the rest.
+    /// A part of the open exchange's final response, more of which follows. What neither the socket
+    /// nor memory nor the spool has room for is waited with, as long as the client takes enough of
+    /// the rest.
     pub fn send(self: &Arc<Self>, pieces: &[&[u8]]) -> Sent {
         let mut reply = self.lock_to_write();
         if let Some(open) = &mut reply.open {
@@ -68,8 +70,8 @@ impl Client {
         self.outcome(&mut reply, sent)
     }
 
-    /// A whole answer to the open exchange, or the rest of one, that was made here and is short. It never
-    /// waits. The exchange ends when it is delivered, or here and now.
+    /// A whole answer to the open exchange, or the rest of one, that was made here and is short. It
+    /// never waits. The exchange ends when it is delivered, or here and now.
     pub fn finish(self: &Arc<Self>, pieces: &[&[u8]], close: bool, exchange: Exchange) {
         self.end_exchange(pieces, close, Some(Without::Keep), exchange);
     }
@@ -79,8 +81,8 @@ impl Client {
         self.end_exchange(pieces, close, Some(Without::Wait), exchange);
     }
 
-    /// The response broke off: what is there is delivered, and nothing that looks like an end. `hard` resets the connection, where
-    /// its end would look like the response's.
+    /// The response broke off: what is there is delivered, and nothing that looks like an end.
+    /// `hard` resets the connection, where its end would look like the response's.
     pub fn cut(self: &Arc<Self>, hard: bool, exchange: Exchange) {
         if hard {
             let mut reply = self.lock_to_write();
@@ -111,7 +113,13 @@ impl Client {
     }
 
     /// `clean` says how the end is handed in; without it nothing may look like an end.
-    fn end_exchange(self: &Arc<Self>, pieces: &[&[u8]], close: bool, clean: Option<Without>, mut exchange: Exchange) {
+    fn end_exchange(
+        self: &Arc<Self>,
+        pieces: &[&[u8]],
+        close: bool,
+        clean: Option<Without>,
+        mut exchange: Exchange,
+    ) {
         // Who has the whole response may ask again at once: what this request took is free by then.
         exchange.body = Body::default();
         let mut reply = self.lock_to_write();
@@ -125,7 +133,8 @@ impl Client {
             self.turned.notify_one();
         }
         exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        // What a client has not taken is bounded by its connection and holds up nobody else's requests.
+        // What a client has not taken is bounded by its connection and holds up nobody else's
+        // requests.
         exchange.permit = None;
         let mut sent = self.push(&mut reply, pieces, clean.unwrap_or(Without::Keep));
         if ends && clean.is_some() && sent.is_ok() {
@@ -162,7 +171,9 @@ impl Client {
 
     /// A clean end is said in TLS.
     fn close_tls(self: &Arc<Self>, reply: &mut MutexGuard<'_, Reply>) -> Result<(), Fault> {
-        let Some(tls) = &mut reply.tls else { return Ok(()) };
+        let Some(tls) = &mut reply.tls else {
+            return Ok(());
+        };
         tls.send_close_notify();
         self.push(reply, &[], Without::Keep)
     }
@@ -182,7 +193,8 @@ impl Client {
                 .store(self.hub.uptime_ms(after(now, LINGER)), Ordering::Relaxed);
             self.stream.shutdown(Shutdown::Write);
         } else if reply.open.is_none() {
-            self.idle_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+            self.idle_at
+                .store(self.hub.uptime_ms(now), Ordering::Relaxed);
         }
     }
 
@@ -214,18 +226,24 @@ impl Client {
     /// Cuts the connection. What was not delivered never will be.
     pub(super) fn die(&self, reply: &mut Reply, fault: Fault) {
         if matches!(fault, Fault::SlowClient | Fault::GaveWayResponse) {
-            // It has not read what it was sent, and shall neither keep the kernel's buffers with that nor take a part for the whole.
+            // It has not read what it was sent, and shall neither keep the kernel's buffers with
+            // that nor take a part for the whole.
             self.stream.reset_on_close();
         }
         self.die_by(reply, fault, Shutdown::Both);
     }
 
-    /// Cuts it so that nobody can take that for an end: by a reset, once all have let go of the client.
+    /// Cuts it so that nobody can take that for an end: by a reset, once all have let go of the
+    /// client.
     pub(super) fn reset(&self, reply: &mut Reply, fault: Fault) {
         self.stream.reset_on_close();
-        // Ending the writing side would send the very end that must not be seen, unless what a courier has not delivered is in
-        // front of it. The session is woken either way.
-        let side = if reply.courier { Shutdown::Both } else { Shutdown::Read };
+        // Ending the writing side would send the very end that must not be seen, unless what a
+        // courier has not delivered is in front of it. The session is woken either way.
+        let side = if reply.courier {
+            Shutdown::Both
+        } else {
+            Shutdown::Read
+        };
         self.die_by(reply, fault, side);
     }
 
@@ -337,7 +355,8 @@ impl Client {
             match without {
                 Without::Wait => self.wait_for_room(reply, is_bounded)?,
                 Without::Keep => {
-                    rest.iter().for_each(|piece| reply.outbox.put_in_excess(piece));
+                    rest.iter()
+                        .for_each(|piece| reply.outbox.put_in_excess(piece));
                     self.note_backlog(reply, true);
                     return Ok(());
                 }
@@ -345,7 +364,8 @@ impl Client {
         }
     }
 
-    /// Sends what is in the outbox's memory as far as the socket has room. (What is in the file is a courier's.)
+    /// Sends what is in the outbox's memory as far as the socket has room. (What is in the file is
+    /// a courier's.)
     fn flush(&self, reply: &mut Reply) -> io::Result<()> {
         while let Some(front) = reply.outbox.front() {
             match self.stream.write_now(front) {
@@ -360,13 +380,15 @@ impl Client {
         Ok(())
     }
 
-    /// Keeps what the socket has no room for, as far as there is room: in memory, then in the spool.
-    /// Returns whether the rest is beyond what a client of this listener may have there, which is no
-    /// lack of room.
+    /// Keeps what the socket has no room for, as far as there is room: in memory, then in the
+    /// spool. Returns whether the rest is beyond what a client of this listener may have there,
+    /// which is no lack of room.
     fn keep(&self, reply: &mut MutexGuard<'_, Reply>, rest: &mut &mut [IoSlice<'_>]) -> bool {
         let limit = &self.listener.limit;
         while let Some(piece) = rest.first() {
-            let kept = reply.outbox.put(piece, limit.response_memory, &self.hub.buffers);
+            let kept = reply
+                .outbox
+                .put(piece, limit.response_memory, &self.hub.buffers);
             IoSlice::advance_slices(rest, kept);
             if kept == 0 {
                 break;
@@ -381,7 +403,8 @@ impl Client {
             reply.sending = true;
             let written = MutexGuard::unlocked(reply, || {
                 let create = || SpoolFile::create(&self.hub.spool, Share::Responses).map(Arc::new);
-                file.or_else(create).filter(|file| file.append(part, offset))
+                file.or_else(create)
+                    .filter(|file| file.append(part, offset))
             });
             self.end_sending(reply);
             let Some(file) = written else { return false };
@@ -396,10 +419,14 @@ impl Client {
         false
     }
 
-    /// Waits until the client has taken something, at most for a moment. Fails if the client is gone or
-    /// takes too little. If others have what is lacking, the one of them that has made no progress for
-    /// longest gives way.
-    fn wait_for_room(self: &Arc<Self>, reply: &mut MutexGuard<'_, Reply>, is_bounded: bool) -> Result<(), Fault> {
+    /// Waits until the client has taken something, at most for a moment. Fails if the client is
+    /// gone or takes too little. If others have what is lacking, the one of them that has made no
+    /// progress for longest gives way.
+    fn wait_for_room(
+        self: &Arc<Self>,
+        reply: &mut MutexGuard<'_, Reply>,
+        is_bounded: bool,
+    ) -> Result<(), Fault> {
         reply.in_hand = true;
         self.note_backlog(reply, true);
         self.call_courier(reply);
@@ -415,19 +442,24 @@ impl Client {
             return Err(Fault::SlowClient);
         }
         if !is_bounded {
-            MutexGuard::unlocked(reply, || self.hub.clients.give_way(Short::Responses, now, &self.hub));
+            MutexGuard::unlocked(reply, || {
+                self.hub.clients.give_way(Short::Responses, now, &self.hub)
+            });
         }
         Ok(())
     }
 
     /// Returns whether the client takes too little of what lies undelivered.
     pub(super) fn is_too_slow(&self, reply: &mut Reply, now: Instant) -> bool {
-        let Some(pace) = &mut reply.pace else { return false };
-        // A socket has room again only when a third of its buffer is free: what a slow client takes until
-        // then is seen in what the kernel still has.
+        let Some(pace) = &mut reply.pace else {
+            return false;
+        };
+        // A socket has room again only when a third of its buffer is free: what a slow client takes
+        // until then is seen in what the kernel still has.
         let limit = Limit::of(&self.listener);
         if pace.look(|| self.stream.queued(), limit, now) {
-            self.taken_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+            self.taken_at
+                .store(self.hub.uptime_ms(now), Ordering::Relaxed);
         }
         pace.is_too_slow(limit, now)
     }
@@ -447,7 +479,8 @@ impl Client {
         }
         let since = if is_there { self.hub.uptime_ms(now) } else { 0 };
         self.taken_at.store(since, Ordering::Relaxed);
-        self.spooled.store(reply.outbox.is_spooled(), Ordering::Relaxed);
+        self.spooled
+            .store(reply.outbox.is_spooled(), Ordering::Relaxed);
     }
 
     /// The client has taken so many of the bytes that lay undelivered.
@@ -456,9 +489,11 @@ impl Client {
         if bytes > 0 && !pace.is_paused() {
             let now = Instant::now();
             pace.took(bytes as u64, Limit::of(&self.listener), now);
-            self.taken_at.store(self.hub.uptime_ms(now), Ordering::Relaxed);
+            self.taken_at
+                .store(self.hub.uptime_ms(now), Ordering::Relaxed);
         }
-        self.spooled.store(reply.outbox.is_spooled(), Ordering::Relaxed);
+        self.spooled
+            .store(reply.outbox.is_spooled(), Ordering::Relaxed);
         if reply.outbox.unsent() == 0 && !reply.in_hand {
             // A writer that has more will say so.
             self.note_backlog(reply, false);
@@ -470,8 +505,13 @@ impl Client {
         self.sent.notify_all();
     }
 
-    /// Sends what the socket has room for, outside the lock: the caller's next step must not rely on what it knew before.
-    fn send_unlocked(&self, reply: &mut MutexGuard<'_, Reply>, rest: &mut &mut [IoSlice<'_>]) -> io::Result<()> {
+    /// Sends what the socket has room for, outside the lock: the caller's next step must not rely
+    /// on what it knew before.
+    fn send_unlocked(
+        &self,
+        reply: &mut MutexGuard<'_, Reply>,
+        rest: &mut &mut [IoSlice<'_>],
+    ) -> io::Result<()> {
         if rest.is_empty() {
             return Ok(());
         }
@@ -489,7 +529,8 @@ impl Client {
         Ok(())
     }
 
-    /// Nothing more will be asked: ends the writing side, cleanly for TLS, once all that is on its way has gone out.
+    /// Nothing more will be asked: ends the writing side, cleanly for TLS, once all that is on its
+    /// way has gone out.
     pub fn say_goodbye(self: &Arc<Self>) {
         let mut reply = self.lock_to_write();
         if let Some(open) = &mut reply.open {
@@ -512,9 +553,13 @@ fn alive(reply: &Reply) -> Result<(), Fault> {
     }
 }
 
-/// Gives TLS plaintext and appends what it makes of it, and what it has to say besides, to `wire`. What is given together goes into one
-/// record if it fits.
-fn encrypt(tls: &mut ServerConnection, mut plain: &mut [IoSlice<'_>], wire: &mut Vec<u8>) -> io::Result<()> {
+/// Gives TLS plaintext and appends what it makes of it, and what it has to say besides, to `wire`.
+/// What is given together goes into one record if it fits.
+fn encrypt(
+    tls: &mut ServerConnection,
+    mut plain: &mut [IoSlice<'_>],
+    wire: &mut Vec<u8>,
+) -> io::Result<()> {
     loop {
         // Leaves only what has bytes.
         IoSlice::advance_slices(&mut plain, 0);

@@ -43,7 +43,10 @@ fn nobody_alone_takes_a_server_from_all() {
             assert_eq!(bench.probe(Err(class)).1, None);
             let cause = Cause::ProbesFailed(2, class);
             let (_, changed) = bench.probe(Err(class));
-            assert_eq!(changed, change(State::Online, State::Offline, cause, bench.now));
+            assert_eq!(
+                changed,
+                change(State::Online, State::Offline, cause, bench.now)
+            );
         }
     }
 }
@@ -67,7 +70,10 @@ fn two_clients_are_enough_and_as_many_of_each() {
         assert_eq!(bench.fail_for(class, 2, 3), None);
         let cause = Cause::ExchangesFailed(6, class);
         let changed = bench.fail_for(class, 2, 1);
-        assert_eq!(changed, change(State::Online, State::Offline, cause, bench.now));
+        assert_eq!(
+            changed,
+            change(State::Online, State::Offline, cause, bench.now)
+        );
     }
 }
 
@@ -97,12 +103,19 @@ fn one_client_counts_for_as_much_as_all_others_of_a_window() {
             bench.succeed();
         }
     }
-    // Each failure of others counts twice, for one of that client counts with it: six of eleven are more than half.
+    // Each failure of others counts twice, for one of that client counts with it: six of eleven are
+    // more than half.
     assert_eq!(bench.fail_for(FaultClass::Broken, 2, 1000), None);
     assert_eq!(bench.fail_for(FaultClass::Broken, 3, 1001), None);
-    let cause = Cause::FailureRatio { failed: 503, of: 508 };
+    let cause = Cause::FailureRatio {
+        failed: 503,
+        of: 508,
+    };
     let changed = bench.fail_for(FaultClass::Broken, 4, 1002);
-    assert_eq!(changed, change(State::Online, State::Offline, cause, bench.now));
+    assert_eq!(
+        changed,
+        change(State::Online, State::Offline, cause, bench.now)
+    );
     // What slides out of the window counts for nobody.
     let mut bench = Bench::new(ratio);
     for witness in 0..5 {

@@ -1,10 +1,11 @@
-//! Whatever a server sends, through the whole relay in memory: what its client gets is well-formed, its framing says one
-//! thing, and it does not depend on how the server's bytes were cut into reads.
+//! Whatever a server sends, through the whole relay in memory: what its client gets is well-formed,
+//! its framing says one thing, and it does not depend on how the server's bytes were cut into
+//! reads.
 
 use crate::http::{Method, ResponseFraming, ResponseHead};
 use crate::proto::h1::{
-    ChunkEvent, ChunkedDecoder, Coming, Going, HeadLimits, HeadScanner, Persistence, ResponseRewrite, framing_for,
-    parse_response, write_last_chunk, write_response,
+    ChunkEvent, ChunkedDecoder, Coming, Going, HeadLimits, HeadScanner, Persistence,
+    ResponseRewrite, framing_for, parse_response, write_last_chunk, write_response,
 };
 
 use super::{AMPLE, LIMITS, assert_splits};
@@ -44,13 +45,18 @@ struct Read {
     end: End,
 }
 
-/// Server bytes behind a first byte that says who asks: through parser, framing, decoder and writer.
+/// Server bytes behind a first byte that says who asks: through parser, framing, decoder and
+/// writer.
 pub fn relay(data: &[u8]) {
     let Some((&flags, data)) = data.split_first() else {
         return;
     };
     let asked = Asked {
-        method: if flags & 1 == 0 { Method::Get } else { Method::Head },
+        method: if flags & 1 == 0 {
+            Method::Get
+        } else {
+            Method::Head
+        },
         old: flags & 2 != 0,
         limits: LIMITS[usize::from(flags & 4 != 0)],
     };
@@ -72,11 +78,21 @@ fn deliver<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: Asked) -> Deli
             let length = match scanner.scan(&buffer, &asked.limits) {
                 Ok(None) => break,
                 Ok(Some(length)) => length,
-                Err(_) => return Delivered { out, end: End::Refused },
+                Err(_) => {
+                    return Delivered {
+                        out,
+                        end: End::Refused,
+                    };
+                }
             };
             let text = &buffer[..length];
-            if parse_response(text, asked.method, &asked.limits, &mut head).is_err() || head.status == 101 {
-                return Delivered { out, end: End::Refused };
+            if parse_response(text, asked.method, &asked.limits, &mut head).is_err()
+                || head.status == 101
+            {
+                return Delivered {
+                    out,
+                    end: End::Refused,
+                };
             }
             let is_final = head.status >= 200;
             let (going, framing) = match is_final {
@@ -86,7 +102,11 @@ fn deliver<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: Asked) -> Deli
             let close = framing == ResponseFraming::UntilClose;
             let rewrite = ResponseRewrite {
                 framing,
-                persistence: if close { Persistence::Close } else { Persistence::Silent },
+                persistence: if close {
+                    Persistence::Close
+                } else {
+                    Persistence::Silent
+                },
                 date: b"now",
                 append: b"",
             };
@@ -100,7 +120,9 @@ fn deliver<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: Asked) -> Deli
             used += length;
             scanner.reset();
         }
-        let Some((coming, going)) = &mut body else { continue };
+        let Some((coming, going)) = &mut body else {
+            continue;
+        };
         let step = coming.step(&buffer, *going, &mut out);
         assert!(step.used <= buffer.len() && step.direct.end <= step.used);
         out.extend_from_slice(&buffer[step.direct]);
@@ -142,7 +164,11 @@ fn read(delivered: &Delivered, asked: Asked) -> Read {
     let mut rest = &delivered.out[..];
     let framing = loop {
         if rest.is_empty() {
-            assert_eq!(delivered.end, End::Refused, "nothing but interim responses went out");
+            assert_eq!(
+                delivered.end,
+                End::Refused,
+                "nothing but interim responses went out"
+            );
             return read;
         }
         let length = 4 + rest
@@ -200,7 +226,10 @@ fn read_head(text: &[u8], asked: Asked) -> (u16, ResponseFraming) {
             b'\r' => assert_eq!(text.get(index + 1), Some(&b'\n'), "{shown}"),
             b'\n' => {
                 assert!(index > 0 && text[index - 1] == b'\r', "{shown}");
-                assert!(!matches!(text.get(index + 1), Some(b' ' | b'\t')), "no fold: {shown}");
+                assert!(
+                    !matches!(text.get(index + 1), Some(b' ' | b'\t')),
+                    "no fold: {shown}"
+                );
             }
             b'\t' | 0x20..=0x7e | 0x80.. => {}
             _ => panic!("a control byte: {shown}"),
@@ -214,7 +243,10 @@ fn read_head(text: &[u8], asked: Asked) -> (u16, ResponseFraming) {
         "{shown}"
     );
     let status = theirs.code.expect("a status");
-    assert!((100..1000).contains(&status) && theirs.version == Some(1), "{shown}");
+    assert!(
+        (100..1000).contains(&status) && theirs.version == Some(1),
+        "{shown}"
+    );
     let all = |name: &str| {
         let found = theirs
             .headers
@@ -225,9 +257,15 @@ fn read_head(text: &[u8], asked: Asked) -> (u16, ResponseFraming) {
     let lengths = all("content-length");
     let codings = all("transfer-encoding");
     assert!(lengths.len() + codings.len() <= 1, "one framing: {shown}");
-    assert!(all("keep-alive").is_empty() && all("upgrade").is_empty(), "{shown}");
+    assert!(
+        all("keep-alive").is_empty() && all("upgrade").is_empty(),
+        "{shown}"
+    );
     let length = lengths.first().map(|value| {
-        assert!(!value.is_empty() && value.iter().all(u8::is_ascii_digit), "{shown}");
+        assert!(
+            !value.is_empty() && value.iter().all(u8::is_ascii_digit),
+            "{shown}"
+        );
         str::from_utf8(value)
             .ok()
             .and_then(|text| text.parse().ok())
@@ -253,8 +291,15 @@ fn read_head(text: &[u8], asked: Asked) -> (u16, ResponseFraming) {
     // Ours agrees.
     let mut head = ResponseHead::default();
     let ours = parse_response(text, asked.method, &AMPLE, &mut head);
-    assert_eq!((ours, head.status, head.framing), (Ok(()), status, framing), "{shown}");
-    assert!(head.fields.iter().all(|field| !field.has_controls), "{shown}");
+    assert_eq!(
+        (ours, head.status, head.framing),
+        (Ok(()), status, framing),
+        "{shown}"
+    );
+    assert!(
+        head.fields.iter().all(|field| !field.has_controls),
+        "{shown}"
+    );
     (status, framing)
 }
 

@@ -1,8 +1,9 @@
 //! Chunked coding (RFC 9112 §7.1), decoded strictly from clients and tolerantly from servers.
 //!
-//! What a server sends is written anew for its client, in chunks of our own. So padding behind a size, line feeds
-//! alone, leading zeros and extensions of any shape are read as nginx and HAProxy read them, and a trailer that may
-//! not be there is left out. What leaves the size or the end of a chunk in doubt is refused all the same.
+//! What a server sends is written anew for its client, in chunks of our own. So padding behind a
+//! size, line feeds alone, leading zeros and extensions of any shape are read as nginx and HAProxy
+//! read them, and a trailer that may not be there is left out. What leaves the size or the end of a
+//! chunk in doubt is refused all the same.
 
 use std::ops::Range;
 
@@ -18,8 +19,9 @@ const MOST_DIGITS: u8 = 16;
 /// Most bytes of extensions in one line.
 const LINE_EXTENSIONS: usize = 4096;
 
-/// Most bytes of extensions in a whole body, besides one byte for each byte of content. Extensions are read and thrown
-/// away (RFC 9112 §7.1.1 wants a limit): a body made of them would cost work for ever and never get anywhere.
+/// Most bytes of extensions in a whole body, besides one byte for each byte of content. Extensions
+/// are read and thrown away (RFC 9112 §7.1.1 wants a limit): a body made of them would cost work
+/// for ever and never get anywhere.
 const BODY_EXTENSIONS: u64 = 16 * 1024;
 
 /// What the decoder found.
@@ -146,20 +148,29 @@ impl ChunkedDecoder {
 
     /// How much content the chunk that has begun still announces.
     pub fn left_of_chunk(&self) -> u64 {
-        if self.state == State::Data { self.size } else { 0 }
+        if self.state == State::Data {
+            self.size
+        } else {
+            0
+        }
     }
 
-    /// The trailer lines, each with its CRLF, once the body has ended: checked, hop-by-hop fields left out, never one
-    /// that may not be in trailers. Empty if there are none.
+    /// The trailer lines, each with its CRLF, once the body has ended: checked, hop-by-hop fields
+    /// left out, never one that may not be in trailers. Empty if there are none.
     pub fn trailers(&self) -> &[u8] {
-        if self.state == State::End { &self.trailers } else { &[] }
+        if self.state == State::End {
+            &self.trailers
+        } else {
+            &[]
+        }
     }
 
     /// One byte that is not content.
     fn step(&mut self, byte: u8) -> Result<State, Malformed> {
         use State::{
-            Data, DataCr, DataLf, End, Escaped, Extension, Failed, FinalLf, Name, NameEnd, NameSpace, Quoted,
-            QuotedEnd, Size, SizeLf, SizeSpace, Trailer, TrailerLf, TrailerStart, Value, ValueEnd, ValueSpace,
+            Data, DataCr, DataLf, End, Escaped, Extension, Failed, FinalLf, Name, NameEnd,
+            NameSpace, Quoted, QuotedEnd, Size, SizeLf, SizeSpace, Trailer, TrailerLf,
+            TrailerStart, Value, ValueEnd, ValueSpace,
         };
         if self.is_tolerant
             && let Some(next) = self.step_tolerantly(byte)
@@ -201,19 +212,24 @@ impl ChunkedDecoder {
 
     /// What is read in another way from a server; `None` where there is no other way.
     fn step_tolerantly(&mut self, byte: u8) -> Option<Result<State, Malformed>> {
-        use State::{DataCr, Extension, FinalLf, Size, SizeLf, SizeSpace, Trailer, TrailerLf, TrailerStart};
+        use State::{
+            DataCr, Extension, FinalLf, Size, SizeLf, SizeSpace, Trailer, TrailerLf, TrailerStart,
+        };
         match (self.state, byte) {
             (Size, b'\n') if self.digits > 0 => Some(Ok(self.begin_chunk())),
             (SizeSpace | Extension, b'\n') => Some(Ok(self.begin_chunk())),
             (SizeSpace | Extension, b'\r') => Some(Ok(SizeLf)),
-            // Servers that pad do so in each line, however small its chunk: no allowance of the body is used up.
+            // Servers that pad do so in each line, however small its chunk: no allowance of the
+            // body is used up.
             (Size, b' ' | b'\t') if self.digits > 0 => Some(self.spend_line().map(|()| SizeSpace)),
             (SizeSpace, b' ' | b'\t') => Some(self.spend_line().map(|()| SizeSpace)),
             (Size, b';') if self.digits > 0 => Some(self.spend_extension()),
             (SizeSpace, b';') | (Extension, 1..) => Some(self.spend_extension()),
             (Extension, 0) => Some(Err(Malformed::Chunk)),
             (DataCr, b'\n') => Some(Ok(Size)),
-            (TrailerStart | Trailer | TrailerLf | FinalLf, _) => Some(self.step_trailer_tolerantly(byte)),
+            (TrailerStart | Trailer | TrailerLf | FinalLf, _) => {
+                Some(self.step_trailer_tolerantly(byte))
+            }
             _ => None,
         }
     }
@@ -279,7 +295,9 @@ impl ChunkedDecoder {
         match (self.state, byte) {
             (State::TrailerLf, b'\n') => self.end_trailer(),
             (State::Trailer, b'\r') => Ok(State::TrailerLf),
-            (State::TrailerStart | State::Trailer, b'\t' | 0x20..=0x7e | 0x80..) => Ok(State::Trailer),
+            (State::TrailerStart | State::Trailer, b'\t' | 0x20..=0x7e | 0x80..) => {
+                Ok(State::Trailer)
+            }
             _ => Err(Malformed::Trailer),
         }
     }
@@ -300,8 +318,9 @@ impl ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// Trailers of a server: the content is whole when they come, so none of them costs the response anything. A line
-    /// that is no field, or one that may not be there (RFC 9112 §7.1.2), is left out, and so is one that is folded.
+    /// Trailers of a server: the content is whole when they come, so none of them costs the
+    /// response anything. A line that is no field, or one that may not be there (RFC 9112 §7.1.2),
+    /// is left out, and so is one that is folded.
     fn step_trailer_tolerantly(&mut self, byte: u8) -> Result<State, Malformed> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > self.limits.head {
@@ -324,7 +343,10 @@ impl ChunkedDecoder {
     }
 
     fn end_trailer_tolerantly(&mut self) {
-        let line = self.trailers.get_mut(self.trailer_start..).unwrap_or_default();
+        let line = self
+            .trailers
+            .get_mut(self.trailer_start..)
+            .unwrap_or_default();
         if let [b' ' | b'\t', ..] = line {
             self.trailers.truncate(self.trailer_before);
             self.trailer_start = self.trailer_before;
@@ -332,13 +354,17 @@ impl ChunkedDecoder {
         }
         self.trailer_before = self.trailer_start;
         let is_kept = self.trailer_fields < self.limits.fields
-            && split_field(line)
-                .is_ok_and(|split| matches!(judge_trailer(&line[..split.name], split.odd), Verdict::Keep));
+            && split_field(line).is_ok_and(|split| {
+                matches!(judge_trailer(&line[..split.name], split.odd), Verdict::Keep)
+            });
         if !is_kept {
             self.trailers.truncate(self.trailer_start);
             return;
         }
-        for byte in line.iter_mut().filter(|byte| matches!(byte, 1..=8 | 10..=31 | 127)) {
+        for byte in line
+            .iter_mut()
+            .filter(|byte| matches!(byte, 1..=8 | 10..=31 | 127))
+        {
             *byte = b' ';
         }
         self.trailer_fields += 1;
@@ -354,8 +380,9 @@ enum Verdict {
     Refuse,
 }
 
-/// RFC 9110 §6.5.1: nothing that decides framing, routing, who is asking, how the request is meant, or what the content
-/// is. Servers may merge trailers into the head, and then such a field would have passed everything that looked for it.
+/// RFC 9110 §6.5.1: nothing that decides framing, routing, who is asking, how the request is meant,
+/// or what the content is. Servers may merge trailers into the head, and then such a field would
+/// have passed everything that looked for it.
 ///
 /// A name that is `odd` counts as the one that a server may take it for.
 fn judge_trailer(name: &[u8], odd: bool) -> Verdict {
@@ -383,7 +410,11 @@ fn judge_trailer(name: &[u8], odd: bool) -> Verdict {
         "www-authenticate",
     ];
     let mut room = [0; fold::FOLDED_MOST];
-    let name = if odd { fold::fold(name, &mut room) } else { name };
+    let name = if odd {
+        fold::fold(name, &mut room)
+    } else {
+        name
+    };
     match FieldId::from_name(name) {
         FieldId::KeepAlive | FieldId::ProxyConnection | FieldId::Upgrade if !odd => Verdict::Drop,
         FieldId::Connection
@@ -429,14 +460,18 @@ mod tests {
         target: 1024,
     };
 
-    /// Content, trailers and how much was used up, or the error; `None` where the body has not ended.
+    /// Content, trailers and how much was used up, or the error; `None` where the body has not
+    /// ended.
     type Decoded = Result<Option<(Vec<u8>, Vec<u8>, usize)>, Malformed>;
 
     fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
         decode_with(ChunkedDecoder::new(LIMITS), pieces)
     }
 
-    fn decode_with<'a>(mut decoder: ChunkedDecoder, pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+    fn decode_with<'a>(
+        mut decoder: ChunkedDecoder,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Decoded {
         let mut content = Vec::new();
         let mut total = 0;
         for piece in pieces {
@@ -446,7 +481,9 @@ mod tests {
                 total += used;
                 match event {
                     ChunkEvent::Data(range) => content.extend_from_slice(&rest[range]),
-                    ChunkEvent::End => return Ok(Some((content, decoder.trailers().to_vec(), total))),
+                    ChunkEvent::End => {
+                        return Ok(Some((content, decoder.trailers().to_vec(), total)));
+                    }
                     ChunkEvent::More => {
                         assert_eq!(used, rest.len());
                         break;
@@ -473,7 +510,11 @@ mod tests {
 
     fn verdict(text: &str) -> Decoded {
         let whole = decode([text.as_bytes()]);
-        assert_eq!(decode(text.as_bytes().chunks(1)), whole, "{text:?} byte by byte");
+        assert_eq!(
+            decode(text.as_bytes().chunks(1)),
+            whole,
+            "{text:?} byte by byte"
+        );
         whole
     }
 
@@ -586,8 +627,9 @@ mod tests {
     /// RFC 9110 §6.5, RFC 9112 §7.1.2.
     #[test]
     fn trailer_sections() {
-        let body =
-            |trailers: &str| verdict(&format!("0\r\n{trailers}\r\n")).map(|end| end.map(|(_, trailers, _)| trailers));
+        let body = |trailers: &str| {
+            verdict(&format!("0\r\n{trailers}\r\n")).map(|end| end.map(|(_, trailers, _)| trailers))
+        };
         for kept in [
             "A: b\r\n",
             "Content-Digest: x\r\netag:\"y\"\r\nServer-Timing:\t\r\n",
@@ -633,7 +675,11 @@ mod tests {
             "ä: b",
             "A: b\r\n c",
         ] {
-            assert_eq!(body(&format!("{refused}\r\n")), Err(Malformed::Trailer), "{refused}");
+            assert_eq!(
+                body(&format!("{refused}\r\n")),
+                Err(Malformed::Trailer),
+                "{refused}"
+            );
         }
         assert!(body(&"A: b\r\n".repeat(LIMITS.fields)).is_ok());
         assert_eq!(
@@ -656,7 +702,10 @@ mod tests {
             )
         };
         assert!(verdict(&(line(LINE_EXTENSIONS, 1) + "0\r\n\r\n")).is_ok());
-        assert_eq!(verdict(&line(LINE_EXTENSIONS + 1, 1)), Err(Malformed::Chunk));
+        assert_eq!(
+            verdict(&line(LINE_EXTENSIONS + 1, 1)),
+            Err(Malformed::Chunk)
+        );
         // As much as content is fine, however long it goes on.
         assert!(verdict(&(line(1000, 1000).repeat(100) + "0\r\n\r\n")).is_ok());
         // More than that adds up.
@@ -668,7 +717,12 @@ mod tests {
     }
 
     fn tolerant_verdict(text: &str) -> Decoded {
-        let decode = |size| decode_with(ChunkedDecoder::tolerant(LIMITS), text.as_bytes().chunks(size));
+        let decode = |size| {
+            decode_with(
+                ChunkedDecoder::tolerant(LIMITS),
+                text.as_bytes().chunks(size),
+            )
+        };
         let whole = decode(text.len());
         assert_eq!(decode(1), whole, "{text:?} byte by byte");
         whole
@@ -729,7 +783,12 @@ mod tests {
             let text = format!("{line}\r\nx\r\n0\r\n\r\n");
             assert_eq!(tolerant_verdict(&text), Err(Malformed::Chunk), "{text:?}");
         }
-        for text in ["1\r\nxy", "1\r\nx0\r\n\r\n", "1\r\nx\r0", "3\r\nx\r\n0\r\n\r\n"] {
+        for text in [
+            "1\r\nxy",
+            "1\r\nx0\r\n\r\n",
+            "1\r\nx\r0",
+            "3\r\nx\r\n0\r\n\r\n",
+        ] {
             assert_eq!(tolerant_verdict(text), Err(Malformed::Chunk), "{text:?}");
         }
     }
@@ -739,21 +798,30 @@ mod tests {
     fn padding_is_limited_in_each_line() {
         let padded = |padding: usize| format!("1{}\r\nx\r\n", " ".repeat(padding));
         let text = padded(9).repeat(10_000) + "0\r\n\r\n";
-        assert!(matches!(tolerant_verdict(&text), Ok(Some((content, ..))) if content.len() == 10_000));
+        assert!(
+            matches!(tolerant_verdict(&text), Ok(Some((content, ..))) if content.len() == 10_000)
+        );
         assert!(tolerant_verdict(&(padded(LINE_EXTENSIONS) + "0\r\n\r\n")).is_ok());
         for padding in [" ", "0", ";"] {
             let line = format!("0{}1\r\nx\r\n", padding.repeat(LINE_EXTENSIONS + 20));
             assert_eq!(tolerant_verdict(&line), Err(Malformed::Chunk));
         }
         let extended = "1;a\r\nx\r\n".repeat(20_000);
-        assert_eq!(tolerant_verdict(&extended), Err(Malformed::Chunk), "extensions add up");
+        assert_eq!(
+            tolerant_verdict(&extended),
+            Err(Malformed::Chunk),
+            "extensions add up"
+        );
     }
 
     /// RFC 9112 §7.1.2: what a server says behind the last chunk costs the response nothing.
     #[test]
     fn odd_trailers_of_servers_are_left_out() {
         for (trailers, kept) in [
-            ("A: 1\r\nCache-Control: no-store\r\nB: 2\r\n", "A: 1\r\nB: 2\r\n"),
+            (
+                "A: 1\r\nCache-Control: no-store\r\nB: 2\r\n",
+                "A: 1\r\nB: 2\r\n",
+            ),
             ("Content-Length: 5\nA:1\n", "A:1\r\n"),
             (
                 "Set-Cookie: a\r\nTransfer-Encoding: chunked\r\nHost: x\r\nConnection: close\r\n",
@@ -771,10 +839,17 @@ mod tests {
         }
         let many = format!("0\r\n{}\r\n", "A: b\r\n".repeat(LIMITS.fields + 5));
         let kept = "A: b\r\n".repeat(LIMITS.fields).into_bytes();
-        assert_eq!(tolerant_verdict(&many), Ok(Some((Vec::new(), kept, many.len()))));
+        assert_eq!(
+            tolerant_verdict(&many),
+            Ok(Some((Vec::new(), kept, many.len())))
+        );
         for refused in ["A: b\0\r\n", "A: b\rc\r\n", "A: b\r\r\n"] {
             let text = format!("0\r\n{refused}\r\n");
-            assert_eq!(tolerant_verdict(&text), Err(Malformed::Trailer), "{refused:?}");
+            assert_eq!(
+                tolerant_verdict(&text),
+                Err(Malformed::Trailer),
+                "{refused:?}"
+            );
         }
         let endless = format!("0\r\nA: {}", "b".repeat(LIMITS.head));
         assert_eq!(tolerant_verdict(&endless), Err(Malformed::HeadTooLarge));

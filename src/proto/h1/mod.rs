@@ -1,5 +1,5 @@
-//! HTTP/1.x (RFC 9112). Requests to the letter: what two parsers could see differently is refused, never repaired.
-//! Responses with the oddities that every balancer delivers, and written anew.
+//! HTTP/1.x (RFC 9112). Requests to the letter: what two parsers could see differently is refused,
+//! never repaired. Responses with the oddities that every balancer delivers, and written anew.
 
 mod chunked;
 mod parse;
@@ -16,7 +16,8 @@ pub use response::parse_response;
 pub use scan::HeadScanner;
 pub use syntax::is_token;
 pub use write::{
-    Persistence, RequestRewrite, ResponseRewrite, write_chunk_size, write_last_chunk, write_request, write_response,
+    Persistence, RequestRewrite, ResponseRewrite, write_chunk_size, write_last_chunk,
+    write_request, write_response,
 };
 
 /// Limits of a head or of a trailer section.

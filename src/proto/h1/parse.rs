@@ -1,21 +1,29 @@
 //! Request heads into ranges, and what request and response heads have in common.
 //!
-//! Own code and not httparse's: that one accepts more than a proxy may (line feeds alone, fragments), and a second pass
-//! over the fields would be needed anyway. It serves as a second opinion in `proto::check`. Nothing here relies on the
-//! scan before it: what the scanner refuses is refused without it too.
+//! Own code and not httparse's: that one accepts more than a proxy may (line feeds alone,
+//! fragments), and a second pass over the fields would be needed anyway. It serves as a second
+//! opinion in `proto::check`. Nothing here relies on the scan before it: what the scanner refuses
+//! is refused without it too.
 
 use std::time::Duration;
 
 use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, Span, TargetForm, Version};
 
 use super::scan::BESIDES_TARGET;
-use super::syntax::{decimal, find_control, is_authority, is_token, list, name_shape, token_length, trim};
+use super::syntax::{
+    decimal, find_control, is_authority, is_token, list, name_shape, token_length, trim,
+};
 use super::{HeadLimits, Malformed};
 
-/// Parses exactly one whole request head, as [`super::HeadScanner`] found it (no empty lines before it).
+/// Parses exactly one whole request head, as [`super::HeadScanner`] found it (no empty lines before
+/// it).
 ///
 /// After an error `out` means nothing. CONNECT is always an error.
-pub fn parse_request(head: &[u8], limits: &HeadLimits, out: &mut RequestHead) -> Result<(), Malformed> {
+pub fn parse_request(
+    head: &[u8],
+    limits: &HeadLimits,
+    out: &mut RequestHead,
+) -> Result<(), Malformed> {
     out.fields.clear();
     check_size(head, limits)?;
     let line = Line::first(head)?;
@@ -25,7 +33,12 @@ pub fn parse_request(head: &[u8], limits: &HeadLimits, out: &mut RequestHead) ->
     parse_request_line(head, line.end, limits, out)?;
     let seen = parse_fields(head, line.next, limits, &mut out.fields)?;
     out.has_odd_field = seen.odd;
-    if seen.odd && out.fields.iter().any(|field| looks_like_framing(head, field)) {
+    if seen.odd
+        && out
+            .fields
+            .iter()
+            .any(|field| looks_like_framing(head, field))
+    {
         return Err(Malformed::LookAlike);
     }
     out.max_forwards = match out.method {
@@ -153,7 +166,12 @@ pub(super) fn span(start: usize, end: usize) -> Span {
 }
 
 /// `method SP request-target SP HTTP-version` (RFC 9112 §3), with exactly these two spaces.
-fn parse_request_line(head: &[u8], end: usize, limits: &HeadLimits, out: &mut RequestHead) -> Result<(), Malformed> {
+fn parse_request_line(
+    head: &[u8],
+    end: usize,
+    limits: &HeadLimits,
+    out: &mut RequestHead,
+) -> Result<(), Malformed> {
     const VERSION: usize = " HTTP/1.1".len();
     let line = &head[..end];
     out.version = check_version(line)?;
@@ -167,10 +185,15 @@ fn parse_request_line(head: &[u8], end: usize, limits: &HeadLimits, out: &mut Re
         return Err(Malformed::StartLine);
     }
     // The second one is the scanner's limit: what it refuses is refused without it too.
-    if target.len() > limits.target || end + "\r\n".len() > limits.target.saturating_add(BESIDES_TARGET) {
+    if target.len() > limits.target
+        || end + "\r\n".len() > limits.target.saturating_add(BESIDES_TARGET)
+    {
         return Err(Malformed::TargetTooLong);
     }
-    if !target.iter().all(|&byte| matches!(byte, 0x21..=0x7e) && byte != b'#') {
+    if !target
+        .iter()
+        .all(|&byte| matches!(byte, 0x21..=0x7e) && byte != b'#')
+    {
         return Err(Malformed::Target);
     }
     out.method_text = span(0, method);
@@ -183,7 +206,8 @@ fn parse_request_line(head: &[u8], end: usize, limits: &HeadLimits, out: &mut Re
 fn parse_target(target: &[u8], offset: usize, out: &mut RequestHead) -> Result<(), Malformed> {
     if out.method == Method::Connect {
         // Its form is the authority's, with a port, and it is the only method of that form.
-        let has_port = matches!(target, [.., last] if last.is_ascii_digit()) && target.contains(&b':');
+        let has_port =
+            matches!(target, [.., last] if last.is_ascii_digit()) && target.contains(&b':');
         return Err(if has_port && is_authority(target) {
             Malformed::MethodNotImplemented
         } else {
@@ -275,21 +299,30 @@ impl Seen {
                 self.length = Some(length);
             }
             FieldId::Date => self.has_date = true,
-            FieldId::Expect if value.eq_ignore_ascii_case(b"100-continue") => self.expect_continue = true,
+            FieldId::Expect if value.eq_ignore_ascii_case(b"100-continue") => {
+                self.expect_continue = true
+            }
             FieldId::Expect => self.expect_other = true,
             FieldId::Host => {
                 self.host = Some(place);
                 self.hosts += 1;
             }
-            FieldId::KeepAlive => self.keep_alive_timeout = self.keep_alive_timeout.or_else(|| idle_timeout(value)),
+            FieldId::KeepAlive => {
+                self.keep_alive_timeout = self.keep_alive_timeout.or_else(|| idle_timeout(value))
+            }
             FieldId::MaxForwards => {
                 self.max_forwards = hops(value);
                 self.max_forwards_lines += 1;
             }
             FieldId::Te => {
                 self.te_trailers |= list(value).any(|element| {
-                    trim(element.split(|&byte| byte == b';').next().unwrap_or_default())
-                        .eq_ignore_ascii_case(b"trailers")
+                    trim(
+                        element
+                            .split(|&byte| byte == b';')
+                            .next()
+                            .unwrap_or_default(),
+                    )
+                    .eq_ignore_ascii_case(b"trailers")
                 });
             }
             FieldId::TransferEncoding => self.codings.add(value),
@@ -355,7 +388,12 @@ impl Codings {
     }
 }
 
-fn parse_fields(head: &[u8], start: usize, limits: &HeadLimits, out: &mut Vec<Field>) -> Result<Seen, Malformed> {
+fn parse_fields(
+    head: &[u8],
+    start: usize,
+    limits: &HeadLimits,
+    out: &mut Vec<Field>,
+) -> Result<Seen, Malformed> {
     let mut seen = Seen::default();
     let mut at = start;
     loop {
@@ -397,9 +435,13 @@ fn parse_fields(head: &[u8], start: usize, limits: &HeadLimits, out: &mut Vec<Fi
     Ok(seen)
 }
 
-/// Marks what Connection names (RFC 9110 §7.6.1). It may name `most` fields: that keeps this from being quadratic in
-/// the size of the head.
-pub(super) fn mark_named_fields(head: &[u8], most: usize, fields: &mut [Field]) -> Result<(), Malformed> {
+/// Marks what Connection names (RFC 9110 §7.6.1). It may name `most` fields: that keeps this from
+/// being quadratic in the size of the head.
+pub(super) fn mark_named_fields(
+    head: &[u8],
+    most: usize,
+    fields: &mut [Field],
+) -> Result<(), Malformed> {
     let mut names = 0;
     for index in 0..fields.len() {
         if fields[index].id != FieldId::Connection {
@@ -411,7 +453,8 @@ pub(super) fn mark_named_fields(head: &[u8], most: usize, fields: &mut [Field]) 
                 return Err(Malformed::TooManyFields);
             }
             for field in &mut *fields {
-                let is_named = !field.id.is_kept_from_connection() && field.name.of(head).eq_ignore_ascii_case(option);
+                let is_named = !field.id.is_kept_from_connection()
+                    && field.name.of(head).eq_ignore_ascii_case(option);
                 field.hop_by_hop |= is_named;
             }
         }
@@ -419,14 +462,16 @@ pub(super) fn mark_named_fields(head: &[u8], most: usize, fields: &mut [Field]) 
     Ok(())
 }
 
-/// Whom the request is for (RFC 9112 §3.2, §3.3). Host is checked even where the target's authority goes before it.
+/// Whom the request is for (RFC 9112 §3.2, §3.3). Host is checked even where the target's authority
+/// goes before it.
 fn find_authority(head: &[u8], seen: &Seen, out: &RequestHead) -> Result<Span, Malformed> {
     let is_absolute = out.form == TargetForm::Absolute;
     match seen.host {
         Some(_) if seen.hosts > 1 => return Err(Malformed::Host),
         Some(host) => {
             let value = host.of(head);
-            // RFC 9110 §7.2: empty if the target has no authority. That of http has one, and a host in it (§4.2.1).
+            // RFC 9110 §7.2: empty if the target has no authority. That of http has one, and a host
+            // in it (§4.2.1).
             if !(is_authority(value) || value.is_empty() && out.form == TargetForm::Asterisk) {
                 return Err(Malformed::Host);
             }
@@ -441,7 +486,8 @@ fn find_authority(head: &[u8], seen: &Seen, out: &RequestHead) -> Result<Span, M
     })
 }
 
-/// Whether a server may read this field as one that decides framing, though it is none (see [`crate::http::fold`]).
+/// Whether a server may read this field as one that decides framing, though it is none (see
+/// [`crate::http::fold`]).
 fn looks_like_framing(head: &[u8], field: &Field) -> bool {
     field.odd && FieldId::from_odd_name(field.name.of(head)).is_framing()
 }
@@ -455,7 +501,8 @@ fn hops(value: &[u8]) -> Option<u64> {
 /// No server means a longer idle time than this, in seconds: a day.
 const LONGEST_IDLE: u64 = 24 * 60 * 60;
 
-/// `timeout=N` of a Keep-Alive field (RFC 2068 §19.7.1.1, and what servers send), at most [`LONGEST_IDLE`].
+/// `timeout=N` of a Keep-Alive field (RFC 2068 §19.7.1.1, and what servers send), at most
+/// [`LONGEST_IDLE`].
 fn idle_timeout(value: &[u8]) -> Option<Duration> {
     list(value).find_map(|parameter| {
         let (name, number) = parameter.split_at_checked("timeout=".len())?;

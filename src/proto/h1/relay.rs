@@ -1,13 +1,17 @@
-//! A response on its way, without its sockets: the body as a server sends it, and as the client gets it.
+//! A response on its way, without its sockets: the body as a server sends it, and as the client
+//! gets it.
 //!
-//! Everything is written anew. What a server sends decides where its body ends; what the client gets depends on
-//! nothing but the content, so a framing that two readers could understand differently never goes on.
+//! Everything is written anew. What a server sends decides where its body ends; what the client
+//! gets depends on nothing but the content, so a framing that two readers could understand
+//! differently never goes on.
 
 use std::ops::Range;
 
 use crate::http::{ResponseFraming, ResponseHead};
 
-use super::{ChunkEvent, ChunkedDecoder, HeadLimits, Malformed, write_chunk_size, write_last_chunk};
+use super::{
+    ChunkEvent, ChunkedDecoder, HeadLimits, Malformed, write_chunk_size, write_last_chunk,
+};
 
 /// The body as the server sends it.
 #[derive(Debug)]
@@ -40,7 +44,8 @@ pub struct Step {
     pub behind: &'static [u8],
     /// That was the last of it.
     pub finished: bool,
-    /// What comes next is none of a body. What came before it goes out all the same, however it was cut into reads.
+    /// What comes next is none of a body. What came before it goes out all the same, however it was
+    /// cut into reads.
     pub fault: Option<Malformed>,
 }
 
@@ -86,8 +91,8 @@ impl Coming {
         }
     }
 
-    /// Takes what it can of `data` and appends what of the body is in there. Returns how much that was, and whether it
-    /// was the last.
+    /// Takes what it can of `data` and appends what of the body is in there. Returns how much that
+    /// was, and whether it was the last.
     ///
     /// # Errors
     ///
@@ -98,7 +103,8 @@ impl Coming {
         step.fault.map_or(Ok((step.used, step.finished)), Err)
     }
 
-    /// Takes what it can of `data` and throws it away. Returns how much that was, and whether it was the last.
+    /// Takes what it can of `data` and throws it away. Returns how much that was, and whether it
+    /// was the last.
     ///
     /// # Errors
     ///
@@ -156,11 +162,16 @@ fn decode(decoder: &mut ChunkedDecoder, data: &[u8], going: Going, out: &mut Vec
     }
 }
 
-/// How the client gets the body, and the framing its head declares. `old`: the client speaks HTTP/1.0.
+/// How the client gets the body, and the framing its head declares. `old`: the client speaks
+/// HTTP/1.0.
 pub fn framing_for(head: &ResponseHead, old: bool) -> (Going, ResponseFraming) {
     match head.framing {
-        ResponseFraming::Chunked | ResponseFraming::UntilClose if old => (Going::Plain, ResponseFraming::UntilClose),
-        ResponseFraming::Chunked | ResponseFraming::UntilClose => (Going::Chunks, ResponseFraming::Chunked),
+        ResponseFraming::Chunked | ResponseFraming::UntilClose if old => {
+            (Going::Plain, ResponseFraming::UntilClose)
+        }
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => {
+            (Going::Chunks, ResponseFraming::Chunked)
+        }
         framing => (Going::Plain, framing),
     }
 }

@@ -1,26 +1,32 @@
 //! Response heads into ranges: tolerant where requests are not.
 //!
-//! A request is refused when two readers could understand it differently, for the next of them is the server that
-//! somebody may want to deceive. A response comes from a server that was chosen, and is written anew for its client:
-//! nothing of how it was framed goes on. So what nginx and HAProxy both deliver is delivered, with a framing of our
-//! own, and the connection to the server is not used again where its end is in doubt:
+//! A request is refused when two readers could understand it differently, for the next of them is
+//! the server that somebody may want to deceive. A response comes from a server that was chosen,
+//! and is written anew for its client: nothing of how it was framed goes on. So what nginx and
+//! HAProxy both deliver is delivered, with a framing of our own, and the connection to the server
+//! is not used again where its end is in doubt:
 //!
-//! - a line feed alone ends a line (RFC 9112 §2.2); whitespace of any length stands before the status (RFC 9112 §4);
+//! - a line feed alone ends a line (RFC 9112 §2.2); whitespace of any length stands before the
+//!   status (RFC 9112 §4);
 //! - the status is any of 100 to 999; the version any from 1.0;
-//! - 1xx, 204, 304 and what answers a HEAD end at the empty line, whatever their fields say (RFC 9112 §6.3);
-//! - `Content-Length: 5, 5` is 5 (RFC 9110 §8.6); beside Transfer-Encoding it counts for nothing (RFC 9112 §6.3);
+//! - 1xx, 204, 304 and what answers a HEAD end at the empty line, whatever their fields say (RFC
+//!   9112 §6.3);
+//! - `Content-Length: 5, 5` is 5 (RFC 9110 §8.6); beside Transfer-Encoding it counts for nothing
+//!   (RFC 9112 §6.3);
 //! - HTTP/1.0 may be chunked (RFC 9112 §6.1 calls it faulty, and has the connection closed);
 //! - control bytes in values become spaces (RFC 9110 §5.5), and so do folded lines (RFC 9112 §5.2).
 //!
-//! These stay refused, since no two peers agree on them, and since an application that copies what its client sent
-//! into a field could split or hide a response by them:
+//! These stay refused, since no two peers agree on them, and since an application that copies what
+//! its client sent into a field could split or hide a response by them:
 //!
 //! - NUL, and CR without LF: some readers end a value or a line there, others do not;
-//! - a name that is no token, whitespace before the colon, a line without a colon: as above, and nothing that is left
-//!   out can be trusted not to have been the framing;
+//! - a name that is no token, whitespace before the colon, a line without a colon: as above, and
+//!   nothing that is left out can be trusted not to have been the framing;
 //! - a fold in a field that is looked at here: its meaning would depend on the reader;
-//! - lengths that differ or are none, and codings but a single `chunked`: where the body ends is a guess;
-//! - a status of other than three digits, or below 100: it cannot be written so that every client reads the same.
+//! - lengths that differ or are none, and codings but a single `chunked`: where the body ends is a
+//!   guess;
+//! - a status of other than three digits, or below 100: it cannot be written so that every client
+//!   reads the same.
 
 use crate::http::{Field, FieldId, Method, ResponseFraming, ResponseHead, Version};
 
@@ -62,10 +68,15 @@ pub fn parse_response(
     let says_length = length != Length::None;
     // A server that says such things may have meant something else, and more may come.
     let is_doubtful = !is_http_1
-        || is_chunked && (says_length || out.version == Version::Http10 || has_no_content || out.status == 304)
+        || is_chunked
+            && (says_length
+                || out.version == Version::Http10
+                || has_no_content
+                || out.status == 304)
         || length == Length::Unclear
         || has_no_content && says_length && length != Length::Of(0);
-    out.keep_alive = out.framing != ResponseFraming::UntilClose && seen.keeps(out.version) && !is_doubtful;
+    out.keep_alive =
+        out.framing != ResponseFraming::UntilClose && seen.keeps(out.version) && !is_doubtful;
     out.keep_alive_timeout = seen.keep_alive_timeout;
     out.has_date = seen.has_date;
     Ok(())
@@ -131,8 +142,8 @@ impl Line {
     }
 }
 
-/// `HTTP-version SP 3DIGIT SP [ reason-phrase ]` (RFC 9112 §4); many leave out the last space with the reason.
-/// Returns whether it is HTTP/1.
+/// `HTTP-version SP 3DIGIT SP [ reason-phrase ]` (RFC 9112 §4); many leave out the last space with
+/// the reason. Returns whether it is HTTP/1.
 fn parse_status_line(head: &[u8], end: usize, out: &mut ResponseHead) -> Result<bool, Malformed> {
     let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor, rest @ ..] = &head[..end] else {
         return Err(Malformed::StartLine);

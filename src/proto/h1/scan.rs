@@ -1,4 +1,5 @@
-//! Finds the end of a head and refuses bad bytes as they come, so that nobody waits for an end that cannot come.
+//! Finds the end of a head and refuses bad bytes as they come, so that nobody waits for an end that
+//! cannot come.
 
 use super::parse::check_version;
 use super::syntax::{find_control, is_token_byte};
@@ -9,8 +10,8 @@ pub(super) const BESIDES_TARGET: usize = 64;
 
 /// Looks at each byte of a head once, however it is split.
 ///
-/// The verdict depends on the bytes alone, never on how they were cut into reads: errors come in the order of
-/// bytes, and so do limits.
+/// The verdict depends on the bytes alone, never on how they were cut into reads: errors come in
+/// the order of bytes, and so do limits.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
     /// Bytes already looked at.
@@ -24,8 +25,9 @@ pub struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// A scanner for response heads: the first line must be a status line, and `limits.target` means nothing.
-    /// ([`HeadScanner::default`] is one for requests.) It lets through what [`super::parse_response`] tolerates.
+    /// A scanner for response heads: the first line must be a status line, and `limits.target`
+    /// means nothing. ([`HeadScanner::default`] is one for requests.) It lets through what
+    /// [`super::parse_response`] tolerates.
     pub fn for_response() -> Self {
         Self {
             is_response: true,
@@ -41,8 +43,8 @@ impl HeadScanner {
         };
     }
 
-    /// Goes on over `buffer`, which holds the head's first bytes and has only grown since the last call. Answers the
-    /// head's length, blank line included, once it is whole.
+    /// Goes on over `buffer`, which holds the head's first bytes and has only grown since the last
+    /// call. Answers the head's length, blank line included, once it is whole.
     pub fn scan(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Malformed> {
         loop {
             let limit = self.limit(limits);
@@ -51,8 +53,8 @@ impl HeadScanner {
                 self.check_beginning(window)?;
             } else if self.position == self.line_start {
                 match window.get(self.position) {
-                    // RFC 9112 §5.2: a gateway refuses folded lines or repairs them. Those of requests are
-                    // refused, and so is one that continues the status line.
+                    // RFC 9112 §5.2: a gateway refuses folded lines or repairs them. Those of
+                    // requests are refused, and so is one that continues the status line.
                     Some(b' ' | b'\t') if !self.is_response || self.lines < 2 => {
                         return Err(Malformed::ObsoleteFold);
                     }
@@ -75,7 +77,8 @@ impl HeadScanner {
                         return Ok(Some(at + 2));
                     }
                     if self.lines == 0 && !self.is_response {
-                        // HTTP/0.9 sends no more than this line; HTTP/2 goes on with something else.
+                        // HTTP/0.9 sends no more than this line; HTTP/2 goes on with something
+                        // else.
                         check_version(&window[..at])?;
                     }
                     self.next_line(at + 2);
@@ -104,17 +107,20 @@ impl HeadScanner {
         self.position = start;
     }
 
-    /// How many bytes from the first one may come before the line (the first one) or the head must have ended.
+    /// How many bytes from the first one may come before the line (the first one) or the head must
+    /// have ended.
     fn limit(&self, limits: &HeadLimits) -> usize {
         if self.lines == 0 && !self.is_response {
-            limits.head.min(limits.target.saturating_add(BESIDES_TARGET))
+            limits
+                .head
+                .min(limits.target.saturating_add(BESIDES_TARGET))
         } else {
             limits.head
         }
     }
 
-    /// Refuses what cannot become a first line: a TLS ClientHello, empty lines (whoever reads skips those that RFC 9112
-    /// §2.2 allows), a server that does not speak HTTP.
+    /// Refuses what cannot become a first line: a TLS ClientHello, empty lines (whoever reads skips
+    /// those that RFC 9112 §2.2 allows), a server that does not speak HTTP.
     fn check_beginning(&self, window: &[u8]) -> Result<(), Malformed> {
         const PROTOCOL: &[u8] = b"HTTP/";
         if self.is_response {
@@ -133,7 +139,12 @@ impl HeadScanner {
     }
 
     /// More bytes are needed: are they allowed?
-    fn wait(&self, buffer: &[u8], limit: usize, limits: &HeadLimits) -> Result<Option<usize>, Malformed> {
+    fn wait(
+        &self,
+        buffer: &[u8],
+        limit: usize,
+        limits: &HeadLimits,
+    ) -> Result<Option<usize>, Malformed> {
         if buffer.len() < limit {
             return Ok(None);
         }

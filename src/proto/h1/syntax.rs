@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 /// Place of the first byte that is a control: below SP (CR, LF and HTAB too) or DEL.
 ///
-/// Eight bytes at a time, since most of a head is none of them. A borrow can only spoil bytes after a true hit, so
-/// the lowest hit of a word is always right.
+/// Eight bytes at a time, since most of a head is none of them. A borrow can only spoil bytes after
+/// a true hit, so the lowest hit of a word is always right.
 pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES << 7;
@@ -28,7 +28,8 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN[usize::from(byte)] != 0
 }
 
-/// Whether it is a `token` (RFC 9110 §5.6.2), as names of fields and of cookies are (RFC 6265 §4.1.1).
+/// Whether it is a `token` (RFC 9110 §5.6.2), as names of fields and of cookies are (RFC 6265
+/// §4.1.1).
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
 }
@@ -41,8 +42,8 @@ pub(super) fn token_length(bytes: &[u8]) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// How many bytes at the start are `tchar`, and whether among them is a sign besides letters, digits and single hyphens
-/// ([`crate::http::fold::is_odd`]).
+/// How many bytes at the start are `tchar`, and whether among them is a sign besides letters,
+/// digits and single hyphens ([`crate::http::fold::is_odd`]).
 pub(super) fn name_shape(bytes: &[u8]) -> (usize, bool) {
     let (mut seen, mut before) = (0, 0);
     for (place, &byte) in bytes.iter().enumerate() {
@@ -68,7 +69,8 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// The elements of a comma-separated list (RFC 9110 §5.6.1), trimmed. Empty ones come too: who refuses them can.
+/// The elements of a comma-separated list (RFC 9110 §5.6.1), trimmed. Empty ones come too: who
+/// refuses them can.
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim)
 }
@@ -86,10 +88,11 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that is not empty.
 ///
-/// Narrower than RFC 3986 in what nobody needs and somebody abuses: a name is letters, digits, `-`, `_` and single dots
-/// between them (one more may stand at the end), with no escapes, which some decode and some do not, and no other signs,
-/// and no longer than [`NAME_MOST`].
-/// No userinfo, no `IPvFuture`, no zone, and a port of at most 65535. An empty port is as good as none (RFC 3986 §3.2.3).
+/// Narrower than RFC 3986 in what nobody needs and somebody abuses: a name is letters, digits, `-`,
+/// `_` and single dots between them (one more may stand at the end), with no escapes, which some
+/// decode and some do not, and no other signs, and no longer than [`NAME_MOST`]. No userinfo, no
+/// `IPvFuture`, no zone, and a port of at most 65535. An empty port is as good as none (RFC 3986
+/// §3.2.3).
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     if let [b'[', rest @ ..] = bytes {
         let Some(end) = rest.iter().position(|&byte| byte == b']') else {
@@ -106,20 +109,25 @@ pub(super) fn is_authority(bytes: &[u8]) -> bool {
     let (host, port) = bytes.split_at(end);
     let name = host.strip_suffix(b".").unwrap_or(host);
     // Two dots, or one at an end, are an empty label (RFC 1035 §2.3.1).
-    let has_empty_label =
-        name.is_empty() || name[0] == b'.' || name.windows(2).any(|pair| pair == b"..") || name.ends_with(b".");
+    let has_empty_label = name.is_empty()
+        || name[0] == b'.'
+        || name.windows(2).any(|pair| pair == b"..")
+        || name.ends_with(b".");
     !has_empty_label && name.len() <= NAME_MOST && is_port(port)
 }
 
 fn is_port(bytes: &[u8]) -> bool {
     match bytes {
         [] | [b':'] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && decimal(digits).is_some_and(|port| port <= 65535),
+        [b':', digits @ ..] => {
+            digits.len() <= 5 && decimal(digits).is_some_and(|port| port <= 65535)
+        }
         _ => false,
     }
 }
 
-/// Longest host name in bytes, without the final dot (RFC 1035 §2.3.4: 255 bytes on the wire). Routes look no further.
+/// Longest host name in bytes, without the final dot (RFC 1035 §2.3.4: 255 bytes on the wire).
+/// Routes look no further.
 const NAME_MOST: usize = 253;
 
 /// A letter or digit, a hyphen, any other `tchar`.
@@ -175,7 +183,11 @@ mod tests {
                     let mut bytes = [filler; 20];
                     bytes[place] = byte;
                     let expected = (byte < 0x20 || byte == 0x7f).then_some(place);
-                    assert_eq!(find_control(&bytes), expected, "{byte:#x} at {place} in {filler:#x}");
+                    assert_eq!(
+                        find_control(&bytes),
+                        expected,
+                        "{byte:#x} at {place} in {filler:#x}"
+                    );
                     // What comes after a hit does not move it.
                     bytes[19] = 0x1f;
                     assert_eq!(find_control(&bytes), Some(expected.unwrap_or(19)));
@@ -268,7 +280,11 @@ mod tests {
         for right in [longest.clone(), format!("{longest}.:80")] {
             assert!(is_authority(right.as_bytes()), "{right}");
         }
-        for wrong in [format!("{longest}b"), format!("{longest}b."), format!("{longest}b:80")] {
+        for wrong in [
+            format!("{longest}b"),
+            format!("{longest}b."),
+            format!("{longest}b:80"),
+        ] {
             assert!(!is_authority(wrong.as_bytes()), "{wrong}");
         }
         for text in right {

@@ -15,14 +15,18 @@ const LIMITS: HeadLimits = HeadLimits {
 
 /// Scans and parses as a session does; whatever follows the head must not matter.
 fn request(text: &[u8]) -> Result<RequestHead, Malformed> {
-    let length = HeadScanner::default().scan(text, &LIMITS)?.expect("a whole head");
+    let length = HeadScanner::default()
+        .scan(text, &LIMITS)?
+        .expect("a whole head");
     let mut head = RequestHead::default();
     parse_request(&text[..length], &LIMITS, &mut head)?;
     Ok(head)
 }
 
 fn response(text: &[u8], method: Method) -> Result<ResponseHead, Malformed> {
-    let length = HeadScanner::for_response().scan(text, &LIMITS)?.expect("a whole head");
+    let length = HeadScanner::for_response()
+        .scan(text, &LIMITS)?
+        .expect("a whole head");
     let mut head = ResponseHead::default();
     parse_response(&text[..length], method, &LIMITS, &mut head)?;
     Ok(head)
@@ -31,7 +35,10 @@ fn response(text: &[u8], method: Method) -> Result<ResponseHead, Malformed> {
 fn a_plain_request() {
     let text = b"GET /a/b?c=d HTTP/1.1\r\nHost: example.org\r\nAccept:  */* \t\r\nX:\r\n\r\nrest";
     let head = request(text).unwrap();
-    assert_eq!((head.method, head.method_text.of(text)), (Method::Get, &b"GET"[..]));
+    assert_eq!(
+        (head.method, head.method_text.of(text)),
+        (Method::Get, &b"GET"[..])
+    );
     assert_eq!(head.target.of(text), b"/a/b?c=d");
     assert_eq!(head.path_and_query.of(text), b"/a/b?c=d");
     assert_eq!(head.path.of(text), b"/a/b");
@@ -57,7 +64,8 @@ fn a_plain_request() {
     assert_eq!(fields, expected);
 }
 
-/// RFC 9112 §2.2, §3, §5; RFC 9110 §5.5: what is refused by its bytes, and as soon as they are there.
+/// RFC 9112 §2.2, §3, §5; RFC 9110 §5.5: what is refused by its bytes, and as soon as they are
+/// there.
 #[test]
 fn bad_bytes_are_refused_at_once() {
     let long_line = format!("GET /{}", "a".repeat(8 * 1024 + 64));
@@ -65,7 +73,8 @@ fn bad_bytes_are_refused_at_once() {
     let no_method = "A".repeat(8 * 1024 + 64);
     let many_fields = format!("GET / HTTP/1.1\r\n{}B", "A: b\r\n".repeat(100));
     let cases: &[(&[u8], Malformed)] = &[
-        // No request begins so: TLS, SSLv2, empty lines that whoever reads should have skipped, JSON.
+        // No request begins so: TLS, SSLv2, empty lines that whoever reads should have skipped,
+        // JSON.
         (b"\x16", Malformed::StartLine),
         (b"\x80", Malformed::StartLine),
         (b" ", Malformed::StartLine),
@@ -104,7 +113,11 @@ fn bad_bytes_are_refused_at_once() {
     ];
     for (text, expected) in cases {
         let shown = text[..text.len().min(60)].escape_ascii();
-        assert_eq!(HeadScanner::default().scan(text, &LIMITS), Err(*expected), "{shown}");
+        assert_eq!(
+            HeadScanner::default().scan(text, &LIMITS),
+            Err(*expected),
+            "{shown}"
+        );
     }
     // The last byte of each short one is what it is refused for.
     for (text, _) in cases
@@ -130,10 +143,20 @@ fn control_bytes() {
             (format!("GE{byte}T / HTTP/1.1\r\nA: b\r\n\r\n"), false),
             (format!("GET /{byte} HTTP/1.1\r\nA: b\r\n\r\n"), false),
             (format!("GET / HTTP/{byte}1.1\r\nA: b\r\n\r\n"), false),
-            (format!("GET / HTTP/1.1\r\nHost: a\r\nA{byte}b: c\r\n\r\n"), false),
-            (format!("GET / HTTP/1.1\r\nHost: a\r\nA: b{byte}c\r\n\r\n"), true),
+            (
+                format!("GET / HTTP/1.1\r\nHost: a\r\nA{byte}b: c\r\n\r\n"),
+                false,
+            ),
+            (
+                format!("GET / HTTP/1.1\r\nHost: a\r\nA: b{byte}c\r\n\r\n"),
+                true,
+            ),
         ] {
-            assert_eq!(request(text.as_bytes()).is_ok(), byte == '\t' && may_be_tab, "{text:?}");
+            assert_eq!(
+                request(text.as_bytes()).is_ok(),
+                byte == '\t' && may_be_tab,
+                "{text:?}"
+            );
         }
     }
 }
@@ -161,10 +184,25 @@ fn limits() {
         }),
         Err(Malformed::HeadTooLarge)
     );
-    assert_eq!(both(&HeadLimits { fields: 1, ..limits }), Err(Malformed::TooManyFields));
-    assert_eq!(both(&HeadLimits { target: 2, ..limits }), Err(Malformed::TargetTooLong));
+    assert_eq!(
+        both(&HeadLimits {
+            fields: 1,
+            ..limits
+        }),
+        Err(Malformed::TooManyFields)
+    );
+    assert_eq!(
+        both(&HeadLimits {
+            target: 2,
+            ..limits
+        }),
+        Err(Malformed::TargetTooLong)
+    );
     // Whole, or too large: as long as the limit and not at its end is known to be too large.
-    assert_eq!(HeadScanner::default().scan(&text[..length - 1], &limits), Ok(None));
+    assert_eq!(
+        HeadScanner::default().scan(&text[..length - 1], &limits),
+        Ok(None)
+    );
     assert_eq!(
         HeadScanner::default().scan(
             &text[..length - 1],
@@ -184,7 +222,13 @@ fn limits() {
         }),
         Err(Malformed::HeadTooLarge)
     );
-    assert_eq!(parse(HeadLimits { fields: 1, ..limits }), Err(Malformed::TooManyFields));
+    assert_eq!(
+        parse(HeadLimits {
+            fields: 1,
+            ..limits
+        }),
+        Err(Malformed::TooManyFields)
+    );
     // A status line has no target.
     let text = format!("HTTP/1.1 200 {}\r\n\r\n", "a".repeat(10_000));
     assert!(response(text.as_bytes(), Method::Get).is_ok());
@@ -196,7 +240,10 @@ fn request_lines() {
     let cases = [
         ("GET / HTTP/1.1", Ok((TargetForm::Origin, "/", "/", "h"))),
         ("get / HTTP/1.1", Ok((TargetForm::Origin, "/", "/", "h"))),
-        ("M!#$%&'*+-.^_`|~9 / HTTP/1.1", Ok((TargetForm::Origin, "/", "/", "h"))),
+        (
+            "M!#$%&'*+-.^_`|~9 / HTTP/1.1",
+            Ok((TargetForm::Origin, "/", "/", "h")),
+        ),
         (
             "GET //a/../b?c?d HTTP/1.1",
             Ok((TargetForm::Origin, "//a/../b?c?d", "//a/../b", "h")),
@@ -205,7 +252,10 @@ fn request_lines() {
             "GET /|{}\"<>\\^` HTTP/1.1",
             Ok((TargetForm::Origin, "/|{}\"<>\\^`", "/|{}\"<>\\^`", "h")),
         ),
-        ("OPTIONS * HTTP/1.1", Ok((TargetForm::Asterisk, "*", "*", "h"))),
+        (
+            "OPTIONS * HTTP/1.1",
+            Ok((TargetForm::Asterisk, "*", "*", "h")),
+        ),
         (
             "GET http://a/b?c HTTP/1.1",
             Ok((TargetForm::Absolute, "/b?c", "/b", "a")),
@@ -214,7 +264,10 @@ fn request_lines() {
             "GET HTTPS://[::1]:443 HTTP/1.1",
             Ok((TargetForm::Absolute, "", "", "[::1]:443")),
         ),
-        ("GET http://a?b/c HTTP/1.1", Ok((TargetForm::Absolute, "?b/c", "", "a"))),
+        (
+            "GET http://a?b/c HTTP/1.1",
+            Ok((TargetForm::Absolute, "?b/c", "", "a")),
+        ),
         ("GET  / HTTP/1.1", Err(Malformed::StartLine)),
         ("GET /  HTTP/1.1", Err(Malformed::StartLine)),
         ("GET / x HTTP/1.1", Err(Malformed::StartLine)),
@@ -237,8 +290,14 @@ fn request_lines() {
         ("GET http://a\\b/ HTTP/1.1", Err(Malformed::Target)),
         ("GET ftp://a/ HTTP/1.1", Err(Malformed::Target)),
         ("GET a:80 HTTP/1.1", Err(Malformed::Target)),
-        ("CONNECT a:80 HTTP/1.1", Err(Malformed::MethodNotImplemented)),
-        ("CONNECT [::1]:80 HTTP/1.1", Err(Malformed::MethodNotImplemented)),
+        (
+            "CONNECT a:80 HTTP/1.1",
+            Err(Malformed::MethodNotImplemented),
+        ),
+        (
+            "CONNECT [::1]:80 HTTP/1.1",
+            Err(Malformed::MethodNotImplemented),
+        ),
         ("CONNECT a HTTP/1.1", Err(Malformed::Target)),
         ("CONNECT a: HTTP/1.1", Err(Malformed::Target)),
         ("CONNECT / HTTP/1.1", Err(Malformed::Target)),
@@ -274,8 +333,16 @@ fn hosts() {
         ("GET / HTTP/1.0", "Host: \t\r\n", Err(Malformed::Host)),
         ("OPTIONS / HTTP/1.1", "Host:\r\n", Err(Malformed::Host)),
         ("OPTIONS * HTTP/1.1", "Host:\r\n", Ok(())),
-        ("GET / HTTP/1.1", "Host: a\r\nHost: a\r\n", Err(Malformed::Host)),
-        ("GET / HTTP/1.0", "Host: a\r\nhost: b\r\n", Err(Malformed::Host)),
+        (
+            "GET / HTTP/1.1",
+            "Host: a\r\nHost: a\r\n",
+            Err(Malformed::Host),
+        ),
+        (
+            "GET / HTTP/1.0",
+            "Host: a\r\nhost: b\r\n",
+            Err(Malformed::Host),
+        ),
         ("GET / HTTP/1.0", "Host: a b\r\n", Err(Malformed::Host)),
         ("GET / HTTP/1.1", "Host: a, b\r\n", Err(Malformed::Host)),
         ("GET / HTTP/1.1", "Host: u@a\r\n", Err(Malformed::Host)),
@@ -284,15 +351,27 @@ fn hosts() {
         ("GET / HTTP/1.1", "Host: :80\r\n", Err(Malformed::Host)),
         ("GET http://a/ HTTP/1.1", "", Err(Malformed::Host)),
         ("GET http://a/ HTTP/1.1", "Host:\r\n", Err(Malformed::Host)),
-        ("GET http://a/ HTTP/1.1", "Host: b c\r\n", Err(Malformed::Host)),
-        ("GET http://a/ HTTP/1.1", "Host: b\r\nHost: b\r\n", Err(Malformed::Host)),
+        (
+            "GET http://a/ HTTP/1.1",
+            "Host: b c\r\n",
+            Err(Malformed::Host),
+        ),
+        (
+            "GET http://a/ HTTP/1.1",
+            "Host: b\r\nHost: b\r\n",
+            Err(Malformed::Host),
+        ),
         ("GET http://a/ HTTP/1.1", "Host: b\r\n", Ok(())),
         ("GET http://a/ HTTP/1.0", "", Ok(())),
         // It cannot be made to vanish.
         ("GET / HTTP/1.1", "Host: a\r\nConnection: Host\r\n", Ok(())),
     ];
     for (line, fields, expected) in cases {
-        assert_eq!(verdict(&format!("{line}\r\n{fields}\r\n")), expected, "{line} {fields}");
+        assert_eq!(
+            verdict(&format!("{line}\r\n{fields}\r\n")),
+            expected,
+            "{line} {fields}"
+        );
     }
 }
 
@@ -318,7 +397,11 @@ fn field_lines() {
             "{line}"
         );
         let text = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
-        assert_eq!(response(text.as_bytes(), Method::Get).map(drop), expected, "{line}");
+        assert_eq!(
+            response(text.as_bytes(), Method::Get).map(drop),
+            expected,
+            "{line}"
+        );
     }
 }
 
@@ -333,7 +416,10 @@ fn request_framing() {
             "Content-Length: 18446744073709551615\r\n",
             Ok(BodyFraming::Length(u64::MAX)),
         ),
-        ("Content-Length: 5\r\nContent-Length: 5\r\n", Ok(BodyFraming::Length(5))),
+        (
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            Ok(BodyFraming::Length(5)),
+        ),
         (
             "Content-Length: 5\r\nConnection: Content-Length\r\n",
             Ok(BodyFraming::Length(5)),
@@ -368,7 +454,10 @@ fn request_framing() {
             "Content-Length: 5\r\nTransfer-Encoding: x\r\n",
             Err(Malformed::LengthAndEncoding),
         ),
-        ("Transfer-Encoding: gzip, chunked\r\n", Err(Malformed::UnknownCoding)),
+        (
+            "Transfer-Encoding: gzip, chunked\r\n",
+            Err(Malformed::UnknownCoding),
+        ),
         (
             "Transfer-Encoding: gzip;q=1 , chunked\r\n",
             Err(Malformed::UnknownCoding),
@@ -377,8 +466,14 @@ fn request_framing() {
             "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
             Err(Malformed::UnknownCoding),
         ),
-        ("Transfer-Encoding: gzip\r\n", Err(Malformed::TransferEncoding)),
-        ("Transfer-Encoding: chunked, gzip\r\n", Err(Malformed::TransferEncoding)),
+        (
+            "Transfer-Encoding: gzip\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        (
+            "Transfer-Encoding: chunked, gzip\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
         (
             "Transfer-Encoding: chunked, chunked\r\n",
             Err(Malformed::TransferEncoding),
@@ -387,29 +482,59 @@ fn request_framing() {
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             Err(Malformed::TransferEncoding),
         ),
-        ("Transfer-Encoding: xchunked\r\n", Err(Malformed::TransferEncoding)),
-        ("Transfer-Encoding: chunked;foo\r\n", Err(Malformed::TransferEncoding)),
-        ("Transfer-Encoding: chunked foo\r\n", Err(Malformed::TransferEncoding)),
-        ("Transfer-Encoding: \"chunked\"\r\n", Err(Malformed::TransferEncoding)),
-        ("Transfer-Encoding: identity\r\n", Err(Malformed::TransferEncoding)),
+        (
+            "Transfer-Encoding: xchunked\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        (
+            "Transfer-Encoding: chunked;foo\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        (
+            "Transfer-Encoding: chunked foo\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        (
+            "Transfer-Encoding: \"chunked\"\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        (
+            "Transfer-Encoding: identity\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
         (
             "Transfer-Encoding: identity, chunked\r\n",
             Err(Malformed::TransferEncoding),
         ),
         ("Transfer-Encoding:\r\n", Err(Malformed::TransferEncoding)),
-        ("Transfer-Encoding: , chunked\r\n", Err(Malformed::TransferEncoding)),
-        ("Transfer-Encoding: chunked,\r\n", Err(Malformed::TransferEncoding)),
-        ("Transfer-Encoding: \x0bchunked\r\n", Err(Malformed::ControlByte)),
+        (
+            "Transfer-Encoding: , chunked\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        (
+            "Transfer-Encoding: chunked,\r\n",
+            Err(Malformed::TransferEncoding),
+        ),
+        (
+            "Transfer-Encoding: \x0bchunked\r\n",
+            Err(Malformed::ControlByte),
+        ),
     ];
     for (fields, expected) in cases {
         for method in ["GET", "POST", "TRACE", "X"] {
             let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-            assert_eq!(request(text.as_bytes()).map(|head| head.framing), expected, "{fields}");
+            assert_eq!(
+                request(text.as_bytes()).map(|head| head.framing),
+                expected,
+                "{fields}"
+            );
         }
         // RFC 9112 §6.1: 1.0 has no transfer codings.
         let text = format!("POST / HTTP/1.0\r\n{fields}\r\n");
         let in_10 = match expected {
-            Ok(BodyFraming::Chunked) | Err(Malformed::UnknownCoding) => Err(Malformed::TransferEncoding),
+            Ok(BodyFraming::Chunked) | Err(Malformed::UnknownCoding) => {
+                Err(Malformed::TransferEncoding)
+            }
             other => other,
         };
         assert_eq!(
@@ -427,7 +552,11 @@ fn connection() {
         ("1.1", "", true),
         ("1.1", "Connection: close\r\n", false),
         ("1.1", "Connection: x, , CLOSE\r\n", false),
-        ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+        (
+            "1.1",
+            "Connection: keep-alive\r\nConnection: close\r\n",
+            false,
+        ),
         ("1.1", "Connection: closed\r\n", true),
         ("1.1", "Proxy-Connection: close\r\n", true),
         ("1.0", "", false),
@@ -484,12 +613,20 @@ fn expectations_and_te() {
     let cases = [
         ("1.1", "", Ok((false, false))),
         ("1.1", "Expect: 100-Continue\r\n", Ok((true, false))),
-        ("1.1", "Expect: 100-continue\r\nExpect: x\r\n", Err(Malformed::Expect)),
+        (
+            "1.1",
+            "Expect: 100-continue\r\nExpect: x\r\n",
+            Err(Malformed::Expect),
+        ),
         ("1.1", "Expect: 100-continue, x\r\n", Err(Malformed::Expect)),
         ("1.1", "Expect:\r\n", Err(Malformed::Expect)),
         ("1.0", "Expect: 100-continue\r\n", Ok((false, false))),
         ("1.0", "Expect: x\r\n", Ok((false, false))),
-        ("1.1", "TE: gzip;q=0.5, Trailers ;q=1\r\n", Ok((false, true))),
+        (
+            "1.1",
+            "TE: gzip;q=0.5, Trailers ;q=1\r\n",
+            Ok((false, true)),
+        ),
         ("1.1", "TE: xtrailers\r\n", Ok((false, false))),
         // Framing is judged first: it decides whether the connection can go on.
         (
@@ -515,7 +652,10 @@ fn nothing_stays_from_the_head_before() {
     parse_request(full, &LIMITS, &mut reused).unwrap();
     let room = reused.fields.capacity();
     parse_request(plain, &LIMITS, &mut reused).unwrap();
-    assert_eq!(format!("{reused:?}"), format!("{:?}", request(plain).unwrap()));
+    assert_eq!(
+        format!("{reused:?}"),
+        format!("{:?}", request(plain).unwrap())
+    );
     assert_eq!(reused.fields.capacity(), room);
 
     let full = b"HTTP/1.1 304 x\r\nDate: d\r\nContent-Length: 5\r\nKeep-Alive: timeout=5\r\n\r\n";
@@ -563,7 +703,13 @@ fn parsers_do_not_rely_on_the_scan() {
         "\r\nHTTP/1.1 204\r\nHost: a\r\n\r\n",
     ] {
         assert!(
-            parse_response(text.as_bytes(), Method::Get, &LIMITS, &mut ResponseHead::default()).is_err(),
+            parse_response(
+                text.as_bytes(),
+                Method::Get,
+                &LIMITS,
+                &mut ResponseHead::default()
+            )
+            .is_err(),
             "{text:?}"
         );
     }

@@ -1,10 +1,11 @@
-//! Heads written anew from parsed ones: the same fields in the same order and spelling, but for what the protocol
-//! demands.
+//! Heads written anew from parsed ones: the same fields in the same order and spelling, but for
+//! what the protocol demands.
 
 use std::ops::Range;
 
 use crate::http::{
-    BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, TargetForm, Version,
+    BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, TargetForm,
+    Version,
 };
 
 use super::syntax::find_control;
@@ -12,7 +13,8 @@ use super::syntax::find_control;
 /// What to change in a request on its way to a server.
 #[derive(Debug)]
 pub struct RequestRewrite<'a> {
-    /// The framing to send: `Length` and `Chunked` as said; `None` leaves the message without either field.
+    /// The framing to send: `Length` and `Chunked` as said; `None` leaves the message without
+    /// either field.
     pub framing: BodyFraming,
     /// Fields to leave out besides hop-by-hop ones, Expect and framing. `Other` leaves out nothing.
     pub omit: &'a [FieldId],
@@ -45,8 +47,8 @@ impl Persistence {
 /// What to change in a response on its way to a client.
 #[derive(Debug)]
 pub struct ResponseRewrite<'a> {
-    /// The framing to send. `None` and `UntilClose` write no framing field, but a Content-Length that the server sent is
-    /// kept with `None` (HEAD, 304), never with 1xx and 204.
+    /// The framing to send. `None` and `UntilClose` write no framing field, but a Content-Length
+    /// that the server sent is kept with `None` (HEAD, 304), never with 1xx and 204.
     pub framing: ResponseFraming,
     /// About the connection.
     pub persistence: Persistence,
@@ -56,16 +58,23 @@ pub struct ResponseRewrite<'a> {
     pub append: &'a [u8],
 }
 
-/// Appends the head to send to a server, in HTTP/1.1 (with one exception): request line in origin (or asterisk) form, Host (that of an
-/// absolute target where there is one; in its old place where there was one, else first), the client's fields, framing,
-/// `Connection: keep-alive`.
+/// Appends the head to send to a server, in HTTP/1.1 (with one exception): request line in origin
+/// (or asterisk) form, Host (that of an absolute target where there is one; in its old place where
+/// there was one, else first), the client's fields, framing, `Connection: keep-alive`.
 ///
-/// Host is sent exactly once, whatever `omit` says. But where a client of HTTP/1.0 named none, none is made up: then the
-/// request stays one of HTTP/1.0, since servers refuse 1.1 without a host (RFC 9112 §3.2), and many with an empty one.
+/// Host is sent exactly once, whatever `omit` says. But where a client of HTTP/1.0 named none, none
+/// is made up: then the request stays one of HTTP/1.0, since servers refuse 1.1 without a host (RFC
+/// 9112 §3.2), and many with an empty one.
 ///
-/// Max-Forwards of OPTIONS and TRACE is one less (RFC 9110 §7.6.2). TE is hop-by-hop and not sent anew: a server that has trailers to
-/// say sends them anyhow or not at all. Trailer is left out unless the framing is chunked.
-pub fn write_request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, rewrite: &RequestRewrite<'_>) {
+/// Max-Forwards of OPTIONS and TRACE is one less (RFC 9110 §7.6.2). TE is hop-by-hop and not sent
+/// anew: a server that has trailers to say sends them anyhow or not at all. Trailer is left out
+/// unless the framing is chunked.
+pub fn write_request(
+    out: &mut Vec<u8>,
+    buffer: &[u8],
+    head: &RequestHead,
+    rewrite: &RequestRewrite<'_>,
+) {
     out.reserve(size_hint(head.target.end as usize, &head.fields) + rewrite.append.len());
     let host = head.authority.of(buffer);
     let names_host = head.fields.iter().any(|field| field.id == FieldId::Host);
@@ -118,10 +127,19 @@ pub fn write_request(out: &mut Vec<u8>, buffer: &[u8], head: &RequestHead, rewri
 
 /// Appends the head to send to a client. The status line always says HTTP/1.1 (RFC 9110 §2.5).
 ///
-/// A 1xx head goes without Connection and without a new Date, whatever `rewrite` says. Trailer is left out unless the
-/// framing is chunked.
-pub fn write_response(out: &mut Vec<u8>, buffer: &[u8], head: &ResponseHead, rewrite: &ResponseRewrite<'_>) {
-    out.reserve(size_hint(head.reason.end as usize, &head.fields) + rewrite.date.len() + rewrite.append.len());
+/// A 1xx head goes without Connection and without a new Date, whatever `rewrite` says. Trailer is
+/// left out unless the framing is chunked.
+pub fn write_response(
+    out: &mut Vec<u8>,
+    buffer: &[u8],
+    head: &ResponseHead,
+    rewrite: &ResponseRewrite<'_>,
+) {
+    out.reserve(
+        size_hint(head.reason.end as usize, &head.fields)
+            + rewrite.date.len()
+            + rewrite.append.len(),
+    );
     out.extend_from_slice(b"HTTP/1.1 ");
     write_number(out, u64::from(head.status));
     out.push(b' ');
@@ -168,7 +186,8 @@ pub fn write_response(out: &mut Vec<u8>, buffer: &[u8], head: &ResponseHead, rew
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a chunk's size line. There is no chunk of size 0 but the last one: for that, [`write_last_chunk`].
+/// Appends a chunk's size line. There is no chunk of size 0 but the last one: for that,
+/// [`write_last_chunk`].
 pub fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
@@ -187,7 +206,8 @@ pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
 
 const CHUNKED: &[u8] = b"Transfer-Encoding: chunked\r\n";
 
-/// Copies field lines; those that follow each other in the buffer and are written there as we would, all at once.
+/// Copies field lines; those that follow each other in the buffer and are written there as we
+/// would, all at once.
 struct Lines<'a> {
     out: &'a mut Vec<u8>,
     buffer: &'a [u8],
@@ -196,7 +216,11 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn new(out: &'a mut Vec<u8>, buffer: &'a [u8]) -> Self {
-        Self { out, buffer, run: 0..0 }
+        Self {
+            out,
+            buffer,
+            run: 0..0,
+        }
     }
 
     fn copy(&mut self, field: &Field) {
@@ -204,8 +228,8 @@ impl<'a> Lines<'a> {
         let colon = field.name.end as usize;
         let value = field.value.start as usize;
         let end = field.value.end as usize;
-        let is_canonical =
-            self.buffer.get(colon..value) == Some(b": ") && self.buffer.get(end..end + 2) == Some(b"\r\n");
+        let is_canonical = self.buffer.get(colon..value) == Some(b": ")
+            && self.buffer.get(end..end + 2) == Some(b"\r\n");
         if field.has_controls {
             self.flush();
             self.out.extend_from_slice(field.name.of(self.buffer));
@@ -274,7 +298,11 @@ fn write_text(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn write_length(out: &mut Vec<u8>, length: u64) {
-    write_field(out, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
+    write_field(
+        out,
+        b"Content-Length",
+        itoa::Buffer::new().format(length).as_bytes(),
+    );
 }
 
 fn write_number(out: &mut Vec<u8>, number: u64) {
@@ -284,5 +312,8 @@ fn write_number(out: &mut Vec<u8>, number: u64) {
 /// Enough for a head like the one that was parsed, so that the buffer grows once at most.
 fn size_hint(start_line: usize, fields: &[Field]) -> usize {
     const ADDED: usize = 160;
-    fields.last().map_or(start_line, |field| field.value.end as usize) + ADDED
+    fields
+        .last()
+        .map_or(start_line, |field| field.value.end as usize)
+        + ADDED
 }

@@ -24,18 +24,27 @@ impl Session<'_> {
         let mut pace = Pace::starting(self.listener, Instant::now());
         let mut coming = match self.head.framing {
             BodyFraming::Length(length) => Coming::Length(length),
-            BodyFraming::Chunked | BodyFraming::None => Coming::Chunks(Box::new(Chunks::new(self.limits))),
+            BodyFraming::Chunked | BodyFraming::None => {
+                Coming::Chunks(Box::new(Chunks::new(self.limits)))
+            }
         };
         loop {
             Point::SessionBody.pass();
             let had = self.input.data().len();
-            let limit = self.listener.limit.body.saturating_sub(exchange.body.length());
+            let limit = self
+                .listener
+                .limit
+                .body
+                .saturating_sub(exchange.body.length());
             let step = coming.step(self.input.data_mut(), limit)?;
             self.store(exchange, step.content)?;
             self.input.consume(step.used);
             if step.is_last {
                 if let Coming::Chunks(chunks) = &coming {
-                    exchange.body.trailers.extend_from_slice(chunks.decoder.trailers());
+                    exchange
+                        .body
+                        .trailers
+                        .extend_from_slice(chunks.decoder.trailers());
                 }
                 return Ok(());
             }
@@ -46,7 +55,8 @@ impl Session<'_> {
                 return Err(Stop::Ended);
             }
             self.input.settle();
-            // A large body is read in large pieces if the region has room; if not, small ones will do.
+            // A large body is read in large pieces if the region has room; if not, small ones will
+            // do.
             if coming.may_exceed(self.input.space().len()) {
                 let _small_ones_will_do = self.input.grow(&self.client.hub().buffers);
             }
@@ -57,7 +67,8 @@ impl Session<'_> {
                 0 => Holds::Nothing,
                 _ => Holds::Memory,
             };
-            self.client.note_read(now, self.listener.timeout.body, holds);
+            self.client
+                .note_read(now, self.listener.timeout.body, holds);
             self.fill_until(pace.deadline(), Fault::BodyTimeout)?;
             let came = self.input.data().len().saturating_sub(left);
             if !pace.note(came, Instant::now()) {
@@ -66,8 +77,8 @@ impl Session<'_> {
         }
     }
 
-    /// Appends the first so many bytes of the input to the body. If there is no room for them, others
-    /// that stand still give way.
+    /// Appends the first so many bytes of the input to the body. If there is no room for them,
+    /// others that stand still give way.
     fn store(&self, exchange: &mut Exchange, length: usize) -> Result<(), Stop> {
         let hub = Arc::clone(self.client.hub());
         let memory = self.listener.limit.body_memory;
@@ -102,12 +113,14 @@ struct Step {
 }
 
 impl Coming {
-    /// Takes what it can of `input` and moves the content in it to its beginning. `limit` is how much
-    /// longer the body may become.
+    /// Takes what it can of `input` and moves the content in it to its beginning. `limit` is how
+    /// much longer the body may become.
     fn step(&mut self, input: &mut [u8], limit: u64) -> Result<Step, Fault> {
         match self {
             Self::Length(left) => {
-                let part = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let part = input
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left = left.saturating_sub(part as u64);
                 Ok(Step {
                     used: part,
@@ -159,7 +172,8 @@ impl Chunks {
                     self.bytes = self.bytes.saturating_add(range.len() as u64);
                     self.count_chunk()?;
                     // What a chunk's size announces is too much before it has come.
-                    let announced = (step.content as u64).saturating_add(self.decoder.left_of_chunk());
+                    let announced =
+                        (step.content as u64).saturating_add(self.decoder.left_of_chunk());
                     if announced > limit {
                         return Err(Fault::BodyTooLarge);
                     }
@@ -211,7 +225,10 @@ impl Pace {
         Self {
             pause,
             least: least as u64,
-            end: listener.timeout.body_total.and_then(|total| now.checked_add(total)),
+            end: listener
+                .timeout
+                .body_total
+                .and_then(|total| now.checked_add(total)),
             last: now,
             since: now,
             came: 0,

@@ -42,7 +42,11 @@ impl Read for Transport {
 
 impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let most = if self.drip { bytes.len().min(1) } else { bytes.len() };
+        let most = if self.drip {
+            bytes.len().min(1)
+        } else {
+            bytes.len()
+        };
         self.stream.write(&bytes[..most])
     }
 
@@ -55,7 +59,8 @@ impl Client {
     /// Connects to `HOST:PORT` or `unix:/path`.
     #[track_caller]
     pub(crate) fn connect(address: impl Display) -> Self {
-        Self::try_connect(&address).unwrap_or_else(|problem| panic!("connect to {address}: {problem}"))
+        Self::try_connect(&address)
+            .unwrap_or_else(|problem| panic!("connect to {address}: {problem}"))
     }
 
     /// Connects, or says why not.
@@ -77,7 +82,9 @@ impl Client {
     pub(crate) fn connect_as(number: u8, address: impl Display) -> Self {
         let to: SocketAddr = address.to_string().parse().unwrap();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, number], 0)).into()).unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, number], 0)).into())
+            .unwrap();
         socket.connect(&to.into()).unwrap();
         socket.set_tcp_nodelay(true).unwrap();
         Self::from_tcp(socket.into())
@@ -95,7 +102,8 @@ impl Client {
     /// Connects with TLS; the handshake is complete on return.
     #[track_caller]
     pub(crate) fn tls(address: impl Display, config: &Arc<ClientConfig>, name: &str) -> Self {
-        Self::try_tls(&address, config, name, false).unwrap_or_else(|problem| panic!("TLS to {address}: {problem}"))
+        Self::try_tls(&address, config, name, false)
+            .unwrap_or_else(|problem| panic!("TLS to {address}: {problem}"))
     }
 
     /// Connects with TLS; `drip` sends each byte of the handshake (and only that) alone.
@@ -108,7 +116,8 @@ impl Client {
         let stream = connect_tcp(&address.to_string())?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut connection =
+            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         let mut transport = Transport { stream, drip };
         while connection.is_handshaking() {
             connection.complete_io(&mut transport)?;
@@ -144,7 +153,8 @@ impl Client {
     /// Sends bytes, at once.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).unwrap_or_else(|problem| panic!("send: {problem}"));
+        self.try_send(bytes)
+            .unwrap_or_else(|problem| panic!("send: {problem}"));
     }
 
     /// Sends bytes, or says why not.
@@ -251,7 +261,8 @@ impl Client {
     /// Reads what comes in one piece, or says why nothing does.
     pub(crate) fn try_read_a_little(&mut self) -> io::Result<usize> {
         self.buffer.clear();
-        self.wire.read(&mut self.buffer, Instant::now() + self.patience)
+        self.wire
+            .read(&mut self.buffer, Instant::now() + self.patience)
     }
 
     /// Reads until so many bytes are here and were not read yet.
@@ -263,7 +274,11 @@ impl Client {
                 .wire
                 .read(&mut self.buffer, end)
                 .unwrap_or_else(|problem| panic!("read: {problem}"));
-            assert!(got > 0, "ended after {} of {count} bytes", self.buffer.len());
+            assert!(
+                got > 0,
+                "ended after {} of {count} bytes",
+                self.buffer.len()
+            );
         }
         self.buffer.drain(..count).collect()
     }
@@ -291,7 +306,11 @@ impl Client {
     #[track_caller]
     pub(crate) fn expect_closed(&mut self) {
         let rest = self.read_to_end();
-        assert!(rest.is_empty(), "not closed, but {:?}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "not closed, but {:?}",
+            String::from_utf8_lossy(&rest)
+        );
     }
 
     /// The connection ends, properly or by a reset, and nothing more comes before that.
@@ -302,7 +321,11 @@ impl Client {
             Err((problem, rest)) if is_reset(&problem) => rest,
             Err((problem, _)) => panic!("not gone: {problem}"),
         };
-        assert!(rest.is_empty(), "not gone, but {:?}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "not gone, but {:?}",
+            String::from_utf8_lossy(&rest)
+        );
     }
 
     /// The connection ends somehow, and nothing more comes before that.
@@ -310,17 +333,30 @@ impl Client {
     pub(crate) fn expect_gone_or_cut(&mut self) {
         let rest = match self.try_read_to_end() {
             Ok(rest) => rest,
-            Err((problem, rest)) if is_reset(&problem) || problem.kind() == io::ErrorKind::UnexpectedEof => rest,
+            Err((problem, rest))
+                if is_reset(&problem) || problem.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                rest
+            }
             Err((problem, _)) => panic!("not gone: {problem}"),
         };
-        assert!(rest.is_empty(), "not gone, but {:?}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "not gone, but {:?}",
+            String::from_utf8_lossy(&rest)
+        );
     }
 
-    /// The connection ends in a way that shows a cut: by a reset, or without TLS's own end. Gives what came before.
+    /// The connection ends in a way that shows a cut: by a reset, or without TLS's own end. Gives
+    /// what came before.
     #[track_caller]
     pub(crate) fn expect_cut(&mut self) -> Vec<u8> {
         match self.try_read_to_end() {
-            Err((problem, rest)) if is_reset(&problem) || problem.kind() == io::ErrorKind::UnexpectedEof => rest,
+            Err((problem, rest))
+                if is_reset(&problem) || problem.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                rest
+            }
             Err((problem, _)) => panic!("not cut: {problem}"),
             Ok(rest) => panic!("a proper end after {} bytes", rest.len()),
         }
@@ -331,7 +367,11 @@ impl Client {
     pub(crate) fn expect_silence(&mut self, long: Duration) {
         let got = self.wire.read(&mut self.buffer, Instant::now() + long);
         let quiet = got.as_ref().is_err_and(is_timeout) && self.buffer.is_empty();
-        assert!(quiet, "not silent: {got:?} {:?}", String::from_utf8_lossy(&self.buffer));
+        assert!(
+            quiet,
+            "not silent: {got:?} {:?}",
+            String::from_utf8_lossy(&self.buffer)
+        );
     }
 
     /// What came after what was read.
@@ -351,17 +391,23 @@ impl Client {
 
     /// Leaves with a reset.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.fd()).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(&self.fd())
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
     }
 
-    /// Makes the kernel's buffer for what comes in as small as it can be, so that a slow reader is felt early.
+    /// Makes the kernel's buffer for what comes in as small as it can be, so that a slow reader is
+    /// felt early.
     pub(crate) fn small_receive_buffer(&self) {
         self.receive_buffer(4096);
     }
 
-    /// Fixes the size of the kernel's buffer for what comes in. With less than a packet of 64 KiB reading is slow, too.
+    /// Fixes the size of the kernel's buffer for what comes in. With less than a packet of 64 KiB
+    /// reading is slow, too.
     pub(crate) fn receive_buffer(&self, size: usize) {
-        SockRef::from(&self.fd()).set_recv_buffer_size(size).unwrap();
+        SockRef::from(&self.fd())
+            .set_recv_buffer_size(size)
+            .unwrap();
     }
 
     /// Two of the same connection, for reading in one thread and writing in another.
@@ -441,5 +487,8 @@ pub(crate) fn is_reset(problem: &io::Error) -> bool {
 
 /// Whether nothing came in time.
 pub(crate) fn is_timeout(problem: &io::Error) -> bool {
-    matches!(problem.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(
+        problem.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }

@@ -33,7 +33,10 @@ impl Config {
     /// With these servers, named `s0`, `s1`, ...
     pub(crate) fn new<A: Display>(servers: impl IntoIterator<Item = A>) -> Self {
         Self {
-            servers: servers.into_iter().map(|address| address.to_string()).collect(),
+            servers: servers
+                .into_iter()
+                .map(|address| address.to_string())
+                .collect(),
             ..Self::default()
         }
     }
@@ -70,11 +73,14 @@ impl Config {
             "bind = [\"127.0.0.1:0\"]\n"
         };
         let mut text = format!(
-            "{}\n[[listener]]\nname = \"main\"\n{bind}{}\n[[route]]\ncluster = \"main\"\n\n[[cluster]]\nname = \"main\"\n{}\n",
+            "{}\n[[listener]]\nname = \"main\"\n{bind}{}\n[[route]]\ncluster = \
+             \"main\"\n\n[[cluster]]\nname = \"main\"\n{}\n",
             self.top, self.listener, self.cluster
         );
         for (index, address) in self.servers.iter().enumerate() {
-            text += &format!("  [[cluster.server]]\n  name = \"s{index}\"\n  address = \"{address}\"\n");
+            text += &format!(
+                "  [[cluster.server]]\n  name = \"s{index}\"\n  address = \"{address}\"\n"
+            );
         }
         text + &self.rest
     }
@@ -136,7 +142,8 @@ impl Start {
         self
     }
 
-    /// By this program with these arguments, which has to become it (as `prlimit` and `setpriv` do).
+    /// By this program with these arguments, which has to become it (as `prlimit` and `setpriv`
+    /// do).
     pub(crate) fn by(mut self, prefix: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.prefix = prefix.into_iter().map(Into::into).collect();
         self
@@ -276,7 +283,10 @@ impl Juggler {
                 continue;
             };
             let name = rest.split(')').next().unwrap_or("");
-            found.entry(name.to_owned()).or_default().push(address.to_owned());
+            found
+                .entry(name.to_owned())
+                .or_default()
+                .push(address.to_owned());
         }
         found
     }
@@ -291,7 +301,8 @@ impl Juggler {
         self.all(&self.lines)
     }
 
-    /// What it has written to standard output so far (the access log, by default); all of it if it was waited for.
+    /// What it has written to standard output so far (the access log, by default); all of it if it
+    /// was waited for.
     pub(crate) fn output(&self) -> Vec<String> {
         self.all(&self.output)
     }
@@ -308,7 +319,9 @@ impl Juggler {
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         self.lines
-            .wait(0, PATIENCE, |line| line.contains(text).then(|| line.to_owned()))
+            .wait(0, PATIENCE, |line| {
+                line.contains(text).then(|| line.to_owned())
+            })
             .unwrap_or_else(|| panic!("it never logged {text:?}"))
     }
 
@@ -318,7 +331,10 @@ impl Juggler {
         let found = self
             .lines
             .wait(lines, PATIENCE, |line| line.contains(text).then_some(()));
-        assert!(found.is_some(), "it never logged {text:?} behind line {lines}");
+        assert!(
+            found.is_some(),
+            "it never logged {text:?} behind line {lines}"
+        );
     }
 
     /// How many lines it has logged so far.
@@ -330,7 +346,9 @@ impl Juggler {
     #[track_caller]
     pub(crate) fn wait_for_output(&self, text: &str) -> String {
         self.output
-            .wait(0, PATIENCE, |line| line.contains(text).then(|| line.to_owned()))
+            .wait(0, PATIENCE, |line| {
+                line.contains(text).then(|| line.to_owned())
+            })
             .unwrap_or_else(|| panic!("it never wrote {text:?}: {:#?}", self.output.all()))
     }
 
@@ -350,7 +368,8 @@ impl Juggler {
     /// Waits for its end and gives the exit code; `None` when a signal killed it.
     #[track_caller]
     pub(crate) fn wait(&mut self, within: Duration) -> Option<i32> {
-        let status = process::wait(&mut self.child, within).unwrap_or_else(|| panic!("it still runs"));
+        let status =
+            process::wait(&mut self.child, within).unwrap_or_else(|| panic!("it still runs"));
         self.gone = Some(status);
         status.code()
     }
@@ -403,18 +422,25 @@ impl Juggler {
     /// How much memory it has in use, in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
     /// Waits until it has at most so many threads.
     #[track_caller]
     pub(crate) fn wait_for_threads(&self, most: usize) {
-        eventually(PATIENCE, &format!("at most {most} threads"), || self.threads() <= most);
+        eventually(PATIENCE, &format!("at most {most} threads"), || {
+            self.threads() <= most
+        });
     }
 
     fn count(&self, what: &str) -> usize {
-        fs::read_dir(format!("/proc/{}/{what}", self.pid())).unwrap().count()
+        fs::read_dir(format!("/proc/{}/{what}", self.pid()))
+            .unwrap()
+            .count()
     }
 }
 
@@ -431,7 +457,10 @@ impl Drop for Juggler {
         if thread::panicking() {
             eprintln!("--- its log:\n{}\n---", log.join("\n"));
         } else if !self.may_panic {
-            let panics: Vec<_> = log.iter().filter(|line| line.contains("panicked")).collect();
+            let panics: Vec<_> = log
+                .iter()
+                .filter(|line| line.contains("panicked"))
+                .collect();
             assert!(panics.is_empty(), "{panics:#?}");
         }
     }

@@ -1,4 +1,5 @@
-//! Clients that ask in a closed loop: each sends its next request as soon as it has the answer to the one before.
+//! Clients that ask in a closed loop: each sends its next request as soon as it has the answer to
+//! the one before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,7 +37,10 @@ impl Load {
         clients: usize,
         request: impl Fn(&str) -> String + Clone + Send + 'static,
     ) -> Self {
-        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, count) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let start = |client: usize| {
             let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
             let (address, request) = (address.to_owned(), request.clone());
@@ -86,7 +90,9 @@ impl Load {
     #[track_caller]
     pub(crate) fn wait_for_more(&self, more: usize) {
         let wanted = self.count() + more;
-        eventually(PATIENCE, &format!("{more} more requests"), || self.count() >= wanted);
+        eventually(PATIENCE, &format!("{more} more requests"), || {
+            self.count() >= wanted
+        });
     }
 
     /// Ends it; all that was asked, with what became of it.

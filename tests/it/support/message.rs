@@ -1,4 +1,5 @@
-//! Reads HTTP messages strictly: what this does not take, no client or server should have been sent.
+//! Reads HTTP messages strictly: what this does not take, no client or server should have been
+//! sent.
 
 use std::io;
 
@@ -94,7 +95,12 @@ impl Response {
     /// Panics, with all of it, when the status is another.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.raw));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.raw)
+        );
         self
     }
 }
@@ -162,7 +168,8 @@ impl<M: More> Taker<'_, M> {
                 if line.contains(&b'\r') {
                     return Err(wrong("a bare CR"));
                 }
-                let text = String::from_utf8(line.to_vec()).map_err(|_| wrong("a line that is not UTF-8"))?;
+                let text = String::from_utf8(line.to_vec())
+                    .map_err(|_| wrong("a line that is not UTF-8"))?;
                 self.at = end + 1;
                 return Ok(text);
             }
@@ -209,7 +216,8 @@ impl<M: More> Taker<'_, M> {
             if !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 return Err(wrong(format!("no chunk size: {line:?}")));
             }
-            let size = u64::from_str_radix(size, 16).map_err(|_| wrong(format!("no chunk size: {line:?}")))?;
+            let size = u64::from_str_radix(size, 16)
+                .map_err(|_| wrong(format!("no chunk size: {line:?}")))?;
             if size == 0 {
                 return self.fields();
             }
@@ -241,16 +249,26 @@ fn framing(fields: &[(String, String)]) -> io::Result<Option<(Framing, u64)>> {
     ) {
         ([], []) => Ok(None),
         ([coding], []) if coding.eq_ignore_ascii_case("chunked") => Ok(Some((Framing::Chunked, 0))),
-        ([], [length]) if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some((
-            Framing::Length,
-            length.parse().map_err(|_| wrong("an endless length"))?,
+        ([], [length])
+            if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            Ok(Some((
+                Framing::Length,
+                length.parse().map_err(|_| wrong("an endless length"))?,
+            )))
+        }
+        (codings, lengths) => Err(wrong(format!(
+            "an unclear end: {codings:?} and {lengths:?}"
         ))),
-        (codings, lengths) => Err(wrong(format!("an unclear end: {codings:?} and {lengths:?}"))),
     }
 }
 
 /// Reads a response with the interim ones before it. `to_head` says that it answers a HEAD.
-pub(crate) fn read_response(buffer: &mut Vec<u8>, more: &mut impl More, to_head: bool) -> io::Result<Response> {
+pub(crate) fn read_response(
+    buffer: &mut Vec<u8>,
+    more: &mut impl More,
+    to_head: bool,
+) -> io::Result<Response> {
     let mut interim = Vec::new();
     loop {
         let mut response = read_one_response(buffer, more, to_head)?;
@@ -263,8 +281,16 @@ pub(crate) fn read_response(buffer: &mut Vec<u8>, more: &mut impl More, to_head:
     }
 }
 
-fn read_one_response(buffer: &mut Vec<u8>, more: &mut impl More, to_head: bool) -> io::Result<Response> {
-    let mut taker = Taker { buffer, more, at: 0 };
+fn read_one_response(
+    buffer: &mut Vec<u8>,
+    more: &mut impl More,
+    to_head: bool,
+) -> io::Result<Response> {
+    let mut taker = Taker {
+        buffer,
+        more,
+        at: 0,
+    };
     let line = taker.line()?;
     let no_line = || wrong(format!("no status line: {line:?}"));
     let (word, rest) = line.split_once(' ').ok_or_else(no_line)?;
@@ -316,7 +342,10 @@ fn read_one_response(buffer: &mut Vec<u8>, more: &mut impl More, to_head: bool) 
 }
 
 /// Reads a request; `None` when the connection ends before its first byte.
-pub(crate) fn read_request(buffer: &mut Vec<u8>, more: &mut impl More) -> io::Result<Option<Request>> {
+pub(crate) fn read_request(
+    buffer: &mut Vec<u8>,
+    more: &mut impl More,
+) -> io::Result<Option<Request>> {
     let Some(mut request) = read_request_head(buffer, more)? else {
         return Ok(None);
     };
@@ -325,11 +354,18 @@ pub(crate) fn read_request(buffer: &mut Vec<u8>, more: &mut impl More) -> io::Re
 }
 
 /// Reads a request's head alone.
-pub(crate) fn read_request_head(buffer: &mut Vec<u8>, more: &mut impl More) -> io::Result<Option<Request>> {
+pub(crate) fn read_request_head(
+    buffer: &mut Vec<u8>,
+    more: &mut impl More,
+) -> io::Result<Option<Request>> {
     if buffer.is_empty() && more.more(buffer)? == 0 {
         return Ok(None);
     }
-    let mut taker = Taker { buffer, more, at: 0 };
+    let mut taker = Taker {
+        buffer,
+        more,
+        at: 0,
+    };
     let line = taker.line()?;
     let words: Vec<_> = line.split(' ').collect();
     let [method, target, word] = words[..] else {
@@ -354,8 +390,16 @@ pub(crate) fn read_request_head(buffer: &mut Vec<u8>, more: &mut impl More) -> i
 }
 
 /// Reads the body that belongs to a head.
-pub(crate) fn read_request_body(request: &mut Request, buffer: &mut Vec<u8>, more: &mut impl More) -> io::Result<()> {
-    let mut taker = Taker { buffer, more, at: 0 };
+pub(crate) fn read_request_body(
+    request: &mut Request,
+    buffer: &mut Vec<u8>,
+    more: &mut impl More,
+) -> io::Result<()> {
+    let mut taker = Taker {
+        buffer,
+        more,
+        at: 0,
+    };
     match framing(&request.fields)? {
         None => {}
         Some((Framing::Chunked, _)) => request.trailers = taker.chunked(&mut request.body)?,

@@ -1,8 +1,10 @@
-//! The tool box of the integration tests: the balancer, servers and clients, all of them with deadlines.
+//! The tool box of the integration tests: the balancer, servers and clients, all of them with
+//! deadlines.
 //!
-//! [`Juggler`] runs the real program. Behind it stand [`TestServer`]s (the real `test_server`, which counts what it
-//! gets) or [`Origin`]s (scripted in the test, for what no honest server does). [`Client`] is a raw client, over TCP,
-//! Unix sockets or TLS. Nothing sleeps to let something happen: [`eventually`] polls, a [`Gate`] holds.
+//! [`Juggler`] runs the real program. Behind it stand [`TestServer`]s (the real `test_server`,
+//! which counts what it gets) or [`Origin`]s (scripted in the test, for what no honest server
+//! does). [`Client`] is a raw client, over TCP, Unix sockets or TLS. Nothing sleeps to let
+//! something happen: [`eventually`] polls, a [`Gate`] holds.
 
 // A tool box is not less useful for a tool that nobody needs today.
 #![allow(dead_code, unused_imports)]
@@ -40,8 +42,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that should happen soon. Long, for machines that have much to do; a test that works does
-/// not wait for it.
+/// How long anything may take that should happen soon. Long, for machines that have much to do; a
+/// test that works does not wait for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Polls until it is so, and panics when it is not within that time.
@@ -58,7 +60,11 @@ pub(crate) fn eventually(within: Duration, what: &str, mut is_so: impl FnMut() -
 
 /// Polls until both are equal, and panics with both values when they are not in time.
 #[track_caller]
-pub(crate) fn eventually_eq<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mut value: impl FnMut() -> T) {
+pub(crate) fn eventually_eq<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    expected: T,
+    mut value: impl FnMut() -> T,
+) {
     let end = Instant::now() + PATIENCE;
     loop {
         let is = value();
@@ -82,17 +88,21 @@ pub(crate) fn tool(name: &str) -> PathBuf {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
         .unwrap_or_else(|| {
-            panic!("{name} is not installed, and this test needs it: run tests/install.sh, or install {name}")
+            panic!(
+                "{name} is not installed, and this test needs it: run tests/install.sh, or \
+                 install {name}"
+            )
         })
 }
 
-/// This machine has not what the test needs: it fails, unless `JUGGLER_TEST_WITHOUT` says that this is known (a list of
-/// such words with commas between).
+/// This machine has not what the test needs: it fails, unless `JUGGLER_TEST_WITHOUT` says that this
+/// is known (a list of such words with commas between).
 #[track_caller]
 pub(crate) fn without(what: &str, reason: &str) {
     let known = std::env::var("JUGGLER_TEST_WITHOUT").unwrap_or_default();
     assert!(
         known.split(',').any(|word| word == what),
-        "{reason}: this test cannot tell anything here. JUGGLER_TEST_WITHOUT={what} leaves such tests out"
+        "{reason}: this test cannot tell anything here. JUGGLER_TEST_WITHOUT={what} leaves such \
+         tests out"
     );
 }

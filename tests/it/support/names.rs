@@ -1,4 +1,5 @@
-//! Names that the test decides on: the balancer runs with its own `/etc/hosts`, and asks nobody else.
+//! Names that the test decides on: the balancer runs with its own `/etc/hosts`, and asks nobody
+//! else.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -17,11 +18,12 @@ pub(crate) struct Hosts {
 const LENGTH: usize = 1024;
 
 /// Mounts the files over the system's (in a namespace of its own), and becomes what follows.
-const MOUNT: &str = "for file in hosts nsswitch.conf host.conf; do \
-                     [ ! -e /etc/$file ] || mount --bind \"$0/$file\" /etc/$file || exit 1; done; exec \"$@\"";
+const MOUNT: &str = "for file in hosts nsswitch.conf host.conf; do [ ! -e /etc/$file ] || mount \
+                     --bind \"$0/$file\" /etc/$file || exit 1; done; exec \"$@\"";
 
 impl Hosts {
-    /// With these lines. `None` (and a word about it) where namespaces are not to be had and that is known ([`without`]).
+    /// With these lines. `None` (and a word about it) where namespaces are not to be had and that
+    /// is known ([`without`]).
     pub(crate) fn new(lines: &[&str]) -> Option<Self> {
         let hosts = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -64,7 +66,15 @@ impl Hosts {
 
     fn prefix(&self) -> Vec<String> {
         let folder = self.folder.path().display().to_string();
-        let words = ["unshare", "--map-root-user", "--mount", "sh", "-c", MOUNT, &folder];
+        let words = [
+            "unshare",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            MOUNT,
+            &folder,
+        ];
         words.map(str::to_owned).into()
     }
 }

@@ -35,8 +35,8 @@ struct Shared {
 }
 
 impl Origin {
-    /// Starts one. The script is run for each connection, in a thread of its own, with the connection's number
-    /// counted from 0; when it returns, the connection is closed.
+    /// Starts one. The script is run for each connection, in a thread of its own, with the
+    /// connection's number counted from 0; when it returns, the connection is closed.
     pub(crate) fn start(script: impl Fn(&mut OriginConn, usize) + Send + Sync + 'static) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut origin = Self {
@@ -49,7 +49,8 @@ impl Origin {
         origin
     }
 
-    /// One that answers every request with 200 and this body, in order, for as long as the client likes.
+    /// One that answers every request with 200 and this body, in order, for as long as the client
+    /// likes.
     pub(crate) fn answering(body: &'static str) -> Self {
         Self::start(move |conn, _| {
             while conn.request().is_some() {
@@ -69,7 +70,9 @@ impl Origin {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         // It may be somebody's client's for a moment.
-        eventually(PATIENCE, "bound", || socket.bind(&self.address.into()).is_ok());
+        eventually(PATIENCE, "bound", || {
+            socket.bind(&self.address.into()).is_ok()
+        });
         socket.listen(1024).unwrap();
         let listener = TcpListener::from(socket);
         self.address = listener.local_addr().unwrap();
@@ -86,7 +89,8 @@ impl Origin {
             drop(listener);
             let address = self.address;
             eventually(PATIENCE, "refused", || {
-                TcpStream::connect(address).is_err_and(|problem| problem.kind() == io::ErrorKind::ConnectionRefused)
+                TcpStream::connect(address)
+                    .is_err_and(|problem| problem.kind() == io::ErrorKind::ConnectionRefused)
             });
         }
     }
@@ -190,12 +194,18 @@ fn accept(listener: &TcpListener, script: &Arc<Script>, shared: &Arc<Shared>) {
                 shared: Arc::clone(&shared),
             };
             let result = catch_unwind(AssertUnwindSafe(|| script(&mut conn, number)));
-            // The second handle goes first, so that the count is down before the other side can see the end.
+            // The second handle goes first, so that the count is down before the other side can see
+            // the end.
             shared.open.lock().unwrap().remove(&number);
             if let Err(problem) = result {
                 let text = problem.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| problem.downcast_ref::<&str>().map(|&text| text.to_owned()));
-                shared.failures.lock().unwrap().push(text.unwrap_or_default());
+                let text =
+                    text.or_else(|| problem.downcast_ref::<&str>().map(|&text| text.to_owned()));
+                shared
+                    .failures
+                    .lock()
+                    .unwrap()
+                    .push(text.unwrap_or_default());
             }
         });
     }
@@ -210,17 +220,22 @@ pub(crate) struct OriginConn {
 }
 
 impl OriginConn {
-    /// Reads a whole request; `None` when the other side has closed the connection instead. Waits as long as it takes.
+    /// Reads a whole request; `None` when the other side has closed the connection instead. Waits
+    /// as long as it takes.
     pub(crate) fn request(&mut self) -> Option<Request> {
         let mut stream = &self.stream;
-        let request = read_request(&mut self.buffer, &mut |buffer: &mut Vec<u8>| more(&mut stream, buffer));
+        let request = read_request(&mut self.buffer, &mut |buffer: &mut Vec<u8>| {
+            more(&mut stream, buffer)
+        });
         self.record(request)
     }
 
     /// Reads a request's head alone. It is not in the list of requests before its body was read.
     pub(crate) fn request_head(&mut self) -> Option<Request> {
         let mut stream = &self.stream;
-        match read_request_head(&mut self.buffer, &mut |buffer: &mut Vec<u8>| more(&mut stream, buffer)) {
+        match read_request_head(&mut self.buffer, &mut |buffer: &mut Vec<u8>| {
+            more(&mut stream, buffer)
+        }) {
             Err(problem) if is_reset(&problem) => None,
             head => head.unwrap_or_else(|problem| panic!("connection {}: {problem}", self.number)),
         }
@@ -243,7 +258,11 @@ impl OriginConn {
                 Some(request)
             }
             Ok(None) => None,
-            Err(problem) if is_reset(&problem) || problem.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(problem)
+                if is_reset(&problem) || problem.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                None
+            }
             Err(problem) => panic!("connection {}: {problem}", self.number),
         }
     }
@@ -257,7 +276,10 @@ impl OriginConn {
     /// Sends a response with this body.
     pub(crate) fn answer(&mut self, status: u16, body: impl AsRef<[u8]>) {
         let body = body.as_ref();
-        let head = format!("HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         self.send([head.as_bytes(), body].concat());
     }
 
@@ -268,13 +290,15 @@ impl OriginConn {
 
     /// The close when the script returns will be a reset.
     pub(crate) fn reset(&self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
         // The other handle would put the reset off.
         self.shared.open.lock().unwrap().remove(&self.number);
     }
 
-    /// Waits until the other side has closed the connection; true when it did so by a reset, or with bytes of ours
-    /// unread, which looks the same.
+    /// Waits until the other side has closed the connection; true when it did so by a reset, or
+    /// with bytes of ours unread, which looks the same.
     pub(crate) fn wait_for_close(&mut self) -> bool {
         let end = Instant::now() + PATIENCE;
         let mut bytes = [0; 16 * 1024];

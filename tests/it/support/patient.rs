@@ -11,7 +11,8 @@ use super::{Juggler, Origin, PATIENCE, eventually};
 /// What probes ask for in these tests.
 pub(crate) const PROBE: &str = "/up";
 
-/// A server that answers probes with a status that the test sets, and everything else with its name.
+/// A server that answers probes with a status that the test sets, and everything else with its
+/// name.
 pub(crate) struct Patient {
     pub(crate) origin: Origin,
     status: Arc<AtomicU16>,
@@ -52,13 +53,18 @@ impl Patient {
 /// Probes that it got so far.
 pub(crate) fn probes(origin: &Origin) -> usize {
     let requests = origin.requests();
-    requests.iter().filter(|request| request.target == PROBE).count()
+    requests
+        .iter()
+        .filter(|request| request.target == PROBE)
+        .count()
 }
 
 /// Waits until it has got so many.
 #[track_caller]
 pub(crate) fn wait_for_probes(origin: &Origin, count: usize) {
-    eventually(PATIENCE, &format!("{count} probes"), || probes(origin) >= count);
+    eventually(PATIENCE, &format!("{count} probes"), || {
+        probes(origin) >= count
+    });
 }
 
 /// Writes another configuration and has it read.

@@ -23,19 +23,29 @@ pub(crate) fn write(path: &Path, samples: &[Sample]) -> io::Result<()> {
     let curves = [
         (
             "memory, MiB",
-            samples.iter().map(|one| one.memory_kib as f64 / 1024.0).collect(),
+            samples
+                .iter()
+                .map(|one| one.memory_kib as f64 / 1024.0)
+                .collect(),
         ),
-        ("threads", samples.iter().map(|one| one.threads as f64).collect()),
+        (
+            "threads",
+            samples.iter().map(|one| one.threads as f64).collect(),
+        ),
         (
             "open files",
-            samples.iter().map(|one| one.files as f64).collect::<Vec<_>>(),
+            samples
+                .iter()
+                .map(|one| one.files as f64)
+                .collect::<Vec<_>>(),
         ),
     ];
     let (width, height, margin) = FIELD;
     let duration = samples.last().map_or(1.0, |last| last.seconds.max(1.0));
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" \
+         font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" \
+         fill=\"white\"/>\n",
         width + 2.0 * margin,
         3.0 * (height + margin) + margin
     );
@@ -52,9 +62,10 @@ pub(crate) fn write(path: &Path, samples: &[Sample]) -> io::Result<()> {
             .collect();
         let _a_string_takes_all = write!(
             svg,
-            "<text x=\"{margin}\" y=\"{:.0}\">{name}: at most {most:.0}</text>\n\
-             <rect x=\"{margin}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" stroke=\"#bbb\"/>\n\
-             <polyline points=\"{}\" fill=\"none\" stroke=\"#1f6fb4\" stroke-width=\"1.5\"/>\n",
+            "<text x=\"{margin}\" y=\"{:.0}\">{name}: at most {most:.0}</text>\n<rect \
+             x=\"{margin}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" \
+             stroke=\"#bbb\"/>\n<polyline points=\"{}\" fill=\"none\" stroke=\"#1f6fb4\" \
+             stroke-width=\"1.5\"/>\n",
             top - 8.0,
             points.join(" ")
         );

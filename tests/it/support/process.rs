@@ -53,9 +53,14 @@ impl Lines {
         self.0.0.lock().unwrap().lines.clone()
     }
 
-    /// The first line from that place on for which there is something; `None` when none comes in time, or no more
-    /// lines can come.
-    pub(crate) fn wait<T>(&self, from: usize, within: Duration, look: impl Fn(&str) -> Option<T>) -> Option<T> {
+    /// The first line from that place on for which there is something; `None` when none comes in
+    /// time, or no more lines can come.
+    pub(crate) fn wait<T>(
+        &self,
+        from: usize,
+        within: Duration,
+        look: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let end = Instant::now() + within;
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap();

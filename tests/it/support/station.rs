@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::{Client, Gate, Origin};
 
-/// A server that takes a fixed time for each request, answers with its name, and counts what it does at once.
+/// A server that takes a fixed time for each request, answers with its name, and counts what it
+/// does at once.
 ///
-/// What asks for `/held...` waits at a gate instead. A request ends *before* its response is sent: after that the next one may
-/// come in faster than it can be subtracted.
+/// What asks for `/held...` waits at a gate instead. A request ends *before* its response is sent:
+/// after that the next one may come in faster than it can be subtracted.
 pub(crate) struct Station {
     name: &'static str,
     origin: Origin,
@@ -113,7 +114,9 @@ impl Station {
                 if request.target.starts_with("/held") {
                     held.wait();
                 } else {
-                    thread::sleep(Duration::from_micros(serving.service.load(Ordering::Relaxed).into()));
+                    thread::sleep(Duration::from_micros(
+                        serving.service.load(Ordering::Relaxed).into(),
+                    ));
                 }
                 serving.note(&request.target, Row::end);
                 conn.answer(200, name);
@@ -194,7 +197,8 @@ impl Station {
     pub(crate) fn of(&self, path: &str) -> Row {
         let state = self.desk.state.lock().unwrap();
         let row = state.by_path.get(path).cloned();
-        row.unwrap_or_else(|| Row::new(state.since)).look(state.since)
+        row.unwrap_or_else(|| Row::new(state.since))
+            .look(state.since)
     }
 }
 
@@ -246,7 +250,13 @@ pub(crate) struct Replies(pub(crate) Vec<Reply>);
 impl Replies {
     /// Those with this status.
     pub(crate) fn with(&self, status: u16) -> Self {
-        Self(self.0.iter().filter(|reply| reply.status == status).cloned().collect())
+        Self(
+            self.0
+                .iter()
+                .filter(|reply| reply.status == status)
+                .cloned()
+                .collect(),
+        )
     }
 
     /// Those that were answered after this moment and no later than that.
@@ -296,7 +306,9 @@ impl Load {
             thread::spawn(move || {
                 let mut client = Client::connect(address);
                 let mut replies = Vec::new();
-                while !stop.load(Ordering::Relaxed) && replies.last().is_none_or(|reply: &Reply| reply.status > 0) {
+                while !stop.load(Ordering::Relaxed)
+                    && replies.last().is_none_or(|reply: &Reply| reply.status > 0)
+                {
                     replies.push(ask(&mut client, &request));
                 }
                 replies
@@ -311,7 +323,12 @@ impl Load {
     pub(crate) fn end(mut self) -> Replies {
         self.stop.store(true, Ordering::Relaxed);
         let clients = std::mem::take(&mut self.clients);
-        Replies(clients.into_iter().flat_map(|client| client.join().unwrap()).collect())
+        Replies(
+            clients
+                .into_iter()
+                .flat_map(|client| client.join().unwrap())
+                .collect(),
+        )
     }
 }
 
@@ -321,19 +338,32 @@ impl Drop for Load {
     }
 }
 
-/// Sends this request so many times a second for so long, evenly, whatever comes of those before, as long as one of the clients
-/// is free.
+/// Sends this request so many times a second for so long, evenly, whatever comes of those before,
+/// as long as one of the clients is free.
 #[track_caller]
-pub(crate) fn offer(address: impl Display, clients: usize, rate: f64, long: Duration, request: &str) -> Replies {
+pub(crate) fn offer(
+    address: impl Display,
+    clients: usize,
+    rate: f64,
+    long: Duration,
+    request: &str,
+) -> Replies {
     let (began, turns) = (Instant::now(), Arc::new(AtomicU32::new(0)));
     let start = |_| {
-        let (turns, address, request) = (Arc::clone(&turns), address.to_string(), request.to_owned());
+        let (turns, address, request) =
+            (Arc::clone(&turns), address.to_string(), request.to_owned());
         thread::spawn(move || {
             let mut client = Client::connect(address);
             let mut replies = Vec::new();
             loop {
-                let at = Duration::from_secs_f64(f64::from(turns.fetch_add(1, Ordering::Relaxed)) / rate);
-                if at >= long || replies.last().is_some_and(|reply: &Reply| reply.status == 0) {
+                let at = Duration::from_secs_f64(
+                    f64::from(turns.fetch_add(1, Ordering::Relaxed)) / rate,
+                );
+                if at >= long
+                    || replies
+                        .last()
+                        .is_some_and(|reply: &Reply| reply.status == 0)
+                {
                     return replies;
                 }
                 thread::sleep((began + at).saturating_duration_since(Instant::now()));
@@ -342,13 +372,21 @@ pub(crate) fn offer(address: impl Display, clients: usize, rate: f64, long: Dura
         })
     };
     let clients: Vec<_> = (0..clients).map(start).collect();
-    Replies(clients.into_iter().flat_map(|client| client.join().unwrap()).collect())
+    Replies(
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap())
+            .collect(),
+    )
 }
 
-/// Sends a request and reads its response; none is status 0, and then the connection is of no use any more.
+/// Sends a request and reads its response; none is status 0, and then the connection is of no use
+/// any more.
 fn ask(client: &mut Client, request: &str) -> Reply {
     let sent = Instant::now();
-    let response = client.try_send(request).and_then(|()| client.try_read_response(false));
+    let response = client
+        .try_send(request)
+        .and_then(|()| client.try_read_response(false));
     let (status, text) = match response {
         Ok(response) => (response.status, response.text()),
         Err(problem) => (0, problem.to_string()),

@@ -87,7 +87,9 @@ impl TestServer {
     pub(crate) fn restart(&mut self) {
         assert!(self.running.is_none(), "it still runs");
         // Its port may be somebody's client's for a moment.
-        eventually(PATIENCE, &format!("started on {}", self.address), || self.try_start());
+        eventually(PATIENCE, &format!("started on {}", self.address), || {
+            self.try_start()
+        });
     }
 
     fn try_start(&mut self) -> bool {
@@ -101,21 +103,32 @@ impl TestServer {
                 "--observe",
                 &self.observer,
             ])
-            .args(["--root", concat!(env!("CARGO_MANIFEST_DIR"), "/test_servers/root_1")])
+            .args([
+                "--root",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/test_servers/root_1"),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|problem| panic!("{PROGRAM}: {problem}"));
         let lines = Lines::of(child.stdout.take().unwrap());
-        let address = |what: &str| lines.wait(0, PATIENCE, |line| line.strip_prefix(what).map(str::to_owned));
-        let (Some(address), Some(observer)) = (address("listening on "), address("observed on ")) else {
+        let address = |what: &str| {
+            lines.wait(0, PATIENCE, |line| {
+                line.strip_prefix(what).map(str::to_owned)
+            })
+        };
+        let (Some(address), Some(observer)) = (address("listening on "), address("observed on "))
+        else {
             let _ = child.kill();
             let _ = child.wait();
             return false;
         };
         (self.address, self.observer) = (address, observer);
         let alive = child.stdin.take().unwrap();
-        self.running = Some(Running { child, _alive: alive });
+        self.running = Some(Running {
+            child,
+            _alive: alive,
+        });
         true
     }
 
@@ -131,7 +144,8 @@ impl TestServer {
     pub(crate) fn stop_by(&mut self, signal: Signal) -> Option<i32> {
         let mut running = self.running.take().unwrap();
         process::signal(&running.child, signal);
-        let status = process::wait(&mut running.child, PATIENCE).unwrap_or_else(|| panic!("it still runs"));
+        let status =
+            process::wait(&mut running.child, PATIENCE).unwrap_or_else(|| panic!("it still runs"));
         std::os::unix::process::ExitStatusExt::signal(&status)
     }
 

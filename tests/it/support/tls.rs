@@ -21,7 +21,10 @@ pub(crate) struct Issued {
 impl Issued {
     /// Writes `NAME.crt` and `NAME.key`.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
-        let (chain, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
+        let (chain, key) = (
+            folder.join(format!("{name}.crt")),
+            folder.join(format!("{name}.key")),
+        );
         std::fs::write(&chain, &self.chain).unwrap();
         std::fs::write(&key, &self.key).unwrap();
         (chain, key)
@@ -63,7 +66,9 @@ impl Authority {
     /// What a client has to trust.
     pub(crate) fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(self.issuer.der().to_vec())).unwrap();
+        roots
+            .add(CertificateDer::from(self.issuer.der().to_vec()))
+            .unwrap();
         roots
     }
 
@@ -84,7 +89,10 @@ impl Authority {
             .unwrap()
             .with_root_certificates(self.roots())
             .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
         Arc::new(config)
     }
 }

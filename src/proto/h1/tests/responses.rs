@@ -55,13 +55,20 @@ fn status_lines() {
     ] {
         for end in ["\r\n", "\n"] {
             let text = format!("{line}{end}Content-Length: 0\r\n{end}");
-            let found = response(text.as_bytes(), Method::Get)
-                .map(|head| (head.status, str::from_utf8(head.reason.of(text.as_bytes())).unwrap()));
+            let found = response(text.as_bytes(), Method::Get).map(|head| {
+                (
+                    head.status,
+                    str::from_utf8(head.reason.of(text.as_bytes())).unwrap(),
+                )
+            });
             assert_eq!(found, expected, "{line}");
         }
     }
     // As soon as it cannot be HTTP any more.
-    assert_eq!(HeadScanner::for_response().scan(b"HTTP/", &LIMITS), Ok(None));
+    assert_eq!(
+        HeadScanner::for_response().scan(b"HTTP/", &LIMITS),
+        Ok(None)
+    );
     assert_eq!(
         HeadScanner::for_response().scan(b"HTX", &LIMITS),
         Err(Malformed::StartLine)
@@ -71,8 +78,8 @@ fn status_lines() {
     assert_eq!(scanner.scan(b"GET", &LIMITS), Err(Malformed::StartLine));
 }
 
-/// Framing, and whether the connection may be used again: RFC 9112 §6.3; RFC 9110 §8.6. Where nginx and HAProxy both
-/// deliver, so does this.
+/// Framing, and whether the connection may be used again: RFC 9112 §6.3; RFC 9110 §8.6. Where nginx
+/// and HAProxy both deliver, so does this.
 #[test]
 fn response_framing() {
     use Malformed::{ContentLength, TransferEncoding, UnknownCoding};
@@ -99,7 +106,12 @@ fn response_framing() {
             "Content-Length: 5, 5\r\n",
             Ok((Length(5), Some(5), true)),
         ),
-        ("1.1 200", Get, "Content-Length: 5, 6\r\n", Err(ContentLength)),
+        (
+            "1.1 200",
+            Get,
+            "Content-Length: 5, 6\r\n",
+            Err(ContentLength),
+        ),
         ("1.1 200", Get, "Content-Length: 5,\r\n", Err(ContentLength)),
         ("1.1 200", Get, "Content-Length:\r\n", Err(ContentLength)),
         (
@@ -130,8 +142,18 @@ fn response_framing() {
             "Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n",
             Ok((Chunked, Option::None, false)),
         ),
-        ("1.1 200", Get, "Transfer-Encoding: gzip\r\n", Err(TransferEncoding)),
-        ("1.1 200", Get, "Transfer-Encoding: identity\r\n", Err(TransferEncoding)),
+        (
+            "1.1 200",
+            Get,
+            "Transfer-Encoding: gzip\r\n",
+            Err(TransferEncoding),
+        ),
+        (
+            "1.1 200",
+            Get,
+            "Transfer-Encoding: identity\r\n",
+            Err(TransferEncoding),
+        ),
         (
             "1.1 200",
             Get,
@@ -169,9 +191,19 @@ fn response_framing() {
             Ok((None, Option::None, false)),
         ),
         ("1.1 204", Get, "", Ok((None, Option::None, true))),
-        ("1.1 204", Get, "Content-Length: 0\r\n", Ok((None, Some(0), true))),
+        (
+            "1.1 204",
+            Get,
+            "Content-Length: 0\r\n",
+            Ok((None, Some(0), true)),
+        ),
         ("1.1 204", Get, CL, Ok((None, Some(5), false))),
-        ("1.1 204", Get, "Content-Length: x\r\n", Ok((None, Option::None, false))),
+        (
+            "1.1 204",
+            Get,
+            "Content-Length: x\r\n",
+            Ok((None, Option::None, false)),
+        ),
         ("1.1 204", Get, TE, Ok((None, Option::None, false))),
         (
             "1.1 204",
@@ -199,14 +231,20 @@ fn fields_are_written_anew() {
         ("X: b\nY: c\r\n", Ok("X: b\r\nY: c\r\n")),
         ("X:b \t\nY:\n", Ok("X: b\r\nY: \r\n")),
         ("X: a\x01b\x1b\x7fc\td\r\n", Ok("X: a b  c\td\r\n")),
-        ("X: a\r\n b\r\n\tc\r\nY: d\r\n", Ok("X: a   b  \tc\r\nY: d\r\n")),
+        (
+            "X: a\r\n b\r\n\tc\r\nY: d\r\n",
+            Ok("X: a   b  \tc\r\nY: d\r\n"),
+        ),
         ("X: a\n b\n", Ok("X: a  b\r\n")),
         ("X:\r\n  b \r\n", Ok("X: b\r\n")),
         ("X: a\r\n \r\n", Ok("X: a\r\n")),
         ("Connection: x\r\nX: a\r\n b\r\nY: c\r\n", Ok("Y: c\r\n")),
         (" X: a\r\n", Err(Malformed::ObsoleteFold)),
         ("Content-Length: 1\r\n 0\r\n", Err(Malformed::ObsoleteFold)),
-        ("Transfer-Encoding:\r\n chunked\r\n", Err(Malformed::ObsoleteFold)),
+        (
+            "Transfer-Encoding:\r\n chunked\r\n",
+            Err(Malformed::ObsoleteFold),
+        ),
         ("Connection: a,\r\n b\r\n", Err(Malformed::ObsoleteFold)),
         ("X: a\x00b\r\n", Err(Malformed::ControlByte)),
         ("X: a\rb\r\n", Err(Malformed::BareLineEnd)),
@@ -232,7 +270,8 @@ fn fields_are_written_anew() {
                 write_response(&mut out, text.as_bytes(), &head, &rewrite);
                 str::from_utf8(&out).unwrap()
             });
-            let expected = expected.map(|fields| format!("HTTP/1.1 200 o k\r\n{fields}Date: now\r\n\r\n"));
+            let expected =
+                expected.map(|fields| format!("HTTP/1.1 200 o k\r\n{fields}Date: now\r\n\r\n"));
             assert_eq!(found.map(str::to_owned), expected, "{fields:?}");
         }
     }
@@ -241,7 +280,10 @@ fn fields_are_written_anew() {
 /// Folded lines count as lines do.
 #[test]
 fn folded_lines_are_limited() {
-    let limits = HeadLimits { fields: 4, ..LIMITS };
+    let limits = HeadLimits {
+        fields: 4,
+        ..LIMITS
+    };
     for (folds, expected) in [(3, Ok(())), (4, Err(Malformed::TooManyFields))] {
         let text = format!("HTTP/1.1 200 x\r\nX: a\r\n{}\r\n", " b\r\n".repeat(folds));
         let mut head = ResponseHead::default();
@@ -270,6 +312,10 @@ fn keep_alive_timeouts() {
     ] {
         let text = format!("HTTP/1.1 204 x\r\nKeep-Alive: {value}\r\n\r\n");
         let head = response(text.as_bytes(), Method::Get).unwrap();
-        assert_eq!(head.keep_alive_timeout.map(|time| time.as_secs()), expected, "{value}");
+        assert_eq!(
+            head.keep_alive_timeout.map(|time| time.as_secs()),
+            expected,
+            "{value}"
+        );
     }
 }

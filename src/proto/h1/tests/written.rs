@@ -2,7 +2,8 @@
 
 use crate::http::{BodyFraming, FieldId, Method, ResponseFraming, ResponseHead};
 use crate::proto::h1::{
-    Persistence, RequestRewrite, ResponseRewrite, write_chunk_size, write_last_chunk, write_request, write_response,
+    Persistence, RequestRewrite, ResponseRewrite, write_chunk_size, write_last_chunk,
+    write_request, write_response,
 };
 
 use super::{request, response};
@@ -25,28 +26,43 @@ fn rewritten(text: &str, framing: BodyFraming, omit: &[FieldId], append: &str) -
 
 #[test]
 fn requests_are_written() {
-    let text = "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nConnection: close, b\r\nB: 2\r\nCONTENT-length: 007\r\nC:3\r\n\
-                Content-Length: 7\r\nExpect: 100-continue\r\nTE: trailers\r\nTrailer: T\r\nD: 4\r\n\r\n";
+    let text = "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nConnection: close, b\r\nB: \
+                2\r\nCONTENT-length: 007\r\nC:3\r\nContent-Length: 7\r\nExpect: \
+                100-continue\r\nTE: trailers\r\nTrailer: T\r\nD: 4\r\n\r\n";
     // Lists are padded with Other, which leaves out nothing.
     assert_eq!(
         rewritten(text, BodyFraming::Length(7), &[FieldId::Other], "E: 5\r\n"),
-        "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nCONTENT-length: 7\r\nC: 3\r\nD: 4\r\nE: 5\r\nConnection: keep-alive\r\n\r\n"
+        "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nCONTENT-length: 7\r\nC: 3\r\nD: 4\r\nE: \
+         5\r\nConnection: keep-alive\r\n\r\n"
     );
     assert_eq!(
         rewritten(text, BodyFraming::Chunked, &[], ""),
-        "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nC: 3\r\nTrailer: T\r\nD: 4\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
+        "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nC: 3\r\nTrailer: T\r\nD: 4\r\nTransfer-Encoding: \
+         chunked\r\nConnection: keep-alive\r\n\r\n"
     );
-    let text = "POST http://b:80?q HTTP/1.1\r\nVia: x\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let text =
+        "POST http://b:80?q HTTP/1.1\r\nVia: x\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(
-        rewritten(text, BodyFraming::Length(0), &[FieldId::Via, FieldId::Host], ""),
+        rewritten(
+            text,
+            BodyFraming::Length(0),
+            &[FieldId::Via, FieldId::Host],
+            ""
+        ),
         "POST /?q HTTP/1.1\r\nHost: b:80\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
     );
     for (line, first) in [
         ("GET http://b HTTP/1.0", "GET / HTTP/1.1\r\nHost: b\r\n"),
         ("GET / HTTP/1.0", "GET / HTTP/1.0\r\n"),
         ("OPTIONS * HTTP/1.0", "OPTIONS * HTTP/1.0\r\n"),
-        ("OPTIONS HTTPS://b HTTP/1.0", "OPTIONS * HTTP/1.1\r\nHost: b\r\n"),
-        ("OPTIONS http://b/ HTTP/1.0", "OPTIONS / HTTP/1.1\r\nHost: b\r\n"),
+        (
+            "OPTIONS HTTPS://b HTTP/1.0",
+            "OPTIONS * HTTP/1.1\r\nHost: b\r\n",
+        ),
+        (
+            "OPTIONS http://b/ HTTP/1.0",
+            "OPTIONS / HTTP/1.1\r\nHost: b\r\n",
+        ),
     ] {
         let text = format!("{line}\r\nA: 1\r\n\r\n");
         assert_eq!(
@@ -73,18 +89,26 @@ fn responses_are_written() {
     };
     assert_eq!(
         write(&head, text, ResponseFraming::Length(5), Persistence::Close),
-        "HTTP/1.1 200 \r\nA: 1\r\nContent-Length: 5\r\nDate: now\r\nConnection: close\r\nZ: 9\r\n\r\n"
+        "HTTP/1.1 200 \r\nA: 1\r\nContent-Length: 5\r\nDate: now\r\nConnection: close\r\nZ: \
+         9\r\n\r\n"
     );
     assert_eq!(
         write(&head, text, ResponseFraming::Chunked, Persistence::Silent),
-        "HTTP/1.1 200 \r\nA: 1\r\nTrailer: T\r\nDate: now\r\nTransfer-Encoding: chunked\r\nZ: 9\r\n\r\n"
+        "HTTP/1.1 200 \r\nA: 1\r\nTrailer: T\r\nDate: now\r\nTransfer-Encoding: chunked\r\nZ: \
+         9\r\n\r\n"
     );
     assert_eq!(
         write(&head, text, ResponseFraming::None, Persistence::KeepAlive),
-        "HTTP/1.1 200 \r\nA: 1\r\nContent-Length: 5\r\nDate: now\r\nConnection: keep-alive\r\nZ: 9\r\n\r\n"
+        "HTTP/1.1 200 \r\nA: 1\r\nContent-Length: 5\r\nDate: now\r\nConnection: keep-alive\r\nZ: \
+         9\r\n\r\n"
     );
     assert_eq!(
-        write(&head, text, ResponseFraming::UntilClose, Persistence::Silent),
+        write(
+            &head,
+            text,
+            ResponseFraming::UntilClose,
+            Persistence::Silent
+        ),
         "HTTP/1.1 200 \r\nA: 1\r\nDate: now\r\nZ: 9\r\n\r\n"
     );
     for (text, expected) in [
@@ -99,7 +123,12 @@ fn responses_are_written() {
     ] {
         let head = response(text.as_bytes(), Method::Get).unwrap();
         assert_eq!(
-            write(&head, text.as_bytes(), ResponseFraming::None, Persistence::Close),
+            write(
+                &head,
+                text.as_bytes(),
+                ResponseFraming::None,
+                Persistence::Close
+            ),
             expected
         );
     }
@@ -118,12 +147,15 @@ fn chunks_are_written() {
     assert_eq!(out, b"0\r\n\r\n0\r\nA: 1\r\n\r\n");
 }
 
-/// Field lines of our own form are copied in runs; all others come out in that form too, and nothing moves.
+/// Field lines of our own form are copied in runs; all others come out in that form too, and
+/// nothing moves.
 #[test]
 fn field_lines_get_one_form() {
-    let text = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nTE: x\r\nB:2\r\nC:\t3\r\nD:  4\r\nE: 5 \r\nF: 6\r\nG:\r\nH: \r\nI: 7\r\n\r\n";
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nTE: x\r\nB:2\r\nC:\t3\r\nD:  4\r\nE: 5 \
+                \r\nF: 6\r\nG:\r\nH: \r\nI: 7\r\n\r\n";
     assert_eq!(
         rewritten(text, BodyFraming::None, &[], ""),
-        "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: 6\r\nG: \r\nH: \r\nI: 7\r\nConnection: keep-alive\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: 6\r\nG: \r\nH: \
+         \r\nI: 7\r\nConnection: keep-alive\r\n\r\n"
     );
 }
