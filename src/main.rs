@@ -1,4 +1,4 @@
-//! The program: what the command line asks for, then the balancer until it is stopped.
+//! The program: runs the command of the command line, or the balancer until it is stopped.
 
 #![cfg_attr(
     test,

@@ -1,22 +1,23 @@
-//! The only file with `unsafe`: what the system offers by number alone.
+//! The only file with `unsafe`: system calls without a safe wrapper.
 #![allow(unsafe_code, reason = "see each function")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Takes over a descriptor that was inherited by number (`LISTEN_FDS`); `None` if it is not open.
+/// Takes over a descriptor that was inherited by number (`LISTEN_FDS`). Returns `None` if it is not
+/// open.
 ///
-/// To be called once for each number, before anything else in the process owns it.
+/// Call this once for each number, before anything else in the process owns it.
 pub fn adopt_descriptor(number: RawFd) -> Option<OwnedFd> {
-    // SAFETY: borrowed for one call only, to ask whether the number is an open descriptor at all.
+    // SAFETY: borrowed for one call only, which asks whether the number is an open descriptor.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_GETFD).ok()?;
-    // SAFETY: it is open, and by the caller's promise nothing else owns it.
+    // SAFETY: the descriptor is open, and by the contract above nothing else owns it.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Puts the calling thread into `SCHED_BATCH`: when it is woken it does not preempt the thread that
-/// woke it. Needs no privilege.
+/// Puts the calling thread into `SCHED_BATCH`: when woken, it does not preempt the thread that woke
+/// it. This needs no privilege.
 pub fn schedule_as_batch() -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: 0 is the calling thread, and the structure outlives the call.
@@ -28,8 +29,8 @@ pub fn schedule_as_batch() -> io::Result<()> {
     }
 }
 
-/// Returns how many bytes a stream socket was given that its other side has not taken (`SIOCOUTQ`);
-/// `None` if the system does not tell.
+/// Returns the number of bytes that a stream socket has taken and its other side has not
+/// (`SIOCOUTQ`), or `None` if the system does not tell.
 pub fn queued(socket: BorrowedFd<'_>) -> Option<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open as long as it is borrowed, and the call writes one int.

@@ -1,10 +1,9 @@
-//! The only place that spawns threads, and counts them; and what becomes of each kind when it
-//! panics.
+//! Spawns and counts all threads, and defines what a panic of each kind leads to.
 //!
-//! Threads are tended ([`tend`]): after a panic they begin anew. A session ends the client that it
-//! is with, a worker the exchange in its hand; reaper, prober, resolver, tick and logs go on with
-//! the next round. A courier, of which there are many, catches it where it delivers, and ends its
-//! client. Each panic is counted and told once, where it happens ([`count_panic`]).
+//! Threads are tended ([`tend`]): after a panic they begin anew. A session that panics ends its
+//! client, and a worker ends its exchange. Reaper, prober, resolver, tick and logs go on with the
+//! next round. A courier serves many clients, so it catches the panic where it delivers and ends
+//! only that client. Each panic is counted and logged once, where it happens ([`count_panic`]).
 
 use std::cell::Cell;
 use std::io;
@@ -18,34 +17,34 @@ use std::time::Duration;
 pub enum Kind {
     /// Brings responses to slow clients.
     Courier,
-    /// Writes the access log, or messages.
+    /// Writes the access log or messages.
     Log,
     /// Makes one probe over a connection of its own.
     Probe,
     /// Decides when servers are probed.
     Prober,
-    /// Looks after deadlines of queues and aborted exchanges.
+    /// Checks deadlines of queues and aborted exchanges.
     Reaper,
     /// Looks up the name of a server.
     Resolver,
     /// Accepts and reads one client.
     Session,
-    /// Looks after what is due every second.
+    /// Does what is due every second.
     Tick,
     /// Owns one connection to a server.
     Worker,
 }
 
-/// Untouched stack costs no memory; a TLS handshake without optimisation needs more than 64 KiB.
+/// Untouched stack costs no memory. A TLS handshake without optimisation needs more than 64 KiB.
 const STACK: usize = 256 * 1024;
 
-/// A tended thread begins anew so long after a panic: one that panics at each step must not take a
-/// processor.
+/// The pause before a tended thread begins anew after a panic. Without a pause, a thread that
+/// panics at each step would take a processor.
 const AFTER_PANIC: Duration = Duration::from_millis(10);
 
 static ALIVE: [AtomicUsize; 9] = [const { AtomicUsize::new(0) }; 9];
 
-/// By kind; the last one counts all threads that were not started here.
+/// By kind. The last one counts all threads that were not started here.
 static PANICS: [AtomicUsize; 10] = [const { AtomicUsize::new(0) }; 10];
 
 thread_local! {
@@ -53,7 +52,7 @@ thread_local! {
 }
 
 impl Kind {
-    /// Name for logs, and for the thread where no better one is known.
+    /// Returns the name for logs, and for threads that have no better one.
     pub fn name(self) -> &'static str {
         match self {
             Self::Courier => "courier",
@@ -68,12 +67,12 @@ impl Kind {
         }
     }
 
-    /// Threads of this kind that are alive.
+    /// Returns the number of living threads of this kind.
     pub fn alive(self) -> usize {
         self.counter().load(Ordering::Relaxed)
     }
 
-    /// Panics of threads of this kind.
+    /// Returns the number of panics in threads of this kind.
     pub fn panics(self) -> usize {
         PANICS[self as usize].load(Ordering::Relaxed)
     }
@@ -83,8 +82,8 @@ impl Kind {
     }
 }
 
-/// Starts a thread. Fails when the system lets no more be made; that is then like being at a limit,
-/// never fatal.
+/// Starts a thread. Fails when the system allows no more threads; callers treat that like a limit,
+/// never as fatal.
 pub fn spawn(
     kind: Kind,
     name: String,
@@ -102,7 +101,7 @@ pub fn spawn(
     started
 }
 
-/// Counts a thread out however it ends.
+/// Subtracts a thread from the count, however it ends.
 struct Alive(Kind);
 
 impl Drop for Alive {
@@ -111,9 +110,9 @@ impl Drop for Alive {
     }
 }
 
-/// Starts a thread that has to be there as long as its work goes on: when `body` panics it is
-/// called again, after a short pause. What it needs to know then has to lie outside of it. The
-/// thread ends when `body` returns.
+/// Starts a thread that has to live as long as its work goes on. When `body` panics it is called
+/// again after a short pause, so what it needs to remember has to lie outside of it. The thread
+/// ends when `body` returns.
 pub fn tend(
     kind: Kind,
     name: String,
@@ -126,14 +125,14 @@ pub fn tend(
     })
 }
 
-/// Counts a panic of this thread. To be called by the program's panic hook, which tells it as well:
-/// so each is counted and told once, whoever catches it.
+/// Counts a panic of this thread. The program's panic hook calls this and logs the panic, so that
+/// each panic is counted and logged once, no matter where it is caught.
 pub fn count_panic() {
     let place = KIND.get().map_or(PANICS.len() - 1, |kind| kind as usize);
     PANICS[place].fetch_add(1, Ordering::Relaxed);
 }
 
-/// Panics of all threads.
+/// Returns the number of panics of all threads.
 pub fn panics() -> usize {
     PANICS
         .iter()

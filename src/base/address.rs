@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// A peer in messages; `None` is one over a Unix socket.
+/// A peer, as shown in messages. `None` is a client of a Unix socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub Option<SocketAddr>);
 
@@ -16,9 +16,9 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The part of an address that tells clients apart: of IPv6 the first 64 bits (the rest zero),
-/// since the others are the client's to choose, and are chosen anew all the time (RFC 8981). An
-/// IPv4 address that is mapped into IPv6 is one of IPv4.
+/// Returns the part of an address that tells clients apart. Of an IPv6 address these are the first
+/// 64 bits, and the others become zero, because a client chooses the others itself and often anew
+/// (RFC 8981). An IPv4 address that is mapped into IPv6 counts as IPv4.
 pub fn of_client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -1,20 +1,20 @@
-//! Wakes a thread that looks after something, before it would look by itself.
+//! Wakes a sleeping thread before its next round is due.
 
 use std::sync::OnceLock;
 use std::thread::Thread;
 
-/// Leads to one thread, once that is there.
+/// A way to wake one thread, from the moment that the thread exists.
 #[derive(Debug, Default)]
 pub struct Alarm(OnceLock<Thread>);
 
 impl Alarm {
-    /// From now on it wakes this thread. Only the first one counts.
+    /// Sets the thread to wake. Only the first call counts.
     pub fn set(&self, thread: &Thread) {
         self.0.get_or_init(|| thread.clone());
     }
 
-    /// Ends the thread's sleep, or the next one that it begins. A thread that is not there yet
-    /// looks when it comes.
+    /// Ends the thread's sleep, or the next one that it begins. Without a thread this does nothing:
+    /// a thread begins with a round.
     pub fn ring(&self) {
         if let Some(thread) = self.0.get() {
             thread.unpark();

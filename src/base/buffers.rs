@@ -1,24 +1,24 @@
 //! A bounded region of reusable buffers.
 //!
-//! `region / size` buffers at most, made on first use and kept for the next. An eighth of them is
-//! for heads of requests alone, so that bodies cannot keep others' heads from being read. Nobody
-//! waits for one: whoever finds the region used up goes to the spool or answers 503, so that
-//! holding one buffer while asking for another cannot deadlock.
+//! A region has at most `region / size` buffers. Each is made on first use and kept for the next.
+//! An eighth of them is for heads of requests alone, so that bodies cannot keep other clients'
+//! heads from being read. No thread waits for a buffer: a session that finds none uses the spool or
+//! answers 503. So a thread that holds one buffer and asks for another cannot deadlock.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Free buffers beyond these go back to the system.
+/// Free buffers beyond this number go back to the system.
 const KEPT: usize = 1024;
 
-/// The region.
+/// A bounded region of buffers.
 #[derive(Debug)]
 pub struct BufferPool {
     size: usize,
     most: usize,
-    /// So many of them are for heads alone.
+    /// The number of buffers for heads alone.
     reserve: usize,
     state: Mutex<State>,
 }
@@ -30,7 +30,7 @@ struct State {
 }
 
 impl BufferPool {
-    /// A region of `region` bytes, cut into buffers of `size` bytes.
+    /// Makes a region of `region` bytes, cut into buffers of `size` bytes.
     pub fn new(region: usize, size: usize) -> Arc<Self> {
         let most = region / size.max(1);
         Arc::new(Self {
@@ -41,12 +41,12 @@ impl BufferPool {
         })
     }
 
-    /// An empty buffer, if the region has one left that is not reserved.
+    /// Returns an empty buffer, if the region has one that is not reserved.
     pub fn take(self: &Arc<Self>) -> Option<Buffer> {
         self.take_up_to(self.most - self.reserve)
     }
 
-    /// An empty buffer for the head of a request, if the region has one left.
+    /// Returns an empty buffer for the head of a request, if the region has one.
     pub fn take_for_head(self: &Arc<Self>) -> Option<Buffer> {
         self.take_up_to(self.most)
     }
@@ -68,18 +68,18 @@ impl BufferPool {
         })
     }
 
-    /// Buffers in use.
+    /// Returns the number of buffers in use.
     pub fn in_use(&self) -> usize {
         self.state.lock().in_use
     }
 
-    /// Bytes of one buffer.
+    /// Returns the size of one buffer in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 }
 
-/// One buffer, which goes back to its region when dropped. Dereferences to what was put in.
+/// One buffer, which goes back to its region when dropped. Dereferences to the filled part.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8]>,
@@ -88,7 +88,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Appends as much of `bytes` as there is room for, and answers how much that was.
+    /// Appends as many of `bytes` as there is room for. Returns their number.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let room = &mut self.bytes[self.filled..];
         let length = room.len().min(bytes.len());
@@ -97,12 +97,12 @@ impl Buffer {
         length
     }
 
-    /// The whole buffer, filled or not.
+    /// Returns the whole buffer, filled or not.
     pub fn all(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The whole buffer, filled or not, to write to.
+    /// Returns the whole buffer, filled or not, for writing.
     pub fn whole(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
@@ -140,10 +140,7 @@ mod tests {
         assert_eq!(held[0].append(&[7]), 0);
         held.pop();
         let again = pool.take().unwrap();
-        assert!(
-            again.is_empty(),
-            "a buffer starts empty whoever had it before"
-        );
+        assert!(again.is_empty(), "a buffer starts empty after each use");
         drop((again, held));
         assert_eq!(pool.in_use(), 0);
     }

@@ -1,4 +1,4 @@
-//! The Date field's value, formatted once a second.
+//! The value of the Date field, formatted once a second.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ pub struct DateCache {
 }
 
 impl DateCache {
-    /// The date of `now`.
+    /// Returns the date of `now`.
     pub fn at(&mut self, now: SystemTime) -> &[u8] {
         let second = now
             .duration_since(UNIX_EPOCH)

@@ -1,8 +1,8 @@
-//! Descriptors kept back, so that clients can never take the last one from what serves them.
+//! Descriptors in reserve, so that clients cannot take the last one that the program needs.
 //!
-//! A reserve is a number of descriptors that lead nowhere. Where the limit of open files is
-//! reached, one of them is closed and what is needed is opened in its place. Before another client
-//! is accepted the reserves are full again.
+//! A reserve holds descriptors that lead nowhere. Where the limit of open files is reached, the
+//! reserve closes one of them and the caller opens another in its place. The next client is
+//! accepted only when the reserves are full again.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
 
-/// For connections to servers.
+/// The reserve for connections to servers.
 pub static SERVERS: Reserve = Reserve::new();
 
-/// For files: the access log, the spool, the state.
+/// The reserve for files: the access log, the spool, the state.
 pub static FILES: Reserve = Reserve::new();
 
-/// Descriptors that are kept back for one purpose.
+/// Descriptors reserved for one purpose.
 #[derive(Debug)]
 pub struct Reserve {
     kept: Mutex<Vec<EventFd>>,
@@ -33,8 +33,8 @@ impl Reserve {
         }
     }
 
-    /// Keeps so many back from now on; where there are fewer, half of those that there are, so that
-    /// some are left to begin with.
+    /// Sets how many descriptors the reserve holds. Where the process can open fewer, the reserve
+    /// keeps half of those, so that some are left to begin with.
     pub fn resize(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
         self.kept.lock().truncate(most);
@@ -47,11 +47,11 @@ impl Reserve {
         }
     }
 
-    /// Opens something. Where no descriptor is free, one that was kept back makes room.
+    /// Opens a descriptor. Where none is free, the reserve closes one to make room.
     pub fn open<T>(&self, mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match open() {
-                // Another thread may be quicker than this one, so once may not be enough.
+                // Another thread may have been quicker, so once may not be enough.
                 Err(error) if is_at_limit(&error) && self.give() => {}
                 outcome => return outcome,
             }
@@ -59,13 +59,14 @@ impl Reserve {
     }
 
     fn give(&self) -> bool {
-        // With the lock: a refill that goes on counts what is taken here.
+        // The lock makes a concurrent refill count the descriptor that is closed here.
         let mut kept = self.kept.lock();
         self.is_short.store(true, Ordering::Relaxed);
         kept.pop().is_some()
     }
 
-    /// Takes back what was given, as far as that is possible now. Returns whether it is full.
+    /// Opens descriptors until the reserve is full or the process has no more. Returns whether the
+    /// reserve is full.
     fn refill(&self) -> bool {
         let mut kept = self.kept.lock();
         while kept.len() < self.most.load(Ordering::Relaxed) {
@@ -82,7 +83,7 @@ impl Reserve {
     }
 }
 
-/// Returns whether clients may take a descriptor: not before all reserves are full again.
+/// Returns whether clients may take a descriptor, which is when all reserves are full again.
 pub fn are_left_for_clients() -> bool {
     [&SERVERS, &FILES]
         .iter()
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(full.unwrap_err().raw_os_error(), Some(libc::EMFILE));
         assert!(reserve.is_short.load(Ordering::Relaxed) && reserve.refill());
         assert_eq!(reserve.kept.lock().len(), 2);
-        // Nothing is given for another error.
+        // Another error closes none.
         let refused =
             reserve.open(|| Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused)));
         assert!(refused.is_err() && reserve.kept.lock().len() == 2);

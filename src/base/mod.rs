@@ -1,4 +1,4 @@
-//! What knows nothing of HTTP or sockets: addresses, alarms, buffers, dates, descriptors, moments,
+//! What needs neither HTTP nor sockets: addresses, alarms, buffers, dates, descriptors, moments,
 //! units, a switch for tests.
 
 pub mod address;

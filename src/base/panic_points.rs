@@ -1,8 +1,8 @@
-//! A switch for tests: threads panic at chosen points. Without the feature `panic_points` nothing
-//! of it is there.
+//! A switch for tests: threads panic at chosen points. Without the feature `panic_points` this
+//! costs nothing.
 //!
-//! `JUGGLER_PANIC_AT=worker.taken=3x5,tick=1x1` lets every third passage of `worker.taken` panic,
-//! at most five times in all, and the first of `tick`.
+//! `JUGGLER_PANIC_AT=worker.taken=3x5,tick=1x1` makes every third passage of `worker.taken` panic,
+//! at most five times in all, and the first passage of `tick`.
 
 /// A place where a thread may be made to panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Point {
     WorkerHead,
     /// A worker has given a part of a response to the client.
     WorkerRelay,
-    /// A worker has ended an exchange, and the dispatcher does not know.
+    /// A worker has ended an exchange, and the dispatcher does not know yet.
     WorkerEnd,
     /// A worker has sent a probe.
     WorkerProbe,
@@ -27,7 +27,7 @@ pub enum Point {
     WorkerBatch,
     /// A thread is about to answer an exchange that the dispatcher refuses.
     Refuse,
-    /// A thread is about to send a request for a worker that waits.
+    /// A thread is about to send a request for a waiting worker.
     SlotSend,
     /// A session thread has accepted a client.
     SessionAccept,
@@ -37,26 +37,26 @@ pub enum Point {
     SessionBody,
     /// A courier is with a client.
     CourierDeliver,
-    /// The reaper looks after deadlines.
+    /// The reaper checks deadlines.
     ReaperTick,
-    /// The reaper looks after deadlines of one cluster.
+    /// The reaper checks the deadlines of one cluster.
     ClusterTick,
-    /// The prober looks after health.
+    /// The prober checks health.
     ProberLook,
-    /// The prober looks after health of one cluster.
+    /// The prober checks the health of one cluster.
     ClusterLook,
-    /// An exchange that was lost is about to be answered.
+    /// A lost exchange is about to be answered.
     AnswerLost,
-    /// A resolver looks a name up.
+    /// A resolver looks up a name.
     ResolverLook,
-    /// The tick comes round.
+    /// The tick begins a round.
     Tick,
     /// The access log has lines to write.
     LogWrite,
 }
 
 impl Point {
-    /// All of them.
+    /// All points.
     pub const ALL: [Self; 23] = [
         Self::WorkerConnect,
         Self::WorkerIdle,
@@ -83,7 +83,7 @@ impl Point {
         Self::LogWrite,
     ];
 
-    /// Its name in `JUGGLER_PANIC_AT`.
+    /// Returns the point's name in `JUGGLER_PANIC_AT`.
     pub fn name(self) -> &'static str {
         match self {
             Self::WorkerConnect => "worker.connect",
@@ -112,12 +112,12 @@ impl Point {
         }
     }
 
-    /// Panics here if that was asked for.
+    /// Panics here if `JUGGLER_PANIC_AT` says so.
     #[cfg(not(feature = "panic_points"))]
     #[inline(always)]
     pub fn pass(self) {}
 
-    /// Panics here if that was asked for.
+    /// Panics here if `JUGGLER_PANIC_AT` says so.
     #[cfg(feature = "panic_points")]
     #[allow(clippy::panic, reason = "that is what it is for")]
     pub fn pass(self) {

@@ -1,22 +1,21 @@
-//! Text that others have sent, made fit for a log, which terminals show.
+//! Text from other parties, made safe for logs, which terminals show.
 
 use std::fmt::Write as _;
 
-/// Whether a character is shown as itself, moves nothing on a terminal and turns no text around: no
-/// control character (C0, DEL, C1), no format character (bidirectional marks and overrides, zero
-/// width, byte order mark), no separator but the space, no combining mark, and none that Unicode
-/// has not assigned.
+/// Returns whether a character is shown as itself, moves nothing on a terminal and turns no text
+/// around. Not plain are control characters (C0, DEL, C1), format characters (bidirectional marks
+/// and overrides, zero width, byte order mark), separators other than the space, combining marks,
+/// and characters that Unicode has not assigned.
 pub fn is_plain(c: char) -> bool {
     match c {
         ' '..='~' => true,
         '\0'..='\u{9f}' => false,
-        // The standard library's table of what is not to be shown as it is.
+        // The standard library has a table of characters that are not shown as they are.
         _ => c.escape_debug().len() == 1,
     }
 }
 
-/// Appends a text of which nothing but plain characters is left; others are written as `\n` or
-/// `\u{202e}`.
+/// Appends a text. Each character that is not plain is written as `\n` or `\u{202e}`.
 pub fn push_plain(out: &mut String, text: &str) {
     for c in text.chars() {
         if is_plain(c) {
@@ -28,7 +27,7 @@ pub fn push_plain(out: &mut String, text: &str) {
 }
 
 /// Appends a text that is JSON, with each character that is not plain as `\uXXXX` (RFC 8259 §7).
-/// Only what stands inside of strings may be such a character.
+/// Such characters may stand only inside strings.
 pub fn push_plain_json(out: &mut Vec<u8>, json: &str) {
     let mut start = 0;
     for (at, c) in json.char_indices().filter(|(_, c)| !is_plain(*c)) {
@@ -36,14 +35,15 @@ pub fn push_plain_json(out: &mut Vec<u8>, json: &str) {
         start = at + c.len_utf8();
         let mut escaped = String::new();
         for unit in c.encode_utf16(&mut [0; 2]) {
-            let _ = write!(escaped, "\\u{unit:04x}"); // A string takes all.
+            let _ = write!(escaped, "\\u{unit:04x}"); // writing to a String cannot fail
         }
         out.extend_from_slice(escaped.as_bytes());
     }
     out.extend_from_slice(&json.as_bytes()[start..]);
 }
 
-/// The start of a text: at most so many bytes, and no half character at the end if it is UTF-8.
+/// Returns the first `most` bytes of a text, or fewer, so that UTF-8 does not end in half a
+/// character.
 pub fn start_of(text: &[u8], most: usize) -> &[u8] {
     let Some(part) = text.get(..most) else {
         return text;
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// Those that reach into a terminal or turn a line around, by hand.
+    /// Characters that control a terminal or turn a line around, listed by hand.
     const HARMFUL: &[(u32, u32)] = &[
         (0x00, 0x1f),
         (0x7f, 0x9f),
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(start_of("a漢b".as_bytes(), 3), b"a");
         assert_eq!(start_of("a😀b".as_bytes(), 4), b"a");
         assert_eq!(start_of(b"abc", 0), b"");
-        // What is no UTF-8 has no characters to be cut.
+        // Bytes that are not UTF-8 have no characters to cut.
         assert_eq!(start_of(&[0x80; 9], 5), &[0x80; 5]);
     }
 

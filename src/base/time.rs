@@ -1,14 +1,14 @@
-//! Moments reckoned from durations that others may have chosen.
+//! Moments that are computed from durations of other parties.
 //!
-//! `Instant + Duration` panics where the sum lies beyond what the clock can tell. A duration from
-//! the wire, or from a configuration, is as large as its sender likes.
+//! `Instant + Duration` panics where the sum lies beyond what the clock can represent. A duration
+//! from the wire or from a configuration is as large as its sender likes.
 
 use std::time::{Duration, Instant};
 
-/// No wait is longer than this: 100 years.
+/// The longest wait: 100 years.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Returns the moment `wait` after `now`, or one that never comes if there is no such moment.
+/// Returns the moment `wait` after `now`, or one 100 years away if the clock cannot represent that.
 pub fn after(now: Instant, wait: Duration) -> Instant {
     let later = now.checked_add(wait).or_else(|| now.checked_add(FAR));
     later.unwrap_or(now)

@@ -1,15 +1,14 @@
-//! Values that carry their unit: `250ms`, `1m30s`, `32KiB`, `20%`.
+//! Values with their unit: `250ms`, `1m30s`, `32KiB`, `20%`.
 //!
-//! Every parser takes exactly what its printer writes, and more than one way to write the same
-//! value.
+//! Every parser reads what its printer writes, and also other spellings of the same value.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Units of time with their length in milliseconds, the longest first.
+/// Units of time with their length in milliseconds, longest first.
 const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Units of size with their length in bytes, the longest first of each kind.
+/// Units of size with their length in bytes, longest first within each kind.
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -22,23 +21,23 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// How many of [`SIZE_UNITS`] count in powers of two; only these and `B` are printed.
+/// The number of [`SIZE_UNITS`] that are powers of two. Only these and `B` are printed.
 const BINARY_UNITS: usize = 4;
 
-/// Why a text is no value with a unit.
+/// Why a text is not a value with a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitError {
-    /// Nothing there.
+    /// The text is empty.
     Empty,
-    /// Something else where a digit should be.
+    /// Something else stands where a digit is expected.
     NotANumber,
-    /// A number and nothing behind it.
+    /// A number with nothing behind it.
     NoUnit,
-    /// This is no unit of that kind.
+    /// This is not a unit of that kind.
     UnknownUnit(String),
     /// Units must go from the longest to the shortest, each at most once: `1m30s`.
     Order,
-    /// More than 64 bits hold.
+    /// The value does not fit into 64 bits.
     TooLarge,
 }
 
@@ -105,8 +104,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(Duration::from_millis(milliseconds))
 }
 
-/// Writes a duration as [`parse_duration`] reads it; what is shorter than a millisecond is left
-/// out.
+/// Writes a duration as [`parse_duration`] reads it. Parts below a millisecond are left out.
 pub fn format_duration(duration: Duration) -> String {
     let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if left == 0 {
@@ -138,8 +136,7 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     number.checked_mul(length).ok_or(UnitError::TooLarge)
 }
 
-/// Writes a size as [`parse_size`] reads it, in the largest unit (of powers of two) that leaves no
-/// rest.
+/// Writes a size as [`parse_size`] reads it, in the largest power-of-two unit that divides it.
 pub fn format_size(bytes: u64) -> String {
     for (unit, length) in &SIZE_UNITS[..BINARY_UNITS] {
         if bytes >= *length && bytes.is_multiple_of(*length) {
@@ -149,15 +146,15 @@ pub fn format_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// Most digits behind the point of a percentage.
+/// The most digits behind the point of a percentage.
 const PERCENT_DIGITS: usize = 3;
 
-/// Reads a part of a whole: `20%` is 0.2, `12.5%` is 0.125.
+/// Reads a fraction: `20%` is 0.2, `12.5%` is 0.125.
 pub fn parse_percent(text: &str) -> Result<f64, UnitError> {
     if text.is_empty() {
         return Err(UnitError::Empty);
     }
-    // A point stands where the unit of a whole number does.
+    // A point stands where a whole number has its unit.
     let (whole, unit, rest) = number_and_unit(text)?;
     let digits = match (unit, rest.strip_suffix('%')) {
         ("%", _) if rest.is_empty() => "",
@@ -170,7 +167,7 @@ pub fn parse_percent(text: &str) -> Result<f64, UnitError> {
         _ => return Err(UnitError::UnknownUnit(format!("{unit}{rest}"))),
     };
     let whole = u32::try_from(whole).map_err(|_| UnitError::TooLarge)?;
-    // Both are whole numbers, so that it is rounded only once.
+    // Both stay whole numbers, so only the division rounds.
     let (mut parts, mut of) = (f64::from(whole), 100.0);
     for digit in digits.bytes() {
         parts = parts * 10.0 + f64::from(digit - b'0');
@@ -179,7 +176,7 @@ pub fn parse_percent(text: &str) -> Result<f64, UnitError> {
     Ok(parts / of)
 }
 
-/// Writes a part of a whole as [`parse_percent`] reads it, rounded to thousandths of a percent.
+/// Writes a fraction as [`parse_percent`] reads it, rounded to thousandths of a percent.
 pub fn format_percent(part: f64) -> String {
     format!("{}%", (part * 100_000.0).round() / 1000.0)
 }
@@ -280,7 +277,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_again(milliseconds in 0_u64..1 << 50, bytes in any::<u64>(), percent in 0_u32..1_000_000) {
+        fn what_is_printed_is_read_again(
+            milliseconds in 0_u64..1 << 50,
+            bytes in any::<u64>(),
+            percent in 0_u32..1_000_000,
+        ) {
             let duration = Duration::from_millis(milliseconds);
             prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
             prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));

@@ -2,7 +2,7 @@
 
 use super::fold;
 
-/// A field name that is looked at somewhere; all others are [`FieldId::Other`] and pass untouched.
+/// A field name that the program acts on. All others are [`FieldId::Other`] and pass untouched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "each is the field of that name")]
@@ -36,10 +36,10 @@ pub enum FieldId {
     XRequestId,
 }
 
-/// How the names of all fields begin that are as [`FieldId::XForwarded`].
+/// How the names of all [`FieldId::XForwarded`] fields begin.
 const X_FORWARDED: &[u8] = b"x-forwarded-";
 
-/// The fields in which clients are named.
+/// The fields that name the client.
 pub const NAMING: [FieldId; 6] = [
     FieldId::XForwarded,
     FieldId::XForwardedFor,
@@ -50,10 +50,10 @@ pub const NAMING: [FieldId; 6] = [
 ];
 
 impl FieldId {
-    /// The id of this name, in any case of letters.
+    /// Returns the id of the field with this name, in any case of letters.
     pub fn from_name(name: &[u8]) -> Self {
-        // Length and first letter leave one candidate at most. Setting the bit maps only letters to
-        // letters, and the comparison afterwards is exact.
+        // Length and first letter leave at most one candidate. Setting the bit maps only letters to
+        // letters, and the comparison below is exact.
         let first = name.first().map_or(0, |byte| byte | 0x20);
         let (candidate, id): (&[u8], Self) = match (name.len(), first) {
             (2, b't') => (b"te", Self::Te),
@@ -94,27 +94,28 @@ impl FieldId {
         }
     }
 
-    /// The id of the field that a server may take a name for which [`fold::is_odd`].
+    /// Returns the id of the field that a server may take this name for, if the name
+    /// [`fold::is_odd`].
     pub fn from_odd_name(name: &[u8]) -> Self {
         Self::from_name(fold::fold(name, &mut [0; fold::FOLDED_MOST]))
     }
 
-    /// Whether it decides where a message ends, or is for the next hop alone. A request with a
-    /// field that only looks like one is an attack on what is behind.
+    /// Returns whether the field decides where a message ends or is for the next hop alone. A
+    /// request with a field that only looks like one of these is an attack on the server.
     pub fn is_framing(self) -> bool {
         self.is_hop_by_hop() || matches!(self, Self::ContentLength | Self::Host | Self::Trailer)
     }
 
-    /// Whether it names the client or the way that it came.
+    /// Returns whether the field names the client or the way that the request came.
     pub fn is_naming(self) -> bool {
         NAMING.contains(&self)
     }
 
-    /// Whether a field of this name is for the next hop alone (RFC 9110 §7.6.1; for authentication
-    /// to a proxy §11.7, since a gateway is not the proxy that is meant).
+    /// Returns whether a field of this name is for the next hop alone (RFC 9110 §7.6.1). Fields of
+    /// authentication to a proxy (§11.7) are among them: a gateway is not the proxy that is meant.
     ///
-    /// Trailer is end-to-end (RFC 9110 §6.6.2); who writes a head drops it where no trailers are
-    /// sent on.
+    /// Trailer is end-to-end (RFC 9110 §6.6.2). The writer of a head drops Trailer where no
+    /// trailers are sent on.
     pub fn is_hop_by_hop(self) -> bool {
         matches!(
             self,
@@ -129,9 +130,9 @@ impl FieldId {
         )
     }
 
-    /// Whether it stays even if Connection names it: what decides framing and routing, and what
-    /// tells of the client and the way so far. Else `Connection: X-Forwarded-For` would take away
-    /// what a trusted proxy in front said.
+    /// Returns whether the field stays even if Connection names it. Fields stay that decide framing
+    /// and routing, or that name the client and the way so far. Otherwise `Connection:
+    /// X-Forwarded-For` would remove what a trusted proxy in front has said.
     pub fn is_kept_from_connection(self) -> bool {
         matches!(
             self,

@@ -1,15 +1,15 @@
 //! Field names as some servers see them.
 //!
-//! CGI and what has learnt from it (WSGI, PHP, Rack) make variables of fields: `X-Forwarded-For`
-//! becomes `HTTP_X_FORWARDED_FOR`, and so does `X_Forwarded_For`. Others throw away or replace
-//! further signs. So a name that differs from another one only in what is no letter and no digit
-//! may be the same to a server.
+//! CGI and its descendants (WSGI, PHP, Rack) make variables of fields: `X-Forwarded-For` becomes
+//! `HTTP_X_FORWARDED_FOR`, and so does `X_Forwarded_For`. Other servers drop or replace further
+//! signs. So a server may take two names for the same one if they differ only in signs that are
+//! neither letters nor digits.
 
-/// Longest folded name that is told from others; longer ones are compared by their beginning.
+/// The longest folded name that is compared whole. Longer names are compared by their beginning.
 pub const FOLDED_MOST: usize = 64;
 
-/// Whether a server may take this name for another one: it has a sign besides letters, digits and
-/// single hyphens.
+/// Returns whether a server may take this name for another one: the name has signs other than
+/// letters, digits and single hyphens.
 pub fn is_odd(name: &[u8]) -> bool {
     name.windows(2).any(|pair| pair == b"--")
         || !name
@@ -17,8 +17,8 @@ pub fn is_odd(name: &[u8]) -> bool {
             .all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// The folded name, or its first [`FOLDED_MOST`] bytes: small letters and digits, a hyphen for each
-/// run of anything else.
+/// Returns the folded name, or its first [`FOLDED_MOST`] bytes: small letters and digits, and one
+/// hyphen for each run of other bytes.
 pub fn fold<'a>(name: &[u8], room: &'a mut [u8; FOLDED_MOST]) -> &'a [u8] {
     let mut length = 0;
     for &byte in name {
@@ -83,7 +83,7 @@ mod tests {
             let once = folded(&name);
             prop_assert_eq!(&folded(&once), &once);
             prop_assert!(!is_odd(once.as_bytes()));
-            // A name that is not odd differs from its folded form in the case of letters alone.
+            // A name that is not odd differs from its folded form only in the case of letters.
             if !is_odd(name.as_bytes()) && name.len() <= FOLDED_MOST {
                 prop_assert_eq!(once, name.to_ascii_lowercase());
             }

@@ -1,5 +1,4 @@
-//! Parsed heads: ranges into the buffer that was parsed, in the order and spelling in which they
-//! came.
+//! Parsed heads: ranges into the buffer that was parsed, in their original order and spelling.
 
 use std::time::Duration;
 
@@ -10,19 +9,19 @@ use super::Version;
 /// A range of bytes in the buffer that a head was parsed from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    /// First byte.
+    /// The first byte.
     pub start: u32,
     /// One past the last byte.
     pub end: u32,
 }
 
 impl Span {
-    /// Whether there is nothing in it.
+    /// Returns whether the range has no bytes.
     pub fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
-    /// The bytes, or none if the buffer is not the one that was parsed.
+    /// Returns the bytes of the range, or no bytes if `buffer` is not the one that was parsed.
     pub fn of(self, buffer: &[u8]) -> &[u8] {
         buffer
             .get(self.start as usize..self.end as usize)
@@ -33,30 +32,30 @@ impl Span {
 /// One field line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Field {
-    /// Its name as spelt.
+    /// The name as spelt.
     pub name: Span,
-    /// Its value without surrounding whitespace.
+    /// The value without surrounding whitespace.
     pub value: Span,
-    /// What its name means.
+    /// What the name means.
     pub id: FieldId,
-    /// It ends here: hop-by-hop by its name (RFC 9110 §7.6.1), because Connection names it, or
-    /// because the listener keeps it from servers.
+    /// The field is not sent on. It is hop-by-hop by its name (RFC 9110 §7.6.1), or Connection
+    /// names it, or the listener withholds it from servers.
     pub hop_by_hop: bool,
-    /// Control bytes or line ends are in the value (of responses alone): each goes on as a space
-    /// (RFC 9110 §5.5).
+    /// The value (of a response; never of a request) has control bytes or line ends. Each of these
+    /// is sent on as a space (RFC 9110 §5.5).
     pub has_controls: bool,
-    /// Its name is one that servers may take for another ([`super::fold::is_odd`]).
+    /// Servers may take the name for another one ([`super::fold::is_odd`]).
     pub odd: bool,
 }
 
-/// Form of a request target (RFC 9112 §3.2).
+/// The form of a request target (RFC 9112 §3.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TargetForm {
     /// `http://host/path`, as clients send it to proxies.
     Absolute,
     /// `*`, for OPTIONS.
     Asterisk,
-    /// `host:port`, for CONNECT (always refused later on, with 501).
+    /// `host:port`, for CONNECT (always refused later, with 501).
     Authority,
     /// `/path?query`.
     #[default]
@@ -68,19 +67,19 @@ pub enum TargetForm {
 pub enum BodyFraming {
     /// Chunked coding.
     Chunked,
-    /// So many bytes (may be 0).
+    /// `n` bytes (may be 0).
     Length(u64),
     /// No body.
     #[default]
     None,
 }
 
-/// How long a response's body is (RFC 9112 §6.3), the request's method and the status looked at.
+/// How long a response's body is (RFC 9112 §6.3), given the request's method and the status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResponseFraming {
     /// Chunked coding.
     Chunked,
-    /// So many bytes.
+    /// `n` bytes.
     Length(u64),
     /// No body: HEAD, 1xx, 204, 304.
     #[default]
@@ -89,7 +88,7 @@ pub enum ResponseFraming {
     UntilClose,
 }
 
-/// A request head. Made once and filled again and again.
+/// A request head. One value is filled again for each request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     /// The method.
@@ -98,39 +97,39 @@ pub struct RequestHead {
     pub method_text: Span,
     /// The whole target as spelt.
     pub target: Span,
-    /// The target's form.
+    /// The form of the target.
     pub form: TargetForm,
-    /// Path and query to send on: the target itself in origin form, what follows the authority in
-    /// absolute form (empty if nothing follows: then `/` is sent, or `*` for OPTIONS), `*` in
-    /// asterisk form.
+    /// Path and query to send on. In origin form this is the target itself. In absolute form it is
+    /// what follows the authority; if nothing follows, `/` is sent, or `*` for OPTIONS. In asterisk
+    /// form it is `*`.
     pub path_and_query: Span,
-    /// The path alone, without the query.
+    /// The path without the query.
     pub path: Span,
-    /// The authority asked for: of an absolute target, else of Host. Empty if HTTP/1.0 named none,
-    /// or `*` was asked for.
+    /// The authority of an absolute target, else of Host. Empty if an HTTP/1.0 request names none,
+    /// or if the target is `*`.
     pub authority: Span,
     /// The version.
     pub version: Version,
     /// All fields.
     pub fields: Vec<Field>,
-    /// One of them has a name that servers may take for another.
+    /// Servers may take the name of at least one field for another name.
     pub has_odd_field: bool,
-    /// `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2): how many servers more may pass the
+    /// `Max-Forwards` of OPTIONS and TRACE (RFC 9110 §7.6.2): how many more servers may pass the
     /// request on.
     pub max_forwards: Option<u64>,
     /// How long the body is.
     pub framing: BodyFraming,
     /// The client wants to keep the connection.
     pub keep_alive: bool,
-    /// `Expect: 100-continue` (of HTTP/1.1; ignored in 1.0, RFC 9110 §10.1.1).
+    /// `Expect: 100-continue` of an HTTP/1.1 request. Ignored in HTTP/1.0 (RFC 9110 §10.1.1).
     pub expect_continue: bool,
     /// The client accepts trailers (`TE: trailers`).
     pub te_trailers: bool,
 }
 
 impl RequestHead {
-    /// The values of the lines of this field in the order in which they came, but of those that end
-    /// here. `buffer` is what the head was parsed from.
+    /// Returns the values of this field's lines, in order. Fields that are not sent on are left
+    /// out. `buffer` is the buffer that the head was parsed from.
     pub fn values<'a>(
         &'a self,
         id: FieldId,
@@ -142,7 +141,8 @@ impl RequestHead {
             .map(|field| field.value.of(buffer))
     }
 
-    /// The values of the lines of this name, in any case of letters, those too that end here.
+    /// Returns the values of all lines with this name, in any case of letters. Fields that are not
+    /// sent on are included.
     pub fn values_named<'a>(
         &'a self,
         name: &str,
@@ -155,25 +155,25 @@ impl RequestHead {
     }
 }
 
-/// A response head. Made once and filled again and again.
+/// A response head. One value is filled again for each response.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
     /// The version.
     pub version: Version,
     /// The status code, 100 to 999.
     pub status: u16,
-    /// The reason phrase, may be empty.
+    /// The reason phrase; may be empty.
     pub reason: Span,
     /// All fields.
     pub fields: Vec<Field>,
     /// How long the body is.
     pub framing: ResponseFraming,
-    /// Declared `Content-Length` even where no body follows (HEAD, 304).
+    /// The declared `Content-Length`, even where no body follows (HEAD, 304).
     pub content_length: Option<u64>,
-    /// The server will keep the connection.
+    /// The server keeps the connection open.
     pub keep_alive: bool,
     /// `Keep-Alive: timeout=N`.
     pub keep_alive_timeout: Option<Duration>,
-    /// A Date field is there.
+    /// The head has a Date field.
     pub has_date: bool,
 }

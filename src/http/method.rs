@@ -1,6 +1,7 @@
 //! Request methods (RFC 9110 §9).
 
-/// A request method. Names are case-sensitive; what is not in the RFC's list is [`Method::Other`].
+/// A request method. Names are case-sensitive. A method outside the RFC's list is
+/// [`Method::Other`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
     /// CONNECT.
@@ -27,7 +28,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method that these bytes name.
+    /// Returns the method that these bytes name.
     pub fn from_bytes(name: &[u8]) -> Self {
         match name {
             b"CONNECT" => Self::Connect,
@@ -43,8 +44,8 @@ impl Method {
         }
     }
 
-    /// Whether doing it twice is the same as doing it once (RFC 9110 §9.2.2), so that it may be
-    /// tried again.
+    /// Returns whether two requests have the same effect as one (RFC 9110 §9.2.2), so that the
+    /// request may be tried again.
     pub fn is_idempotent(self) -> bool {
         match self {
             Self::Delete | Self::Get | Self::Head | Self::Options | Self::Put | Self::Trace => true,

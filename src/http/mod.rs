@@ -1,4 +1,4 @@
-//! What HTTP means, with no I/O: methods, versions, fields, heads (RFC 9110, RFC 9112).
+//! What HTTP means, without I/O: methods, versions, fields, heads (RFC 9110, RFC 9112).
 
 mod field;
 pub mod fold;
@@ -9,7 +9,7 @@ pub use field::{FieldId, NAMING};
 pub use head::{BodyFraming, Field, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm};
 pub use method::Method;
 
-/// The two versions that are spoken here.
+/// The two HTTP/1 versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0.

@@ -1,4 +1,4 @@
-//! Wakes one thread that waits for a connection or for somebody to ring, whichever comes first.
+//! Wakes one thread that waits for a connection or for a ring, whichever comes first.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,29 +14,29 @@ use super::Stream;
 pub struct Bell(EventFd);
 
 impl Bell {
-    /// A bell that nobody has rung. It takes a descriptor.
+    /// Makes a bell that has not been rung. The bell takes a descriptor.
     pub fn new() -> io::Result<Self> {
         Ok(Self(EventFd::from_flags(
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
         )?))
     }
 
-    /// Ends the wait that goes on, or else the next one.
+    /// Ends the current wait, or else the next one.
     pub fn ring(&self) {
-        let _rung_often_enough_already = self.0.write(1);
+        let _ = self.0.write(1); // fails only when the counter is full, and then the bell is rung
     }
 
-    /// Waits until it is rung or, if there is a stream, until that has something to read, or has
-    /// ended; or until the time is up.
+    /// Waits for a ring, for bytes or the end of the stream (if there is one), or until `patience`
+    /// is used up.
     pub fn wait(&self, stream: Option<&Stream>, patience: Duration) {
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         let bell = PollFd::new(self.0.as_fd(), PollFlags::POLLIN);
         let other = stream.map_or_else(|| self.0.as_fd(), AsFd::as_fd);
         let mut entries = [bell, PollFd::new(other, PollFlags::POLLIN)];
-        // Whoever waits looks for itself what has happened, also after an interruption.
-        let _whatever_it_was = poll(&mut entries, timeout);
+        // The caller checks what has happened, also after an interruption.
+        let _ = poll(&mut entries, timeout);
         if entries[0].any() != Some(false) {
-            let _not_rung_after_all = self.0.read();
+            let _ = self.0.read(); // fails if the bell was not rung, which is no error here
         }
     }
 }
@@ -54,7 +54,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (ours, theirs) = (Stream::Unix(ours), Stream::Unix(theirs));
         let bell = Bell::new().unwrap();
-        // Rung before the wait, often: it counts once.
+        // Several rings before the wait count as one.
         bell.ring();
         bell.ring();
         bell.wait(Some(&ours), LONG);

@@ -12,17 +12,17 @@ use crate::plan::ServerAddress;
 
 use super::Stream;
 
-/// The backlog of a Unix socket that is full is looked at again after so long; then after twice
-/// that, up to the most.
+/// The pauses between attempts to join the backlog of a Unix socket that is full: the first one,
+/// doubled each time, up to the longest.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// Connects, within `timeout`.
+/// Connects within `timeout`.
 pub fn connect(address: &ServerAddress, timeout: Duration) -> io::Result<Stream> {
     match address {
         ServerAddress::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, timeout)?;
             if stream.local_addr()? == *address {
-                // A port of the ephemeral range that nobody listens on can, rarely, be connected to
+                // A connect to a port of the ephemeral range without a listener can, rarely, reach
                 // itself.
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
@@ -42,9 +42,9 @@ pub fn connect(address: &ServerAddress, timeout: Duration) -> io::Result<Stream>
     }
 }
 
-/// A Unix socket connects or fails at once, but where the backlog is full (unix(7)): `connect()`
-/// would wait for room without end, and one that does not block says [`io::ErrorKind::WouldBlock`],
-/// and nothing tells when there is room.
+/// A Unix socket connects or fails at once, except where the backlog is full (unix(7)). There a
+/// blocking `connect()` would wait without a limit. A nonblocking one returns
+/// [`io::ErrorKind::WouldBlock`], and no event tells when there is room, so this function polls.
 fn connect_unix(path: &Path, timeout: Duration) -> io::Result<Stream> {
     let until = after(Instant::now(), timeout);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -59,7 +59,7 @@ fn connect_unix(path: &Path, timeout: Duration) -> io::Result<Stream> {
                 if left.is_zero() {
                     return Err(io::Error::new(
                         io::ErrorKind::TimedOut,
-                        "its backlog is full",
+                        "the backlog is full",
                     ));
                 }
                 std::thread::sleep(pause.min(left));
@@ -92,10 +92,10 @@ mod tests {
                 Ok(stream) => connected.push(stream),
                 Err(error) => break error,
             }
-            assert!(connected.len() < 10, "its backlog has room without end");
+            assert!(connected.len() < 10, "the backlog never fills up");
         };
         assert_eq!(failure.kind(), io::ErrorKind::TimedOut);
-        // Room that comes while it is waited for is used.
+        // A waiting connect uses room that becomes free.
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| connect(&address, Duration::from_secs(20)).is_ok());
             listener.accept().unwrap();

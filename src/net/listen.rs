@@ -1,5 +1,4 @@
-//! Listening sockets: both families on one port, a backlog of the operator's choice, inherited
-//! ones.
+//! Listening sockets: both families on one port, a configured backlog, inherited sockets.
 
 use std::fs;
 use std::io;
@@ -20,17 +19,18 @@ use super::Stream;
 /// How long one `accept()` waits, so that spare threads notice that they are not needed.
 const TICK: Duration = Duration::from_secs(4);
 
-/// The same for an inherited socket, which cannot be shut down (others have it too), so that its
-/// threads have to look up more often.
+/// The same for an inherited socket. It cannot be shut down, because other processes have it too,
+/// so its threads have to check more often.
 const INHERITED_TICK: Duration = Duration::from_millis(500);
 
 /// A listening socket.
 #[derive(Debug)]
 pub struct Acceptor {
     socket: Inner,
-    /// Came from the service manager, who keeps it when this process ends.
+    /// The socket came from the service manager, which keeps it when this process ends.
     inherited: bool,
-    /// The path that was made, to be removed at the end unless another process has taken it over.
+    /// The path and inode of the socket file made here. It is removed at the end unless another
+    /// process has replaced it.
     made: Option<(PathBuf, u64)>,
 }
 
@@ -41,8 +41,8 @@ enum Inner {
 }
 
 impl Acceptor {
-    /// Binds and listens. A socket file that is made is as `file` says before anybody can connect
-    /// to it.
+    /// Binds and listens. A socket file made here has the owner and mode of `file` before a client
+    /// can connect.
     pub fn bind(address: &BindAddress, backlog: i32, file: &SocketFile) -> io::Result<Self> {
         match address {
             BindAddress::Tcp(address) => {
@@ -57,7 +57,7 @@ impl Acceptor {
                 }
                 socket.set_reuse_address(true)?;
                 socket.bind(&SockAddr::from(*address))?;
-                // Who is accepted inherits it, which saves a system call for each.
+                // Accepted sockets inherit the option, which saves a system call for each.
                 socket.set_tcp_nodelay(true)?;
                 socket.listen(backlog)?;
                 socket.set_read_timeout(Some(TICK))?;
@@ -71,13 +71,13 @@ impl Acceptor {
                 remove_dead_socket(path)?;
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.bind(&SockAddr::unix(path)?)?;
-                // Until it listens, every connect is refused.
+                // Until the socket listens, every connect is refused.
                 let prepared = set_file(path, file)
                     .and_then(|()| socket.listen(backlog))
                     .and_then(|()| socket.set_read_timeout(Some(TICK)))
                     .and_then(|()| Ok(fs::symlink_metadata(path)?.ino()));
                 let inode = prepared.inspect_err(|_| {
-                    let _not_there_any_more = fs::remove_file(path);
+                    let _ = fs::remove_file(path); // the first error is the one that matters
                 })?;
                 let made = Some((path.clone(), inode));
                 Ok(Self {
@@ -89,7 +89,8 @@ impl Acceptor {
         }
     }
 
-    /// The next connection; [`io::ErrorKind::WouldBlock`] if none came for a few seconds.
+    /// Returns the next connection, or [`io::ErrorKind::WouldBlock`] if none came for a few
+    /// seconds.
     pub fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match &self.socket {
             Inner::Tcp(listener) => listener
@@ -109,20 +110,21 @@ impl Acceptor {
         }
     }
 
-    /// Wakes all that are blocked in `accept()`; nothing is accepted any more. What the backlog
-    /// still holds is reset, so it is to be emptied before.
+    /// Wakes all threads that are blocked in `accept()`; none accepts any more. Connections that
+    /// are still in the backlog are reset, so the caller empties the backlog before.
     pub fn close(&self) {
         if !self.inherited {
-            let _already_closed = SockRef::from(self).shutdown(Shutdown::Both);
+            let _ = SockRef::from(self).shutdown(Shutdown::Both); // fails if closed already
         }
         if let Some((path, inode)) = &self.made
             && fs::symlink_metadata(path).is_ok_and(|found| found.ino() == *inode)
         {
-            let _gone_already = fs::remove_file(path);
+            let _ = fs::remove_file(path); // fails if the file is gone already
         }
     }
 
-    /// Brings the socket's file, if it was made here and is still there, to what `file` says.
+    /// Sets owner, group and mode of the socket's file to `file`, if it was made here and still
+    /// exists.
     pub fn set_file(&self, file: &SocketFile) -> io::Result<()> {
         match &self.made {
             Some((path, inode))
@@ -134,12 +136,12 @@ impl Acceptor {
         }
     }
 
-    /// Whether the socket came from the service manager.
+    /// Returns whether the socket came from the service manager.
     pub fn is_inherited(&self) -> bool {
         self.inherited
     }
 
-    /// Where it listens, as text for logs.
+    /// Returns where the socket listens, as text for logs.
     pub fn local_name(&self) -> String {
         match &self.socket {
             Inner::Tcp(listener) => listener
@@ -157,8 +159,8 @@ impl Acceptor {
         }
     }
 
-    /// Whether this socket is what `address` asks for. One of IPv6 may be for IPv4 as well, if
-    /// somebody else has bound it.
+    /// Returns whether this socket is what `address` asks for. An inherited IPv6 socket may accept
+    /// IPv4 as well.
     pub fn serves(&self, address: &BindAddress) -> bool {
         match (&self.socket, address) {
             (Inner::Tcp(listener), BindAddress::Tcp(wanted)) => {
@@ -190,8 +192,8 @@ impl AsFd for Acceptor {
     }
 }
 
-/// The sockets that a service manager handed over (`LISTEN_FDS`, sd_listen_fds(3)). To be called
-/// once, before anything else is opened: they are known by their numbers alone.
+/// Returns the sockets that a service manager handed over (`LISTEN_FDS`, sd_listen_fds(3)). They
+/// are known by their numbers alone, so call this once, before the process opens anything.
 pub fn inherited() -> Vec<Acceptor> {
     let number = |name: &str| {
         std::env::var(name)
@@ -222,7 +224,7 @@ fn adopt(fd: i32) -> Option<Acceptor> {
     socket.set_nonblocking(false).ok()?;
     socket.set_read_timeout(Some(INHERITED_TICK)).ok()?;
     let socket = if is_tcp {
-        let _slower_at_worst = socket.set_tcp_nodelay(true);
+        let _ = socket.set_tcp_nodelay(true); // without the option it is only slower
         Inner::Tcp(socket.into())
     } else {
         Inner::Unix(socket.into())
@@ -234,8 +236,8 @@ fn adopt(fd: i32) -> Option<Acceptor> {
     })
 }
 
-/// Gives a socket file its owner, group and permissions. Permissions come last: while they are
-/// wider than they shall be, the file is nobody's who may not have it.
+/// Gives a socket file its owner, group and permissions. Permissions come last, so that wider ones
+/// never apply to a wrong owner or group.
 fn set_file(path: &Path, file: &SocketFile) -> io::Result<()> {
     let told = |what: String| {
         move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
@@ -245,7 +247,7 @@ fn set_file(path: &Path, file: &SocketFile) -> io::Result<()> {
         None => None,
         Some(name) => Some(
             User::from_name(name)?
-                .ok_or_else(|| unknown(format!("owner: there is no user {name}")))?
+                .ok_or_else(|| unknown(format!("owner: no user {name}")))?
                 .uid
                 .as_raw(),
         ),
@@ -254,7 +256,7 @@ fn set_file(path: &Path, file: &SocketFile) -> io::Result<()> {
         None => None,
         Some(name) => Some(
             Group::from_name(name)?
-                .ok_or_else(|| unknown(format!("group: there is no group {name}")))?
+                .ok_or_else(|| unknown(format!("group: no group {name}")))?
                 .gid
                 .as_raw(),
         ),
@@ -264,20 +266,20 @@ fn set_file(path: &Path, file: &SocketFile) -> io::Result<()> {
     let (user, group) = (other(user, found.uid()), other(group, found.gid()));
     if user.is_some() || group.is_some() {
         chown(path, user, group).map_err(told(format!(
-            "its owner and group cannot be set to {}:{}",
+            "the owner and group cannot be set to {}:{}",
             file.owner.as_deref().unwrap_or_default(),
             file.group.as_deref().unwrap_or_default()
         )))?;
     }
     if found.mode() & 0o7777 != file.mode || user.is_some() || group.is_some() {
         fs::set_permissions(path, fs::Permissions::from_mode(file.mode))
-            .map_err(told(format!("its mode cannot be set to {:04o}", file.mode)))?;
+            .map_err(told(format!("the mode cannot be set to {:04o}", file.mode)))?;
     }
     Ok(())
 }
 
-/// A socket file that nobody listens on any more is in the way of binding; one that somebody
-/// listens on is not ours.
+/// Removes a socket file without a listener, because the file would prevent binding. A file with a
+/// listener belongs to another process and is an error.
 fn remove_dead_socket(path: &Path) -> io::Result<()> {
     let Ok(found) = fs::symlink_metadata(path) else {
         return Ok(());
@@ -285,11 +287,11 @@ fn remove_dead_socket(path: &Path) -> io::Result<()> {
     if !found.file_type().is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "a file that is no socket is in the way",
+            "another file than a socket has this path",
         ));
     }
-    // One that is too busy (EAGAIN) or not for us (EACCES) is alive as well, and not to be waited
-    // for.
+    // A listener that is too busy (EAGAIN) or not for us (EACCES) is alive as well, so the check
+    // does not wait for it.
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
@@ -298,7 +300,7 @@ fn remove_dead_socket(path: &Path) -> io::Result<()> {
     }
 }
 
-/// `::ffff:192.0.2.1` is a client of IPv4.
+/// Makes `::ffff:192.0.2.1` a client of IPv4.
 fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,5 +1,5 @@
-//! Sockets: listening, connecting, streams, TLS settings. Std's own types, with the few options
-//! that std has no word for.
+//! Sockets: listening, connecting, streams, TLS settings. These are the types of std, with a few
+//! options that std lacks.
 
 pub mod bell;
 pub mod connect;

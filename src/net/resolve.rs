@@ -1,10 +1,10 @@
-//! Addresses of servers that the configuration names by their hosts.
+//! Addresses of servers that the configuration gives by host name.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Asks the system's resolver, which may take as long as it likes (name servers that do not answer:
-/// many seconds). All addresses, in its order (RFC 6724), each once.
+/// Asks the system's resolver, which may take many seconds if name servers do not answer. Returns
+/// all addresses in its order (RFC 6724), each once.
 pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found = once((host, port).to_socket_addrs()?);
     match found.is_empty() {
@@ -16,11 +16,11 @@ pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// What a server's addresses become when its name has been resolved again; `None` if they stay:
-/// found were the same ones in any order (resolvers turn them round), or none.
+/// Returns a server's addresses after its name was resolved again, or `None` if they stay. They
+/// stay if `found` has the same ones in any order (resolvers rotate them), or none.
 ///
-/// The first is the one in use. It stays first as long as it is found at all, so that connections
-/// are not made anew for nothing.
+/// The first address is the one in use. It stays first as long as it is found at all, so that
+/// connections are not made anew without need.
 pub fn renew(current: &[SocketAddr], found: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
     let mut found = once(found);
     let is_same =
@@ -37,9 +37,9 @@ pub fn renew(current: &[SocketAddr], found: Vec<SocketAddr>) -> Option<Vec<Socke
     Some(found)
 }
 
-/// Each once, where it came first.
+/// Removes repetitions; the first occurrence stays.
 fn once(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
-    // There are few of them.
+    // The list is short, so a linear search is enough.
     let mut kept = Vec::new();
     for address in addresses {
         if !kept.contains(&address) {
@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// 192.0.2.N for each of these.
+    /// Returns 192.0.2.N for each of `numbers`.
     fn addresses(numbers: &[u8]) -> Vec<SocketAddr> {
         numbers
             .iter()
@@ -85,7 +85,7 @@ mod tests {
                 .all(|address| address.ip().is_loopback() && address.port() == 80)
         );
         assert_eq!(once(found.clone()), found);
-        // Neither can be a name, and no name server is asked.
+        // Neither is a valid name, so no name server is asked.
         for wrong in ["", "a\0b"] {
             assert!(resolve(wrong, 80).is_err(), "{wrong:?}");
         }
@@ -115,7 +115,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rules_hold(current in prop::collection::hash_set(0u8..6, 0..6), found in prop::collection::vec(0u8..6, 0..8)) {
+        fn rules_hold(
+            current in prop::collection::hash_set(0u8..6, 0..6),
+            found in prop::collection::vec(0u8..6, 0..8),
+        ) {
             let current = addresses(&current.into_iter().collect::<Vec<_>>());
             let found = addresses(&found);
             let sorted = |addresses: &[SocketAddr]| {
@@ -128,12 +131,13 @@ mod tests {
                 Some(renewed) => {
                     prop_assert_eq!(sorted(&renewed), sorted(&found));
                     prop_assert_eq!(once(renewed.clone()).len(), renewed.len());
-                    let kept = current.first().filter(|first| found.contains(first));
-                    prop_assert_eq!(renewed.first(), kept.or_else(|| found.first()));
+                    let kept = current.first().filter(|first| found.contains(first)).copied();
+                    prop_assert_eq!(renewed.first().copied(), kept.or(found.first().copied()));
                     // The others keep their order.
-                    let others: Vec<_> = once(found).into_iter().filter(|address| Some(address) != kept).collect();
+                    let mut others = once(found);
+                    others.retain(|address| Some(address) != kept.as_ref());
                     prop_assert_eq!(&renewed[usize::from(kept.is_some())..], &others[..]);
-                    // Asked again, nothing changes any more.
+                    // A second renewal changes nothing.
                     prop_assert_eq!(renew(&renewed, renewed.clone()), None);
                 }
             }

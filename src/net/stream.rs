@@ -1,5 +1,4 @@
-//! A connected stream, TCP or Unix, used through a shared reference by the thread that reads and
-//! the one that writes.
+//! A connected stream, TCP or Unix. The reading and the writing thread share it by reference.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -20,22 +19,22 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
-/// The other side sends nothing more.
+/// The event that the other side sends nothing more.
 const ENDED: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 
-/// What a look at a connection showed.
+/// What a look at a connection shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek {
-    /// Bytes wait to be read.
+    /// Bytes are there to be read.
     Bytes,
-    /// The other side has ended or broken it.
+    /// The other side has ended or broken the connection.
     Ended,
-    /// Nothing is there.
+    /// Neither bytes nor an end.
     Nothing,
 }
 
 impl Stream {
-    /// Reads, and waits for bytes as long as the read timeout says.
+    /// Reads, and waits for bytes up to the read timeout.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             let result = match self {
@@ -49,12 +48,12 @@ impl Stream {
         }
     }
 
-    /// Reads what is there; [`io::ErrorKind::WouldBlock`] if nothing is.
+    /// Reads the bytes that are there. Returns [`io::ErrorKind::WouldBlock`] if there are none.
     pub fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
         recv(self.fd(), into, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from)
     }
 
-    /// Looks whether bytes or an end are there, and takes nothing.
+    /// Looks for bytes or an end without consuming them.
     pub fn peek_now(&self) -> Peek {
         let mut byte = [0];
         match recv(
@@ -69,18 +68,18 @@ impl Stream {
         }
     }
 
-    /// Whether the other side has ended or broken it, whatever bytes may still wait to be read
-    /// before that.
+    /// Returns whether the other side has ended or broken the connection, even if bytes are still
+    /// to be read before the end.
     pub fn has_ended(&self) -> bool {
         let mut entry = [PollFd::new(self.as_fd(), ENDED)];
-        // nix knows no name for the event: then it says that it is one it does not know.
+        // `revents()` returns `None` for an event that nix has no name for, such as `POLLRDHUP`.
         poll(&mut entry, PollTimeout::ZERO).is_ok_and(|found| found > 0)
             && entry[0]
                 .revents()
                 .is_none_or(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
     }
 
-    /// Writes, and waits for room as long as the write timeout says.
+    /// Writes, and waits for room up to the write timeout.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             let result = match self {
@@ -94,7 +93,8 @@ impl Stream {
         }
     }
 
-    /// Writes what there is room for; [`io::ErrorKind::WouldBlock`] if there is none.
+    /// Writes as many bytes as there is room for. Returns [`io::ErrorKind::WouldBlock`] if there is
+    /// no room.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         send(
             self.fd(),
@@ -110,8 +110,7 @@ impl Stream {
         sendmsg::<()>(self.fd(), pieces, &[], flags, None).map_err(io::Error::from)
     }
 
-    /// Waits until there is something to read or, if asked for, room to write. Answers (readable,
-    /// writable).
+    /// Waits for bytes to read or, if `for_room`, for room to write. Returns (readable, writable).
     pub fn wait(&self, for_room: bool, timeout: Duration) -> io::Result<(bool, bool)> {
         let mut wanted = PollFlags::POLLIN;
         wanted.set(PollFlags::POLLOUT, for_room);
@@ -119,23 +118,24 @@ impl Stream {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut entry, timeout) {
             Ok(_) => {}
-            // Whoever is told that there is room finds out by writing.
+            // The caller finds out by writing whether there is room.
             Err(nix::Error::EINTR) => return Ok((false, for_room)),
             Err(error) => return Err(error.into()),
         }
         let found = entry[0].revents().unwrap_or(PollFlags::empty());
-        // An error or hang-up shows itself at the next read.
+        // The next read reports an error or a hang-up.
         let readable =
             found.intersects(PollFlags::POLLIN | PollFlags::POLLERR | PollFlags::POLLHUP);
         Ok((readable, found.contains(PollFlags::POLLOUT)))
     }
 
-    /// Bytes that the kernel has taken and the other side has not; `None` if it does not tell.
+    /// Returns the number of bytes that the kernel has taken and the other side has not, or `None`
+    /// if the system does not tell.
     pub fn queued(&self) -> Option<u64> {
         crate::sys::queued(self.as_fd())
     }
 
-    /// Waits until there is room to write, whatever there is to read.
+    /// Waits for room to write, whether or not there are bytes to read.
     pub fn wait_for_room(&self, timeout: Duration) -> io::Result<()> {
         let mut entry = [PollFd::new(self.as_fd(), PollFlags::POLLOUT)];
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
@@ -145,7 +145,7 @@ impl Stream {
         }
     }
 
-    /// How long [`Self::read`] waits.
+    /// Sets how long [`Self::read`] waits.
     pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
         let timeout = Some(timeout.max(Duration::from_millis(1)));
         match self {
@@ -154,7 +154,7 @@ impl Stream {
         }
     }
 
-    /// How long [`Self::write`] waits.
+    /// Sets how long [`Self::write`] waits.
     pub fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
         let timeout = Some(timeout.max(Duration::from_millis(1)));
         match self {
@@ -163,24 +163,24 @@ impl Stream {
         }
     }
 
-    /// Ends one side or both. That it is ended already is no error.
+    /// Ends one side or both. An end before this call is not an error.
     pub fn shutdown(&self, how: Shutdown) {
-        let _already_ended = match self {
+        let _ = match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
         };
     }
 
-    /// Makes the close that follows a reset, so that a truncated message cannot look like a whole
-    /// one.
+    /// Makes the following close reset the connection, so that a truncated message cannot look like
+    /// a whole one.
     pub fn reset_on_close(&self) {
-        let _unix_has_no_reset = SockRef::from(self).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO)); // Unix has no reset
     }
 
     /// Sends small writes at once.
     pub fn set_nodelay(&self) {
         if let Self::Tcp(stream) = self {
-            let _slower_at_worst = stream.set_nodelay(true);
+            let _ = stream.set_nodelay(true); // without the option it is only slower
         }
     }
 
@@ -198,7 +198,7 @@ impl AsFd for Stream {
     }
 }
 
-/// A timeout set by `set_read_timeout` or `set_write_timeout` has passed.
+/// Returns whether a timeout of `set_read_timeout` or `set_write_timeout` has passed.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! Settings of TLS towards clients: certificates by name, versions, resumption.
+//! TLS settings towards clients: certificates by name, versions, resumption.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::plan::{Certificate, Tls};
 
-/// Sessions remembered for resumption, for clients that take no tickets.
+/// Sessions remembered for resumption by clients that do not take tickets.
 const REMEMBERED_SESSIONS: usize = 16 * 1024;
 
-/// Why a certificate cannot be used, as one sentence with the file's name.
+/// Why a certificate cannot be used, as a sentence with the file's name.
 #[derive(Debug)]
 pub struct BadCertificate(String);
 
@@ -28,24 +28,24 @@ impl fmt::Display for BadCertificate {
 
 impl std::error::Error for BadCertificate {}
 
-/// The one provider of cryptography.
+/// Returns the one provider of cryptography.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// A listener's TLS.
+/// The TLS settings of a listener.
 #[derive(Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    /// The certificates' chains, in their order.
+    /// The chains of the certificates, in order.
     chains: Vec<Vec<CertificateDer<'static>>>,
     only_tls13: bool,
 }
 
 impl ServerTls {
-    /// Reads the certificates. If they are those of `old`, and the settings too, that is what is
-    /// returned: sessions and tickets of its clients stay valid. Else these end with it, so that
-    /// nobody resumes what a removed certificate vouched for.
+    /// Reads the certificates. If they and the settings equal those of `old`, `old` is returned, so
+    /// that sessions and tickets of its clients stay valid. Otherwise these end with `old`, so that
+    /// a client cannot resume what a removed certificate vouched for.
     pub fn read(tls: &Tls, old: Option<&Arc<Self>>) -> Result<Arc<Self>, BadCertificate> {
         let provider = provider();
         let keys = tls
@@ -53,7 +53,7 @@ impl ServerTls {
             .iter()
             .map(|files| certified_key(files, &provider));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
-        // A key fits its chain, so one chain has one key.
+        // A key fits its chain, so comparing the chains is enough.
         let chains: Vec<_> = keys.iter().map(|key| key.cert.clone()).collect();
         if let Some(old) = old
             && old.chains == chains
@@ -68,7 +68,7 @@ impl ServerTls {
         }))
     }
 
-    /// The server's side of a new connection.
+    /// Makes the server's side of a new connection.
     pub fn connection(&self) -> Result<ServerConnection, rustls::Error> {
         ServerConnection::new(Arc::clone(&self.config))
     }
@@ -94,7 +94,7 @@ fn server_config(
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
         .map_err(|error| BadCertificate(error.to_string()))?;
     config.send_tls13_tickets = 2;
-    // The provider's order is by strength and speed; a client's need not be.
+    // The provider orders by strength and speed; a client need not.
     config.ignore_client_order = true;
     Ok(Arc::new(config))
 }
@@ -103,9 +103,9 @@ fn server_config(
 #[derive(Debug)]
 struct Names {
     exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
+    /// Keyed by what follows `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
-    /// For unknown names and for clients that send none: the first.
+    /// The first certificate, for unknown names and for clients that send no name.
     default: Option<Arc<CertifiedKey>>,
 }
 
@@ -118,7 +118,7 @@ impl Names {
         };
         for key in keys.into_iter().map(Arc::new) {
             for name in key.cert.first().map_or_else(Vec::new, dns_names) {
-                // The first certificate that has a name keeps it.
+                // The first certificate with a name keeps the name.
                 match name.strip_prefix("*.") {
                     Some(parent) => names
                         .wildcard
@@ -167,8 +167,8 @@ fn certified_key(
         .map_err(|error| BadCertificate(format!("{key_name}: does not fit {chain_name}: {error}")))
 }
 
-/// The names for which a certificate is served, in lower case: those of the extension
-/// `subjectAltName` (RFC 9525 §6.3), and not its subject's common name.
+/// Returns the names for which a certificate is valid, in lower case: those of the extension
+/// `subjectAltName` (RFC 9525 §6.3), not the subject's common name.
 pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     match webpki::EndEntityCert::try_from(certificate) {
         Ok(certificate) => certificate
