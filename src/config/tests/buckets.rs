@@ -99,9 +99,9 @@ fn the_defaults_that_are_printed_are_those_that_hold() {
     let mut text = with("", &[]).replace("bucket = [\n\n]\n", "");
     text.push_str("[[cluster.bucket]]\nname = \"main\"\n");
     let least = format!("{:?}", plan(&text));
-    write(&mut text, "cluster.bucket");
+    defaults::write_defaults(&mut text, "cluster.bucket");
     text.push_str("[cluster.bucket.queue]\n");
-    write(&mut text, "cluster.bucket.queue");
+    defaults::write_defaults(&mut text, "cluster.bucket.queue");
     assert_eq!(format!("{:?}", plan(&text)), least, "{text}");
 }
 

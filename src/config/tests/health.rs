@@ -47,9 +47,9 @@ fn the_defaults_that_are_printed_are_those_that_hold() {
     let mut text = with("{ type = \"http\" }").replace("health = { type = \"http\" }\n", "");
     text.push_str("[cluster.health]\ntype = \"http\"\n");
     let least = format!("{:?}", plan(&text));
-    write(&mut text, "cluster.health");
+    defaults::write_defaults(&mut text, "cluster.health");
     text.push_str("[cluster.health.passive]\n");
-    write(&mut text, "cluster.health.passive");
+    defaults::write_defaults(&mut text, "cluster.health.passive");
     assert_eq!(format!("{:?}", plan(&text)), least, "{text}");
 }
 

@@ -1,0 +1,210 @@
+//! Brings waiting jobs to workers: to the worker that asks for its next jobs, and to idle workers after a change.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::balance::queue::{Slot, Taker};
+use crate::balance::{BucketId, Handout, Refusal, ServerId, Ticket, WorkerId};
+
+use super::Dispatcher;
+
+impl<J> Dispatcher<J> {
+    /// The next job of a worker whose connection is up, and the bucket of which others may join it,
+    /// if any may. The worker is idle if there is none.
+    pub(super) fn take(
+        &mut self,
+        worker: WorkerId,
+        server: ServerId,
+        now: Instant,
+        refused: &mut Vec<(Refusal, J)>,
+    ) -> Option<(J, Option<BucketId>)> {
+        if !self.queue.is_empty()
+            && self.servers.may_work(worker)
+            && let Some(slot) = self.next_slot(self.taker_at(server), now, refused)
+        {
+            let ticket = &self.queue.get(slot)?.ticket;
+            let joins = ticket.batchable.then_some(ticket.bucket);
+            return Some((self.start(slot, worker, now)?, joins));
+        }
+        self.servers.rest(worker);
+        None
+    }
+
+    /// What a worker takes besides its first job, which keeps the only token: no more than what
+    /// would be each one's part of what waits if as many came now as can be served at once, and
+    /// nothing if another bucket has a job that waits.
+    pub(super) fn take_more(
+        &mut self,
+        worker: WorkerId,
+        server: ServerId,
+        bucket: BucketId,
+        (most, more): (usize, &mut VecDeque<J>),
+        now: Instant,
+        refused: &mut Vec<(Refusal, J)>,
+    ) {
+        if self.buckets.queued(bucket) < self.queue.len() {
+            return;
+        }
+        let (waiting, workers) = if self.settings.early_binding {
+            (
+                self.servers.bound_count(server),
+                self.servers.capacity_of(server),
+            )
+        } else {
+            (self.queue.len(), self.servers.capacity())
+        };
+        let taker = self.taker_at(server);
+        let mut left = most.min(waiting / workers.max(1));
+        while left > 0
+            && let Some(slot) = self.queue.first_for(bucket, taker)
+        {
+            if let Some(refusal) = self.is_late(slot, now) {
+                refused.extend(self.withdraw(slot).map(|waiting| (refusal, waiting.job)));
+                continue;
+            }
+            if !self
+                .queue
+                .get(slot)
+                .is_some_and(|waiting| waiting.ticket.batchable)
+            {
+                break;
+            }
+            let Some(waiting) = self.queue.serve(slot) else {
+                break;
+            };
+            if let Some(server) = waiting.bound {
+                self.servers.count_bound(server, false);
+            }
+            self.buckets.leave(bucket, waiting.is_open());
+            self.servers
+                .start_besides(worker, waiting.ticket.id, bucket, now);
+            more.push_back(waiting.job);
+            left -= 1;
+        }
+    }
+
+    pub(super) fn taker_at(&self, server: ServerId) -> Taker {
+        Taker {
+            server: Some(server),
+            avoided: Some(server).filter(|_| self.heed_avoidance()),
+        }
+    }
+
+    /// The next job for a taker who is there, and has not expired.
+    pub(super) fn next_slot(
+        &mut self,
+        taker: Taker,
+        now: Instant,
+        refused: &mut Vec<(Refusal, J)>,
+    ) -> Option<Slot> {
+        loop {
+            let Self {
+                queue,
+                buckets,
+                servers,
+                ..
+            } = self;
+            let bucket = buckets.next(servers.free(), |bucket| {
+                queue.first_for(bucket, taker).is_some()
+            })?;
+            let slot = queue.first_for(bucket, taker)?;
+            let Some(refusal) = self.is_late(slot, now) else {
+                return Some(slot);
+            };
+            refused.extend(self.withdraw(slot).map(|waiting| (refusal, waiting.job)));
+        }
+    }
+
+    /// Why it is too late to serve a job that waits, if it is: a server would work for nobody, and
+    /// all behind it be late as well.
+    pub(super) fn is_late(&self, slot: Slot, now: Instant) -> Option<Refusal> {
+        if self.queue.has_expired(slot, now) {
+            return Some(Refusal::QueueTimeout);
+        }
+        let Ticket {
+            bucket, answer_by, ..
+        } = self.queue.get(slot)?.ticket;
+        let left = answer_by?.saturating_duration_since(now);
+        (self.pace(bucket).mostly() > left).then_some(Refusal::Hopeless)
+    }
+
+    /// Brings together what a change has set free: idle workers and jobs.
+    pub(in crate::balance) fn settle(&mut self, now: Instant, handout: &mut Handout<J>) {
+        if self.queue.is_empty() {
+            return;
+        }
+        if self.servers.in_use().is_empty() && !self.settings.wait_for_server {
+            self.refuse_queued(Refusal::NoServer, &mut handout.refused);
+            return;
+        }
+        while let Some(only) = self.servers.idle() {
+            // One of several is never the one that the job avoids.
+            let avoided = only.filter(|_| self.heed_avoidance());
+            let taker = Taker {
+                server: None,
+                avoided,
+            };
+            let Some(slot) = self.next_slot(taker, now, &mut handout.refused) else {
+                break;
+            };
+            let Some((avoid, affinity)) = self.queue.get(slot).map(|waiting| {
+                let ticket = &waiting.ticket;
+                (ticket.avoid, ticket.affinity.unwrap_or(ticket.id))
+            }) else {
+                break;
+            };
+            let except = avoid.filter(|_| self.heed_avoidance());
+            let server = match self.settings.early_binding {
+                true => self
+                    .servers
+                    .all_idle()
+                    .find(|server| Some(*server) != except),
+                false => self.servers.choose(except, affinity, now),
+            };
+            let Some(worker) = server.and_then(|server| self.servers.idle_worker(server)) else {
+                break;
+            };
+            let Some(job) = self.start(slot, worker, now) else {
+                break;
+            };
+            handout.assigned.push((worker, job));
+        }
+        if self.settings.early_binding {
+            self.settle_bound(now, handout);
+        }
+    }
+
+    /// A token that comes back may be for a job that is bound to an idle server, and a server may
+    /// be below its limit again.
+    pub(super) fn settle_bound(&mut self, now: Instant, handout: &mut Handout<J>) {
+        let idle = self
+            .servers
+            .all_idle()
+            .filter(|server| self.servers.has_bound(*server))
+            .collect::<Vec<_>>();
+        for server in idle {
+            while let Some(worker) = self.servers.idle_worker(server) {
+                let taker = self.taker_at(server);
+                let Some(slot) = self.next_slot(taker, now, &mut handout.refused) else {
+                    break;
+                };
+                let Some(job) = self.start(slot, worker, now) else {
+                    break;
+                };
+                handout.assigned.push((worker, job));
+            }
+        }
+    }
+
+    /// Takes a job out of the queue for a worker.
+    pub(super) fn start(&mut self, slot: Slot, worker: WorkerId, now: Instant) -> Option<J> {
+        let waiting = self.queue.serve(slot)?;
+        let Ticket { id, bucket, .. } = waiting.ticket;
+        if let Some(server) = waiting.bound {
+            self.servers.count_bound(server, false);
+        }
+        self.buckets.grant(bucket, waiting.is_open());
+        self.servers.start(worker, id, bucket, waiting.retry, now);
+        Some(waiting.job)
+    }
+}
