@@ -187,9 +187,9 @@ fn parents_first(table: &Table<'_>, written: Vec<Written>) -> (Vec<Written>, Vec
     for (mut one, place) in placed {
         one.bucket.parent = one.bucket.parent.and_then(|parent| new_place[parent]);
         if place.is_some() {
-            good.push(one)
+            good.push(one);
         } else {
-            bad.push(one)
+            bad.push(one);
         }
     }
     (good, bad)

@@ -465,7 +465,7 @@ impl<'a> Table<'a> {
             };
             match item.get_ref().as_table() {
                 Some(entries) => {
-                    tables.push(Self::open(child, Some(entries), place, self.problems))
+                    tables.push(Self::open(child, Some(entries), place, self.problems));
                 }
                 None => self
                     .problems

@@ -132,7 +132,7 @@ mod tests {
                     prop_assert_eq!(sorted(&renewed), sorted(&found));
                     prop_assert_eq!(once(renewed.clone()).len(), renewed.len());
                     let kept = current.first().filter(|first| found.contains(first)).copied();
-                    prop_assert_eq!(renewed.first().copied(), kept.or(found.first().copied()));
+                    prop_assert_eq!(renewed.first().copied(), kept.or_else(|| found.first().copied()));
                     // The others keep their order.
                     let mut others = once(found);
                     others.retain(|address| Some(address) != kept.as_ref());

@@ -169,7 +169,7 @@ impl Worker {
         self.hands.job = self.hands.left_over.as_ref().map(|exchange| exchange.id);
         match (had_job, &self.hands.left_over) {
             (Some(id), Some(next)) if next.id != id => {
-                self.cluster().part(self.id, id, Verdict::Done)
+                self.cluster().part(self.id, id, Verdict::Done);
             }
             (_, Some(_)) => {}
             (had_job, None) if had_job.is_some() || half_sent.is_some() => {

@@ -268,7 +268,7 @@ fn a_wrong_chunk_is_an_error_before_the_head_went_out_and_then_a_cut() {
     let origin = once(|conn| {
         conn.send(format!(
             "{HEAD}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n"
-        ))
+        ));
     });
     let juggler = before(&origin, "");
     Client::connect(juggler.address()).get("/").expect(502);

@@ -181,7 +181,9 @@ fn a_body_is_passed_on_as_it_comes() {
             conn.request();
             match from {
                 From::Chunked => {
-                    conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+                    conn.send(
+                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n",
+                    );
                 }
                 _ => conn.send("HTTP/1.1 200 OK\r\n\r\nfirst"),
             }

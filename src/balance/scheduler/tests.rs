@@ -120,7 +120,7 @@ fn who_was_away_makes_up_for_little() {
         match dispatcher.offer(id, ticket(id, id, now), now) {
             Offer::Assigned(WorkerId(1), _) => held = Some(WorkerId(1)),
             Offer::Assigned(worker, _) => {
-                drop(dispatcher.next(worker, Verdict::Done, Link::Up, now))
+                drop(dispatcher.next(worker, Verdict::Done, Link::Up, now));
             }
             other => panic!("{other:?}"),
         }

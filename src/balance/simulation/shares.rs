@@ -417,7 +417,7 @@ fn changes_in_between_cost_nobody_its_turn() {
                     None => {
                         bucket = world
                             .apply(Change::AddBucket(BucketId(0), Bucket::default()))
-                            .bucket
+                            .bucket;
                     }
                 },
                 6 => drop(world.apply(Change::SetSchedule(schedule))),

@@ -25,7 +25,7 @@ fn whatever_happens_the_rules_hold() {
 #[test]
 fn panics_of_workers_cost_nothing_but_what_was_in_their_hands() {
     super::for_each_seed(SEEDS / 4, |seed| {
-        simulate(seed, Some(1 + seed as usize % 8))
+        simulate(seed, Some(1 + seed as usize % 8));
     });
 }
 
@@ -213,7 +213,7 @@ impl Simulation {
                     .jobs
                     .get_mut(&ticket.id)
                     .expect("it is there")
-                    .queued = true
+                    .queued = true;
             }
             Offer::Refused(refusal, id) => {
                 let serves = self.dispatcher.admin == Admin::Enabled && !self.dispatcher.closed;

@@ -300,7 +300,7 @@ impl Seen {
             }
             FieldId::Date => self.has_date = true,
             FieldId::Expect if value.eq_ignore_ascii_case(b"100-continue") => {
-                self.expect_continue = true
+                self.expect_continue = true;
             }
             FieldId::Expect => self.expect_other = true,
             FieldId::Host => {
@@ -308,7 +308,7 @@ impl Seen {
                 self.hosts += 1;
             }
             FieldId::KeepAlive => {
-                self.keep_alive_timeout = self.keep_alive_timeout.or_else(|| idle_timeout(value))
+                self.keep_alive_timeout = self.keep_alive_timeout.or_else(|| idle_timeout(value));
             }
             FieldId::MaxForwards => {
                 self.max_forwards = hops(value);
