@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::problem::{Complaint, Spot};
 use super::reader::Table;
-use crate::fault::Fault;
+use crate::fault::{Fault, Scope};
 use crate::plan::ErrorPage;
 
 /// Largest page, in bytes: they all stay in memory.
@@ -34,7 +34,7 @@ impl Made {
             let all = Fault::ALL.iter().copied();
             all.filter(move |fault| fault.status() == status && status != GONE)
         };
-        if faults().any(|fault| self.of_listener || !fault.is_of_listener()) {
+        if faults().any(|fault| self.of_listener || fault.scope() == Scope::Cluster) {
             None
         } else if faults().next().is_some() {
             Some("the listener does: write it in the [[listener]]")

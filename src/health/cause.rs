@@ -2,34 +2,7 @@
 
 use std::fmt;
 
-/// What went wrong with an exchange or a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FaultClass {
-    /// No connection could be made.
-    Connect,
-    /// The connection broke.
-    Broken,
-    /// There was no answer in time.
-    Timeout,
-    /// What came was no HTTP.
-    Protocol,
-    /// The server said that something is wrong with it (5xx).
-    Status,
-}
-
-pub(super) const CLASSES: usize = 5;
-
-impl fmt::Display for FaultClass {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Connect => "no connection could be made",
-            Self::Broken => "the connection broke",
-            Self::Timeout => "no answer in time",
-            Self::Protocol => "the answer was no HTTP",
-            Self::Status => "the server answered with an error",
-        })
-    }
-}
+use crate::fault::FaultClass;
 
 /// Why a state has changed. Displayed in words, without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,8 @@ mod tests;
 mod window;
 mod witness;
 
-pub use cause::{Cause, FaultClass};
+pub use crate::fault::FaultClass;
+pub use cause::Cause;
 pub use cluster::{Panic, Seen};
 pub use witness::{Failure, Witness};
 
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use crate::base::time::after;
 
-use cause::CLASSES;
 use window::{Event, Window};
 use witness::Streak;
 
@@ -48,7 +48,7 @@ pub enum Mode {
 pub struct Passive {
     /// So many failures of one class one after the other, at least 2: a single slow request never
     /// takes a server out. 0: never.
-    pub consecutive: [u32; CLASSES],
+    pub consecutive: [u32; FaultClass::COUNT],
     /// This part of all exchanges within the window.
     pub ratio: f64,
     /// But only if there were so many.
@@ -56,7 +56,7 @@ pub struct Passive {
     /// How far back that looks.
     pub window: Duration,
     /// Which classes count for it.
-    pub counts: [bool; CLASSES],
+    pub counts: [bool; FaultClass::COUNT],
 }
 
 impl Default for Passive {
@@ -183,7 +183,7 @@ pub struct Monitor {
     /// Results of probes one after the other, all alike.
     counts: Counts,
     /// Failures of exchanges one after the other, by class.
-    streaks: [Streak; CLASSES],
+    streaks: [Streak; FaultClass::COUNT],
     /// When an exchange went well the last time.
     worked: Option<Instant>,
     /// Traffic shows failures that are many enough, but not of enough clients and paths: a probe
@@ -214,7 +214,7 @@ impl Monitor {
             held: None,
             fell: now,
             counts: Counts::default(),
-            streaks: [Streak::default(); CLASSES],
+            streaks: [Streak::default(); FaultClass::COUNT],
             worked: None,
             is_suspected: false,
             window: Window::new(settings.passive.window, WINDOW),
@@ -396,7 +396,7 @@ impl Monitor {
         }
         let passive = self.settings.passive;
         let Err(Failure { class, witness }) = result else {
-            self.streaks = [Streak::default(); CLASSES];
+            self.streaks = [Streak::default(); FaultClass::COUNT];
             self.window.push(Event::Good, now);
             return None;
         };
@@ -498,7 +498,7 @@ impl Monitor {
     pub fn forget(&mut self, now: Instant) {
         self.probing = None;
         self.next_probe = now;
-        self.streaks = [Streak::default(); CLASSES];
+        self.streaks = [Streak::default(); FaultClass::COUNT];
         self.is_suspected = false;
         self.window.clear();
         (self.counts.successes, self.counts.failures) = (0, 0);
@@ -544,7 +544,7 @@ impl Monitor {
     fn become_state(&mut self, to: State, cause: Cause, now: Instant) -> Change {
         let from = self.state;
         self.state = to;
-        self.streaks = [Streak::default(); CLASSES];
+        self.streaks = [Streak::default(); FaultClass::COUNT];
         self.is_suspected = false;
         self.window.clear();
         (self.counts.successes, self.counts.failures) = (0, 0);

@@ -23,7 +23,7 @@ use super::connection::Connection;
 use super::life::is_our_own;
 use super::server::Server;
 use super::watch::AGAIN;
-use super::worker::{AFTER_HEAD, Worker, class_of, heed_keep_alive, limits, trailer_limits};
+use super::worker::{AFTER_HEAD, Worker, heed_keep_alive, limits, trailer_limits};
 
 /// So much of a body is looked at, and waited for, in bytes.
 const BODY: usize = 64 * 1024;
@@ -280,7 +280,7 @@ impl Question {
 
 fn wrong(fault: Fault) -> Wrong {
     (
-        class_of(fault).unwrap_or(FaultClass::Broken),
+        fault.evidence().unwrap_or(FaultClass::Broken),
         fault.text().to_owned(),
     )
 }

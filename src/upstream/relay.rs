@@ -14,7 +14,7 @@ use crate::proto::h1::{
 };
 
 use super::connection::Connection;
-use super::worker::{Worker, class_of};
+use super::worker::Worker;
 
 /// So much may be unsent while a fast client is given another try, before a courier takes over.
 const UNSENT: u64 = 256 * 1024;
@@ -201,7 +201,7 @@ impl Worker {
                 client.cut(true, exchange);
                 return Rest::Lost;
             }
-            if let Some(class) = class_of(fault) {
+            if let Some(class) = fault.evidence() {
                 self.evidence = Some(Err(self.seen_by(&exchange, class)));
             }
             log::info!("{}: {}", self.name(), fault.text());

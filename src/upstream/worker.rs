@@ -141,24 +141,8 @@ impl Failure {
             {
                 None
             }
-            Fault::ServerError => Some(FaultClass::Status),
-            fault => class_of(fault),
+            fault => fault.evidence(),
         }
-    }
-}
-
-/// What a fault shows of the server, if it is about the server.
-pub(super) fn class_of(fault: Fault) -> Option<FaultClass> {
-    match fault {
-        Fault::ConnectFailed => Some(FaultClass::Connect),
-        Fault::SendFailed | Fault::ResponseMissing | Fault::ResponseCut => Some(FaultClass::Broken),
-        Fault::SendTimeout | Fault::ResponseTimeout | Fault::ReadTimeout => {
-            Some(FaultClass::Timeout)
-        }
-        Fault::ResponseMalformed | Fault::ResponseTooLarge | Fault::UnaskedUpgrade => {
-            Some(FaultClass::Protocol)
-        }
-        _ => None,
     }
 }
 
