@@ -1,4 +1,4 @@
-//! The command line: what can be said there, and the commands that do not run the balancer.
+//! The command line, and the commands that do not run the balancer.
 
 mod certificate;
 mod release;
@@ -13,9 +13,9 @@ use juggler::app::Source;
 use juggler::config::{self, Overrides, Problem, Severity};
 use juggler::plan::Plan;
 
-/// Something is wrong with what was found.
+/// Exit status: something is wrong with the configuration or a file.
 const PROBLEM: u8 = 1;
-/// Something is wrong with what was asked for; the same that clap ends with.
+/// Exit status: the command line itself is wrong. Clap uses the same one.
 const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
@@ -34,8 +34,7 @@ Examples:
 
 Exit status: 0 is well, 1 is a problem, 2 is a wrong command line.";
 
-/// A fixed-worker-pool HTTP load balancer: every server sees the same few warm connections, whoever
-/// asks.
+/// A fixed-worker-pool HTTP load balancer: every server sees the same few warm connections
 ///
 /// Without --config, --listen, --https or --server it reads juggler_config/juggler.toml of the tree
 /// that the executable lies in (bin/juggler), else /etc/juggler/juggler.toml.
@@ -48,17 +47,17 @@ pub(crate) struct Cli {
     command: Option<Command>,
 }
 
-/// Where the configuration comes from, and what is different from it.
+/// Where the configuration comes from, and what the command line changes in it.
 #[derive(Args, Debug, Default)]
 struct Settings {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Take clients at ADDR (127.0.0.1:8080, [::1]:8080, *:8080, unix:/path); in place of the
-    /// file's listeners
+    /// Accept clients at ADDR (127.0.0.1:8080, [::1]:8080, *:8080, unix:/path); replaces the file's
+    /// listeners
     #[arg(long, short, value_name = "ADDR")]
     listen: Vec<String>,
-    /// Take clients with HTTPS at ADDR; in place of the file's listeners
+    /// Accept clients with HTTPS at ADDR; replaces the file's listeners
     #[arg(long, value_name = "ADDR", requires_all = ["certificate", "key"])]
     https: Vec<String>,
     /// Certificate for --https, PEM
@@ -67,26 +66,32 @@ struct Settings {
     /// Private key for --https, PEM
     #[arg(long, value_name = "FILE", requires = "https")]
     key: Option<String>,
-    /// Give requests to the server at ADDR (127.0.0.1:6901, app.example.org:80, unix:/path); in
-    /// place of the file's clusters and routes
+    /// Send requests to the server at ADDR (127.0.0.1:6901, app.example.org:80, unix:/path);
+    /// replaces the file's clusters and routes
     #[arg(long, short, value_name = "ADDR")]
     server: Vec<String>,
-    /// Connections to each server, which is most requests at once there
+    /// Connections to each server, and so the most requests at once there
     #[arg(long, value_name = "N")]
     capacity: Option<u64>,
     /// Most clients at once
     #[arg(long, value_name = "N")]
     max_sessions: Option<u64>,
-    /// Most requests at once, waiting ones included
+    /// Most requests at once, including waiting ones
     #[arg(long, value_name = "N")]
     max_requests: Option<u64>,
     /// Access log: stdout, off or a file
-    #[arg(long, value_name = "TARGET", num_args = 0..=1, require_equals = true, default_missing_value = "stdout")]
+    #[arg(
+        long,
+        value_name = "TARGET",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "stdout"
+    )]
     access_log: Option<String>,
     /// Write a line of figures this often (5s); off is never
     #[arg(long, value_name = "TIME")]
     summary: Option<String>,
-    /// How long a stop waits for what is in progress
+    /// How long a stop waits for requests in progress
     #[arg(long, value_name = "TIME")]
     drain: Option<String>,
     /// Least level of messages: error, warn, info, debug, trace, off
@@ -99,24 +104,24 @@ struct Settings {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the configuration: no network and no free port needed; prints all problems
+    /// Check the configuration and print all problems; needs neither network nor free ports
     Check(Settings),
     /// Check the configuration and print which request goes where
     Routes(Settings),
-    /// Print which servers are kept offline until somebody releases them
+    /// Print which servers are kept offline until an operator releases them
     Held(Settings),
     /// Let a server that is kept offline be used again
     Release(release::Options),
     /// About configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make a self-signed certificate with its key, to try HTTPS out
+    /// Make a self-signed certificate with its key, for trying out HTTPS
     Certificate(certificate::Options),
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Print every key with what it takes, its default and its meaning
+    /// Print every key with its values, its default and its meaning
     Reference {
         /// As Markdown: docs/configuration.md
         #[arg(long)]
@@ -127,13 +132,13 @@ enum ConfigCommand {
 /// What is left to do.
 #[allow(missing_debug_implementations, reason = "a source has no form")]
 pub(crate) enum Task {
-    /// Run this.
+    /// Run the balancer with this plan.
     Run(Box<Plan>, Source),
     /// Nothing; end with this status.
     Done(ExitCode),
 }
 
-/// Does what the command line asks for, up to the plan.
+/// Runs the command of the command line. Without a command, reads the plan.
 pub(crate) fn start(cli: Cli) -> Task {
     match cli.command {
         None => match cli.settings.plan() {
@@ -171,7 +176,7 @@ pub(crate) fn start(cli: Cli) -> Task {
     }
 }
 
-/// Prints what was done, or what is in the way of it.
+/// Prints the result or the error.
 fn tell(result: Result<String, String>) -> ExitCode {
     match result {
         Ok(said) => {
@@ -215,12 +220,12 @@ fn check(settings: &Settings) -> ExitCode {
 }
 
 impl Settings {
-    /// Reads and checks.
+    /// Reads and checks the configuration.
     fn load(&self) -> config::Outcome {
         self.load_as(false)
     }
 
-    /// The same, by who runs already.
+    /// [`Self::load`] for a start, or for a reload of a running balancer.
     fn load_as(&self, is_reload: bool) -> config::Outcome {
         let overrides = self.overrides(is_reload);
         match &self.config {
@@ -233,7 +238,7 @@ impl Settings {
         }
     }
 
-    /// The same; what there is to complain of is printed.
+    /// Reads and checks the configuration, and prints its problems.
     fn plan(&self) -> Result<Plan, Vec<Problem>> {
         match self.load() {
             Ok((plan, warnings)) => {
@@ -274,7 +279,7 @@ impl Settings {
     }
 }
 
-/// The file that is read when nothing is said.
+/// Returns the file that is read without options.
 fn default_file() -> Result<PathBuf, Box<Problem>> {
     let tree = std::env::current_exe().ok();
     let in_tree = tree
@@ -300,16 +305,13 @@ fn default_file() -> Result<PathBuf, Box<Problem>> {
                 file: None,
                 position: None,
                 key: String::new(),
-                message: format!(
-                    "there is no configuration: neither {}",
-                    looked.join(" nor ")
-                ),
-                hint: Some("name one by --config, or say all by --listen and --server".to_owned()),
+                message: format!("found no configuration: neither {}", looked.join(" nor ")),
+                hint: Some("give one with --config, or use --listen and --server".to_owned()),
             })
         })
 }
 
-/// What to end with: nothing but the command line to blame is wrong usage.
+/// Returns the exit status. It is [`USAGE`] if all problems are those of the command line.
 fn status(problems: &[Problem]) -> u8 {
     let errors = problems
         .iter()
@@ -327,12 +329,12 @@ fn report(problems: &[Problem]) {
     }
 }
 
-/// Prints a line on standard error; if nobody can read it, nobody can be told so either.
+/// Prints a line on standard error. There is no place to report a failure of that.
 fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Prints; a reader that has seen enough (`| head`) is no error.
+/// Prints on standard output. A reader that stops early (`| head`) is not an error.
 fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

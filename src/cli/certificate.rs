@@ -1,4 +1,4 @@
-//! `juggler certificate`: a self-signed certificate, to try HTTPS out.
+//! `juggler certificate`: makes a self-signed certificate for trying out HTTPS.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
@@ -8,25 +8,25 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 
-/// Longer than this, and some clients refuse it.
+/// Some clients refuse a longer validity.
 const VALID_DAYS: u32 = 825;
 
-/// What certificate to make.
+/// Which certificate to make.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    /// Folder for server.crt and server.key; made if it is not there
+    /// Folder for server.crt and server.key; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "certs")]
     out: PathBuf,
-    /// Further name or address that it is good for, besides localhost, 127.0.0.1, ::1 and this
+    /// Further name or address of the certificate, besides localhost, 127.0.0.1, ::1 and this
     /// host's name
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
-    /// Overwrite what is there
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }
 
-/// Makes both files; what was made, in words.
+/// Makes both files. Returns what was made, in words.
 pub(super) fn make(options: &Options) -> Result<String, String> {
     let (chain, key) = (
         options.out.join("server.crt"),
@@ -45,7 +45,7 @@ pub(super) fn make(options: &Options) -> Result<String, String> {
         generate(&names).map_err(|error| format!("no certificate can be made: {error}"))?;
     fs::create_dir_all(&options.out)
         .map_err(|error| format!("{}: {error}", options.out.display()))?;
-    // The key first: a certificate that is there promises that its key is there too.
+    // The key comes first, because a certificate that exists promises that its key exists too.
     for (file, content, mode) in [(&key, key_pem, 0o600), (&chain, certificate_pem, 0o644)] {
         write(&options.out, file, &content, mode, options.force)
             .map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
@@ -60,14 +60,14 @@ pub(super) fn make(options: &Options) -> Result<String, String> {
     ))
 }
 
-/// All names that the certificate is good for, each once.
+/// Returns all names of the certificate, each once.
 fn names(further: &[String]) -> Vec<String> {
     let mut names = ["localhost", "127.0.0.1", "::1"]
         .map(str::to_owned)
         .to_vec();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    // What cannot stand in a certificate is better left out than in the way of it.
+    // A host name that cannot stand in a certificate is left out instead of causing an error.
     let usable = !host.is_empty()
         && host
             .bytes()
@@ -80,7 +80,7 @@ fn names(further: &[String]) -> Vec<String> {
     names
 }
 
-/// Certificate and key, in PEM.
+/// Returns certificate and key in PEM.
 #[allow(
     clippy::arithmetic_side_effects,
     reason = "a command for people, with lengths of its own"
@@ -93,7 +93,7 @@ fn generate(names: &[String]) -> Result<(String, String), rcgen::Error> {
         .push(DnType::CommonName, "Juggler, self-signed");
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // An hour back, for clients whose clock is behind.
+    // The validity begins an hour ago, for clients whose clock is behind.
     let start = SystemTime::now() - Duration::from_secs(3600);
     parameters.not_before = start.into();
     parameters.not_after = (start + Duration::from_secs(24 * 3600) * VALID_DAYS).into();
@@ -101,7 +101,7 @@ fn generate(names: &[String]) -> Result<(String, String), rcgen::Error> {
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// Writes a file as a whole or not at all; it never can be read by more than `mode` says.
+/// Writes a file whole or not at all. Its mode is never wider than `mode`.
 fn write(folder: &Path, file: &Path, content: &str, mode: u32, force: bool) -> io::Result<()> {
     let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
     temporary.write_all(content.as_bytes())?;

@@ -1,5 +1,4 @@
-//! `juggler held` and `juggler release`: the servers that are kept offline until somebody has
-//! looked at them.
+//! `juggler held` and `juggler release`: servers that stay offline until an operator releases them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,7 +9,7 @@ use juggler::plan::Plan;
 
 use super::Settings;
 
-/// What to release.
+/// Which server to release.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -18,23 +17,23 @@ pub(crate) struct Options {
     /// The server, as `juggler held` names it
     #[arg(value_name = "CLUSTER/SERVER")]
     name: String,
-    /// Who releases it, for the log; without it, whoever is logged in
+    /// Name of the operator, for the log; default is the user who is logged in
     #[arg(long, value_name = "WHO")]
     by: Option<String>,
 }
 
-/// Does it; what was done, in words.
+/// Releases the server. Returns what was done, in words.
 pub(super) fn run(plan: &Plan, options: &Options) -> Result<String, String> {
     let by = who(options.by.as_deref(), |name| std::env::var(name).ok());
     release(file(plan)?, &options.name, &by, SystemTime::now())
 }
 
-/// What is held, in columns.
+/// Returns the held servers in columns.
 pub(super) fn list(plan: &Plan) -> Result<String, String> {
     table(file(plan)?)
 }
 
-/// Where systemd's StateDirectory leads: it tells the service alone.
+/// The file in systemd's StateDirectory. Only the service is told that folder.
 const OF_THE_UNIT: &str = "/var/lib/juggler/state.json";
 
 fn file(plan: &Plan) -> Result<&Path, String> {
@@ -109,8 +108,8 @@ fn table(path: &Path) -> Result<String, String> {
     Ok(out)
 }
 
-/// Who it is: as said, else who asked for more rights, else who is logged in. It is going to stand
-/// in logs, in one line.
+/// Returns the operator's name: `by`, else the user who called sudo, else the user who is logged
+/// in. Logs show the name within a line.
 fn who(by: Option<&str>, environment: impl Fn(&str) -> Option<String>) -> String {
     let clean = |name: String| {
         let name: String = name
@@ -126,7 +125,7 @@ fn who(by: Option<&str>, environment: impl Fn(&str) -> Option<String>) -> String
         .unwrap_or_else(|| "somebody".to_owned())
 }
 
-/// In UTC and to the second, as the file has it.
+/// Formats a time in UTC to the second, as the file does.
 fn time(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time)
         .and_then(|time| jiff::Timestamp::from_second(time.as_second()))
@@ -158,7 +157,7 @@ mod tests {
         }
     }
 
-    /// A state file with two servers.
+    /// Makes a state file with two servers.
     fn state() -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("held.json");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use juggler::balance::{Admin, Role};
 use juggler::plan::{Plan, Server};
 
-/// One line for each route, the most specific first.
+/// Returns one line for each route, the most specific first.
 pub(super) fn table(plan: &Plan) -> String {
     let mut rows = vec![["HOST", "PATH", "CLUSTER", "SERVERS"].map(str::to_owned)];
     for route in plan.routes.iter() {
@@ -36,7 +36,7 @@ pub(super) fn table(plan: &Plan) -> String {
     out
 }
 
-/// A server with its capacity, and what is not as usual about it.
+/// Formats a server with its capacity and what is unusual about it.
 fn server(server: &Server) -> String {
     let mut text = format!("{} x{}", server.name, server.capacity);
     text.push_str(match server.role {
@@ -62,7 +62,10 @@ mod tests {
 listener = [{ name = "http", bind = "*:80" }]
 route = [{ host = "shop.example.org", path = "/checkout", cluster = "vip" }, { cluster = "app" }]
 cluster = [
-  { name = "app", server = [{ address = "127.0.0.1:6901" }, { name = "two", address = "127.0.0.1:6902", capacity = 9 }] },
+  { name = "app", server = [
+    { address = "127.0.0.1:6901" },
+    { name = "two", address = "127.0.0.1:6902", capacity = 9 },
+  ] },
   { name = "vip", capacity = 1, server = [{ address = "127.0.0.1:6903" }] },
 ]
 "#;
@@ -81,7 +84,11 @@ shop.example.org  /checkout  vip      127.0.0.1:6903 x1
     fn buckets_and_unusual_servers_are_named() {
         let text = r#"
 listener = [{ name = "http", bind = "*:80" }]
-route = [{ path = "/pay", cluster = "app", bucket = "paying" }, { path = "/all", cluster = "app", bucket = "root" }, { cluster = "app" }]
+route = [
+  { path = "/pay", cluster = "app", bucket = "paying" },
+  { path = "/all", cluster = "app", bucket = "root" },
+  { cluster = "app" },
+]
 
 [[cluster]]
 name = "app"

@@ -1,17 +1,18 @@
-//! Whose a request is, as a number: for turns and shares of the queue, and for consistent hashing.
-//! Nothing is allocated for it.
+//! The client of a request as a number, for turns and shares of the queue and for consistent
+//! hashing. Computing a key allocates nothing.
 //!
-//! The two are not the same. What a client says of itself in a field or cookie may choose its
-//! server, since it can choose no more than that. But turns and shares are what clients compete
-//! for: if a value counted from anybody, a client that sends another one each time would be many
-//! clients. So there it counts only if a trusted peer has sent it, and else the address does.
+//! The two uses have different keys. What a client says of itself in a field or cookie may choose
+//! its server, because the client gains nothing else by it. But clients compete for turns and
+//! shares. If any client's value counted there, a client that sends a new one each time would count
+//! as many clients. So for turns a value counts only if a trusted peer has sent it, and otherwise
+//! the address counts.
 //!
-//! The hash is fixed, with no secret of this process, because consistent hashing needs that:
-//! another balancer, or this one after a restart, must send a client to the same server. So
-//! somebody who chooses values can make keys collide. Values with one key share their turns: who
-//! does that to itself gets less, and who would do it to another has to know the other's value, and
-//! could send just that. But different keys can be chosen as well to fall together in a hash table,
-//! so a table of keys needs a secret of its own.
+//! The hash is fixed and has no secret of this process, because consistent hashing needs that:
+//! another balancer, or this one after a restart, must send a client to the same server. So a
+//! client that chooses values can make keys collide. Values with one key share their turns. A
+//! client that does this to itself gets less; to do it to another client it has to know that
+//! client's value, and could as well send that value. But keys can also be chosen to collide in a
+//! hash table, so a table of keys needs a secret of its own.
 
 use std::net::IpAddr;
 
@@ -21,21 +22,21 @@ use crate::plan::ClientKey;
 
 use super::who::Who;
 
-/// The keys of a request; `None` is nobody's.
+/// The keys of a request. `None` means that the client is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
-    /// For turns and parts of the queue.
+    /// The key for turns and shares of the queue.
     pub turns: Option<u64>,
-    /// For consistent hashing.
+    /// The key for consistent hashing.
     pub affinity: Option<u64>,
 }
 
-/// The keys of a request whose head was parsed from `bytes`. What `who` finds out is asked for only
-/// if it matters.
+/// Returns the keys of a request whose head was parsed from `bytes`. `who` is called only if its
+/// result matters.
 ///
-/// A field or cookie that is missing or empty says nothing of the client: then the address counts.
-/// Of several lines of a field the last one counts: a proxy that adds its own leaves those of its
-/// client before it. Of several cookies it is the first one, as with servers.
+/// If a field or cookie is missing or empty, the address counts. Of several lines of a field the
+/// last one counts, because a proxy adds its line after those of its client. Of several cookies the
+/// first one counts, as in servers.
 pub fn client_keys(
     key: &ClientKey,
     who: impl FnOnce() -> Who,
@@ -60,8 +61,8 @@ pub fn client_keys(
     }
 }
 
-/// The value of the cookie of exactly this name among `a=b; c=d` (RFC 6265 §4.2.1), quotes kept:
-/// they are part of it.
+/// Returns the value of the cookie with exactly this name among `a=b; c=d` (RFC 6265 §4.2.1).
+/// Quotes are part of the value.
 fn cookie<'a>(name: &[u8], pairs: &'a [u8]) -> Option<&'a [u8]> {
     pairs.split(|byte| *byte == b';').find_map(|pair| {
         let equals = memchr::memchr(b'=', pair)?;
@@ -69,7 +70,7 @@ fn cookie<'a>(name: &[u8], pairs: &'a [u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// The key of an address.
+/// Returns the key of an address.
 pub fn address_key(address: IpAddr) -> u64 {
     match address::of_client(address) {
         IpAddr::V4(address) => mix(u64::from(address.to_bits())),
@@ -77,12 +78,13 @@ pub fn address_key(address: IpAddr) -> u64 {
     }
 }
 
-/// The key of a value. Multiplies eight bytes at a time and folds the product, much as wyhash does;
-/// the length tells apart what zeros fill up.
+/// Returns the key of a value. The hash multiplies eight bytes at a time and folds the product,
+/// much as wyhash does. The length distinguishes values that end in zeros.
 pub fn hash(value: &[u8]) -> u64 {
     const FACTOR: u64 = 0xa076_1d64_78bd_642f;
     let (words, rest) = value.as_chunks();
-    // Of a longer value the last eight bytes, though they overlap: reading fewer costs more.
+    // Of a value of eight bytes or more, the last word overlaps its predecessor: reading fewer
+    // bytes would cost more.
     let last = match value.last_chunk() {
         Some(last) => u64::from_le_bytes(*last),
         None => rest
@@ -95,14 +97,14 @@ pub fn hash(value: &[u8]) -> u64 {
         .map(|word| u64::from_le_bytes(*word))
         .chain([last]);
     mix(words.fold(mix(value.len() as u64), |hash, word| {
-        // Turned, so that the order of words counts.
+        // The rotation makes the order of words count.
         let product = u128::from(hash.rotate_left(23) ^ word) * u128::from(FACTOR);
         (product >> 64) as u64 ^ product as u64
     }))
 }
 
-/// SplitMix64's last step: every bit of the number changes half of the result's, and no two numbers
-/// have the same.
+/// The last step of SplitMix64. Every bit of the number changes half of the result's bits, and no
+/// two numbers have the same result.
 fn mix(number: u64) -> u64 {
     let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -135,7 +137,7 @@ mod tests {
         client_keys(key, who, &text, &head)
     }
 
-    /// Of a trusted peer: whatever it says counts for everything.
+    /// Returns the key for both uses. The peer is trusted, so its values count for both.
     fn key_of(key: &ClientKey, peer: Option<&str>, fields: &str) -> Option<u64> {
         let keys = keys_of(key, peer, true, fields);
         assert_eq!(keys.turns, keys.affinity);
@@ -202,7 +204,7 @@ mod tests {
                 "{nothing}"
             );
         }
-        // Fields that have a meaning of their own are fields too.
+        // A field with a meaning of its own can be the key too.
         assert_eq!(
             key_of(&field("host"), None, ""),
             key_of(&key, None, "X-User: a\r\n")
@@ -275,8 +277,8 @@ mod tests {
         );
     }
 
-    /// Who changes the hash sends every client to another server, once, and has two balancers
-    /// disagree until both are new.
+    /// A changed hash would send every client to another server once, and two balancers would
+    /// disagree until both are updated.
     #[test]
     fn the_hash_is_fixed() {
         assert_eq!(of_address("192.0.2.1"), Some(0x95e7_f1e4_1fea_861c));
@@ -285,7 +287,7 @@ mod tests {
         assert_eq!(hash(b"0123456789abcdef-long"), 0x4b91_189d_f49f_4ca5);
     }
 
-    /// Values that are much alike, in 64 buckets by any six bits: none is far from its share.
+    /// Similar values in 64 groups by any six bits: each group is near its share.
     #[test]
     fn keys_are_spread() {
         const COUNT: usize = 64 * 1000;
@@ -326,7 +328,7 @@ mod tests {
     fn every_byte_and_its_place_counts() {
         let mut seen = HashSet::new();
         for length in 0..40 {
-            // Zeros of each length, and with one bit set.
+            // Zeros of each length, and zeros with one bit set.
             assert!(seen.insert(hash(&vec![0; length])));
             for bit in 0..length * 8 {
                 let mut value = vec![0; length];

@@ -1,10 +1,9 @@
 //! What servers are told of the client: X-Forwarded-*, Forwarded (RFC 7239), Via, X-Request-Id.
 //!
-//! A client that is not trusted could tell servers lies in any of the fields that name clients
-//! ([`NAMING`]), whichever style is active here: a server may read the others. So with a style
-//! other than off, all of them are left out of its requests (and of those of a trusted client whose
-//! fields are to be replaced). What a client says in a field that its Connection makes hop-by-hop
-//! is not heard at all.
+//! A client that is not trusted could lie in any of the fields that name clients ([`NAMING`]). A
+//! server may read any of them, whatever style the listener has. So with a style other than off,
+//! all of them are left out of that client's requests, and also of those of a trusted client whose
+//! fields are replaced. A field that the client's Connection makes hop-by-hop is ignored.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -16,27 +15,28 @@ use crate::proto::h1::is_token;
 /// What is known of the client besides its request.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientFacts {
-    /// Its address as the balancer sees it (after a PROXY header); `None` on Unix sockets.
+    /// The client's address as the balancer sees it (after a PROXY header). `None` on Unix sockets.
     pub address: Option<IpAddr>,
-    /// What it says of others counts.
+    /// What the client says of other clients counts.
     pub trusted: bool,
-    /// It came over TLS.
+    /// The client came over TLS.
     pub tls: bool,
-    /// Number for a request id, different for each request of this process and unguessable enough
-    /// to differ between processes.
+    /// The number of a request id. It differs for each request of this process, and is unguessable
+    /// enough to differ between processes.
     pub request_id: u128,
 }
 
-/// Fields of the client's request to leave out, at most so many.
+/// At most this many fields of the client's request to leave out.
 pub type Omitted = [FieldId; 8];
 
-/// Appends the field lines to add (each with CRLF) to `append` and answers which of the client's
-/// fields to leave out (the rest of the array is `FieldId::Other`, which leaves out nothing).
+/// Appends the field lines to add (each with CRLF) to `append`. Returns which of the client's
+/// fields to leave out; the rest of the array is `FieldId::Other`, which leaves out nothing.
 ///
-/// `x-forwarded`: For, Proto, Host; what a trusted client sent is appended to (For), kept (Proto,
-/// Host), else replaced. `rfc7239`: one `Forwarded` element `for=…;host=…;proto=…` (quoted where
-/// needed), after a trusted client's own. A value in several field lines is joined in order. With
-/// `replace` a trusted client's are replaced like anybody's.
+/// `x-forwarded` sets For, Proto and Host. A trusted client's value of For is extended, its Proto
+/// and Host are kept, and anything else is replaced. `rfc7239` adds one `Forwarded` element
+/// `for=…;host=…;proto=…` (quoted where needed) after a trusted client's elements. A value in
+/// several field lines is joined in order. With `replace`, a trusted client's fields are replaced
+/// like those of other clients.
 pub fn apply(
     listener: &Listener,
     client: &ClientFacts,
@@ -44,7 +44,7 @@ pub fn apply(
     head: &RequestHead,
     append: &mut Vec<u8>,
 ) -> Omitted {
-    // An IPv4 client of a socket that takes both is an IPv4 client.
+    // An IPv4 client of a dual-stack socket is an IPv4 client.
     let client = ClientFacts {
         address: client.address.map(|address| address.to_canonical()),
         ..*client
@@ -97,7 +97,7 @@ impl<'a> Request<'a> {
         if !keeps_host && !self.authority().is_empty() {
             write_line(append, b"X-Forwarded-Host", &[self.authority()]);
         }
-        // The list goes on in the line just written.
+        // The client's list is already in the line just written.
         omitted(if believed {
             &[FieldId::XForwardedFor]
         } else {
@@ -108,7 +108,7 @@ impl<'a> Request<'a> {
     fn rfc7239(&self, believed: bool, append: &mut Vec<u8>) -> Omitted {
         append.extend_from_slice(b"Forwarded: ");
         if believed {
-            // Behind a quote that stays open, our own element would be part of a string.
+            // After an open quote, our own element would be part of a string.
             self.copy_list(FieldId::Forwarded, quotes_close, append);
         }
         match self.client.address {
@@ -137,7 +137,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Copies the client's values of this field that may be copied, each with a comma behind it.
+    /// Copies the client's values of this field that may be copied, each followed by a comma.
     fn copy_list(&self, id: FieldId, may_be_copied: fn(&[u8]) -> bool, append: &mut Vec<u8>) {
         for value in self.head.values(id, self.buffer) {
             if !value.is_empty() && may_be_copied(value) {
@@ -187,7 +187,7 @@ fn write_address(append: &mut Vec<u8>, address: IpAddr) {
                 append.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
             }
         }
-        // Writing to memory cannot fail.
+        // writing to memory cannot fail
         IpAddr::V6(address) => drop(write!(append, "{address}")),
     }
 }
@@ -207,7 +207,7 @@ fn write_token_or_quoted(append: &mut Vec<u8>, value: &[u8]) {
     append.push(b'"');
 }
 
-/// Whether every quoted string in a value has its end.
+/// Returns whether every quoted string in a value is closed.
 fn quotes_close(value: &[u8]) -> bool {
     let mut quoted = false;
     let mut bytes = value.iter();
@@ -242,7 +242,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A request with these fields, in one buffer.
+    /// A request with its fields, in one buffer.
     struct Sent {
         buffer: Vec<u8>,
         head: RequestHead,
@@ -275,7 +275,7 @@ pub(super) mod tests {
             }
         }
 
-        /// What is added, and what is left out.
+        /// Returns what is added and what is left out.
         fn apply(&self, listener: &Listener, address: &str) -> (String, Vec<FieldId>) {
             self.apply_from(
                 listener,
@@ -300,7 +300,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The text and the head of a request with these field lines.
+    /// Returns the text and the head of a request with these field lines.
     pub(in crate::filter) fn parsed(fields: &str) -> (Vec<u8>, RequestHead) {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes();
         let limits = HeadLimits {
@@ -313,7 +313,7 @@ pub(super) mod tests {
         (text, head)
     }
 
-    /// Trusts 10.0.0.0/8 and 2001:db8::/32.
+    /// Returns a listener that trusts 10.0.0.0/8 and 2001:db8::/32.
     pub(in crate::filter) fn listener(style: ForwardedStyle) -> Listener {
         let second = Duration::from_secs(1);
         Listener {
@@ -406,7 +406,7 @@ pub(super) mod tests {
             "X-Forwarded-For: 192.0.2.1, 192.0.2.2, 192.0.2.3, 10.1.2.3\r\n"
         );
         assert_eq!(omitted, [FieldId::XForwardedFor]);
-        // Who says only a part has the rest added.
+        // Where the client names only some of the fields, the others are added.
         let (append, _) = sent(&CLAIMS[..1]).apply(&listener, "2001:db8::1");
         let expected = "X-Forwarded-For: 192.0.2.1, 2001:db8::1\r\nX-Forwarded-Proto: \
                         http\r\nX-Forwarded-Host: example.org\r\n";

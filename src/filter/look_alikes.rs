@@ -1,13 +1,13 @@
-//! Fields that a server may take for others, and fields that only a trusted client may send: what
-//! goes on to servers.
+//! Keeps fields from servers that a server may take for others, or that only a trusted client may
+//! send.
 //!
-//! Those that look like framing are refused by the parser already, whatever the listener says.
+//! The parser has already refused fields that look like framing, whatever the listener's settings.
 
 use crate::fault::Fault;
 use crate::http::{FieldId, RequestHead, fold};
 use crate::plan::{ForwardedStyle, Listener, UnderscoreFields};
 
-/// Marks the fields that are not to go on, as if they were for this hop alone. `trusted` is whether
+/// Marks the fields that are not sent on as if they were for this hop alone. `trusted` says whether
 /// the client is one of `forwarded.trusted`.
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub fn keep_back(
     Ok(())
 }
 
-/// Takes out the trailer lines (each with its CRLF) that are not to go on.
+/// Removes the trailer lines (each with its CRLF) that are not sent on.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ fn judge(listener: &Listener, trusted: bool, name: &[u8], odd: bool) -> Verdict 
         FieldId::XRequestId => listener.request_id,
         id => id.is_naming() && listener.forwarded.style != ForwardedStyle::Off,
     };
-    // A trusted client spells them as everybody does.
+    // A trusted client has no reason for an odd spelling.
     if is_ours
         || listener
             .forwarded
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// Names of the fields that stay.
+    /// Returns the names of the fields that stay.
     fn kept(listener: &Listener, trusted: bool, fields: &str) -> Result<Vec<String>, Fault> {
         let (text, mut head) = parsed(fields);
         keep_back(listener, trusted, &text, &mut head)?;
@@ -176,9 +176,12 @@ mod tests {
     }
 
     proptest! {
-        /// No spelling that folds to a field of ours goes on.
+        /// No spelling that folds to a field of ours is sent on.
         #[test]
-        fn no_spelling_gets_through(signs in prop::collection::vec("[-!#$%&'*+.^_`|~]{1,3}", 2), upper in any::<bool>()) {
+        fn no_spelling_gets_through(
+            signs in prop::collection::vec("[-!#$%&'*+.^_`|~]{1,3}", 2),
+            upper in any::<bool>(),
+        ) {
             let name = format!("x{}real{}ip", signs[0], signs[1]);
             let name = if upper { name.to_ascii_uppercase() } else { name };
             let on = listener(ForwardedStyle::XForwarded);

@@ -1,4 +1,4 @@
-//! Heads on their way: what is changed in them, and what is read from them. Pure.
+//! What is changed in heads on their way, and what is read from them. Pure.
 
 pub mod client_key;
 pub mod forwarded;

@@ -1,4 +1,4 @@
-//! The client's identity: by its address, or by what a trusted proxy in front of us says of it.
+//! The client's identity: its address, or what a trusted proxy in front says of it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,10 +8,10 @@ use crate::plan::{ForwardedStyle, Listener};
 /// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
-    /// The client's address: that of the peer, or what a trusted peer names. `None` is a peer over
-    /// a Unix socket of which nothing else is known.
+    /// The address of the peer, or the one that a trusted peer names. `None` is a peer over a Unix
+    /// socket that names no address.
     pub address: Option<IpAddr>,
-    /// The peer is trusted: what its fields say of the client counts.
+    /// The peer is trusted, so what its fields say of the client counts.
     pub trusted: bool,
 }
 
@@ -19,10 +19,10 @@ pub struct Who {
 /// on Unix sockets), which is `trusted` or not.
 ///
 /// A trusted peer names the client in the field of the listener's style (`X-Forwarded-For`, or
-/// `for` in `Forwarded`), as one of a list to which each proxy adds the address that it sees. So
-/// the list is read from its end: the first address that is not trusted itself is the client's, and
-/// what stands before that is its own tale. If all are trusted, it is the first of the list. Behind
-/// something that is no address (`unknown`) nothing is read.
+/// `for` in `Forwarded`). The field is a list to which each proxy adds the address that it sees. So
+/// the list is read from its end: the first address that is not trusted is the client's, and the
+/// client may have invented what stands before. If all addresses are trusted, the client is the
+/// first one of the list. Reading stops at an entry that is not an address (`unknown`).
 pub fn who(
     listener: &Listener,
     peer: Option<IpAddr>,
@@ -45,8 +45,8 @@ pub fn who(
     }
 }
 
-/// The client among these, of which the one that was added last comes first; `None` in the list is
-/// no address.
+/// Returns the client among `list`, which begins with the address that was added last. `None` in
+/// the list is an entry without an address.
 fn named(listener: &Listener, list: impl Iterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
     let mut first = None;
     for address in list {
@@ -59,14 +59,14 @@ fn named(listener: &Listener, list: impl Iterator<Item = Option<IpAddr>>) -> Opt
     first
 }
 
-/// The addresses of a value of X-Forwarded-For, from its end. Empty parts are none (RFC 9110
-/// §5.6.1).
+/// Returns the addresses of a value of X-Forwarded-For, from its end. Empty parts are skipped (RFC
+/// 9110 §5.6.1).
 fn addresses(value: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
     let parts = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     parts.filter(|part| !part.is_empty()).map(address)
 }
 
-/// The addresses of a value of Forwarded, one for each element (RFC 7239 §4), from its end.
+/// Returns the addresses of a value of Forwarded, one for each element (RFC 7239 §4), from its end.
 fn elements(value: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
     split_unquoted(value, b',')
         .filter(|element| !element.is_empty())
@@ -81,10 +81,11 @@ fn elements(value: &[u8]) -> impl Iterator<Item = Option<IpAddr>> {
         })
 }
 
-/// The parts between separators outside of quotes, trimmed, the last one first.
+/// Returns the parts between separators outside quotes, trimmed, the last one first.
 ///
-/// Quotes too are read from the end. Where they close it makes no difference; but a client that
-/// leaves one open could else make what its proxies add a part of its own string.
+/// Quotes too are read from the end. Where all are closed this makes no difference. But read from
+/// the beginning, a client that leaves one open could make what its proxies add a part of its own
+/// string.
 fn split_unquoted(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
@@ -104,8 +105,8 @@ fn split_unquoted(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether the byte at this place of a quoted string stands for itself: behind backslashes that do
-/// not escape each other.
+/// Returns whether the byte at this place of a quoted string is escaped: an odd number of
+/// backslashes stands before it.
 fn is_escaped(bytes: &[u8], place: usize) -> bool {
     let backslashes = bytes[..place]
         .iter()
@@ -114,7 +115,7 @@ fn is_escaped(bytes: &[u8], place: usize) -> bool {
     backslashes.count() % 2 == 1
 }
 
-/// An address, with a port or without, an IPv6 one in brackets or not.
+/// Parses an address, with or without a port, an IPv6 address with or without brackets.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?;
     let bracketed = text
@@ -187,7 +188,7 @@ mod tests {
                 expected,
                 "{list}"
             );
-            // In several lines it is the same list.
+            // The same list in several lines.
             let lines: String = list
                 .split(',')
                 .map(|part| format!("X-Forwarded-For: {part}\r\n"))
@@ -215,7 +216,7 @@ mod tests {
             ("for=6.6.6.6, proto=http", "10.0.0.1"),
             ("for=_hidden", "10.0.0.1"),
             ("for=\"6.6.6.6", "10.0.0.1"),
-            // A quote that the client leaves open, and what its proxies add.
+            // The client leaves a quote open, and its proxies add their elements.
             ("for=\", for=192.0.2.1", "192.0.2.1"),
             ("for=\", for=192.0.2.1, for=10.0.0.2", "192.0.2.1"),
             (
@@ -285,18 +286,23 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client says, what the proxies behind it have added decides.
+        /// What the proxies behind the client have added decides, whatever the client says.
         #[test]
         fn a_clients_own_tale_changes_nothing(tale in "[ -~]{0,40}", rfc in any::<bool>()) {
             let (style, name, ours) = match rfc {
-                true => (ForwardedStyle::Rfc7239, "Forwarded", "for=\"192.0.2.1:80\";by=\"a\\\"b\", for=10.0.0.2"),
+                true => (
+                    ForwardedStyle::Rfc7239,
+                    "Forwarded",
+                    "for=\"192.0.2.1:80\";by=\"a\\\"b\", for=10.0.0.2",
+                ),
                 false => (ForwardedStyle::XForwarded, "X-Forwarded-For", "192.0.2.1, 10.0.0.2"),
             };
-            // A proxy adds a line of its own, or goes on in the client's.
+            // A proxy adds a line of its own, or extends the client's.
             let expected = (Some("192.0.2.1".to_owned()), true);
             let fields = format!("{name}: {tale}\r\n{name}: {ours}\r\n");
             prop_assert_eq!(&told(style, Some("10.0.0.1"), &fields), &expected);
-            prop_assert_eq!(told(style, Some("10.0.0.1"), &format!("{name}: {tale}, {ours}\r\n")), expected);
+            let fields = format!("{name}: {tale}, {ours}\r\n");
+            prop_assert_eq!(told(style, Some("10.0.0.1"), &fields), expected);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The access log: a line is formatted where an exchange ends, and a [`Sink`] writes it, so that
-//! neither a slow disk nor a pipe that is not read delays a client.
+//! The access log. A line is formatted where an exchange ends, and a [`Sink`] writes it, so that
+//! neither a slow disk nor a pipe without a reader delays a client.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -13,13 +13,13 @@ use crate::plan::{AccessFormat, AccessLog as Settings};
 use super::counters::Counters;
 use super::sink::{Lost, Sink, Target};
 
-/// Most bytes that are kept of a request line, of `Host`, of `Referer` and of `User-Agent`.
+/// The most bytes kept of a request line, of `Host`, of `Referer` and of `User-Agent`.
 const MOST: [usize; 4] = [8 * 1024, 512, 2 * 1024, 1024];
 
-/// What stands for the rest of a part that is longer.
+/// Replaces the rest of a longer part.
 const CUT: &[u8] = b"...";
 
-/// Room for a line, or for the parts of a request, that is kept for the next one, in bytes.
+/// The room, in bytes, that is kept for the next line, or for the next request's parts.
 const KEPT: usize = 4 * 1024;
 
 thread_local! {
@@ -35,44 +35,44 @@ pub struct AccessLog {
 }
 
 /// What a line tells of one exchange. All times are measured from the request's first byte to the
-/// moment named, and are `None` if that moment never came.
+/// named moment. They are `None` if that moment never came.
 #[derive(Debug)]
 pub struct Record<'a> {
     /// The client; `None` on a Unix socket.
     pub client: Option<IpAddr>,
-    /// Parts of the request kept for the log.
+    /// The parts of the request kept for the log.
     pub request: &'a Captured,
-    /// Status sent, or the one that stands for what happened.
+    /// The status sent, or the one that stands for what happened.
     pub status: u16,
-    /// Bytes sent to the client, head included.
+    /// Bytes sent to the client, including the head.
     pub bytes: u64,
-    /// Listener, cluster and server; `-` where it did not get that far.
+    /// Listener, cluster and server; `-` where the exchange did not get that far.
     pub listener: &'a str,
     /// See `listener`.
     pub cluster: &'a str,
     /// See `listener`.
     pub server: &'a str,
-    /// Waiting in the queue, all attempts together.
+    /// Time in the queue, summed over all attempts.
     pub queue: Option<Duration>,
-    /// Connecting while the request waited for it.
+    /// Time for connecting while the request waited for that.
     pub connect: Option<Duration>,
-    /// From the request given to the worker to the response's first byte.
+    /// From the request's hand-over to the worker to the response's first byte.
     pub first_byte: Option<Duration>,
-    /// From the request's first byte to the response's last byte delivered.
+    /// From the request's first byte to the delivery of the response's last byte.
     pub total: Duration,
     /// Attempts beyond the first that a server may have seen.
     pub retries: u32,
-    /// All attempts, those too of which nothing was sent.
+    /// All attempts, including those that sent nothing.
     pub attempt: u32,
-    /// Why the one before the last failed; empty if there was none.
+    /// Why the attempt before the last failed; empty if there was none.
     pub why: &'a str,
-    /// Two letters in the manner of HAProxy; `--` is a good end.
+    /// Two letters as in HAProxy; `--` is a good end.
     pub flags: &'a str,
     /// The reason in words, empty after a good end.
     pub reason: &'a str,
 }
 
-/// Parts of a request that the log needs after its buffer has gone on.
+/// Parts of a request that the log needs after the request's buffer is reused.
 #[derive(Clone, Debug, Default)]
 pub struct Captured {
     text: Vec<u8>,
@@ -83,7 +83,7 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// Forgets everything.
+    /// Empties all parts.
     pub fn clear(&mut self) {
         self.text.clear();
         self.text.shrink_to(KEPT);
@@ -93,7 +93,7 @@ impl Captured {
         self.agent = 0..0;
     }
 
-    /// Keeps the request line and three fields' values, or the first bytes of those that are long.
+    /// Keeps the request line and three fields' values, or the first bytes of long ones.
     pub fn keep(&mut self, line: &[u8], host: &[u8], referer: &[u8], agent: &[u8]) {
         self.clear();
         let parts = [line, host, referer, agent];
@@ -121,7 +121,7 @@ impl Captured {
 }
 
 impl AccessLog {
-    /// Opens the file and starts the thread. At most `queue` bytes of lines wait for it.
+    /// Opens the file and starts the thread. At most `queue` bytes of lines wait for the thread.
     pub fn open(settings: &Settings, queue: usize) -> io::Result<Self> {
         let target = match &settings.path {
             Some(path) => Target::file(path)?,
@@ -133,7 +133,7 @@ impl AccessLog {
         })
     }
 
-    /// Hands one line to the thread that writes it.
+    /// Gives one line to the thread that writes it.
     pub fn write(&self, record: &Record<'_>, counters: &Counters) {
         LINE.with_borrow_mut(|line| {
             line.clear();
@@ -148,23 +148,24 @@ impl AccessLog {
         });
     }
 
-    /// Lines that are not in the log, and why lines could not be written the last time.
+    /// Returns how many lines are missing in the log, and the last reason why lines could not be
+    /// written.
     pub fn lost(&self) -> (Lost, Option<String>) {
         (self.sink.lost(), self.sink.error())
     }
 
-    /// Opens the file anew before the next line (after it was rotated).
+    /// Opens the file anew before the next line (after a rotation).
     pub fn reopen(&self) {
         self.sink.reopen();
     }
 
-    /// Writes what is waiting and ends; waits for that at most this long.
+    /// Writes the waiting lines and ends. Waits for that no longer than `patience`.
     pub fn close(&self, patience: Duration) {
         self.sink.close(patience);
     }
 }
 
-/// Combined log format, then the quoted rest as `name=value`.
+/// Writes the combined log format, then the rest as `name=value` with quotes.
 fn combined(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
     match record.client {
         Some(address) => write!(out, "{address}")?,
@@ -201,8 +202,9 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
 fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
     let text =
         |part: &Range<usize>| String::from_utf8_lossy(record.request.part(part)).into_owned();
+    let now = jiff::Timestamp::try_from(SystemTime::now()).map(|now| now.to_string());
     let mut line = serde_json::json!({
-        "time": jiff::Timestamp::try_from(SystemTime::now()).map(|now| now.to_string()).unwrap_or_default(),
+        "time": now.unwrap_or_default(),
         "client": record.client.map(|address| address.to_string()),
         "request": text(&record.request.line),
         "host": text(&record.request.host),
@@ -242,12 +244,12 @@ fn or_dash(part: &[u8]) -> &[u8] {
     if part.is_empty() { b"-" } else { part }
 }
 
-/// What could end the quotes, the line or the terminal's patience is written as `\xNN`, as nginx
+/// Writes bytes that could end the quotes or the line, or control a terminal, as `\xNN`, as nginx
 /// does.
 fn escape(out: &mut Vec<u8>, part: &[u8]) {
     for &byte in part {
         if !(0x20..0x7f).contains(&byte) || byte == b'"' || byte == b'\\' {
-            let _a_vec_takes_all = write!(out, "\\x{byte:02X}");
+            let _ = write!(out, "\\x{byte:02X}"); // writing to a Vec cannot fail
         } else {
             out.push(byte);
         }

@@ -11,12 +11,12 @@ use crate::fault::Fault;
 pub struct Counter(CachePadded<AtomicU64>);
 
 impl Counter {
-    /// Adds to it.
+    /// Adds `amount`.
     pub fn add(&self, amount: u64) {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// What it is now.
+    /// Returns the current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -27,15 +27,15 @@ impl Counter {
 pub struct Counters {
     /// Client connections accepted.
     pub sessions: Counter,
-    /// Client connections refused or given up before a request (limits, bad handshakes).
+    /// Client connections refused or ended before a request (limits, bad handshakes).
     pub sessions_refused: Counter,
-    /// Exchanges that ended, however they did.
+    /// Exchanges that ended, well or not.
     pub requests: Counter,
     /// Attempts beyond the first.
     pub retries: Counter,
     /// Bytes of responses given to clients' sockets or couriers.
     pub bytes_out: Counter,
-    /// `accept()` failures.
+    /// Failures of `accept()`.
     pub accept_errors: Counter,
     /// Access log lines dropped because the log could not keep up.
     pub log_dropped: Counter,
@@ -65,7 +65,7 @@ impl Counters {
         }
     }
 
-    /// How often this fault came.
+    /// Returns how often this fault occurred.
     pub fn faults(&self, fault: Fault) -> u64 {
         self.faults
             .get(fault as usize)

@@ -1,9 +1,8 @@
-//! The state file: servers that are kept offline until somebody releases them, so that a restart
-//! does not.
+//! The state file: servers that stay offline until an operator releases them, also over a restart.
 //!
-//! Two write it: the balancer what it holds, `juggler release` what is released, which the balancer
-//! takes over when it is told to (SIGHUP) and then leaves out. Each reads just before it writes and
-//! takes over what is the other's, with the file's folder locked (flock) meanwhile, so that neither
+//! The file has two writers. The balancer writes what it holds. `juggler release` writes what is
+//! released; the balancer takes that over on SIGHUP and then removes it from the file. Each writer
+//! locks the file's folder (flock), reads the file and keeps the other's part, so that neither
 //! overwrites what the other has just written.
 
 use std::fs::{self, File, Permissions};
@@ -18,22 +17,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::time::after;
 
-/// What is written; another one is not understood.
+/// The version of the format. Other versions are refused.
 const VERSION: u32 = 1;
 
-/// Whoever else writes is through after so long.
+/// The longest wait for the other writer.
 const MOST_LOCKED: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether they are.
+/// The pause between two attempts to lock.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// All that the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldFile {
     /// Servers that are kept offline.
     pub held: Vec<HeldServer>,
-    /// Those that the balancer is to use again, once it looks.
+    /// Servers that the balancer uses again once it reads the file.
     pub released: Vec<Released>,
 }
 
@@ -41,37 +40,37 @@ pub struct HeldFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldServer {
-    /// Its cluster's name.
+    /// The name of the cluster.
     pub cluster: String,
-    /// Its name.
+    /// The name of the server.
     pub server: String,
-    /// Where it listens, as it is told.
+    /// Where the server listens, as text.
     pub address: String,
-    /// What took it out, in words.
+    /// What took the server out, in words.
     pub cause: String,
-    /// When it was taken out. The file has it to the second.
+    /// When the server was taken out. The file has it to the second.
     #[serde(with = "rfc3339")]
     pub since: SystemTime,
 }
 
-/// A server that somebody has released.
+/// A server that an operator has released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Released {
-    /// Its cluster's name.
+    /// The name of the cluster.
     pub cluster: String,
-    /// Its name.
+    /// The name of the server.
     pub server: String,
-    /// Who it was.
+    /// The operator's name.
     pub by: String,
-    /// When. The file has it to the second.
+    /// When the server was released. The file has it to the second.
     #[serde(with = "rfc3339")]
     pub at: SystemTime,
 }
 
 impl HeldFile {
-    /// Moves a server, named as `CLUSTER/SERVER`, from those held to those released, and answers
-    /// what was held; `None` if it is not among them.
+    /// Moves the server `CLUSTER/SERVER` from the held to the released ones. Returns the held
+    /// entry, or `None` if there is none.
     pub fn release(&mut self, name: &str, by: &str, at: SystemTime) -> Option<HeldServer> {
         let place = self.held.iter().position(|held| held.name() == name)?;
         let held = self.held.remove(place);
@@ -90,10 +89,10 @@ impl HeldFile {
 }
 
 impl Released {
-    /// Whether it is this hold that was ended: a server that has fallen again since then is held
-    /// for something new.
+    /// Returns whether this release ended that hold. A server that has fallen again after its
+    /// release is held anew.
     pub fn is_of(&self, held: &HeldServer) -> bool {
-        // Both are known to the second only.
+        // Both times are known to the second only.
         let a_second = Duration::from_secs(1);
         let is_later = self
             .at
@@ -104,7 +103,7 @@ impl Released {
 }
 
 impl HeldServer {
-    /// Whether it is the same hold, as far as the file tells.
+    /// Returns whether both are the same hold, as far as the file tells.
     pub fn is_like(&self, other: &Self) -> bool {
         let parts = |held: &Self| {
             (
@@ -117,13 +116,13 @@ impl HeldServer {
         parts(self) == parts(other)
     }
 
-    /// `CLUSTER/SERVER`.
+    /// Returns `CLUSTER/SERVER`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.cluster, self.server)
     }
 }
 
-/// Which version a file is of, whatever else it says.
+/// The version of a file, whatever else is in it.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -131,11 +130,11 @@ struct Versioned {
     rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Reads the file; one that is not there says nothing.
+/// Reads the file. A missing file gives an empty value.
 ///
-/// Of one that is damaged, or of another version, the error tells the reason. It is kept as
-/// `FILE.damaged` (in place of an older such one), so that nobody overwrites it: the next call
-/// finds none.
+/// A file that is damaged, or of another version, is renamed to `FILE.damaged` (replacing an older
+/// one), so that it is not overwritten. The error tells the reason. The next call then finds no
+/// file.
 pub fn load(path: &Path) -> io::Result<HeldFile> {
     let text = match fs::read(path) {
         Ok(text) => text,
@@ -166,11 +165,13 @@ fn parse(text: &[u8]) -> Result<HeldFile, String> {
     serde_json::from_value(versioned.rest.into()).map_err(|error| error.to_string())
 }
 
-/// Changes what the file says, if that makes a difference. Nobody else who does this comes in
-/// between.
+/// Applies `change` to the file's content and writes the file if the content is different. The lock
+/// keeps other writers out meanwhile.
 ///
-/// The errors are those of [`load`] and [`store`], and that somebody keeps the folder locked for
-/// longer than a second.
+/// # Errors
+///
+/// Those of [`load`] and [`store`], and a folder that another process keeps locked for longer than
+/// a second.
 pub fn update<T>(path: &Path, change: impl FnOnce(&mut HeldFile) -> T) -> io::Result<T> {
     update_within(path, MOST_LOCKED, change)
 }
@@ -180,8 +181,7 @@ fn update_within<T>(
     patience: Duration,
     change: impl FnOnce(&mut HeldFile) -> T,
 ) -> io::Result<T> {
-    let _until_the_end =
-        lock(path, patience).map_err(|error| of_file(path, "cannot be locked", &error))?;
+    let _lock = lock(path, patience).map_err(|error| of_file(path, "cannot be locked", &error))?;
     let before = load(path)?;
     let mut file = before.clone();
     let result = change(&mut file);
@@ -191,9 +191,9 @@ fn update_within<T>(
     Ok(result)
 }
 
-/// The file itself is replaced with each change, so its folder is what can be locked. One that is
-/// not there, or that cannot be opened, is not locked: then there is nothing to be lost, or writing
-/// is going to fail.
+/// Locks the file's folder. The file itself cannot be locked, because each change replaces it. A
+/// folder that does not exist or cannot be opened is not locked: either there is nothing to lose,
+/// or writing will fail.
 fn lock(path: &Path, patience: Duration) -> io::Result<Option<Flock<File>>> {
     let Ok(mut folder) = File::open(folder(path)) else {
         return Ok(None);
@@ -218,8 +218,8 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Writes the file, as a whole or not at all, and so that it is there after a power failure. Makes
-/// its folder if it is not there.
+/// Writes the file whole or not at all, and so that it survives a power failure. Makes its folder
+/// if needed.
 pub fn store(path: &Path, file: &HeldFile) -> io::Result<()> {
     write(path, file).map_err(|error| of_file(path, "cannot be written", &error))
 }
@@ -240,7 +240,8 @@ fn write(path: &Path, file: &HeldFile) -> io::Result<()> {
     };
     serde_json::to_writer_pretty(&mut temporary, &content)?;
     temporary.write_all(b"\n")?;
-    // Root may release what a balancer with another user has to read; there is no secret in it.
+    // Root may release a server, and a balancer with another user has to read that. The file has no
+    // secret.
     temporary
         .as_file()
         .set_permissions(Permissions::from_mode(0o644))?;
@@ -294,7 +295,7 @@ mod tests {
         }
     }
 
-    /// Names of all that lies in a folder.
+    /// Returns the names of all files in a folder.
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)
             .unwrap()
@@ -309,7 +310,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("held.json");
         let names: Vec<_> = (0..40).map(|number| number.to_string()).collect();
-        // How long the others take for theirs is the disk's business.
+        // The others may take as long as the disk does.
         let patience = Duration::from_secs(600);
         std::thread::scope(|scope| {
             for names in names.chunks(10) {
@@ -365,7 +366,7 @@ mod tests {
         assert_eq!(load(&path).unwrap(), file);
         let mode = path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o644);
-        // In place of what was there, and nothing is left lying about.
+        // The file replaces the old one, and no temporary file is left.
         file.held.clear();
         store(&path, &file).unwrap();
         assert_eq!(load(&path).unwrap(), file);
@@ -407,7 +408,10 @@ mod tests {
     fn what_is_damaged_is_kept_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("held.json");
-        let one = r#"{"cluster":"a","server":"b","address":"c","cause":"d","since":"2023-11-14T22:13:20Z"}"#;
+        let one = concat!(
+            r#"{"cluster":"a","server":"b","address":"c","cause":"d","#,
+            r#""since":"2023-11-14T22:13:20Z"}"#
+        );
         for (text, reason) in [
             (String::new(), "EOF"),
             ("{\"version\": 1, \"held\": [".to_owned(), "EOF"),
@@ -444,7 +448,7 @@ mod tests {
             );
             assert_eq!(load(&path).unwrap(), HeldFile::default());
         }
-        // The same entry with a time is good.
+        // The same entry with a time is valid.
         fs::write(
             &path,
             format!(r#"{{"version": 1, "held": [{one}], "released": []}}"#),
@@ -456,7 +460,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_or_written_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        // A folder is no file: not damaged, and left alone.
+        // A folder is not a damaged file, and stays untouched.
         let error = load(folder.path()).unwrap_err().to_string();
         assert!(
             error.contains("cannot be read") && folder.path().exists(),
@@ -509,7 +513,8 @@ mod tests {
             file.release("shop/unix:/a/b", "anna", at(2)),
             Some(held("shop", "unix:/a/b"))
         );
-        // Held anew before the balancer has looked, and released anew: the last one counts.
+        // The server is held anew before the balancer has read the file, and released anew: the
+        // last release counts.
         file.held.push(held("shop", "one"));
         assert!(file.release("shop/one", "bert", at(3)).is_some());
         let released: Vec<_> = file

@@ -1,4 +1,4 @@
-//! What can be seen from outside: counters, the access log, and what outlives a restart.
+//! What can be seen from outside: counters, the access log, and what survives a restart.
 
 pub mod access;
 pub mod counters;

@@ -1,7 +1,7 @@
-//! Lines on their way to a log. They wait in a queue that is bounded in bytes, and a thread of
-//! their own writes them: the thread that has a line to write never waits, however slow the disk or
-//! the reader of the pipe is. What finds no room is dropped, what cannot be written is lost, and
-//! both are counted.
+//! Lines on their way to a log. They wait in a queue that is bounded in bytes, and a thread of the
+//! sink's own writes them. So the thread that pushes a line never waits, however slow the disk or
+//! the reader of the pipe is. Lines without room are dropped, lines that cannot be written have
+//! failed, and both are counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,16 +21,16 @@ use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::threads::{self, Kind};
 
-/// Lines are kept in pieces of so many bytes; a longer line has one of its own.
+/// The size of a chunk of lines in bytes. A longer line has a chunk of its own.
 const CHUNK: usize = 16 * 1024;
 
-/// How often the writer looks whether it shall open its file anew.
+/// How often the writer checks whether to open its file anew.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// So long the writer gathers lines after the first one has come.
+/// How long the writer gathers lines after the first one.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Other processes may write to the same pipe: up to so many bytes go into it in one piece
+/// Other processes may write to the same pipe. Up to this many bytes go into a pipe in one piece
 /// (`PIPE_BUF`, pipe(7)).
 const WHOLE: usize = 4096;
 
@@ -38,17 +38,17 @@ const WHOLE: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Sink(Arc<Shared>);
 
-/// Lines that are in no log.
+/// Lines that are missing in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// The queue had no room for them.
+    /// Lines for which the queue had no room.
     pub dropped: u64,
-    /// They could not be written.
+    /// Lines that could not be written.
     pub failed: u64,
 }
 
 impl Lost {
-    /// Both together.
+    /// Returns the sum of both.
     pub fn all(self) -> u64 {
         self.dropped.saturating_add(self.failed)
     }
@@ -57,19 +57,19 @@ impl Lost {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is a line again.
+    /// Signals a line in an empty queue.
     filled: Condvar,
-    /// Everything is written, and the writer ends.
+    /// Signals that everything is written and the writer ends.
     ended: Condvar,
-    /// Most bytes in the queue, and with the writer.
+    /// The most bytes in the queue and with the writer.
     limit: usize,
     dropped: AtomicU64,
     failed: AtomicU64,
-    /// Lines that are being written.
+    /// Lines that the writer is writing.
     in_hand: AtomicU64,
-    /// So long the writer gathers lines.
+    /// How long the writer gathers lines.
     gather: Duration,
-    /// Why lines could not be written the last time.
+    /// The last reason why lines could not be written.
     error: Mutex<Option<String>>,
     reopen: AtomicBool,
 }
@@ -77,9 +77,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     chunks: VecDeque<Vec<u8>>,
-    /// An empty one, to be used again.
+    /// An empty chunk for the next lines.
     spare: Option<Vec<u8>>,
-    /// Bytes that all chunks take, and the one that is being written.
+    /// Bytes of all chunks, including the one that the writer is writing.
     held: usize,
     /// The writer waits for a line.
     waiting: bool,
@@ -90,8 +90,8 @@ struct Queue {
 }
 
 impl Sink {
-    /// A log with room for `limit` bytes of lines that wait, and the thread `name` that writes them
-    /// to `target`.
+    /// Starts a log with room for `limit` bytes of waiting lines, and the thread `name` that writes
+    /// them to `target`.
     pub fn start(name: &str, limit: usize, target: Target) -> io::Result<Self> {
         Self::start_gathering(name, limit, GATHER, target)
     }
@@ -106,7 +106,7 @@ impl Sink {
         let shared = Arc::clone(&sink.0);
         let mut has_begun = false;
         threads::tend(Kind::Log, name.to_owned(), move || {
-            // A panic costs the lines that were in hand, and no more.
+            // A panic loses only the lines that were being written.
             if std::mem::replace(&mut has_begun, true) {
                 shared.recover();
             }
@@ -130,7 +130,8 @@ impl Sink {
         }))
     }
 
-    /// Hands in one line, with its end. `false` if there is no room: it is dropped and counted.
+    /// Queues one line, with its line end. Returns `false` if there is no room: the line is then
+    /// dropped and counted.
     pub fn push(&self, line: &[u8]) -> bool {
         let mut queue = self.0.queue.lock();
         if !queue.put(line, self.0.limit) {
@@ -148,12 +149,12 @@ impl Sink {
         true
     }
 
-    /// Whether a line of so many bytes would find room now.
+    /// Returns whether there is room for a line of `bytes` bytes now.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.0.queue.lock().has_room(bytes, self.0.limit)
     }
 
-    /// Lines that are in no log, since the start.
+    /// Returns how many lines are missing in the log since the start.
     pub fn lost(&self) -> Lost {
         Lost {
             dropped: self.0.dropped.load(Ordering::Relaxed),
@@ -161,17 +162,17 @@ impl Sink {
         }
     }
 
-    /// Why lines could not be written the last time that this was so.
+    /// Returns the last reason why lines could not be written.
     pub fn error(&self) -> Option<String> {
         self.0.error.lock().clone()
     }
 
-    /// Opens the file anew before the next line (after it was rotated).
+    /// Opens the file anew before the next line (after a rotation).
     pub fn reopen(&self) {
         self.0.reopen.store(true, Ordering::Relaxed);
     }
 
-    /// Writes what waits and ends the thread; waits for that at most this long.
+    /// Writes the waiting lines and ends the thread. Waits for that no longer than `patience`.
     pub fn close(&self, patience: Duration) {
         let until = after(Instant::now(), patience);
         let mut queue = self.0.queue.lock();
@@ -193,7 +194,7 @@ impl Queue {
             .is_some_and(|last| last.capacity() - last.len() >= bytes)
     }
 
-    /// The writer had better begin, or the queue is full before it has.
+    /// Returns whether the writer has to begin so that the queue does not fill up before.
     fn is_past_half(&self, limit: usize) -> bool {
         self.held > limit / 2
     }
@@ -222,7 +223,7 @@ impl Queue {
 }
 
 impl Shared {
-    /// The thread.
+    /// The writer's thread.
     fn write_all(&self, target: &mut Target) {
         loop {
             Point::LogWrite.pass();
@@ -230,11 +231,14 @@ impl Shared {
             self.in_hand
                 .store(chunk.as_deref().map_or(0, count), Ordering::Relaxed);
             #[cfg(test)]
-            assert!(chunk.as_deref() != Some(b"panic\n"), "as the test wants it");
+            assert!(
+                chunk.as_deref() != Some(b"panic\n"),
+                "a test asked for a panic"
+            );
             if self.reopen.swap(false, Ordering::Relaxed)
                 && let Err(error) = target.reopen()
             {
-                log::error!("access log: cannot be opened anew, goes on in the old file: {error}");
+                log::error!("access log: cannot open the file anew, keeping the old one: {error}");
             }
             let Some(chunk) = chunk else {
                 let mut queue = self.queue.lock();
@@ -254,16 +258,16 @@ impl Shared {
         }
     }
 
-    /// What is to be written next. `None` if nothing has come for a while, or nothing will come any
-    /// more.
+    /// Returns the next chunk to write, or `None` if none has come for a while, or the log is
+    /// closing and the queue is empty.
     fn next(&self) -> Option<Vec<u8>> {
         let mut queue = self.queue.lock();
         if queue.chunks.is_empty() && !queue.closing {
             queue.waiting = true;
             self.filled.wait_for(&mut queue, LOOK);
             queue.waiting = false;
-            // To be woken costs the thread that has a line a system call. So it is once for all
-            // lines of a while.
+            // A wake-up costs the pushing thread a system call, so there is one for all lines of a
+            // while.
             if !queue.chunks.is_empty() && !queue.closing && !queue.is_past_half(self.limit) {
                 queue.gathering = true;
                 self.filled.wait_for(&mut queue, self.gather);
@@ -273,8 +277,8 @@ impl Shared {
         queue.chunks.pop_front()
     }
 
-    /// After a panic: what was in the writer's hand counts as lost. Its beginning may have been
-    /// written.
+    /// Cleans up after a panic: the lines that were being written count as failed. Their beginning
+    /// may have been written.
     fn recover(&self) {
         let lost = self.in_hand.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -295,7 +299,7 @@ impl Shared {
     }
 }
 
-/// Where lines are written to.
+/// What lines are written to.
 #[derive(Debug)]
 pub struct Target {
     file: File,
@@ -306,7 +310,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The end of the file at this path. It is made if it is not there.
+    /// Appends to the file at this path, which is made if it does not exist.
     pub fn file(path: &Path) -> io::Result<Self> {
         let file = open(path)?;
         Ok(Self {
@@ -317,7 +321,7 @@ impl Target {
         })
     }
 
-    /// Standard output or standard error.
+    /// Writes to standard output or standard error.
     pub fn stream(stream: &impl AsFd) -> io::Result<Self> {
         let file = File::from(stream.as_fd().try_clone_to_owned()?);
         Ok(Self {
@@ -334,7 +338,7 @@ impl Target {
         };
         let file = open(&path)?;
         let rest = std::mem::take(&mut self.rest);
-        // The old file's last chance to end with a whole line.
+        // The last chance to complete a line in the old file.
         let _ = self.put(&rest);
         self.is_file = is_file(&file);
         self.file = file;
@@ -342,9 +346,9 @@ impl Target {
         Ok(())
     }
 
-    /// Writes whole lines, or says how many of them are not written and why. A line of which only
-    /// the beginning could be written is cut off again; where that is not possible, the next write
-    /// begins with its rest.
+    /// Writes whole lines. On an error, returns how many lines are not written, and why. A line of
+    /// which only the beginning could be written is cut off again. Where that is not possible, the
+    /// next write begins with its rest.
     fn write_lines(&mut self, lines: &[u8]) -> Result<(), (u64, io::Error)> {
         let rest = std::mem::take(&mut self.rest);
         if let Err((written, error)) = self.put(&rest) {
@@ -377,7 +381,7 @@ impl Target {
         Ok(())
     }
 
-    /// Writes all of it, however long that takes; else says how much it was.
+    /// Writes all bytes, however long that takes. On an error, returns how many were written.
     fn put(&mut self, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         let mut written = 0;
         while written < bytes.len() {
@@ -385,10 +389,11 @@ impl Target {
                 Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
                 Ok(more) => written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Another process has set the pipe so, or it is opened by us.
+                // Pipes are opened nonblocking here, and another process may have set an inherited
+                // one so.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut entry = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
-                    // What became of it shows itself at the next write.
+                    // The next write shows the outcome.
                     let _ = poll(
                         &mut entry,
                         PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX),
@@ -400,7 +405,8 @@ impl Target {
         Ok(())
     }
 
-    /// Cuts the last so many bytes off again, if they are a file's last.
+    /// Cuts off the last `bytes` bytes, if they are the last ones of a file. Returns whether it
+    /// did.
     fn cut(&mut self, bytes: usize) -> bool {
         let (true, Ok(at)) = (self.is_file, self.file.stream_position()) else {
             return false;
@@ -414,7 +420,7 @@ impl Target {
     }
 }
 
-/// Opens a file to append to. A pipe that nobody reads is an error, and no reason to wait.
+/// Opens a file to append to. A pipe without a reader is an error at once.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options
@@ -428,8 +434,8 @@ fn is_file(file: &File) -> bool {
     file.metadata().is_ok_and(|file| file.is_file())
 }
 
-/// What has to come first so that the file's next line begins as one: its last writer may have been
-/// killed within a line.
+/// Returns what to write first so that the file's next line begins as a line: the last writer may
+/// have been killed within a line.
 fn unfinished(path: &Path) -> Vec<u8> {
     let ends_within_a_line = || -> io::Result<bool> {
         let mut last = [b'\n'];
@@ -440,7 +446,7 @@ fn unfinished(path: &Path) -> Vec<u8> {
         }
         Ok(last != *b"\n")
     };
-    // An empty file has no last byte; what cannot be read cannot be known.
+    // An empty file has no last byte, and a file that cannot be read is taken as complete.
     if ends_within_a_line().unwrap_or(false) {
         b"\n".to_vec()
     } else {
@@ -448,7 +454,8 @@ fn unfinished(path: &Path) -> Vec<u8> {
     }
 }
 
-/// How many bytes of whole lines can be written in one piece; one line that is longer is one.
+/// Returns how many bytes of whole lines can be written in one piece. A longer line is a piece of
+/// its own.
 fn whole_lines(lines: &[u8]) -> usize {
     let part = &lines[..lines.len().min(WHOLE)];
     let end = memchr::memrchr(b'\n', part).or_else(|| memchr::memchr(b'\n', lines));
@@ -601,7 +608,7 @@ mod tests {
         assert!(target.cut(9));
         target.write_lines(b"second\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "first\nsecond\n");
-        // Somebody else has written behind it.
+        // Another process has written behind it.
         target.put(b"half").unwrap();
         std::fs::write(&path, "other\n").unwrap();
         assert!(!target.cut(4));
@@ -639,7 +646,8 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_are_whole_lines(lengths in prop::collection::vec(0usize..6000, 1..9)) {
-            let lines: Vec<u8> = lengths.iter().flat_map(|&length| [&vec![b'x'; length][..], b"\n"].concat()).collect();
+            let line = |&length: &usize| [&vec![b'x'; length][..], b"\n"].concat();
+            let lines: Vec<u8> = lengths.iter().flat_map(line).collect();
             let end = whole_lines(&lines);
             prop_assert!(end > 0 && lines[end - 1] == b'\n');
             prop_assert!(end <= WHOLE || count(&lines[..end]) == 1);

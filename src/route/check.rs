@@ -1,13 +1,13 @@
-//! What must hold for any path at all: the body of a fuzz target in `fuzz/`, which tests run too.
+//! What must hold for any path: the body of a fuzz target in `fuzz/`, which tests run too.
 //!
-//! It panics if something does not hold. Nothing else calls it.
+//! A check panics if its property does not hold. The program itself does not call it.
 
 use super::path::{PathRoom, see};
 use super::{Route, RouteTable};
 
-/// Paths: seeing a path that was seen changes nothing; no dot segment, empty segment or parameter
-/// is left; a route for a path is found by it; and what is put before a path and taken back again
-/// changes nothing.
+/// Checks that seeing a seen path changes nothing; that a seen path has no dot segment, empty
+/// segment or parameter; that a path finds its own route; and that a segment which is added and
+/// taken back changes nothing.
 pub fn path(data: &[u8]) {
     let (mut room, mut again) = (PathRoom::new(), PathRoom::new());
     let first = see(data, &mut room);
@@ -16,7 +16,7 @@ pub fn path(data: &[u8]) {
         return;
     }
     let second = see(first.path, &mut again);
-    // A very long one may be cut within an escape.
+    // A very long path may be cut within an escape.
     if first.path.len() < super::path::RULE_MOST {
         assert_eq!(
             (second.path, second.is_ambiguous),

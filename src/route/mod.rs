@@ -1,4 +1,4 @@
-//! Which cluster a request goes to: host, then path. Pure.
+//! Which cluster a request goes to, by host, then path. Pure.
 
 #[doc(hidden)]
 pub mod check;
@@ -9,49 +9,49 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::Ipv6Addr;
 
-/// The longest host name that is looked up. The parser refuses longer ones, so that none slips past
+/// The longest host name that is looked up. The parser refuses longer ones, so that none can miss
 /// its own route.
 const LONGEST_HOST: usize = 255;
 
-/// An IPv6 address in eight groups, the last two as one of IPv4.
+/// The length of an IPv6 address in eight groups whose last two are written as IPv4.
 const LONGEST_ADDRESS: usize = 45;
 
 /// The routing table of a plan.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    /// The most specific first.
+    /// The routes, the most specific first.
     routes: Vec<Route>,
-    /// By whole name.
+    /// Sites by whole name.
     exact: HashMap<Vec<u8>, Site>,
-    /// By the name's end from a dot on, the dot included.
+    /// Sites by the end of the name from a dot on, including the dot.
     below: HashMap<Vec<u8>, Site>,
-    /// Most dots in a key of `below`.
+    /// The most dots in a key of `below`.
     below_dots: usize,
     any: Site,
-    /// A route is for less than all paths.
+    /// At least one route is not for all paths.
     looks_at_paths: bool,
 }
 
-/// One route. Most specific wins: exact host before the longest `*.` host before any host; then the
-/// longest path.
+/// One route. The most specific route wins: an exact host before the longest `*.` host before any
+/// host, and then the longest path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// `example.org`, or `*.example.org` for every name below it (not itself); lower case, without
-    /// port. `None` is any.
+    /// `example.org`, or `*.example.org` for every name below it (not itself), in lower case and
+    /// without port. `None` is any host.
     pub host: Option<String>,
-    /// Path prefix by segment: `/checkout` matches `/checkout` and `/checkout/...`, not
-    /// `/checkouts`. `/` is any. As [`path::see`] shows paths, and at most [`path::RULE_MOST`]
-    /// bytes.
+    /// A path prefix by segment: `/checkout` matches `/checkout` and `/checkout/...`, not
+    /// `/checkouts`. `/` is any path. The path is spelt as [`path::see`] shows it and has at most
+    /// [`path::RULE_MOST`] bytes.
     pub path: String,
-    /// Place of the cluster in the plan's list.
+    /// The cluster's index in the plan.
     pub cluster: usize,
-    /// Place of the bucket in the cluster's list; `None` is the root.
+    /// The bucket's index in the cluster; `None` is the root.
     pub bucket: Option<usize>,
 }
 
 impl RouteTable {
-    /// A table of these routes; two of the same host and path must not be among them (the first one
-    /// wins).
+    /// Makes a table of these routes. No two of them may have the same host and path (the first one
+    /// would win).
     pub fn new(mut routes: Vec<Route>) -> Self {
         for host in routes.iter_mut().filter_map(|route| route.host.as_mut()) {
             host.make_ascii_lowercase();
@@ -88,12 +88,12 @@ impl RouteTable {
         table
     }
 
-    /// The route for this authority (`host`, `host:port`, `[v6]:port`, may be empty; any case of
-    /// letters, a final dot does not count, an IPv6 address is the same however it is written) and
-    /// path (as [`path::see`] shows it). No allocation.
+    /// Returns the route for this authority and path (as [`path::see`] shows it). Allocates
+    /// nothing.
     ///
-    /// Where a host has routes but none for the path, those of the wildcards above it are tried,
-    /// then those of any host.
+    /// The authority is `host`, `host:port` or `[v6]:port`, or empty. Case of letters and a final
+    /// dot do not count, and all spellings of an IPv6 address are equal. Where a host has routes
+    /// but none for the path, those of the wildcards above it are tried, then those of any host.
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&Route> {
         let index = self
             .find_by_host(authority, path)
@@ -101,13 +101,13 @@ impl RouteTable {
         self.routes.get(index)
     }
 
-    /// Whether a path makes a difference to any route.
+    /// Returns whether the path matters to any route.
     pub fn looks_at_paths(&self) -> bool {
         self.looks_at_paths
     }
 
-    /// All routes, the most specific first: exact hosts, then wildcards from the longest on, then
-    /// any; of each the longest path first.
+    /// Returns all routes, the most specific first: exact hosts, then wildcards from the longest
+    /// on, then any host; within each the longest path first.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter()
     }
@@ -134,11 +134,11 @@ impl RouteTable {
         if self.below.is_empty() {
             return None;
         }
-        // Ends with more dots than any key has are not looked up, however many dots a client sends.
+        // Only as many dots as the longest key has are looked up, however many a client sends.
         let superfluous = dots(host).count().saturating_sub(self.below_dots);
         dots(host)
             .skip(superfluous)
-            // There must be something for the star.
+            // The star must stand for at least one byte.
             .filter(|dot| *dot > 0)
             .find_map(|dot| self.below.get(&host[dot..])?.find(path, &self.routes))
     }
@@ -147,20 +147,20 @@ impl RouteTable {
 /// The routes of one host.
 #[derive(Debug, Default)]
 struct Site {
-    /// By path in the order of [`by_segment`].
+    /// The routes by path, in the order of [`by_segment`].
     nodes: Vec<Node>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    /// Place in the table's list.
+    /// The route's index in the table.
     route: usize,
-    /// Place in `nodes` of the longest other path that matches this one's path.
+    /// The index in `nodes` of the longest other path that matches this one's path.
     parent: Option<usize>,
 }
 
 impl Site {
-    /// Brings the nodes in order and finds their parents, which stand before them.
+    /// Sorts the nodes and finds their parents, which stand before them.
     fn link(&mut self, routes: &[Route]) {
         let path = |node: &Node| prefix(&routes[node.route]);
         self.nodes
@@ -176,10 +176,10 @@ impl Site {
         }
     }
 
-    /// The route with the longest path that matches.
+    /// Returns the route with the longest path that matches.
     ///
-    /// All paths that a prefix matches stand right behind it in this order, so the prefix looked
-    /// for is the last one before `path` or one of that one's parents.
+    /// In this order, all paths that a prefix matches stand directly behind it. So the prefix is
+    /// the last one before `path`, or one of that prefix's parents.
     fn find(&self, path: &[u8], routes: &[Route]) -> Option<usize> {
         let behind = self
             .nodes
@@ -212,7 +212,7 @@ fn specificity(route: &Route) -> impl Ord {
     )
 }
 
-/// The path to match; that of a route for any path is empty.
+/// Returns the path to match, which is empty for a route for any path.
 fn prefix(route: &Route) -> &[u8] {
     match route.path.as_bytes() {
         b"/" => b"",
@@ -220,7 +220,7 @@ fn prefix(route: &Route) -> &[u8] {
     }
 }
 
-/// Whether a path begins with a prefix, by segment.
+/// Returns whether a path begins with a prefix, by segment.
 fn matches(prefix: &[u8], path: &[u8]) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| {
         let whole_segment = matches!(prefix, [] | [.., b'/']);
@@ -228,7 +228,7 @@ fn matches(prefix: &[u8], path: &[u8]) -> bool {
     })
 }
 
-/// An order in which nothing comes between a path and what lies under it: the slash before all
+/// Compares paths so that the paths under a path directly follow it: the slash comes before all
 /// other bytes.
 fn by_segment(one: &[u8], other: &[u8]) -> Ordering {
     let common = one.iter().zip(other).position(|(one, other)| one != other);
@@ -242,7 +242,7 @@ fn by_segment(one: &[u8], other: &[u8]) -> Ordering {
     }
 }
 
-/// The IPv6 address of an authority as routes spell it; `None` if it is none.
+/// Returns the IPv6 address of an authority as routes spell it, or `None` for any other authority.
 fn canonical_address<'a>(
     authority: &[u8],
     room: &'a mut [u8; LONGEST_ADDRESS],
@@ -257,7 +257,7 @@ fn canonical_address<'a>(
     room.get(..LONGEST_ADDRESS - left)
 }
 
-/// The host of an authority, without brackets, port and final dot.
+/// Returns the host of an authority, without brackets, port and final dot.
 fn host_of(authority: &[u8]) -> &[u8] {
     if let Some(rest) = authority.strip_prefix(b"[") {
         let end = rest
@@ -484,7 +484,7 @@ mod tests {
         }
     }
 
-    /// The documentation, word by word: of all that match, the most specific.
+    /// The rule as documented: of all routes that match, the most specific.
     fn naive<'a>(routes: &'a [Route], host: &str, path: &str) -> Option<&'a Route> {
         let host_rank = |route: &Route| match &route.host {
             None => Some((0, 0)),
@@ -562,7 +562,10 @@ mod tests {
         }
 
         #[test]
-        fn no_input_does_harm(authority in prop::collection::vec(any::<u8>(), 0..20), path in prop::collection::vec(any::<u8>(), 0..20)) {
+        fn no_input_does_harm(
+            authority in prop::collection::vec(any::<u8>(), 0..20),
+            path in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
             let table = table(&[("a", "/"), ("*.a", "/b"), ("[::1]", "/")]);
             let _ = table.find(&authority, &path);
         }

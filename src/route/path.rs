@@ -1,24 +1,26 @@
 //! Paths as rules see them: one spelling for all that a server may take for the same path.
 //!
-//! What a server gets is the path as its client spelt it. Rules see it with
-//! - escapes decoded, where that changes nothing of its structure: `%61` is `a`, and `%2F`, `%5C`,
-//!   `%25`, `%3B`, `%3F`, `%23` and what is no visible character of ASCII stay, in capitals (RFC
-//!   3986 §6.2.2),
-//! - the parameters of each segment left out (`/a;b=c/d` is `/a/d`): servlet containers do not see
-//!   them in paths. The same with what follows a zero byte, where some servers end,
-//! - dot segments resolved, also escaped ones; `..` at the root stays there (RFC 3986 §5.2.4),
-//! - slashes in a row as one.
+//! A server gets the path as its client spelt it. Rules see it with
+//! - escapes decoded, where that does not change its structure: `%61` is `a`; `%2F`, `%5C`, `%25`,
+//!   `%3B`, `%3F`, `%23` and bytes that are not visible ASCII stay escaped, in capitals (RFC 3986
+//!   §6.2.2),
+//! - the parameters of each segment removed (`/a;b=c/d` is `/a/d`), because servlet containers do
+//!   not see them in paths. The rest of a segment after a zero byte is removed too, because some
+//!   servers end there,
+//! - dot segments resolved, also escaped ones; `..` at the root stays at the root (RFC 3986
+//!   §5.2.4),
+//! - slashes in a row merged.
 //!
-//! A backslash is no slash, but an ordinary character (`%5C`): a server that sees a slash in it has
-//! to be protected by itself. An escape that is none is told ([`Seen::is_ambiguous`]), since
-//! servers make different things of it.
+//! A backslash is not a slash but an ordinary character (`%5C`): a server that takes it for a slash
+//! has to protect itself. A percent sign that begins no escape is reported
+//! ([`Seen::is_ambiguous`]), since servers treat it differently.
 
-/// Longest path of a rule, in bytes. Of a longer path only its beginning is seen, which is all that
-/// a rule can ask for.
+/// The longest path of a rule, in bytes. Of a longer path only the beginning is seen, which is all
+/// that a rule can match.
 pub const RULE_MOST: usize = 1000;
 
-/// Room for a path that is not spelt as rules see it; more than [`RULE_MOST`], so that it shows
-/// where a segment ends.
+/// Room for a path that has to be respelt. It is longer than [`RULE_MOST`], so that the end of a
+/// segment shows.
 const ROOM: usize = RULE_MOST + 24;
 
 /// Room for one path.
@@ -26,10 +28,10 @@ const ROOM: usize = RULE_MOST + 24;
 pub struct PathRoom([u8; ROOM]);
 
 impl PathRoom {
-    /// An empty one.
+    /// Makes empty room.
     #[allow(
         clippy::new_without_default,
-        reason = "a kilobyte is not made by the way"
+        reason = "a kilobyte should not be made in passing"
     )]
     pub fn new() -> Self {
         Self([0; ROOM])
@@ -41,12 +43,12 @@ impl PathRoom {
 pub struct Seen<'a> {
     /// The path, or its first bytes if it is very long.
     pub path: &'a [u8],
-    /// There is a percent sign in it that begins no escape.
+    /// The path has a percent sign that begins no escape.
     pub is_ambiguous: bool,
 }
 
-/// The path of a target (without its query) as rules see it. Allocates nothing, and copies nothing
-/// if it is so already.
+/// Returns the path of a target (without its query) as rules see it. Allocates nothing, and copies
+/// nothing if the path is spelt so already.
 pub fn see<'a>(path: &'a [u8], room: &'a mut PathRoom) -> Seen<'a> {
     if is_plain(path) {
         return Seen {
@@ -72,9 +74,9 @@ pub fn see<'a>(path: &'a [u8], room: &'a mut PathRoom) -> Seen<'a> {
     }
 }
 
-/// Whether nothing of this path is to be changed.
+/// Returns whether rules see the path as it is.
 fn is_plain(path: &[u8]) -> bool {
-    // What begins with no slash is seen as if it did.
+    // A path without a leading slash is seen as if it had one.
     if !matches!(path, [] | [b'/', ..]) {
         return false;
     }
@@ -92,7 +94,8 @@ fn is_plain(path: &[u8]) -> bool {
     true
 }
 
-/// Appends a segment as rules see it, and tells whether there is an escape in it that is none.
+/// Appends a segment as rules see it. Returns whether the segment has a percent sign that begins no
+/// escape.
 fn decode(segment: &[u8], out: &mut Output<'_>) -> bool {
     let mut is_ambiguous = false;
     let mut rest = segment;
@@ -116,7 +119,7 @@ fn decode(segment: &[u8], out: &mut Output<'_>) -> bool {
         }
         rest = after;
     }
-    // What is left out is looked at as well.
+    // The part that is left out is checked as well.
     is_ambiguous || has_bad_escape(rest)
 }
 
@@ -133,7 +136,7 @@ fn value(digit: u8) -> u8 {
     }
 }
 
-/// What a segment is, as far as it is decoded.
+/// The kind of a segment, as far as it is decoded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Segment {
     Empty,
@@ -142,12 +145,12 @@ enum Segment {
     Name,
 }
 
-/// A path in the making, of which the beginning is kept. Each segment has its slash before it.
+/// A path under construction, of which the beginning is kept. Each segment follows its slash.
 struct Output<'a> {
     room: &'a mut [u8; ROOM],
     length: usize,
     segment: Segment,
-    /// Segments that are not kept whole; they are the last ones.
+    /// The number of segments, at the end, that are not kept whole.
     lost: usize,
     /// Where the first of those begins.
     kept: usize,
@@ -193,7 +196,7 @@ impl<'a> Output<'a> {
         ]);
     }
 
-    /// Of what does not fit, the part that does is kept: rules ask for no more.
+    /// Appends the bytes that fit. The rest is dropped, because rules do not match it.
     fn append(&mut self, bytes: &[u8]) {
         if self.lost > 0 {
             return;
@@ -218,7 +221,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Takes back the last segment, if there is one.
+    /// Removes the last segment, if there is one.
     fn take_back(&mut self) {
         match self.lost {
             0 => {
@@ -233,8 +236,8 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The length of the whole. A path whose last segment was taken back ends with a slash (RFC
-    /// 3986 §5.2.4).
+    /// Returns the length of the whole. A path whose last segment was removed ends with a slash
+    /// (RFC 3986 §5.2.4).
     fn end(mut self) -> usize {
         if self.segment != Segment::Name {
             self.append(b"/");
@@ -344,7 +347,7 @@ mod tests {
         }
     }
 
-    /// Other spellings of a path of these segments, by these choices.
+    /// Respells a path of these segments, as `choices` say.
     fn respelt(segments: &[String], choices: &[u8]) -> String {
         let mut choices = choices.iter().copied().cycle();
         let mut choose = move || choices.next().unwrap_or(0);
@@ -381,7 +384,7 @@ mod tests {
             one in prop::collection::vec(any::<u8>(), 1..20),
             other in prop::collection::vec(any::<u8>(), 1..20),
         ) {
-            // Dot segments are none of a path's own.
+            // Dot segments are never a path's own.
             prop_assume!(segments.iter().all(|segment| segment != "." && segment != ".."));
             let (one, other) = (respelt(&segments, &one), respelt(&segments, &other));
             prop_assert!(!is_ambiguous(&one));
