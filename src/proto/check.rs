@@ -1,7 +1,6 @@
-//! What must hold for any bytes at all: the bodies of the fuzz targets in `fuzz/`, which tests run
-//! too.
+//! What must hold for any bytes: the bodies of the fuzz targets in `fuzz/`, which tests run too.
 //!
-//! Each of these panics if something does not hold. Nothing else calls them.
+//! Each function panics if its property does not hold. The program itself does not call them.
 
 #[allow(
     clippy::expect_used,
@@ -27,7 +26,7 @@ use super::h1::{
 };
 use super::proxy_header;
 
-/// As large as by default, and so small that random bytes reach them.
+/// The default limits, and ones so small that random bytes reach them.
 const LIMITS: [HeadLimits; 2] = [
     HeadLimits {
         head: 32 * 1024,
@@ -41,20 +40,21 @@ const LIMITS: [HeadLimits; 2] = [
     },
 ];
 
-/// A head that was written may be longer than the one that was read.
+/// A written head may be longer than the one that was read.
 const AMPLE: HeadLimits = HeadLimits {
     head: 64 * 1024,
     fields: 200,
     target: 16 * 1024,
 };
 
-/// Request heads: any split gives the same verdict; what we accept, httparse reads the same way;
-/// what we write of it, we accept with the same meaning, and writing that changes nothing more.
+/// Request heads: any split gives the same verdict. httparse reads an accepted head in the same
+/// way. The head written from it is accepted with the same meaning, and writing that one again
+/// changes nothing.
 pub fn request_head(data: &[u8]) {
     for limits in LIMITS {
         let verdict = scan(data, &limits, HeadScanner::default);
         let Ok(Some(length)) = verdict else {
-            // Without a scan before it, the parser must not accept it either.
+            // The parser must refuse it as well without a scan.
             let parsed = parse_request(data, &limits, &mut RequestHead::default());
             assert!(parsed.is_err(), "parsed, but not scanned: {verdict:?}");
             continue;
@@ -85,7 +85,7 @@ pub fn request_head(data: &[u8]) {
         );
         assert_eq!(again.method_text.of(&written), head.method_text.of(text));
         assert_eq!(again.authority.of(&written), head.authority.of(text));
-        // Where a client of HTTP/1.0 names no host, nobody does.
+        // If a client of HTTP/1.0 names no host, the written head has none.
         let hosts = usize::from(
             !head.authority.of(text).is_empty()
                 || head.fields.iter().any(|field| field.id == FieldId::Host),
@@ -144,7 +144,7 @@ pub fn request_head(data: &[u8]) {
     }
 }
 
-/// Response heads: the same, as answers to GET and to HEAD.
+/// Response heads: the same as for requests, for responses to GET and to HEAD.
 pub fn response_head(data: &[u8]) {
     for (limits, method) in LIMITS
         .into_iter()
@@ -209,7 +209,7 @@ pub fn response_head(data: &[u8]) {
 }
 
 /// Chunked bodies: any split gives the same content, trailers and end, or the same error after the
-/// same content; written anew they are read as the same.
+/// same content. A body written from them reads the same.
 pub fn chunked(data: &[u8]) {
     for limits in LIMITS {
         let whole = decode([data], || ChunkedDecoder::new(limits));
@@ -220,7 +220,7 @@ pub fn chunked(data: &[u8]) {
         assert_splits(data, &tolerant, |pieces| {
             decode(pieces.iter().copied(), || ChunkedDecoder::tolerant(limits))
         });
-        // What is well-formed means the same to both.
+        // A well-formed body means the same to both decoders.
         if whole.verdict == Ok(true) {
             assert_eq!(tolerant, whole);
         }
@@ -238,7 +238,7 @@ pub fn chunked(data: &[u8]) {
             used: written.len(),
             ..whole
         };
-        // What follows is not of the body.
+        // What follows is not part of the body.
         written.extend_from_slice(b"0\r\n");
         assert_eq!(
             decode([&written[..]], || ChunkedDecoder::new(limits)),
@@ -247,7 +247,7 @@ pub fn chunked(data: &[u8]) {
     }
 }
 
-/// PROXY headers: once there is a verdict, more bytes do not change it.
+/// PROXY headers: more bytes do not change a verdict.
 pub fn proxy_header(data: &[u8]) {
     let whole = proxy_header::parse(data);
     if let Ok(Some(header)) = whole {
@@ -261,7 +261,7 @@ pub fn proxy_header(data: &[u8]) {
     }
 }
 
-/// Deadlines: another reader, with wider numbers, understands the same.
+/// Deadlines: another parser with wider numbers understands the same.
 pub fn deadline(data: &[u8]) {
     let text = std::str::from_utf8(data).unwrap_or_default();
     let (number, nanoseconds) = match text.char_indices().next_back() {
@@ -273,7 +273,7 @@ pub fn deadline(data: &[u8]) {
         Some((at, 'n')) => (&text[..at], 1),
         _ => (text, 1_000_000),
     };
-    // Std takes a plus sign.
+    // Std accepts a plus sign.
     let expected = match number.parse::<u128>() {
         Ok(value) if number.len() <= 8 && !number.starts_with('+') => Some(value * nanoseconds),
         _ => None,
@@ -293,7 +293,7 @@ fn scan(
     let whole = new().scan(data, limits);
     assert_splits(data, &whole, |pieces| {
         let mut scanner = new();
-        // The state that another head left behind must not matter.
+        // The state after another head must not matter.
         let _ = scanner.scan(b"G\r", limits);
         scanner.reset();
         let mut end = 0;
@@ -310,8 +310,8 @@ fn scan(
     whole
 }
 
-/// Cuts into single bytes, into two at each of the first places, and into pieces of lengths that
-/// depend on the data.
+/// Splits the data into single bytes, into two pieces at each of the first positions, and into
+/// pieces whose lengths depend on the data.
 fn assert_splits<T: PartialEq + Debug>(data: &[u8], whole: &T, run: impl Fn(&[&[u8]]) -> T) {
     let single: Vec<_> = data.chunks(1).collect();
     assert_eq!(&run(&single), whole, "byte by byte");
@@ -329,7 +329,7 @@ fn assert_splits<T: PartialEq + Debug>(data: &[u8], whole: &T, run: impl Fn(&[&[
     assert_eq!(&run(&pieces), whole, "in pieces");
 }
 
-/// As they go on.
+/// Returns names and values as they are sent on.
 fn names_and_values<'a>(
     text: &'a [u8],
     fields: &[Field],
@@ -343,7 +343,7 @@ fn names_and_values<'a>(
     .collect()
 }
 
-/// Control bytes as spaces.
+/// Returns the text with control bytes as spaces.
 fn clean(text: &[u8]) -> Vec<u8> {
     let clean = |&byte: &u8| match byte {
         b'\t' => byte,
@@ -385,7 +385,7 @@ fn write_once_response(text: &[u8], head: &ResponseHead) -> Vec<u8> {
     out
 }
 
-/// A parser by others may refuse more than ours, but not see something else.
+/// httparse may refuse more than our parser does, but must not read something else.
 fn assert_same_as_httparse_request(text: &[u8], head: &RequestHead) {
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut theirs = httparse::Request::new(&mut fields);
@@ -426,7 +426,7 @@ fn assert_same_fields(text: &[u8], ours: &[Field], theirs: &[httparse::Header<'_
     assert_eq!(names_and_values(text, ours, |_| true), theirs);
 }
 
-/// All that a decoder said, up to the end or an error.
+/// All that a decoder returned, up to the end or an error.
 #[derive(Debug, PartialEq, Eq)]
 struct Decoded {
     content: Vec<u8>,
@@ -454,7 +454,7 @@ fn decode<'a>(
                 Ok(found) => found,
                 Err(why) => {
                     assert_eq!(decoder.next(b"0\r\n\r\n"), Err(why), "an error stays");
-                    // How far it came within the last piece is not told.
+                    // An error does not tell how far the decoder came within the last piece.
                     return Decoded {
                         used: 0,
                         verdict: Err(why),
@@ -550,8 +550,8 @@ mod tests {
         replay("deadline", deadline);
     }
 
-    /// Bytes that are nearly what they should be: pieces of the grammar in any order, now and then
-    /// a byte of any kind.
+    /// Returns bytes that are nearly valid: pieces of the grammar in any order, sometimes an
+    /// arbitrary byte.
     fn nearly(pieces: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             20 => select(pieces).prop_map(<[u8]>::to_vec),
@@ -597,8 +597,12 @@ mod tests {
     ];
 
     proptest! {
-        // What fails is made a seed of the fuzzer instead.
-        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+        // A failure becomes a seed of the fuzzer instead.
+        #![proptest_config(ProptestConfig {
+            cases: 400,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
         fn any_bytes(data in vec(any::<u8>(), 0..200)) {
@@ -645,16 +649,22 @@ mod tests {
 
         #[test]
         fn near_chunks(data in nearly(&[
-            b"0\r\n", b"1\r\na\r\n", b"a\r\n0123456789\r\n", b"1;x\r\na\r\n", b"1 ; x=\"y\\\"\" ; z\r\na\r\n", b"00\r\n", b"X: 1\r\n",
-            b"Upgrade: x\r\n", b"\r\n", b"\n", b" ", b"f", b"\"", b"Host: a\r\n", b"1 \na\n", b" fold\n", b"no field\r\n",
+            b"0\r\n", b"1\r\na\r\n", b"a\r\n0123456789\r\n", b"1;x\r\na\r\n",
+            b"1 ; x=\"y\\\"\" ; z\r\na\r\n", b"00\r\n", b"X: 1\r\n", b"Upgrade: x\r\n", b"\r\n",
+            b"\n", b" ", b"f", b"\"", b"Host: a\r\n", b"1 \na\n", b" fold\n", b"no field\r\n",
         ])) {
             chunked(&data);
             chunked(&[&data[..], b"0\r\n\r\n"].concat());
         }
 
-        /// However content is cut into chunks, and these into reads, it comes out as it went in.
+        /// However content is cut into chunks, and chunks into reads, the decoder returns the
+        /// content.
         #[test]
-        fn any_chunk_sizes(content in vec(any::<u8>(), 0..2000), sizes in vec(1..300_usize, 1..20), reads in 1..100_usize) {
+        fn any_chunk_sizes(
+            content in vec(any::<u8>(), 0..2000),
+            sizes in vec(1..300_usize, 1..20),
+            reads in 1..100_usize,
+        ) {
             let mut body = Vec::new();
             let mut rest = &content[..];
             for size in sizes.into_iter().cycle() {
@@ -669,7 +679,12 @@ mod tests {
             }
             write_last_chunk(&mut body, b"A: 1\r\n");
             let decoded = decode(body.chunks(reads), || ChunkedDecoder::new(LIMITS[0]));
-            let expected = Decoded { content, trailers: b"A: 1\r\n".to_vec(), used: body.len(), verdict: Ok(true) };
+            let expected = Decoded {
+                content,
+                trailers: b"A: 1\r\n".to_vec(),
+                used: body.len(),
+                verdict: Ok(true),
+            };
             assert_eq!(decoded, expected);
         }
     }

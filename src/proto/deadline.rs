@@ -1,18 +1,18 @@
-//! How much time a client gives: the value of `grpc-timeout`, or of a field of the operator's
-//! choice.
+//! How much time a client allows: the value of `grpc-timeout`, or of a field that the operator
+//! chooses.
 
 use std::time::Duration;
 
-/// Digits at most, with a unit or without: so many the gRPC specification allows (gRPC over HTTP/2,
+/// The most digits, with or without a unit, that the gRPC specification allows (gRPC over HTTP/2,
 /// "Timeout").
 const DIGITS: usize = 8;
 
-/// Parses the time: up to eight digits, and a unit: `H`ours, `M`inutes, `S`econds, `m`illi-, `u`
-/// for micro-, `n`anoseconds. Without a unit they are milliseconds. `None` for anything else: no
-/// sign, no fraction, nothing around it (the head's parser has trimmed the white space).
+/// Parses the time: up to eight digits and a unit: `H`ours, `M`inutes, `S`econds, `m`illi-, `u` for
+/// micro-, `n`anoseconds. Without a unit they are milliseconds. Returns `None` for anything else,
+/// such as a sign or a fraction. (The head's parser has trimmed the white space.)
 ///
-/// Zero, which gRPC does not allow, is zero: no time is left. The longest time is 99 999 999 hours,
-/// which can be added to any moment of a clock.
+/// Zero, which gRPC does not allow, means that no time is left. The longest time is 99 999 999
+/// hours, which can be added to any moment of a clock.
 pub fn parse_deadline(value: &[u8]) -> Option<Duration> {
     let digits = value
         .iter()

@@ -1,4 +1,4 @@
-//! Codecs: pure, incremental, fuzzed. None of them does I/O, reads a clock or panics on any input.
+//! Codecs: pure, incremental, fuzzed. They do no I/O, read no clock and panic on no input.
 
 #[doc(hidden)]
 pub mod check;

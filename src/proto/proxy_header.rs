@@ -6,34 +6,34 @@ use std::str::FromStr;
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// Bytes that it took.
+    /// The number of bytes of the header.
     pub length: usize,
-    /// Who the client is and where it came in; `None` for LOCAL and UNKNOWN, and for what is no TCP
-    /// (Unix sockets).
+    /// The addresses of the client and of the socket that it connected to. `None` for LOCAL and
+    /// UNKNOWN, and for other protocols than TCP (Unix sockets).
     pub addresses: Option<(SocketAddr, SocketAddr)>,
-    /// The connection is the balancer's own (LOCAL), and nobody's behind it.
+    /// The connection is the balancer's in front (LOCAL), with no client behind it.
     pub is_local: bool,
 }
 
 /// Why a header was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadProxyHeader {
-    /// What came begins no header.
+    /// The bytes do not begin a header.
     Missing,
-    /// It begins as one, and breaks the rules then.
+    /// The bytes begin a header, and then break the rules.
     Malformed,
-    /// It says that it has, or has, more bytes than this.
+    /// The header announces, or has, more than this number of bytes.
     TooLong(usize),
 }
 
-/// Parses the header at the start of `buffer`; `None` if more bytes are needed.
+/// Parses the header at the start of `buffer`. Returns `None` if more bytes are needed.
 ///
-/// v1 takes 107 bytes at most, v2 is refused above [`LONGEST`]. The answer to a beginning is never
-/// taken back: more bytes change only `None`.
+/// A v1 header has at most 107 bytes; a v2 header above [`LONGEST`] is refused. More bytes never
+/// change a result other than `None`.
 ///
 /// # Errors
 ///
-/// Each kind of [`BadProxyHeader`]; of the kinds, too, the first that shows stays.
+/// Each kind of [`BadProxyHeader`]. The first kind found stays.
 pub fn parse(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     match buffer.first() {
         None => Ok(None),
@@ -42,18 +42,18 @@ pub fn parse(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     }
 }
 
-/// The longest line of v1, its CRLF included.
+/// The longest line of v1, including its CRLF.
 const V1_LONGEST: usize = 107;
 const V1_START: &[u8] = b"PROXY ";
 
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const V2_FIXED: usize = 16;
-/// Addresses and TLVs. Those that balancers send (a client certificate among them) have some
+/// Addresses and TLVs. The TLVs that balancers send (including a client certificate) have a few
 /// thousand bytes.
 const V2_LONGEST: usize = 16 * 1024;
 
-/// The longest header that is taken, in bytes.
+/// The longest accepted header in bytes.
 pub const LONGEST: usize = V2_FIXED + V2_LONGEST;
 
 fn parse_v1(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
@@ -83,7 +83,7 @@ fn parse_v1(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     let addresses = match protocol {
         "TCP4" => Some(v1_addresses::<Ipv4Addr>(rest)?),
         "TCP6" => Some(v1_addresses::<Ipv6Addr>(rest)?),
-        // What follows is to be ignored.
+        // What follows is ignored.
         "UNKNOWN" => None,
         _ => return Err(BadProxyHeader::Malformed),
     };
@@ -94,7 +94,7 @@ fn parse_v1(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     }))
 }
 
-/// Whether a line without its end can still become one.
+/// Returns whether a line without its end can still become a header.
 fn v1_may_begin(buffer: &[u8]) -> bool {
     let start = buffer.len().min(V1_START.len());
     // Only the last byte may be the CR, and a line ends only behind a whole protocol.
@@ -128,7 +128,7 @@ fn is_text(byte: u8) -> bool {
     byte == b' ' || byte.is_ascii_graphic()
 }
 
-/// `source destination source-port destination-port`.
+/// Parses `source destination source-port destination-port`.
 fn v1_addresses<A: FromStr>(text: &str) -> Result<(SocketAddr, SocketAddr), BadProxyHeader>
 where
     std::net::IpAddr: From<A>,
@@ -147,7 +147,7 @@ where
     ))
 }
 
-/// Digits alone, without leading zeros, which `parse` does not insist on.
+/// Parses digits without leading zeros and signs, which `parse` accepts.
 fn v1_port(text: &str) -> Result<u16, BadProxyHeader> {
     let canonical =
         text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -175,7 +175,7 @@ fn parse_v2(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
         return Ok(None);
     };
     let least = match family {
-        // Its family and addresses are to be ignored.
+        // The family and the addresses of LOCAL are ignored.
         _ if local => 0,
         // AF_UNSPEC, AF_INET, AF_INET6, AF_UNIX, each with SOCK_STREAM.
         0x00 | 0x01 => 0,
@@ -214,7 +214,8 @@ fn parse_v2(buffer: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     }))
 }
 
-/// Whether these are TLVs, each within the block: a type, two bytes of length, and so many bytes.
+/// Returns whether the block consists of whole TLVs: a type, two bytes of length, and that number
+/// of bytes.
 fn are_tlvs(mut block: &[u8]) -> bool {
     while let [_, high, low, rest @ ..] = block {
         match rest.get(usize::from(u16(&[*high, *low]))..) {
@@ -225,7 +226,7 @@ fn are_tlvs(mut block: &[u8]) -> bool {
     block.is_empty()
 }
 
-/// Source, destination, source port, destination port.
+/// Parses source, destination, source port, destination port.
 fn v2_addresses<const N: usize>(block: &[u8]) -> Option<(SocketAddr, SocketAddr)>
 where
     std::net::IpAddr: From<[u8; N]>,
@@ -257,7 +258,7 @@ mod tests {
         Some((source.parse().unwrap(), destination.parse().unwrap()))
     }
 
-    /// A v2 header with this command and family.
+    /// Makes a v2 header with this command and family.
     fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
         let mut header = V2_SIGNATURE.to_vec();
         header.extend([command, family]);
@@ -266,7 +267,7 @@ mod tests {
         header
     }
 
-    /// A header followed by something else, and every beginning of it.
+    /// Checks a header followed by other bytes, and every prefix of it.
     fn check(header: &[u8], addresses: Option<(SocketAddr, SocketAddr)>) {
         let length = header.len();
         let is_local = header.get(12) == Some(&0x20) && header[0] == V2_SIGNATURE[0];
@@ -348,7 +349,7 @@ mod tests {
             |length: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(length - 16)).into_bytes();
         check(&line(107), None);
         assert_eq!(parse(&line(108)), Err(TooLong(107)));
-        // Without waiting for the line's end.
+        // Refused before the line's end.
         assert_eq!(parse(&line(108)[..106]), Ok(None));
         assert_eq!(parse(&line(108)[..107]), Err(TooLong(107)));
     }
@@ -387,7 +388,7 @@ mod tests {
         let v4 = [192, 0, 2, 1, 198, 51, 100, 7, 0xdc, 0x04, 0x01, 0xbb];
         let expected = addresses("192.0.2.1:56324", "198.51.100.7:443");
         check(&v2(0x21, 0x11, &v4), expected);
-        // With a TLV behind.
+        // With a TLV behind the addresses.
         check(
             &v2(0x21, 0x11, &[&v4[..], &[0x04, 0, 2, 7, 7]].concat()),
             expected,
@@ -433,11 +434,11 @@ mod tests {
     fn v2_has_a_longest() {
         let header = v2(0x20, 0x00, &[0; V2_LONGEST + 1]);
         assert_eq!(parse(&header), Err(TooLong(LONGEST)));
-        // As soon as it says so.
+        // Refused as soon as the length says so.
         assert_eq!(parse(&header[..V2_FIXED]), Err(TooLong(LONGEST)));
     }
 
-    /// Bytes near a header: one with a byte changed.
+    /// Returns bytes near a header: one with a byte changed.
     fn damaged() -> impl Strategy<Value = Vec<u8>> {
         let whole = prop_oneof![
             Just(b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n".to_vec()),
@@ -467,9 +468,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_headers_are_read(source: SocketAddr, port: u16, tlvs in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 0..4)) {
+        fn written_headers_are_read(
+            source: SocketAddr,
+            port: u16,
+            tlvs in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 0..4),
+        ) {
             let destination = SocketAddr::new(source.ip(), port);
-            // `SocketAddr`s of this generator have scopes and flow labels, which headers have not.
+            // The generator's `SocketAddr`s have scopes and flow labels, which headers do not have.
             let source = SocketAddr::new(source.ip(), source.port());
             let (name, family) = if source.is_ipv4() { ("TCP4", 0x11) } else { ("TCP6", 0x21) };
             let ip = source.ip();
@@ -479,9 +484,11 @@ mod tests {
                 std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
                 std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
             };
-            let tlv = |value: &Vec<u8>| [&[0xe0][..], &(value.len() as u16).to_be_bytes(), value].concat();
+            let length = |value: &Vec<u8>| (value.len() as u16).to_be_bytes();
+            let tlv = |value: &Vec<u8>| [&[0xe0][..], &length(value), value].concat();
             let tlv = tlvs.iter().flat_map(tlv).collect::<Vec<_>>();
-            let block = [&ip[..], &ip[..], &source.port().to_be_bytes(), &port.to_be_bytes(), &tlv].concat();
+            let ports = [source.port().to_be_bytes(), port.to_be_bytes()].concat();
+            let block = [&ip[..], &ip[..], &ports, &tlv].concat();
             check(&v2(0x21, family, &block), Some((source, destination)));
         }
 

@@ -1,28 +1,27 @@
-//! The paths for testing. Everything else is a file (`files.rs`).
+//! The paths for testing. Every other path is a file (`files.rs`).
 //!
 //! | path | what it does |
 //! | --- | --- |
-//! | `/__echo` | answers the request, head and body, exactly as it was received |
-//! | `/__status/418` | answers with this status |
-//! | `/__size/1048576` | as many bytes (`check.rs` says which), with Content-Length |
-//! | `/__delay/250` | answers after so many milliseconds |
-//! | `/__chunked/10?size=100&trailers` | so many chunks of `size` bytes, then X-Chunks and X-Sum as trailers |
-//! | `/__close/1000` | as many bytes, whose end is the connection's end |
-//! | `/__drip/20?ms=20` | as many bytes, one at a time |
-//! | `/__abort/now`, `head`, `body?after=1000&size=N`, `chunk?after=1000` | breaks off, without a response or inside it; `rst` with a reset |
-//! | `/__early/413` | answers before it reads the body, and ends the connection; `linger=0` at once |
+//! | `/__echo` | responds with the request, head and body, exactly as it was received |
+//! | `/__status/418` | responds with this status |
+//! | `/__size/1048576` | a body of this many bytes (`check.rs` says which), with Content-Length |
+//! | `/__delay/250` | responds after this many milliseconds |
+//! | `/__chunked/10?size=100&trailers` | chunks of `size` bytes, then X-Chunks, X-Sum as trailers |
+//! | `/__close/1000` | a body of this many bytes that ends with the connection |
+//! | `/__drip/20?ms=20` | a body of this many bytes, one at a time |
+//! | `/__abort/now`, `head`, `body?after=1000&size=N`, `chunk?after=1000` | breaks off (`rst`: by reset) |
+//! | `/__early/413` | responds before reading the body, and ends the connection (`linger=0`: at once) |
 //! | `/__interim/103?count=1` | interim heads, then a 200 |
-//! | `/__garbage` | what is no HTTP |
-//! | `/__bighead/65536` | a response whose head has so many bytes |
+//! | `/__garbage` | bytes that are not HTTP |
+//! | `/__bighead/65536` | a response with a head of this many bytes |
 //! | `/__sum` | length and checksum (FNV-1a, 64 bits) of the request's body |
-//! | `/__count/KEY` | adds one to this counter and answers its value |
-//! | `/__counted/KEY` | answers the counter's value; is itself not counted anywhere |
+//! | `/__count/KEY` | adds one to this counter and responds with its value |
+//! | `/__counted/KEY` | responds with the counter's value; is itself not counted anywhere |
 //! | `/__stats`, `/__stats/reset` | all counters; is itself not counted |
 //!
-//! Options on any of them but the last three: `delay=ms` waits first, and `watch` ends that wait
-//! when the client leaves; `close` ends the connection after the response and says so,
-//! `close=silent` does not say so; `field=Name:%20value`, as often as needed, adds fields to the
-//! response.
+//! Options on any path but the last three: `delay=ms` waits first, and `watch` ends that wait when
+//! the client leaves. `close` ends the connection after the response and says so; `close=silent`
+//! does not say so. `field=Name:%20value`, any number of times, adds fields to the response.
 
 use std::io;
 use std::thread;
@@ -36,7 +35,7 @@ use crate::reply::{After, Reply};
 use crate::request::{Body, Head};
 use crate::stream::{Stream, Waited};
 
-/// The answer to a question about the counters.
+/// Returns the answer to a request for the counters.
 pub(crate) fn observe(server: &Server, target: &Target) -> Option<String> {
     match target.path.as_str() {
         "/__stats" => Some(server.stats.json(&server.name)),
@@ -50,7 +49,7 @@ pub(crate) fn observe(server: &Server, target: &Target) -> Option<String> {
     }
 }
 
-/// Answers a request. `body` is missing where it was not read.
+/// Answers a request. `body` is `None` where it was not read.
 pub(crate) fn answer(
     server: &Server,
     stream: &Stream,
@@ -74,7 +73,7 @@ pub(crate) fn answer(
     Ok(if silent { After::Close } else { after })
 }
 
-/// Waits; false when the client has left meanwhile and that was asked for.
+/// Waits. Returns `false` if the request asks to watch the client and the client has left.
 fn wait(target: &Target, stream: &Stream, milliseconds: u64) -> bool {
     let until = Instant::now() + Duration::from_millis(milliseconds);
     if target.is_set("watch") && milliseconds > 0 {
@@ -182,7 +181,7 @@ fn special(
 
 fn with_status(status: u16, reply: &mut Reply<'_>) -> io::Result<After> {
     if status < 200 {
-        // As a final response that is nonsense, which is the point.
+        // Sent as a final response this makes no sense, which is the purpose.
         reply.interim(status, &[])?;
         return reply.cut(false);
     }
@@ -237,7 +236,7 @@ fn chunked(count: u64, target: &Target, reply: &mut Reply<'_>) -> io::Result<Aft
     reply.end()
 }
 
-/// A head of so many bytes, the empty line included, or as few as there must be.
+/// Writes a head of `size` bytes, including the empty line, or of as few bytes as possible.
 fn big_head(size: u64, reply: &mut Reply<'_>) -> io::Result<After> {
     const LINE: usize = 1000;
     let body = "a big head\n";
@@ -249,7 +248,7 @@ fn big_head(size: u64, reply: &mut Reply<'_>) -> io::Result<After> {
     let mut filled = 0;
     let mut fields = Vec::new();
     while filled < missing {
-        // "X-Fill: " and CRLF are ten bytes; what is left after a line must be enough for another
+        // "X-Fill: " and CRLF are ten bytes. What is left after a line must be enough for another
         // one.
         let left = missing - filled;
         let line = if left < LINE + 10 { left } else { LINE };

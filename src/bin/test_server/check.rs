@@ -1,9 +1,10 @@
 //! Bytes that show any corruption, and a checksum. Tests include this file too.
 
-/// The byte at a position of every body made here:
-/// `31 * i + 17 * (i >> 8) + 7 * (i >> 16) + 3 * (i >> 24)`, modulo 256.
+/// Returns the byte at a position of every body made here: `31 * i + 17 * (i >> 8) + 7 * (i >> 16)
+/// + 3 * (i >> 24)`, modulo 256.
 ///
-/// A lost, doubled or moved block of any length below 4 GiB changes what stands at some position.
+/// If a block of any length below 4 GiB is lost, doubled or moved, the byte at some position
+/// changes.
 pub(crate) fn byte_at(position: u64) -> u8 {
     let mixed = position
         .wrapping_mul(31)
@@ -13,7 +14,7 @@ pub(crate) fn byte_at(position: u64) -> u8 {
     (mixed & 0xff) as u8
 }
 
-/// Bytes from one position to before another.
+/// Returns the bytes of positions `from..to`.
 pub(crate) fn bytes(from: u64, to: u64) -> Vec<u8> {
     (from..to).map(byte_at).collect()
 }
@@ -36,7 +37,7 @@ impl Sum {
         }
     }
 
-    /// Of these bytes alone.
+    /// Returns the checksum of these bytes.
     #[cfg(test)]
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut sum = Self::default();

@@ -1,4 +1,4 @@
-//! One client's connection: requests in, answers out.
+//! One client's connection: requests in, responses out.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,18 +10,18 @@ use crate::request::{Problem, Reader};
 use crate::stats::Stats;
 use crate::stream::Stream;
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// What it calls itself.
+    /// The name in X-Test-Server.
     pub(crate) name: String,
-    /// What it serves, an absolute path without links in it.
+    /// The served folder, an absolute path without links in it.
     pub(crate) root: Option<PathBuf>,
-    /// What it has seen.
+    /// What has been counted.
     pub(crate) stats: Stats,
 }
 
-/// Serves a connection to its end. `open` is its number where it is counted.
+/// Serves a connection to its end. `open` is its number if it is counted.
 pub(crate) fn serve(server: &Server, stream: &Stream, open: Option<u64>) {
     let mut reader = Reader::new(stream);
     loop {
@@ -36,7 +36,7 @@ pub(crate) fn serve(server: &Server, stream: &Stream, open: Option<u64>) {
                      close\r\n\r\n{body}",
                     body.len()
                 );
-                // The client may have left long ago.
+                // The client may already have left.
                 let mut stream = stream;
                 let _ = io::Write::write_all(&mut stream, answer.as_bytes());
                 break;
@@ -45,7 +45,7 @@ pub(crate) fn serve(server: &Server, stream: &Stream, open: Option<u64>) {
                 server.stats.unfinished();
                 break;
             }
-            // The client left; that is for the balancer's tests to see.
+            // The client left. The balancer's tests see that for themselves.
             Err(Problem::Failed) => break,
         }
     }
@@ -64,7 +64,7 @@ fn one(
         return Ok(After::Close);
     };
     let target = Target::new(&head.target);
-    // Who looks at the counters does not want to see himself in them.
+    // A request for the counters must not count itself.
     if let Some(answer) = answers::observe(server, &target) {
         reader.body(head.framing, false)?;
         let mut reply = Reply::new(stream, &head, None);
@@ -86,7 +86,7 @@ fn one(
     } else {
         Some(reader.body(head.framing, target.path == "/__echo")?)
     };
-    // What is here already came before our answer.
+    // Bytes that are here already came before our response.
     if counted && !early && !reader.waiting().is_empty() {
         server.stats.pipelined();
     }

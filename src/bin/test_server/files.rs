@@ -1,4 +1,4 @@
-//! Files of a folder.
+//! Serves the files of a folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use crate::query::Target;
 use crate::reply::{After, Reply};
 use crate::request::Head;
 
-/// Answers with the file that the target names.
+/// Responds with the file that the target names.
 pub(crate) fn serve(
     root: Option<&Path>,
     head: &Head,
@@ -16,7 +16,7 @@ pub(crate) fn serve(
 ) -> io::Result<After> {
     if !matches!(head.method.as_str(), "GET" | "HEAD") {
         reply.common.push("Allow: GET, HEAD".into());
-        return reply.text(405, "files are only there to be read\n");
+        return reply.text(405, "files can only be read\n");
     }
     let Some(path) = root.and_then(|root| find(root, &target.path)) else {
         return reply.text(404, "no such file\n");
@@ -27,13 +27,13 @@ pub(crate) fn serve(
     }
 }
 
-/// The file below the root that a path names. Links are followed, but not out of the root.
+/// Returns the file below the root that a path names. Links are followed, but not out of the root.
 fn find(root: &Path, path: &str) -> Option<PathBuf> {
     let relative = path.strip_prefix('/')?;
     if relative.contains('\0') || relative.split('/').any(|part| part == "..") {
         return None;
     }
-    // A leading slash more would make the path absolute and the root forgotten.
+    // Another leading slash would make the path absolute and drop the root.
     let mut file = root
         .join(relative.trim_start_matches('/'))
         .canonicalize()

@@ -15,14 +15,14 @@ use socket2::{Domain, Socket, Type};
 
 use crate::stream::{Stream, Waited};
 
-/// A client address has about 28,000 ports by default; beyond that, the next address is taken.
+/// A client address has about 28,000 ports by default. Beyond this number the next address is used.
 const PER_ADDRESS: usize = 20_000;
 
 /// Long enough for a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Opens connections, asks for `path` once on each, prints `held N`, and keeps them until standard
-/// input ends. Prints then how many of them the server has closed meanwhile.
+/// Opens connections, requests `path` once on each, prints `held N`, and keeps them until standard
+/// input ends. Then prints how many of them the server has closed meanwhile.
 pub(crate) fn hold(address: &str, count: usize, path: &str, tls: bool) -> io::Result<()> {
     crate::raise_file_limit();
     let address = address
@@ -64,8 +64,8 @@ impl Held {
         if let IpAddr::V4(ip) = address.ip()
             && ip.is_loopback()
         {
-            // Not 127.0.0.1, whose ports are for the load that comes besides us. The port is chosen
-            // when it connects: others may have used the same one to other addresses just before.
+            // Not 127.0.0.1, whose ports are for other load at the same time. The port is chosen on
+            // connect, because another socket may have just used the same port to another address.
             setsockopt(&socket, IpBindAddressNoPort, &true)?;
             let source = 2 + u8::try_from(index / PER_ADDRESS).unwrap_or(u8::MAX - 2);
             socket.bind(&SocketAddr::from(([127, 0, 0, source], 0)).into())?;
@@ -116,7 +116,7 @@ impl Held {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => &stream.sock,
         };
-        // Bytes that nobody asked for are session tickets, or the alert before the close.
+        // Bytes after the response are session tickets, or the alert before the close.
         stream.try_clone().map_or(true, |stream| {
             Stream::Tcp(stream).wait(Duration::ZERO) == Waited::Gone
         })
@@ -126,8 +126,8 @@ impl Held {
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
-/// How long a response is from first to last byte; only what is held for, so Content-Length must be
-/// there.
+/// Returns the length of a response from first to last byte. It relies on Content-Length, which all
+/// responses requested here have.
 fn length(response: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = response.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
@@ -158,7 +158,7 @@ fn tls_config() -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Takes any certificate: what is measured is memory, not trust.
+/// Accepts any certificate: this client measures memory, not trust.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

@@ -1,9 +1,9 @@
-//! A web server for testing what stands in front of it.
+//! A web server for testing a balancer in front of it.
 //!
-//! It serves the files of a folder, and under `/__` it does on request what servers do to
-//! balancers: it is slow, it breaks off, it lies about lengths. It reports what it *received*, so
-//! it shares no code with the balancer. `answers.rs` lists the paths, `stats.rs` says what is
-//! counted. With `--hold` it is a client instead, one that opens many connections and keeps them.
+//! It serves the files of a folder. Under `/__` it does on request what servers do to balancers: it
+//! is slow, breaks off, or lies about lengths. It reports what it *received*, so it shares no code
+//! with the balancer. `answers.rs` lists the paths, `stats.rs` says what is counted. With `--hold`
+//! it is a client instead, which opens many connections and keeps them.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -34,7 +34,7 @@ use crate::connection::Server;
 use crate::stats::Stats;
 use crate::stream::Listener;
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "test_server",
@@ -54,22 +54,26 @@ struct Arguments {
     /// Folder to serve
     #[arg(long)]
     root: Option<PathBuf>,
-    /// Name to answer with in X-Test-Server; the root's or the port's by default
+    /// Name in X-Test-Server; the root's or the port's by default
     #[arg(long)]
     name: Option<String>,
-    /// End when standard input does, so as not to outlive whoever started it
+    /// End when standard input does, so as not to outlive the parent process
     #[arg(long)]
     until_eof: bool,
     /// Be a client: hold connections to this address until standard input ends
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["port", "listen", "observe", "root", "name"])]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        conflicts_with_all = ["port", "listen", "observe", "root", "name"]
+    )]
     hold: Option<String>,
     /// How many connections to hold
     #[arg(long, default_value_t = 1000, requires = "hold")]
     count: usize,
-    /// What to ask once on each connection held
+    /// Path to request once on each connection
     #[arg(long, default_value = "/", requires = "hold")]
     path: String,
-    /// Hold connections over TLS, whoever the other side is
+    /// Hold connections over TLS, with any server certificate
     #[arg(long, requires = "hold")]
     tls: bool,
 }
@@ -119,7 +123,7 @@ fn serve(arguments: Arguments) -> io::Result<()> {
             .name("observe".into())
             .spawn(move || accept(&observer, &server, false))?;
     }
-    // One write, so that who waits for the first line has the second one too.
+    // One write, so that a reader of the first line has the second one too.
     io::stdout().write_all(lines.as_bytes())?;
     if arguments.until_eof {
         thread::Builder::new()
@@ -132,13 +136,13 @@ fn serve(arguments: Arguments) -> io::Result<()> {
     Ok(())
 }
 
-/// Accepts for ever, a thread for each connection.
+/// Accepts without end, with a thread for each connection.
 fn accept(listener: &Listener, server: &Arc<Server>, counted: bool) {
     loop {
         let stream = match listener.accept() {
             Ok(stream) => Arc::new(stream),
             Err(problem) => {
-                // Out of descriptors, most likely: some will be given back.
+                // Most likely there is no free descriptor. Some will become free.
                 eprintln!("test_server: accept: {problem}");
                 thread::sleep(Duration::from_millis(20));
                 continue;
@@ -160,18 +164,18 @@ fn accept(listener: &Listener, server: &Arc<Server>, counted: bool) {
     }
 }
 
-/// Takes as many descriptors as the system gives.
+/// Raises the limit of open files as far as the system allows.
 pub(crate) fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
-        // Without it there are fewer connections, nothing worse.
+        // On failure there are only fewer connections.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// The same error, with what it is about in front.
+/// Returns the same error with its subject in front.
 pub(crate) fn named(what: &dyn std::fmt::Display, problem: &io::Error) -> io::Error {
     io::Error::new(problem.kind(), format!("{what}: {problem}"))
 }

@@ -1,4 +1,4 @@
-//! A request target, taken apart: path and the options after `?`.
+//! Splits a request target into the path and the options after `?`.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Takes origin-form and absolute-form apart.
+    /// Splits a target in origin-form or absolute-form.
     pub(crate) fn new(target: &str) -> Self {
         let rest = match target.split_once("://") {
             Some((_, rest)) if !target.starts_with('/') => {
@@ -34,7 +34,7 @@ impl Target {
         }
     }
 
-    /// The last value of an option.
+    /// Returns the last value of an option.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.options
             .iter()
@@ -43,7 +43,7 @@ impl Target {
             .map(|(_, value)| value.as_str())
     }
 
-    /// All values of an option.
+    /// Returns all values of an option.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.options
             .iter()
@@ -51,20 +51,20 @@ impl Target {
             .map(|(_, value)| value.as_str())
     }
 
-    /// An option's value as a number, or what to take without it.
+    /// Returns an option's value as a number, or `default` without one.
     pub(crate) fn number<T: FromStr>(&self, name: &str, default: T) -> T {
         self.text(name)
             .and_then(|value| value.parse().ok())
             .unwrap_or(default)
     }
 
-    /// Whether an option is there and not 0.
+    /// Returns whether an option is present and not 0.
     pub(crate) fn is_set(&self, name: &str) -> bool {
         self.text(name).is_some_and(|value| value != "0")
     }
 }
 
-/// Percent-decodes; what is no escape stays as it is.
+/// Percent-decodes. A percent sign that begins no escape stays as it is.
 fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

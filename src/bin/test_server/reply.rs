@@ -8,32 +8,32 @@ use crate::request::Head;
 use crate::stats::Executing;
 use crate::stream::Stream;
 
-/// What becomes of the connection.
+/// What happens to the connection after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// The next request, please.
+    /// The next request follows.
     Next,
-    /// It ends.
+    /// The connection ends.
     Close,
 }
 
-/// A response in the making.
+/// A response under construction.
 #[derive(Debug)]
 pub(crate) struct Reply<'a> {
     stream: &'a Stream,
     out: Vec<u8>,
     executing: Option<Executing<'a>>,
     no_body: bool,
-    /// Whether the connection goes on after the response.
+    /// The connection goes on after the response.
     pub(crate) keep_alive: bool,
-    /// Whether the client knows only HTTP/1.0.
+    /// The client speaks HTTP/1.0.
     pub(crate) old: bool,
     /// Fields that go into every head.
     pub(crate) common: Vec<String>,
 }
 
 impl<'a> Reply<'a> {
-    /// A response to this request.
+    /// Makes a response to this request.
     pub(crate) fn new(stream: &'a Stream, head: &Head, executing: Option<Executing<'a>>) -> Self {
         Self {
             stream,
@@ -46,7 +46,7 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Writes a head. `Connection` is added where it is not what the version takes for granted.
+    /// Writes a head. `Connection` is added where it differs from the version's default.
     pub(crate) fn head(&mut self, status: u16, fields: &[&str]) {
         let mut text = format!("HTTP/1.1 {status} {}\r\n", reason(status));
         for field in self
@@ -79,7 +79,7 @@ impl<'a> Reply<'a> {
         self.flush()
     }
 
-    /// A whole response with a body of known length.
+    /// Writes a whole response with a body of known length.
     pub(crate) fn whole(
         &mut self,
         status: u16,
@@ -97,12 +97,12 @@ impl<'a> Reply<'a> {
         self.end()
     }
 
-    /// A whole response of one line of text.
+    /// Writes a whole response of one line of text.
     pub(crate) fn text(&mut self, status: u16, text: &str) -> io::Result<After> {
         self.whole(status, "text/plain; charset=utf-8", text.as_bytes())
     }
 
-    /// Writes bytes of the body, except in answer to HEAD.
+    /// Writes bytes of the body, except in response to HEAD.
     pub(crate) fn body(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.no_body {
             return Ok(());
@@ -114,17 +114,17 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// Writes bytes, whatever they are.
+    /// Writes any bytes.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Bytes written and not sent yet.
+    /// Returns the number of bytes written and not sent yet.
     pub(crate) fn written(&self) -> usize {
         self.out.len()
     }
 
-    /// Takes them back.
+    /// Drops the bytes that are not sent yet.
     pub(crate) fn forget(&mut self) {
         self.out.clear();
     }
@@ -139,7 +139,7 @@ impl<'a> Reply<'a> {
 
     /// Sends the rest.
     pub(crate) fn end(&mut self) -> io::Result<After> {
-        // See `stats`: no longer executing, before the client can know that.
+        // The request stops executing before the client can know the end (see `stats`).
         self.executing = None;
         self.flush()?;
         Ok(if self.keep_alive {
@@ -149,7 +149,7 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// Sends what is written so far, and that was it.
+    /// Sends what is written so far and ends the connection.
     pub(crate) fn cut(&mut self, reset: bool) -> io::Result<After> {
         self.executing = None;
         self.flush()?;
@@ -159,8 +159,8 @@ impl<'a> Reply<'a> {
         Ok(After::Close)
     }
 
-    /// Ends a connection on which unread bytes may still come: says that nothing follows and waits
-    /// a little for the client to leave, since closing at once would be a reset, which may overtake
+    /// Ends a connection on which unread bytes may still arrive. Shuts down the sending side and
+    /// waits a little for the client to leave: closing at once would be a reset, which may overtake
     /// the response.
     pub(crate) fn linger(&mut self) -> io::Result<After> {
         self.end()?;
@@ -173,7 +173,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// The words for a status.
+/// Returns the reason phrase of a status.
 fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",

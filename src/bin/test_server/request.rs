@@ -1,16 +1,16 @@
-//! Reads requests: small, strict, and keeping the bytes as they came.
+//! Reads requests: small, strict, and keeping the original bytes.
 
 use std::io::{self, Read};
 
 use crate::check::Sum;
 
-/// More head than this is nothing that a balancer sends.
+/// A balancer never sends a longer head.
 const MOST_HEAD: usize = 1 << 20;
 
 /// Why there is no request.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// What came is no HTTP/1 request.
+    /// The bytes are not an HTTP/1 request.
     Malformed(&'static str),
     /// The connection ended in the middle of a request.
     Unfinished,
@@ -34,7 +34,7 @@ pub(crate) enum Framing {
 /// A request head.
 #[derive(Debug)]
 pub(crate) struct Head {
-    /// As it came, with the empty line.
+    /// The original bytes, with the empty line.
     pub(crate) raw: Vec<u8>,
     pub(crate) method: String,
     pub(crate) target: String,
@@ -72,7 +72,7 @@ impl Head {
         let mut fields = Vec::new();
         for line in lines {
             if line.contains(['\r', '\n']) {
-                return Err(Malformed("a line that ends otherwise than in CRLF"));
+                return Err(Malformed("a line that does not end in CRLF"));
             }
             let (name, value) = line
                 .split_once(':')
@@ -94,7 +94,7 @@ impl Head {
         })
     }
 
-    /// The first field of that name.
+    /// Returns the value of the first field with that name.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields
             .iter()
@@ -102,7 +102,7 @@ impl Head {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether the client wants the connection to go on.
+    /// Returns whether the client wants the connection to go on.
     pub(crate) fn keep_alive(&self) -> bool {
         let said = self.field("connection").unwrap_or("").to_ascii_lowercase();
         let mut words = said.split(',').map(str::trim);
@@ -150,7 +150,7 @@ fn framing(fields: &[(String, String)], minor: u8) -> Result<Framing, Problem> {
 /// A request body.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
-    /// As it came, with chunk sizes and trailers; empty when it was not to be kept.
+    /// The original bytes, with chunk sizes and trailers. Empty if they are not kept.
     pub(crate) raw: Vec<u8>,
     /// Bytes of content.
     pub(crate) length: u64,
@@ -167,7 +167,7 @@ pub(crate) struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads from there.
+    /// Reads from `source`.
     pub(crate) fn new(source: R) -> Self {
         Self {
             source,
@@ -176,12 +176,12 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Bytes that came and were not asked for yet.
+    /// Returns the bytes that have arrived and are not consumed yet.
     pub(crate) fn waiting(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
-    /// Gets more bytes; false at the end.
+    /// Reads more bytes. Returns `false` at the end.
     fn fill(&mut self) -> io::Result<bool> {
         if self.start > 0 {
             self.buffer.drain(..self.start);
@@ -199,7 +199,7 @@ impl<R: Read> Reader<R> {
         Ok(got? > 0)
     }
 
-    /// The next head; `None` when the connection ends before it.
+    /// Returns the next head, or `None` if the connection ends before it.
     pub(crate) fn head(&mut self) -> Result<Option<Head>, Problem> {
         let mut looked = 0;
         loop {
@@ -227,7 +227,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The body, read to its end.
+    /// Reads the body to its end.
     pub(crate) fn body(&mut self, framing: Framing, keep: bool) -> Result<Body, Problem> {
         let mut body = Body::default();
         match framing {
@@ -273,7 +273,7 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// A line without its end.
+    /// Reads a line and returns it without its end.
     fn line(&mut self, keep: bool, body: &mut Body) -> Result<Vec<u8>, Problem> {
         loop {
             let waiting = self.waiting();
@@ -299,7 +299,7 @@ impl<R: Read> Reader<R> {
 mod tests {
     use super::*;
 
-    /// Gives one byte at a time.
+    /// Returns one byte per read.
     struct Drip<'a>(&'a [u8]);
 
     impl Read for Drip<'_> {

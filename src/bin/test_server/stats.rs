@@ -1,9 +1,9 @@
-//! What is counted, and how it stays honest.
+//! The counters, and how they stay reliable.
 //!
-//! A test says "never more than five at once", so a count must never be too high: a request stops
-//! executing *before* the last bytes of its response are sent (after them, the next one may come in
-//! faster than we can subtract), and a connection that its client has closed, but whose thread has
-//! not seen that yet, does not count for the maximum.
+//! A test says "never more than five at once", so a count must never be too high. A request stops
+//! executing *before* the last bytes of its response are sent, because the next request may arrive
+//! faster than the counter is reduced. A connection that its client has closed, but whose thread
+//! has not noticed yet, does not count for the maximum.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 use crate::stream::{Stream, count_gone};
 
-/// Above so many, the maximum is taken as it is counted: looking at each would take too long.
+/// Above this number of connections the maximum is taken as counted, because checking each one
+/// would take too long.
 const LOOKED_AT: usize = 1024;
 
 /// All counters.
@@ -53,18 +54,18 @@ impl Stats {
         id
     }
 
-    /// A connection is about to be closed.
+    /// Counts a connection out that is about to be closed.
     pub(crate) fn closed(&self, id: u64) {
         self.0.lock().open.remove(&id);
     }
 
-    /// Counts a request whose head is read, until what it returns is dropped.
+    /// Counts a request whose head is read as executing, until the returned value is dropped.
     pub(crate) fn request(&self, method: &str) -> Executing<'_> {
         let mut numbers = self.0.lock();
         numbers.requests += 1;
         numbers.executing += 1;
         numbers.executing_most = numbers.executing_most.max(numbers.executing);
-        // Not `entry`: the name is nearly always there already.
+        // Not `entry`, which would allocate: the name is nearly always present.
         match numbers.methods.get_mut(method) {
             Some(count) => *count += 1,
             None => {
@@ -74,22 +75,22 @@ impl Stats {
         Executing(self)
     }
 
-    /// A request came before its predecessor was answered.
+    /// Counts a request that came before the response to its predecessor.
     pub(crate) fn pipelined(&self) {
         self.0.lock().pipelined += 1;
     }
 
-    /// Something came that is no request.
+    /// Counts bytes that are not a request.
     pub(crate) fn malformed(&self) {
         self.0.lock().malformed += 1;
     }
 
-    /// A request broke off.
+    /// Counts a request that broke off.
     pub(crate) fn unfinished(&self) {
         self.0.lock().unfinished += 1;
     }
 
-    /// Adds one to a counter.
+    /// Adds one to a counter and returns its value.
     pub(crate) fn count(&self, key: &str) -> u64 {
         let mut numbers = self.0.lock();
         let value = numbers.counted.entry(key.to_owned()).or_default();
@@ -97,12 +98,12 @@ impl Stats {
         *value
     }
 
-    /// A counter's value.
+    /// Returns a counter's value.
     pub(crate) fn counted(&self, key: &str) -> u64 {
         self.0.lock().counted.get(key).copied().unwrap_or(0)
     }
 
-    /// Starts all over, from what is there now.
+    /// Resets all counters. Open connections and executing requests stay counted.
     pub(crate) fn reset(&self) {
         let mut numbers = self.0.lock();
         let old = std::mem::take(&mut *numbers);
@@ -114,7 +115,7 @@ impl Stats {
         numbers.executing_most = old.executing;
     }
 
-    /// All of it.
+    /// Returns all counters as JSON.
     pub(crate) fn json(&self, name: &str) -> String {
         let numbers = self.0.lock();
         let json = serde_json::json!({
@@ -135,7 +136,7 @@ impl Stats {
     }
 }
 
-/// A request in the making.
+/// A request that is being executed.
 #[derive(Debug)]
 pub(crate) struct Executing<'a>(&'a Stats);
 

@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::named;
 
-/// Something that connections come in by.
+/// A socket that accepts connections.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
@@ -21,11 +21,11 @@ pub(crate) enum Listener {
 impl Listener {
     /// Binds `HOST:PORT` or `unix:/path`.
     pub(crate) fn bind(address: &str) -> io::Result<Self> {
-        // std's backlog of 128 would lose connections when thousands come at once.
+        // The backlog of std (128) would lose connections when thousands come at once.
         const BACKLOG: i32 = 16384;
         let bound = || -> io::Result<Self> {
             if let Some(path) = address.strip_prefix("unix:") {
-                // A socket file that nobody listens on is what a killed server leaves behind.
+                // A killed server leaves a socket file without a listener.
                 if UnixStream::connect(path)
                     .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
                 {
@@ -48,7 +48,7 @@ impl Listener {
         bound().map_err(|problem| named(&address, &problem))
     }
 
-    /// Where it is bound.
+    /// Returns where the listener is bound.
     pub(crate) fn address(&self) -> String {
         match self {
             Self::Tcp(listener) => listener
@@ -58,7 +58,7 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     pub(crate) fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
@@ -79,9 +79,9 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Makes the close that follows a reset.
+    /// Makes the following close reset the connection.
     pub(crate) fn reset_on_close(&self) {
-        // A Unix socket has no reset; there the close is all there is.
+        // A Unix socket has no reset, only the close.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 
@@ -102,7 +102,7 @@ impl Stream {
         }
     }
 
-    /// Waits for bytes to read or for the other side to leave.
+    /// Waits for bytes to read, or for the other side to leave.
     pub(crate) fn wait(&self, limit: Duration) -> Waited {
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         let mut polled = [PollFd::new(self.as_fd(), PollFlags::POLLIN | LEFT)];
@@ -117,17 +117,17 @@ impl Stream {
     }
 }
 
-/// That the other side will send no more; nix has no name for it.
+/// The other side will send no more. Nix has no name for this event.
 const LEFT: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 
 fn is_gone(polled: &PollFd<'_>) -> bool {
-    // `None` is an event that nix does not know, so that one.
+    // `None` is an event that nix does not know, so it is that one.
     polled
         .revents()
         .is_none_or(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
 }
 
-/// What a wait ended with.
+/// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
     Nothing,
@@ -135,7 +135,7 @@ pub(crate) enum Waited {
     Gone,
 }
 
-/// How many of these the other side has left.
+/// Returns how many of these streams the other side has left.
 pub(crate) fn count_gone<'a>(streams: impl Iterator<Item = &'a Stream>) -> usize {
     let mut polled: Vec<_> = streams
         .map(|stream| PollFd::new(stream.as_fd(), LEFT))

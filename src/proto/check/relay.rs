@@ -1,6 +1,5 @@
-//! Whatever a server sends, through the whole relay in memory: what its client gets is well-formed,
-//! its framing says one thing, and it does not depend on how the server's bytes were cut into
-//! reads.
+//! Runs a server's bytes through the whole relay in memory. For any bytes the client gets
+//! well-formed HTTP with unambiguous framing, whatever the cuts between the server's reads are.
 
 use crate::http::{Method, ResponseFraming, ResponseHead};
 use crate::proto::h1::{
@@ -10,7 +9,7 @@ use crate::proto::h1::{
 
 use super::{AMPLE, LIMITS, assert_splits};
 
-/// For which client, by the first byte of the data.
+/// The request that is answered, chosen by the first byte of the data.
 #[derive(Clone, Copy)]
 struct Asked {
     method: Method,
@@ -22,11 +21,11 @@ struct Asked {
 /// How a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It is whole, and so many of the server's bytes were read for it.
+    /// The response is whole. The value is the number of the server's bytes read for it.
     Whole(usize),
-    /// It broke off, or went wrong behind its head.
+    /// The response broke off, or was malformed behind its head.
     Cut,
-    /// There is no head: a 502.
+    /// There is no head, so the client gets a 502.
     Refused,
 }
 
@@ -36,7 +35,7 @@ struct Delivered {
     end: End,
 }
 
-/// What that means to its reader: heads, content and trailers.
+/// What the client understands: heads, content and trailers.
 #[derive(Debug, PartialEq, Eq)]
 struct Read {
     heads: Vec<String>,
@@ -45,8 +44,8 @@ struct Read {
     end: End,
 }
 
-/// Server bytes behind a first byte that says who asks: through parser, framing, decoder and
-/// writer.
+/// Runs `data` through parser, framing, decoder and writer. The first byte chooses the request, the
+/// others are the server's.
 pub fn relay(data: &[u8]) {
     let Some((&flags, data)) = data.split_first() else {
         return;
@@ -66,7 +65,7 @@ pub fn relay(data: &[u8]) {
     });
 }
 
-/// As a worker does it: `pieces` are what it reads, and then the server ends the connection.
+/// Relays as a worker does: `pieces` are its reads, and then the server ends the connection.
 fn deliver<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: Asked) -> Delivered {
     let mut scanner = HeadScanner::for_response();
     let mut head = ResponseHead::default();
@@ -153,7 +152,7 @@ fn deliver<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: Asked) -> Deli
     Delivered { out, end }
 }
 
-/// Reads it as strictly as can be.
+/// Reads the delivered bytes as strictly as possible.
 fn read(delivered: &Delivered, asked: Asked) -> Read {
     let mut read = Read {
         heads: Vec::new(),
@@ -218,7 +217,7 @@ fn read(delivered: &Delivered, asked: Asked) -> Read {
     read
 }
 
-/// One head to the letter: its status, and where its body ends.
+/// Reads one head strictly. Returns its status and where its body ends.
 fn read_head(text: &[u8], asked: Asked) -> (u16, ResponseFraming) {
     let shown = text.escape_ascii();
     for (index, &byte) in text.iter().enumerate() {
@@ -288,7 +287,7 @@ fn read_head(text: &[u8], asked: Asked) -> (u16, ResponseFraming) {
         }
         (None, None) => ResponseFraming::UntilClose,
     };
-    // Ours agrees.
+    // Our own parser must agree.
     let mut head = ResponseHead::default();
     let ours = parse_response(text, asked.method, &AMPLE, &mut head);
     assert_eq!(
@@ -342,15 +341,20 @@ mod tests {
     const BEGINNINGS: &[&[u8]] = &[
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 5, 5\n\n",
-        b"HTTP/1.1 103 Hint\r\nContent-Length: 4\r\n\r\nHTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 103 Hint\r\nContent-Length: 4\r\n\r\n\
+          HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n",
         b"",
     ];
 
     proptest! {
-        // What fails is made a seed of the fuzzer instead.
-        #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+        // A failure becomes a seed of the fuzzer instead.
+        #![proptest_config(ProptestConfig {
+            cases: 600,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
         fn any_bytes_of_servers(data in vec(any::<u8>(), 0..100)) {

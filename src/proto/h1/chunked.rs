@@ -1,9 +1,9 @@
 //! Chunked coding (RFC 9112 §7.1), decoded strictly from clients and tolerantly from servers.
 //!
-//! What a server sends is written anew for its client, in chunks of our own. So padding behind a
-//! size, line feeds alone, leading zeros and extensions of any shape are read as nginx and HAProxy
-//! read them, and a trailer that may not be there is left out. What leaves the size or the end of a
-//! chunk in doubt is refused all the same.
+//! A server's body is written anew for its client, in chunks of our own. So padding behind a size,
+//! line feeds alone, leading zeros and extensions of any shape are read as nginx and HAProxy read
+//! them, and a trailer that is not allowed is left out. A doubtful size or end of a chunk is still
+//! refused.
 
 use std::ops::Range;
 
@@ -13,15 +13,15 @@ use super::parse::split_field;
 use super::syntax::is_token_byte;
 use super::{HeadLimits, Malformed};
 
-/// Most hexadecimal digits of a chunk's size, leading zeros included: no more fit in 64 bits.
+/// The most hexadecimal digits of a chunk's size, including leading zeros: no more fit in 64 bits.
 const MOST_DIGITS: u8 = 16;
 
-/// Most bytes of extensions in one line.
+/// The most bytes of extensions in one line.
 const LINE_EXTENSIONS: usize = 4096;
 
-/// Most bytes of extensions in a whole body, besides one byte for each byte of content. Extensions
-/// are read and thrown away (RFC 9112 §7.1.1 wants a limit): a body made of them would cost work
-/// for ever and never get anywhere.
+/// The most bytes of extensions in a whole body, besides one byte for each byte of content.
+/// Extensions are read and dropped (RFC 9112 §7.1.1 asks for a limit): a body of extensions alone
+/// would cost work without end.
 const BODY_EXTENSIONS: u64 = 16 * 1024;
 
 /// What the decoder found.
@@ -29,31 +29,31 @@ const BODY_EXTENSIONS: u64 = 16 * 1024;
 pub enum ChunkEvent {
     /// Content: this range of the input.
     Data(Range<usize>),
-    /// The body and its trailers have ended; what follows in the input is not of it.
+    /// The body and its trailers have ended. What follows in the input is not part of the body.
     End,
-    /// All input is used up, more is needed.
+    /// All input is used up and more is needed.
     More,
 }
 
 /// Decodes one chunked body, however it is split.
 ///
-/// After an error it stays at that error, after the end at the end.
+/// After an error the decoder returns the same error again, and after the end the end.
 #[derive(Debug)]
 pub struct ChunkedDecoder {
     limits: HeadLimits,
     state: State,
-    /// The size as far as it was read, then what is left of the chunk's content.
+    /// The size as far as it is read, then the rest of the chunk's content in bytes.
     size: u64,
     digits: u8,
     /// Bytes of extensions that this line may still have.
     line_allowance: usize,
     /// Bytes of extensions that this body may still have.
     body_allowance: u64,
-    /// Trailer lines, the last one maybe not whole.
+    /// Trailer lines; the last one may be incomplete.
     trailers: Vec<u8>,
-    /// Where the last line begins in there.
+    /// Where the last line in `trailers` begins.
     trailer_start: usize,
-    /// Where the line before it begins, if that was kept.
+    /// Where the line before that one begins, if it was kept.
     trailer_before: usize,
     trailer_bytes: usize,
     trailer_fields: usize,
@@ -94,7 +94,7 @@ enum State {
 }
 
 impl ChunkedDecoder {
-    /// A decoder at the first chunk size. `limits` are for the trailer section.
+    /// Makes a decoder at the first chunk size. `limits` apply to the trailer section.
     pub fn new(limits: HeadLimits) -> Self {
         Self {
             limits,
@@ -112,7 +112,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The same for what a server sends.
+    /// Makes a decoder for a server's body.
     pub fn tolerant(limits: HeadLimits) -> Self {
         Self {
             is_tolerant: true,
@@ -120,7 +120,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Reads on in `input`, and answers how much of it is used up and what was found there.
+    /// Continues in `input`. Returns the number of bytes used up and what was found in them.
     pub fn next(&mut self, input: &[u8]) -> Result<(usize, ChunkEvent), Malformed> {
         let mut used = 0;
         loop {
@@ -146,7 +146,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// How much content the chunk that has begun still announces.
+    /// Returns how much content of the current chunk is still to come.
     pub fn left_of_chunk(&self) -> u64 {
         if self.state == State::Data {
             self.size
@@ -155,8 +155,9 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The trailer lines, each with its CRLF, once the body has ended: checked, hop-by-hop fields
-    /// left out, never one that may not be in trailers. Empty if there are none.
+    /// Returns the trailer lines, each with its CRLF, once the body has ended. They are checked,
+    /// without hop-by-hop fields and without fields that are not allowed in trailers. Empty if
+    /// there are none.
     pub fn trailers(&self) -> &[u8] {
         if self.state == State::End {
             &self.trailers
@@ -165,7 +166,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// One byte that is not content.
+    /// Processes one byte that is not content.
     fn step(&mut self, byte: u8) -> Result<State, Malformed> {
         use State::{
             Data, DataCr, DataLf, End, Escaped, Extension, Failed, FinalLf, Name, NameEnd,
@@ -204,13 +205,14 @@ impl ChunkedDecoder {
             (Data | End | Failed(_) | Extension, _) => return Ok(self.state),
             _ => return Err(Malformed::Chunk),
         };
-        // Only extensions come here.
+        // Only extensions get here.
         self.spend_line()?;
         self.body_allowance = self.body_allowance.checked_sub(1).ok_or(Malformed::Chunk)?;
         Ok(next)
     }
 
-    /// What is read in another way from a server; `None` where there is no other way.
+    /// Processes a byte that is read differently from a server. Returns `None` where there is no
+    /// difference.
     fn step_tolerantly(&mut self, byte: u8) -> Option<Result<State, Malformed>> {
         use State::{
             DataCr, Extension, FinalLf, Size, SizeLf, SizeSpace, Trailer, TrailerLf, TrailerStart,
@@ -219,8 +221,8 @@ impl ChunkedDecoder {
             (Size, b'\n') if self.digits > 0 => Some(Ok(self.begin_chunk())),
             (SizeSpace | Extension, b'\n') => Some(Ok(self.begin_chunk())),
             (SizeSpace | Extension, b'\r') => Some(Ok(SizeLf)),
-            // Servers that pad do so in each line, however small its chunk: no allowance of the
-            // body is used up.
+            // Servers that pad do so in each line, however small its chunk, so padding uses up no
+            // allowance of the body.
             (Size, b' ' | b'\t') if self.digits > 0 => Some(self.spend_line().map(|()| SizeSpace)),
             (SizeSpace, b' ' | b'\t') => Some(self.spend_line().map(|()| SizeSpace)),
             (Size, b';') if self.digits > 0 => Some(self.spend_extension()),
@@ -247,7 +249,7 @@ impl ChunkedDecoder {
 
     fn add_digit(&mut self, byte: u8) -> Result<State, Malformed> {
         if self.digits == MOST_DIGITS {
-            // Zeros before it: the size still fits.
+            // After leading zeros the size still fits.
             if !self.is_tolerant || self.size >> 60 != 0 {
                 return Err(Malformed::Chunk);
             }
@@ -318,9 +320,9 @@ impl ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// Trailers of a server: the content is whole when they come, so none of them costs the
-    /// response anything. A line that is no field, or one that may not be there (RFC 9112 §7.1.2),
-    /// is left out, and so is one that is folded.
+    /// Reads trailers of a server. The content is complete by then, so a bad trailer does not fail
+    /// the response. A line that is not a field, a field that is not allowed (RFC 9112 §7.1.2) and
+    /// a folded field are left out.
     fn step_trailer_tolerantly(&mut self, byte: u8) -> Result<State, Malformed> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > self.limits.head {
@@ -380,9 +382,9 @@ enum Verdict {
     Refuse,
 }
 
-/// RFC 9110 §6.5.1: nothing that decides framing, routing, who is asking, how the request is meant,
-/// or what the content is. Servers may merge trailers into the head, and then such a field would
-/// have passed everything that looked for it.
+/// RFC 9110 §6.5.1: trailers must not have a field that decides framing, routing, who is asking,
+/// how the request is meant, or what the content is. Servers may merge trailers into the head, and
+/// then such a field would have passed all checks of the head.
 ///
 /// A name that is `odd` counts as the one that a server may take it for.
 fn judge_trailer(name: &[u8], odd: bool) -> Verdict {

@@ -1,5 +1,6 @@
-//! HTTP/1.x (RFC 9112). Requests to the letter: what two parsers could see differently is refused,
-//! never repaired. Responses with the oddities that every balancer delivers, and written anew.
+//! HTTP/1.x (RFC 9112). Requests are parsed strictly: what two parsers could read differently is
+//! refused, never repaired. Responses may have the oddities that every balancer delivers, and are
+//! written anew.
 
 mod chunked;
 mod parse;
@@ -23,7 +24,7 @@ pub use write::{
 /// Limits of a head or of a trailer section.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
-    /// Bytes, blank line included.
+    /// Bytes, including the blank line.
     pub head: usize,
     /// Field lines.
     pub fields: usize,
@@ -34,39 +35,39 @@ pub struct HeadLimits {
 /// Why a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// A line feed without a carriage return before it, or the other way round.
+    /// A line feed without a carriage return before it, or the reverse.
     BareLineEnd,
-    /// A control byte where none may be.
+    /// A control byte where none is allowed.
     ControlByte,
     /// A field line that begins with whitespace (obs-fold).
     ObsoleteFold,
-    /// Whitespace between a field's name and its colon, or a name that is no token.
+    /// Whitespace between a field's name and its colon, or a name that is not a token.
     FieldName,
-    /// The request line or status line.
+    /// A bad request line or status line.
     StartLine,
-    /// The request target.
+    /// A bad request target.
     Target,
-    /// A version that is HTTP, but not 1.0 or 1.1.
+    /// An HTTP version other than 1.0 and 1.1.
     Version,
-    /// No Host in HTTP/1.1, two of them, or one that is no host.
+    /// No Host in HTTP/1.1, two of them, or a value that is not a host.
     Host,
-    /// A field whose name a server may take for one that decides framing or is for one hop.
+    /// A field name that a server may take for one that decides framing or is for one hop.
     LookAlike,
-    /// Max-Forwards of OPTIONS or TRACE that is no number, or several.
+    /// Max-Forwards of OPTIONS or TRACE that is not a number, or that occurs more than once.
     MaxForwards,
-    /// Content-Length that is not exactly digits, too large, or differing.
+    /// Content-Length that is not only digits, is too large, or differs between lines.
     ContentLength,
     /// Content-Length together with Transfer-Encoding.
     LengthAndEncoding,
-    /// Transfer-Encoding with anything but a single final `chunked`, or in HTTP/1.0.
+    /// Transfer-Encoding other than a single final `chunked`, or in HTTP/1.0.
     TransferEncoding,
     /// A transfer coding that this side does not know (501).
     UnknownCoding,
-    /// Expect with anything but `100-continue`.
+    /// Expect other than `100-continue`.
     Expect,
-    /// A chunk's size line, extension or end.
+    /// A bad size line, extension or end of a chunk.
     Chunk,
-    /// A field that may not stand in trailers, or a bad trailer line.
+    /// A field that is not allowed in trailers, or a bad trailer line.
     Trailer,
     /// More bytes of head than allowed.
     HeadTooLarge,
@@ -74,7 +75,7 @@ pub enum Malformed {
     TooManyFields,
     /// A longer target than allowed.
     TargetTooLong,
-    /// CONNECT, which a balancer does not serve (501).
+    /// CONNECT, which the balancer does not serve (501).
     MethodNotImplemented,
 }
 

@@ -1,9 +1,9 @@
-//! Request heads into ranges, and what request and response heads have in common.
+//! Parses request heads into ranges, and has what request and response heads share.
 //!
-//! Own code and not httparse's: that one accepts more than a proxy may (line feeds alone,
-//! fragments), and a second pass over the fields would be needed anyway. It serves as a second
-//! opinion in `proto::check`. Nothing here relies on the scan before it: what the scanner refuses
-//! is refused without it too.
+//! This is our own code instead of httparse, which accepts more than a proxy may (line feeds alone,
+//! fragments) and would need a second pass over the fields anyway. httparse is the second opinion
+//! in `proto::check`. The parser does not rely on the scan before it: what the scanner refuses, the
+//! parser refuses too.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::syntax::{
 };
 use super::{HeadLimits, Malformed};
 
-/// Parses exactly one whole request head, as [`super::HeadScanner`] found it (no empty lines before
-/// it).
+/// Parses exactly one whole request head, as [`super::HeadScanner`] found it (without empty lines
+/// before it).
 ///
-/// After an error `out` means nothing. CONNECT is always an error.
+/// After an error the content of `out` is meaningless. CONNECT is always an error.
 pub fn parse_request(
     head: &[u8],
     limits: &HeadLimits,
@@ -43,7 +43,7 @@ pub fn parse_request(
     }
     out.max_forwards = match out.method {
         Method::Options | Method::Trace if seen.max_forwards_lines > 0 => {
-            // Several, or one that is no number, would keep no loop from going round.
+            // Several lines, or a value that is not a number, would not stop a loop.
             let one = seen.max_forwards.filter(|_| seen.max_forwards_lines == 1);
             Some(one.ok_or(Malformed::MaxForwards)?)
         }
@@ -54,13 +54,13 @@ pub fn parse_request(
         (None, false) => BodyFraming::None,
         (Some(length), false) => BodyFraming::Length(length),
         (Some(_), true) => return Err(Malformed::LengthAndEncoding),
-        // RFC 9112 §6.1: a 1.0 client cannot know it, so its framing is faulty.
+        // RFC 9112 §6.1: an HTTP/1.0 client cannot know it, so its framing is faulty.
         (None, true) if out.version == Version::Http10 => return Err(Malformed::TransferEncoding),
         (None, true) => seen.codings.verdict().map(|()| BodyFraming::Chunked)?,
     };
     out.keep_alive = seen.keeps(out.version);
     out.te_trailers = seen.te_trailers;
-    // RFC 9110 §10.1.1: in 1.0 it is ignored, whatever it says.
+    // RFC 9110 §10.1.1: HTTP/1.0 ignores the field, whatever its value.
     out.expect_continue = seen.expect_continue && out.version == Version::Http11;
     if seen.expect_other && out.version == Version::Http11 {
         return Err(Malformed::Expect);
@@ -68,7 +68,7 @@ pub fn parse_request(
     Ok(())
 }
 
-/// The version at the end of a request line, which is refused if it is none of ours.
+/// Returns the version at the end of a request line, or an error if it is neither 1.0 nor 1.1.
 pub(super) fn check_version(line: &[u8]) -> Result<Version, Malformed> {
     match line {
         [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] => Ok(Version::Http11),
@@ -82,7 +82,7 @@ pub(super) fn check_version(line: &[u8]) -> Result<Version, Malformed> {
     }
 }
 
-/// Name and value in a field line without its CRLF, as places in that line.
+/// Splits a field line without its CRLF into the ranges of name and value in that line.
 pub(super) fn split_field(line: &[u8]) -> Result<Split, Malformed> {
     let (name, odd) = name_shape(line);
     // RFC 9112 §5.1: whitespace before the colon is refused.
@@ -104,17 +104,17 @@ pub(super) fn split_field(line: &[u8]) -> Result<Split, Malformed> {
     })
 }
 
-/// A field line taken apart.
+/// The parts of a field line.
 pub(super) struct Split {
     /// Length of the name.
     pub(super) name: usize,
     /// Servers may take the name for another one.
     pub(super) odd: bool,
-    /// Place of the value in the line.
+    /// The value's range in the line.
     pub(super) value: Span,
 }
 
-/// A line of a head, found anew: no control byte but HTAB, and CRLF after it.
+/// A line of a head, found again: it has no control byte but HTAB, and CRLF follows.
 struct Line {
     end: usize,
     next: usize,
@@ -157,7 +157,7 @@ pub(super) fn check_size(head: &[u8], limits: &HeadLimits) -> Result<(), Malform
     }
 }
 
-/// Only for places in a head that passed [`check_size`].
+/// Makes a span. `start` and `end` must be in a head that passed [`check_size`].
 pub(super) fn span(start: usize, end: usize) -> Span {
     Span {
         start: start as u32,
@@ -165,7 +165,7 @@ pub(super) fn span(start: usize, end: usize) -> Span {
     }
 }
 
-/// `method SP request-target SP HTTP-version` (RFC 9112 §3), with exactly these two spaces.
+/// Parses `method SP request-target SP HTTP-version` (RFC 9112 §3), with exactly these two spaces.
 fn parse_request_line(
     head: &[u8],
     end: usize,
@@ -184,7 +184,7 @@ fn parse_request_line(
     if target.is_empty() || target.contains(&b' ') {
         return Err(Malformed::StartLine);
     }
-    // The second one is the scanner's limit: what it refuses is refused without it too.
+    // The second limit is the scanner's, so that the parser refuses the same lines without a scan.
     if target.len() > limits.target
         || end + "\r\n".len() > limits.target.saturating_add(BESIDES_TARGET)
     {
@@ -202,10 +202,10 @@ fn parse_request_line(
     parse_target(target, method + 1, out)
 }
 
-/// The four forms (RFC 9112 §3.2), of which the method must allow the one.
+/// Parses one of the four forms (RFC 9112 §3.2). The method must allow the form.
 fn parse_target(target: &[u8], offset: usize, out: &mut RequestHead) -> Result<(), Malformed> {
     if out.method == Method::Connect {
-        // Its form is the authority's, with a port, and it is the only method of that form.
+        // CONNECT has the form of an authority with a port, and no other method has this form.
         let has_port =
             matches!(target, [.., last] if last.is_ascii_digit()) && target.contains(&b':');
         return Err(if has_port && is_authority(target) {
@@ -245,7 +245,7 @@ fn parse_target(target: &[u8], offset: usize, out: &mut RequestHead) -> Result<(
     Ok(())
 }
 
-/// Length of `http://` or `https://`. Schemes are case-insensitive (RFC 3986 §3.1).
+/// Returns the length of `http://` or `https://`. Schemes are case-insensitive (RFC 3986 §3.1).
 fn absolute_prefix(target: &[u8]) -> Option<usize> {
     [&b"http://"[..], b"https://"]
         .into_iter()
@@ -257,7 +257,7 @@ fn absolute_prefix(target: &[u8]) -> Option<usize> {
         .map(<[u8]>::len)
 }
 
-/// What the fields say all together.
+/// What the fields say together.
 #[derive(Default)]
 pub(super) struct Seen {
     host: Option<Span>,
@@ -275,12 +275,12 @@ pub(super) struct Seen {
     max_forwards_lines: usize,
     /// Connection names fields.
     pub(super) names_fields: bool,
-    /// A name is one that servers may take for another.
+    /// Servers may take a field's name for another one.
     odd: bool,
 }
 
 impl Seen {
-    /// Whether the connection stays (RFC 9112 §9.3).
+    /// Returns whether the connection stays open (RFC 9112 §9.3).
     pub(super) fn keeps(&self, version: Version) -> bool {
         match version {
             Version::Http10 => self.keep_alive && !self.close,
@@ -364,13 +364,13 @@ impl Codings {
                 self.chunked = true;
             } else if name == 0
                 || !(after.is_empty() || after.starts_with(b";"))
-                // Chunked has no parameters (RFC 9112 §7.1), identity is no coding any more.
+                // Chunked has no parameters (RFC 9112 §7.1). Identity is not a coding any more.
                 || coding[..name].eq_ignore_ascii_case(b"chunked")
                 || coding[..name].eq_ignore_ascii_case(b"identity")
             {
                 self.faulty = true;
             } else {
-                // What comes after chunked makes the length unknowable.
+                // A coding after chunked makes the length unknowable.
                 self.faulty |= self.chunked;
                 self.unknown = true;
             }
@@ -435,8 +435,8 @@ fn parse_fields(
     Ok(seen)
 }
 
-/// Marks what Connection names (RFC 9110 §7.6.1). It may name `most` fields: that keeps this from
-/// being quadratic in the size of the head.
+/// Marks the fields that Connection names (RFC 9110 §7.6.1). It may name `most` fields, so that the
+/// work is not quadratic in the size of the head.
 pub(super) fn mark_named_fields(
     head: &[u8],
     most: usize,
@@ -462,16 +462,16 @@ pub(super) fn mark_named_fields(
     Ok(())
 }
 
-/// Whom the request is for (RFC 9112 §3.2, §3.3). Host is checked even where the target's authority
-/// goes before it.
+/// Returns the host that the request is for (RFC 9112 §3.2, §3.3). Host is checked even where the
+/// target's authority takes precedence.
 fn find_authority(head: &[u8], seen: &Seen, out: &RequestHead) -> Result<Span, Malformed> {
     let is_absolute = out.form == TargetForm::Absolute;
     match seen.host {
         Some(_) if seen.hosts > 1 => return Err(Malformed::Host),
         Some(host) => {
             let value = host.of(head);
-            // RFC 9110 §7.2: empty if the target has no authority. That of http has one, and a host
-            // in it (§4.2.1).
+            // RFC 9110 §7.2: the value is empty if the target has no authority. A target with the
+            // http scheme has one, with a host in it (§4.2.1).
             if !(is_authority(value) || value.is_empty() && out.form == TargetForm::Asterisk) {
                 return Err(Malformed::Host);
             }
@@ -486,22 +486,23 @@ fn find_authority(head: &[u8], seen: &Seen, out: &RequestHead) -> Result<Span, M
     })
 }
 
-/// Whether a server may read this field as one that decides framing, though it is none (see
+/// Returns whether a server may read this field as one that decides framing, though it is not (see
 /// [`crate::http::fold`]).
 fn looks_like_framing(head: &[u8], field: &Field) -> bool {
     field.odd && FieldId::from_odd_name(field.name.of(head)).is_framing()
 }
 
-/// `1*DIGIT` of Max-Forwards; what does not fit is the most that does (RFC 9110 §7.6.2).
+/// Parses `1*DIGIT` of Max-Forwards. A larger number becomes the largest that fits (RFC 9110
+/// §7.6.2).
 fn hops(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     digits.then(|| decimal(value).unwrap_or(u64::MAX))
 }
 
-/// No server means a longer idle time than this, in seconds: a day.
+/// The longest believable idle time of a server, in seconds: a day.
 const LONGEST_IDLE: u64 = 24 * 60 * 60;
 
-/// `timeout=N` of a Keep-Alive field (RFC 2068 §19.7.1.1, and what servers send), at most
+/// Parses `timeout=N` of a Keep-Alive field (RFC 2068 §19.7.1.1, and what servers send), at most
 /// [`LONGEST_IDLE`].
 fn idle_timeout(value: &[u8]) -> Option<Duration> {
     list(value).find_map(|parameter| {

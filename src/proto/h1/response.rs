@@ -1,32 +1,32 @@
-//! Response heads into ranges: tolerant where requests are not.
+//! Parses response heads into ranges, more tolerantly than requests.
 //!
-//! A request is refused when two readers could understand it differently, for the next of them is
-//! the server that somebody may want to deceive. A response comes from a server that was chosen,
-//! and is written anew for its client: nothing of how it was framed goes on. So what nginx and
-//! HAProxy both deliver is delivered, with a framing of our own, and the connection to the server
-//! is not used again where its end is in doubt:
+//! A request is refused when two readers could understand it differently, because the next reader
+//! is the server that an attacker may want to deceive. A response comes from a server that the
+//! operator chose, and is written anew for its client: nothing of its framing is sent on. So what
+//! nginx and HAProxy both deliver is delivered, with a framing of our own. The connection to the
+//! server is not used again where its end is in doubt:
 //!
-//! - a line feed alone ends a line (RFC 9112 §2.2); whitespace of any length stands before the
+//! - a line feed alone ends a line (RFC 9112 §2.2); whitespace of any length may stand before the
 //!   status (RFC 9112 §4);
-//! - the status is any of 100 to 999; the version any from 1.0;
-//! - 1xx, 204, 304 and what answers a HEAD end at the empty line, whatever their fields say (RFC
-//!   9112 §6.3);
-//! - `Content-Length: 5, 5` is 5 (RFC 9110 §8.6); beside Transfer-Encoding it counts for nothing
-//!   (RFC 9112 §6.3);
+//! - the status is any of 100 to 999; the version is any from 1.0;
+//! - 1xx, 204, 304 and responses to HEAD end at the empty line, whatever their fields say (RFC 9112
+//!   §6.3);
+//! - `Content-Length: 5, 5` is 5 (RFC 9110 §8.6); beside Transfer-Encoding it is ignored (RFC 9112
+//!   §6.3);
 //! - HTTP/1.0 may be chunked (RFC 9112 §6.1 calls it faulty, and has the connection closed);
 //! - control bytes in values become spaces (RFC 9110 §5.5), and so do folded lines (RFC 9112 §5.2).
 //!
-//! These stay refused, since no two peers agree on them, and since an application that copies what
-//! its client sent into a field could split or hide a response by them:
+//! The following stays refused, because no two peers agree on it. An application that copies what
+//! its client sent into a field could split or hide a response with it:
 //!
 //! - NUL, and CR without LF: some readers end a value or a line there, others do not;
-//! - a name that is no token, whitespace before the colon, a line without a colon: as above, and
-//!   nothing that is left out can be trusted not to have been the framing;
-//! - a fold in a field that is looked at here: its meaning would depend on the reader;
-//! - lengths that differ or are none, and codings but a single `chunked`: where the body ends is a
-//!   guess;
-//! - a status of other than three digits, or below 100: it cannot be written so that every client
-//!   reads the same.
+//! - a name that is not a token, whitespace before the colon, a line without a colon: as above, and
+//!   a line that is left out might have been the framing;
+//! - a fold in a field that the parser interprets: its meaning would depend on the reader;
+//! - lengths that differ or are not numbers, and codings other than a single `chunked`: where the
+//!   body ends would be a guess;
+//! - a status that does not have three digits, or is below 100: it cannot be written so that every
+//!   client reads the same.
 
 use crate::http::{Field, FieldId, Method, ResponseFraming, ResponseHead, Version};
 
@@ -34,12 +34,12 @@ use super::parse::{Seen, Split, check_size, mark_named_fields, span, split_field
 use super::syntax::{decimal, find_control, list, trim};
 use super::{HeadLimits, Malformed};
 
-/// So many fields may Connection name.
+/// The most fields that Connection may name.
 const NAMES: usize = 256;
 
 /// Parses exactly one whole response head to a request of this method.
 ///
-/// After an error `out` means nothing.
+/// After an error the content of `out` is meaningless.
 pub fn parse_response(
     head: &[u8],
     method: Method,
@@ -66,7 +66,7 @@ pub fn parse_response(
         Length::Of(_) | Length::None | Length::Unclear => None,
     };
     let says_length = length != Length::None;
-    // A server that says such things may have meant something else, and more may come.
+    // A server that sends this may have meant something else, and more bytes may come.
     let is_doubtful = !is_http_1
         || is_chunked
             && (says_length
@@ -87,7 +87,7 @@ pub fn parse_response(
 enum Length {
     None,
     Of(u64),
-    /// No number, or several.
+    /// Not a number, or several.
     Unclear,
 }
 
@@ -103,11 +103,11 @@ impl Length {
     }
 }
 
-/// A line of a response head, found anew: no NUL, and LF or CRLF after it.
+/// A line of a response head, found again: it has no NUL, and LF or CRLF follows.
 struct Line {
     end: usize,
     next: usize,
-    /// Control bytes but HTAB are in it.
+    /// The line has control bytes other than HTAB.
     has_controls: bool,
 }
 
@@ -142,8 +142,8 @@ impl Line {
     }
 }
 
-/// `HTTP-version SP 3DIGIT SP [ reason-phrase ]` (RFC 9112 §4); many leave out the last space with
-/// the reason. Returns whether it is HTTP/1.
+/// Parses `HTTP-version SP 3DIGIT SP [ reason-phrase ]` (RFC 9112 §4). Many servers leave out the
+/// last space with the reason. Returns whether the version is HTTP/1.
 fn parse_status_line(head: &[u8], end: usize, out: &mut ResponseHead) -> Result<bool, Malformed> {
     let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor, rest @ ..] = &head[..end] else {
         return Err(Malformed::StartLine);
@@ -227,7 +227,7 @@ fn parse_fields(
     Ok((seen, length))
 }
 
-/// A line that continues the value of the field before it.
+/// Adds a line that continues the value of the field before it.
 fn fold(field: Option<&mut Field>, at: usize, text: &[u8]) -> Result<(), Malformed> {
     let field = field
         .filter(|field| field.id == FieldId::Other)
@@ -241,7 +241,7 @@ fn fold(field: Option<&mut Field>, at: usize, text: &[u8]) -> Result<(), Malform
         } else {
             span(field.value.start as usize, end)
         };
-        // The line end between them.
+        // The line end between them is a control byte.
         field.has_controls = true;
     }
     Ok(())

@@ -1,33 +1,33 @@
-//! Finds the end of a head and refuses bad bytes as they come, so that nobody waits for an end that
-//! cannot come.
+//! Finds the end of a head and refuses bad bytes as they come, so that a reader does not wait for
+//! an end that cannot come.
 
 use super::parse::check_version;
 use super::syntax::{find_control, is_token_byte};
 use super::{HeadLimits, Malformed};
 
-/// What a request line may have besides its target: a method, two spaces, a version, CRLF.
+/// The bytes of a request line besides its target: a method, two spaces, a version, CRLF.
 pub(super) const BESIDES_TARGET: usize = 64;
 
-/// Looks at each byte of a head once, however it is split.
+/// Checks each byte of a head once, however the head is split.
 ///
-/// The verdict depends on the bytes alone, never on how they were cut into reads: errors come in
-/// the order of bytes, and so do limits.
+/// The verdict depends only on the bytes, never on how they were cut into reads. Errors and limits
+/// are found in the order of bytes.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
-    /// Bytes already looked at.
+    /// The number of bytes checked.
     position: usize,
-    /// First byte of the line that `position` is in.
+    /// The first byte of the line that `position` is in.
     line_start: usize,
-    /// Lines that have ended.
+    /// The number of lines that have ended.
     lines: usize,
-    /// Begins with a status line.
+    /// The head begins with a status line.
     is_response: bool,
 }
 
 impl HeadScanner {
-    /// A scanner for response heads: the first line must be a status line, and `limits.target`
-    /// means nothing. ([`HeadScanner::default`] is one for requests.) It lets through what
-    /// [`super::parse_response`] tolerates.
+    /// Makes a scanner for response heads. The first line must be a status line, and
+    /// `limits.target` is ignored. ([`HeadScanner::default`] makes one for requests.) The scanner
+    /// accepts what [`super::parse_response`] tolerates.
     pub fn for_response() -> Self {
         Self {
             is_response: true,
@@ -43,8 +43,8 @@ impl HeadScanner {
         };
     }
 
-    /// Goes on over `buffer`, which holds the head's first bytes and has only grown since the last
-    /// call. Answers the head's length, blank line included, once it is whole.
+    /// Continues over `buffer`, which holds the head's first bytes and has only grown since the
+    /// last call. Returns the head's length, including the blank line, once it is whole.
     pub fn scan(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Malformed> {
         loop {
             let limit = self.limit(limits);
@@ -53,8 +53,8 @@ impl HeadScanner {
                 self.check_beginning(window)?;
             } else if self.position == self.line_start {
                 match window.get(self.position) {
-                    // RFC 9112 §5.2: a gateway refuses folded lines or repairs them. Those of
-                    // requests are refused, and so is one that continues the status line.
+                    // RFC 9112 §5.2: a gateway refuses folded lines or repairs them. The scanner
+                    // refuses those of requests, and any that continues the status line.
                     Some(b' ' | b'\t') if !self.is_response || self.lines < 2 => {
                         return Err(Malformed::ObsoleteFold);
                     }
@@ -77,8 +77,7 @@ impl HeadScanner {
                         return Ok(Some(at + 2));
                     }
                     if self.lines == 0 && !self.is_response {
-                        // HTTP/0.9 sends no more than this line; HTTP/2 goes on with something
-                        // else.
+                        // HTTP/0.9 sends only this line. HTTP/2 continues with other bytes.
                         check_version(&window[..at])?;
                     }
                     self.next_line(at + 2);
@@ -107,8 +106,7 @@ impl HeadScanner {
         self.position = start;
     }
 
-    /// How many bytes from the first one may come before the line (the first one) or the head must
-    /// have ended.
+    /// Returns by which byte the first line (while in it) or the head must have ended.
     fn limit(&self, limits: &HeadLimits) -> usize {
         if self.lines == 0 && !self.is_response {
             limits
@@ -119,8 +117,8 @@ impl HeadScanner {
         }
     }
 
-    /// Refuses what cannot become a first line: a TLS ClientHello, empty lines (whoever reads skips
-    /// those that RFC 9112 §2.2 allows), a server that does not speak HTTP.
+    /// Refuses bytes that cannot begin a first line: a TLS ClientHello, empty lines (the reader has
+    /// skipped those that RFC 9112 §2.2 allows), a server that does not speak HTTP.
     fn check_beginning(&self, window: &[u8]) -> Result<(), Malformed> {
         const PROTOCOL: &[u8] = b"HTTP/";
         if self.is_response {
@@ -138,7 +136,7 @@ impl HeadScanner {
         }
     }
 
-    /// More bytes are needed: are they allowed?
+    /// Returns `None` if more bytes are needed and allowed, else the limit that is exceeded.
     fn wait(
         &self,
         buffer: &[u8],
@@ -151,7 +149,7 @@ impl HeadScanner {
         if limit == limits.head {
             return Err(Malformed::HeadTooLarge);
         }
-        // RFC 9112 §3: 414 for a target, 400 or 501 for what does not even have a method.
+        // RFC 9112 §3: 414 for a target, 400 or 501 for a line without even a method.
         let has_method = buffer.iter().take(BESIDES_TARGET).any(|&byte| byte == b' ');
         Err(if has_method {
             Malformed::TargetTooLong

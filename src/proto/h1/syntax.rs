@@ -2,10 +2,10 @@
 
 use std::net::Ipv6Addr;
 
-/// Place of the first byte that is a control: below SP (CR, LF and HTAB too) or DEL.
+/// Returns the position of the first control byte: below SP (CR, LF and HTAB too) or DEL.
 ///
-/// Eight bytes at a time, since most of a head is none of them. A borrow can only spoil bytes after
-/// a true hit, so the lowest hit of a word is always right.
+/// The search takes eight bytes at a time, since most of a head has none. A borrow can only spoil
+/// bytes after a true hit, so the lowest hit of a word is always right.
 pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES << 7;
@@ -23,18 +23,18 @@ pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
     Some(words.len() * 8 + place)
 }
 
-/// `tchar` (RFC 9110 §5.6.2).
+/// Returns whether the byte is a `tchar` (RFC 9110 §5.6.2).
 pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN[usize::from(byte)] != 0
 }
 
-/// Whether it is a `token` (RFC 9110 §5.6.2), as names of fields and of cookies are (RFC 6265
-/// §4.1.1).
+/// Returns whether the bytes are a `token` (RFC 9110 §5.6.2), as names of fields and of cookies are
+/// (RFC 6265 §4.1.1).
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
 }
 
-/// How many bytes at the start are `tchar`.
+/// Returns how many bytes at the start are `tchar`.
 pub(super) fn token_length(bytes: &[u8]) -> usize {
     bytes
         .iter()
@@ -42,8 +42,8 @@ pub(super) fn token_length(bytes: &[u8]) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// How many bytes at the start are `tchar`, and whether among them is a sign besides letters,
-/// digits and single hyphens ([`crate::http::fold::is_odd`]).
+/// Returns how many bytes at the start are `tchar`, and whether they include a sign other than
+/// letters, digits and single hyphens ([`crate::http::fold::is_odd`]).
 pub(super) fn name_shape(bytes: &[u8]) -> (usize, bool) {
     let (mut seen, mut before) = (0, 0);
     for (place, &byte) in bytes.iter().enumerate() {
@@ -51,14 +51,14 @@ pub(super) fn name_shape(bytes: &[u8]) -> (usize, bool) {
         if class == 0 {
             return (place, seen & ODD != 0);
         }
-        // The second of two hyphens is an odd one.
+        // The second of two hyphens is odd.
         seen |= class | (class & before & HYPHEN) << 1;
         before = class;
     }
     (bytes.len(), seen & ODD != 0)
 }
 
-/// Without OWS (RFC 9110 §5.6.3) around it.
+/// Removes OWS (RFC 9110 §5.6.3) at both ends.
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -69,13 +69,13 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// The elements of a comma-separated list (RFC 9110 §5.6.1), trimmed. Empty ones come too: who
-/// refuses them can.
+/// Returns the elements of a comma-separated list (RFC 9110 §5.6.1), trimmed. Empty elements are
+/// included, so that a caller can refuse them.
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim)
 }
 
-/// `1*DIGIT` that fits: no sign, no whitespace, no list.
+/// Parses `1*DIGIT` that fits: no sign, no whitespace, no list.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -86,13 +86,14 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that is not empty.
+/// Returns whether the bytes are `uri-host [ ":" port ]` (RFC 9110 §7.2) with a host that is not
+/// empty.
 ///
-/// Narrower than RFC 3986 in what nobody needs and somebody abuses: a name is letters, digits, `-`,
-/// `_` and single dots between them (one more may stand at the end), with no escapes, which some
-/// decode and some do not, and no other signs, and no longer than [`NAME_MOST`]. No userinfo, no
-/// `IPvFuture`, no zone, and a port of at most 65535. An empty port is as good as none (RFC 3986
-/// §3.2.3).
+/// This is narrower than RFC 3986 in parts that are not needed but are abused. A name consists of
+/// letters, digits, `-`, `_` and single dots between them (one more may stand at the end), and is
+/// no longer than [`NAME_MOST`]. It has no other signs and no escapes, which only some readers
+/// decode. There is no userinfo, no `IPvFuture`, no zone, and a port is at most 65535. An empty
+/// port counts as none (RFC 3986 §3.2.3).
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     if let [b'[', rest @ ..] = bytes {
         let Some(end) = rest.iter().position(|&byte| byte == b']') else {
@@ -108,7 +109,7 @@ pub(super) fn is_authority(bytes: &[u8]) -> bool {
         .unwrap_or(bytes.len());
     let (host, port) = bytes.split_at(end);
     let name = host.strip_suffix(b".").unwrap_or(host);
-    // Two dots, or one at an end, are an empty label (RFC 1035 §2.3.1).
+    // Two dots, or a dot at an end, make an empty label (RFC 1035 §2.3.1).
     let has_empty_label = name.is_empty()
         || name[0] == b'.'
         || name.windows(2).any(|pair| pair == b"..")
@@ -126,8 +127,8 @@ fn is_port(bytes: &[u8]) -> bool {
     }
 }
 
-/// Longest host name in bytes, without the final dot (RFC 1035 §2.3.4: 255 bytes on the wire).
-/// Routes look no further.
+/// The longest host name in bytes, without the final dot (RFC 1035 §2.3.4: 255 bytes on the wire).
+/// Routes compare no more.
 const NAME_MOST: usize = 253;
 
 /// A letter or digit, a hyphen, any other `tchar`.
@@ -135,7 +136,7 @@ const PLAIN: u8 = 1;
 const HYPHEN: u8 = 2;
 const ODD: u8 = 4;
 
-/// The class of each `tchar`; 0 for what is none.
+/// The class of each `tchar`; 0 for other bytes.
 static TOKEN: [u8; 256] = {
     let others = class(b"!#$%&'*+-.^_`|~");
     let mut table = [0; 256];
@@ -152,10 +153,10 @@ static TOKEN: [u8; 256] = {
     table
 };
 
-/// What host names are made of, and dotted numbers; a `reg-name` (RFC 3986 §3.2.2) may have more.
+/// The bytes of host names and dotted numbers. A `reg-name` (RFC 3986 §3.2.2) may have more.
 static HOST: [bool; 256] = class(b"-._");
 
-/// Letters, digits and these.
+/// Letters, digits and `others`.
 const fn class(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -188,7 +189,7 @@ mod tests {
                         expected,
                         "{byte:#x} at {place} in {filler:#x}"
                     );
-                    // What comes after a hit does not move it.
+                    // Bytes after a hit do not move it.
                     bytes[19] = 0x1f;
                     assert_eq!(find_control(&bytes), Some(expected.unwrap_or(19)));
                 }

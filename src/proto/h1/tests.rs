@@ -1,4 +1,4 @@
-//! Verdicts on heads: tables of bytes, each with the rule it stands for.
+//! Verdicts on heads: tables of bytes, each with the rule that it tests.
 
 mod responses;
 mod written;
@@ -13,7 +13,7 @@ const LIMITS: HeadLimits = HeadLimits {
     target: 8 * 1024,
 };
 
-/// Scans and parses as a session does; whatever follows the head must not matter.
+/// Scans and parses as a session does. Bytes after the head must not matter.
 fn request(text: &[u8]) -> Result<RequestHead, Malformed> {
     let length = HeadScanner::default()
         .scan(text, &LIMITS)?
@@ -64,8 +64,7 @@ fn a_plain_request() {
     assert_eq!(fields, expected);
 }
 
-/// RFC 9112 §2.2, §3, §5; RFC 9110 §5.5: what is refused by its bytes, and as soon as they are
-/// there.
+/// RFC 9112 §2.2, §3, §5; RFC 9110 §5.5: bad bytes are refused as soon as they are read.
 #[test]
 fn bad_bytes_are_refused_at_once() {
     let long_line = format!("GET /{}", "a".repeat(8 * 1024 + 64));
@@ -73,8 +72,7 @@ fn bad_bytes_are_refused_at_once() {
     let no_method = "A".repeat(8 * 1024 + 64);
     let many_fields = format!("GET / HTTP/1.1\r\n{}B", "A: b\r\n".repeat(100));
     let cases: &[(&[u8], Malformed)] = &[
-        // No request begins so: TLS, SSLv2, empty lines that whoever reads should have skipped,
-        // JSON.
+        // No request begins so: TLS, SSLv2, empty lines that the reader should have skipped, JSON.
         (b"\x16", Malformed::StartLine),
         (b"\x80", Malformed::StartLine),
         (b" ", Malformed::StartLine),
@@ -119,7 +117,7 @@ fn bad_bytes_are_refused_at_once() {
             "{shown}"
         );
     }
-    // The last byte of each short one is what it is refused for.
+    // Each short text is refused for its last byte.
     for (text, _) in cases
         .iter()
         .filter(|(text, _)| text.len() < 60 && !text.ends_with(b"\r\n"))
@@ -134,7 +132,7 @@ fn bad_bytes_are_refused_at_once() {
     }
 }
 
-/// Each control byte in each part of a head; HTAB only in values.
+/// Each control byte in each part of a head. HTAB is allowed only in values.
 #[test]
 fn control_bytes() {
     for byte in (0..0x20).chain([0x7f]) {
@@ -161,7 +159,7 @@ fn control_bytes() {
     }
 }
 
-/// Limits count to the byte.
+/// Limits are exact to the byte.
 #[test]
 fn limits() {
     let text = b"GET /23 HTTP/1.1\r\nHost: a\r\nB: c\r\n\r\nmore";
@@ -198,7 +196,8 @@ fn limits() {
         }),
         Err(Malformed::TargetTooLong)
     );
-    // Whole, or too large: as long as the limit and not at its end is known to be too large.
+    // A head is whole or too large: one of the length of the limit without its end is known to be
+    // too large.
     assert_eq!(
         HeadScanner::default().scan(&text[..length - 1], &limits),
         Ok(None)
@@ -213,7 +212,7 @@ fn limits() {
         ),
         Err(Malformed::HeadTooLarge)
     );
-    // The parser has them too.
+    // The parser has the same limits.
     let parse = |limits| parse_request(&text[..length], &limits, &mut RequestHead::default());
     assert_eq!(
         parse(HeadLimits {
@@ -363,7 +362,7 @@ fn hosts() {
         ),
         ("GET http://a/ HTTP/1.1", "Host: b\r\n", Ok(())),
         ("GET http://a/ HTTP/1.0", "", Ok(())),
-        // It cannot be made to vanish.
+        // Connection cannot remove Host.
         ("GET / HTTP/1.1", "Host: a\r\nConnection: Host\r\n", Ok(())),
     ];
     for (line, fields, expected) in cases {
@@ -405,7 +404,7 @@ fn field_lines() {
     }
 }
 
-/// RFC 9112 §6: one length, the same for everyone, or none at all.
+/// RFC 9112 §6: every reader finds the same single length, or none.
 #[test]
 fn request_framing() {
     let cases = [
@@ -529,7 +528,7 @@ fn request_framing() {
                 "{fields}"
             );
         }
-        // RFC 9112 §6.1: 1.0 has no transfer codings.
+        // RFC 9112 §6.1: HTTP/1.0 has no transfer codings.
         let text = format!("POST / HTTP/1.0\r\n{fields}\r\n");
         let in_10 = match expected {
             Ok(BodyFraming::Chunked) | Err(Malformed::UnknownCoding) => {
@@ -578,10 +577,13 @@ fn connection() {
         );
     }
 
-    let text = b"GET / HTTP/1.1\r\nX-A: 1\r\nHost: a\r\nConnection: x-a, host, Via, X-FORWARDED-FOR, date, close, \"y\"\r\n\
-                 Connection: X-B\r\nx-b: 1\r\nX-B: 2\r\nX-C: 1\r\nVia: v\r\nX-Forwarded-For: f\r\nDate: d\r\nClose: 1\r\n\
-                 Keep-Alive: 1\r\nProxy-Connection: 1\r\nTE: 1\r\nTrailer: 1\r\nUpgrade: 1\r\nProxy-Authorization: 1\r\n\
-                 Proxy-Authenticate: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let text = b"GET / HTTP/1.1\r\nX-A: 1\r\nHost: a\r\n\
+                 Connection: x-a, host, Via, X-FORWARDED-FOR, date, close, \"y\"\r\n\
+                 Connection: X-B\r\nx-b: 1\r\nX-B: 2\r\nX-C: 1\r\nVia: v\r\n\
+                 X-Forwarded-For: f\r\nDate: d\r\nClose: 1\r\nKeep-Alive: 1\r\n\
+                 Proxy-Connection: 1\r\nTE: 1\r\nTrailer: 1\r\nUpgrade: 1\r\n\
+                 Proxy-Authorization: 1\r\nProxy-Authenticate: 1\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n";
     let head = request(text).unwrap();
     let kept: Vec<_> = head
         .fields
@@ -596,7 +598,7 @@ fn connection() {
         .join(" ");
     assert_eq!(kept, "Host X-C Via X-Forwarded-For Date Trailer");
 
-    // Naming more fields than there may be is work for nothing.
+    // A list that names more fields than are allowed is refused, because it is only work.
     let names = |count| {
         format!(
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: {}\r\n\r\n",
@@ -628,7 +630,7 @@ fn expectations_and_te() {
             Ok((false, true)),
         ),
         ("1.1", "TE: xtrailers\r\n", Ok((false, false))),
-        // Framing is judged first: it decides whether the connection can go on.
+        // Framing is judged first, because it decides whether the connection can go on.
         (
             "1.1",
             "Expect: x\r\nTransfer-Encoding: x\r\n",
@@ -642,11 +644,12 @@ fn expectations_and_te() {
     }
 }
 
-/// A head is filled again and again: nothing of the one before may stay.
+/// A head is filled again for each request, and nothing of the previous one may stay.
 #[test]
 fn nothing_stays_from_the_head_before() {
     let full =
-        b"POST http://x:1/y?z HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\nTE: trailers\r\n\r\n";
+        b"POST http://x:1/y?z HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\
+          TE: trailers\r\n\r\n";
     let plain = b"GET / HTTP/1.0\r\n\r\n";
     let mut reused = RequestHead::default();
     parse_request(full, &LIMITS, &mut reused).unwrap();
@@ -669,7 +672,7 @@ fn nothing_stays_from_the_head_before() {
     );
 }
 
-/// The parser takes exactly one whole head, scanned or not.
+/// The parser accepts exactly one whole head, scanned or not.
 #[test]
 fn parsers_do_not_rely_on_the_scan() {
     for text in [

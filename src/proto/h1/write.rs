@@ -1,4 +1,4 @@
-//! Heads written anew from parsed ones: the same fields in the same order and spelling, but for
+//! Writes heads anew from parsed ones: the same fields in the same order and spelling, except for
 //! what the protocol demands.
 
 use std::ops::Range;
@@ -13,8 +13,7 @@ use super::syntax::find_control;
 /// What to change in a request on its way to a server.
 #[derive(Debug)]
 pub struct RequestRewrite<'a> {
-    /// The framing to send: `Length` and `Chunked` as said; `None` leaves the message without
-    /// either field.
+    /// The framing to send. `None` sends the message without a framing field.
     pub framing: BodyFraming,
     /// Fields to leave out besides hop-by-hop ones, Expect and framing. `Other` leaves out nothing.
     pub omit: &'a [FieldId],
@@ -27,14 +26,14 @@ pub struct RequestRewrite<'a> {
 pub enum Persistence {
     /// `Connection: close`.
     Close,
-    /// `Connection: keep-alive`, which HTTP/1.0 clients need to hear.
+    /// `Connection: keep-alive`, which HTTP/1.0 clients need.
     KeepAlive,
-    /// Nothing: HTTP/1.1 keeps by default.
+    /// Nothing: HTTP/1.1 keeps connections by default.
     Silent,
 }
 
 impl Persistence {
-    /// What to tell a client of this version.
+    /// Returns what to tell a client of this version.
     pub fn of(close: bool, version: Version) -> Self {
         match (close, version) {
             (true, _) => Self::Close,
@@ -47,28 +46,29 @@ impl Persistence {
 /// What to change in a response on its way to a client.
 #[derive(Debug)]
 pub struct ResponseRewrite<'a> {
-    /// The framing to send. `None` and `UntilClose` write no framing field, but a Content-Length
-    /// that the server sent is kept with `None` (HEAD, 304), never with 1xx and 204.
+    /// The framing to send. `None` and `UntilClose` write no framing field. But with `None` a
+    /// Content-Length from the server is kept (HEAD, 304), never with 1xx and 204.
     pub framing: ResponseFraming,
-    /// About the connection.
+    /// What the client is told about its connection.
     pub persistence: Persistence,
-    /// Value of the Date field to add where the server sent none (not to 1xx).
+    /// The value of the Date field to add where the server sent none (not to 1xx).
     pub date: &'a [u8],
     /// Whole field lines, each with its CRLF, to add at the end.
     pub append: &'a [u8],
 }
 
-/// Appends the head to send to a server, in HTTP/1.1 (with one exception): request line in origin
-/// (or asterisk) form, Host (that of an absolute target where there is one; in its old place where
-/// there was one, else first), the client's fields, framing, `Connection: keep-alive`.
+/// Appends the head to send to a server, in HTTP/1.1 (with one exception). It has the request line
+/// in origin (or asterisk) form, Host, the client's fields, framing and `Connection: keep-alive`.
+/// The value of Host is the authority of an absolute target where there is one. Host stays in its
+/// place, or comes first if the client sent none.
 ///
-/// Host is sent exactly once, whatever `omit` says. But where a client of HTTP/1.0 named none, none
-/// is made up: then the request stays one of HTTP/1.0, since servers refuse 1.1 without a host (RFC
-/// 9112 §3.2), and many with an empty one.
+/// Host is sent exactly once, whatever `omit` says. But where an HTTP/1.0 client named no host,
+/// none is invented. The request then stays HTTP/1.0, since servers refuse 1.1 without a host (RFC
+/// 9112 §3.2), and many refuse an empty one.
 ///
-/// Max-Forwards of OPTIONS and TRACE is one less (RFC 9110 §7.6.2). TE is hop-by-hop and not sent
-/// anew: a server that has trailers to say sends them anyhow or not at all. Trailer is left out
-/// unless the framing is chunked.
+/// Max-Forwards of OPTIONS and TRACE is reduced by one (RFC 9110 §7.6.2). TE is hop-by-hop and not
+/// sent: a server with trailers sends them anyhow or not at all. Trailer is left out unless the
+/// framing is chunked.
 pub fn write_request(
     out: &mut Vec<u8>,
     buffer: &[u8],
@@ -127,8 +127,8 @@ pub fn write_request(
 
 /// Appends the head to send to a client. The status line always says HTTP/1.1 (RFC 9110 §2.5).
 ///
-/// A 1xx head goes without Connection and without a new Date, whatever `rewrite` says. Trailer is
-/// left out unless the framing is chunked.
+/// A 1xx head has no Connection and no new Date, whatever `rewrite` says. Trailer is left out
+/// unless the framing is chunked.
 pub fn write_response(
     out: &mut Vec<u8>,
     buffer: &[u8],
@@ -148,7 +148,8 @@ pub fn write_response(
     let is_informational = head.status < 200;
     let mut length = match rewrite.framing {
         ResponseFraming::Length(length) => Some(length),
-        // RFC 9110 §8.6: what GET would have had (HEAD, 304), but never with 1xx and 204.
+        // RFC 9110 §8.6: the length that GET would have had (HEAD, 304), but never with 1xx and
+        // 204.
         ResponseFraming::None if !is_informational && head.status != 204 => head.content_length,
         ResponseFraming::Chunked | ResponseFraming::None | ResponseFraming::UntilClose => None,
     };
@@ -186,7 +187,7 @@ pub fn write_response(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a chunk's size line. There is no chunk of size 0 but the last one: for that,
+/// Appends a chunk's size line. Size 0 is only the last chunk's: for that, use
 /// [`write_last_chunk`].
 pub fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -206,8 +207,8 @@ pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
 
 const CHUNKED: &[u8] = b"Transfer-Encoding: chunked\r\n";
 
-/// Copies field lines; those that follow each other in the buffer and are written there as we
-/// would, all at once.
+/// Copies field lines. Lines that are adjacent in the buffer and already in our form are copied at
+/// once.
 struct Lines<'a> {
     out: &'a mut Vec<u8>,
     buffer: &'a [u8],
@@ -284,7 +285,7 @@ fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends text that may hold control bytes: each but HTAB as a space.
+/// Appends text that may have control bytes: each but HTAB becomes a space.
 fn write_text(out: &mut Vec<u8>, text: &[u8]) {
     if find_control(text).is_none() {
         out.extend_from_slice(text);
@@ -309,7 +310,7 @@ fn write_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Enough for a head like the one that was parsed, so that the buffer grows once at most.
+/// Returns enough room for a head like the parsed one, so that the buffer grows at most once.
 fn size_hint(start_line: usize, fields: &[Field]) -> usize {
     const ADDED: usize = 160;
     fields

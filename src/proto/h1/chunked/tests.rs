@@ -1,4 +1,4 @@
-//! Chunked bodies, strict and tolerant, cut at every place.
+//! Chunked bodies, strict and tolerant, cut at every position.
 
 use super::*;
 
@@ -8,7 +8,7 @@ const LIMITS: HeadLimits = HeadLimits {
     target: 1024,
 };
 
-/// Content, trailers and how much was used up, or the error; `None` where the body has not
+/// Content, trailers and the number of bytes used, or the error. `None` where the body has not
 /// ended.
 type Decoded = Result<Option<(Vec<u8>, Vec<u8>, usize)>, Malformed>;
 
@@ -45,8 +45,8 @@ fn decode_with<'a>(
 
 #[test]
 fn a_plain_body() {
-    let text =
-        b"5\r\nhello\r\n006;a=b ; c = \"d\\\"\" \t;e\r\n world\r\n0\r\nA: 1\r\nKeep-Alive: x\r\nB:2\r\n\r\nGET /";
+    let text = b"5\r\nhello\r\n006;a=b ; c = \"d\\\"\" \t;e\r\n world\r\n\
+          0\r\nA: 1\r\nKeep-Alive: x\r\nB:2\r\n\r\nGET /";
     let expected = Ok(Some((
         b"hello world".to_vec(),
         b"A: 1\r\nB:2\r\n".to_vec(),
@@ -138,7 +138,7 @@ fn chunk_lines() {
     }
 }
 
-/// RFC 9112 §7.1: CRLF after the content, exactly.
+/// RFC 9112 §7.1: exactly CRLF after the content.
 #[test]
 fn chunk_ends() {
     for text in [
@@ -239,7 +239,7 @@ fn trailer_sections() {
     assert_eq!(body(&format!("A{line}")), Err(Malformed::HeadTooLarge));
 }
 
-/// Extensions are read and thrown away, but not for ever.
+/// Extensions are read and dropped, up to a limit.
 #[test]
 fn extensions_are_limited() {
     let line = |extension: usize, content: usize| {
@@ -254,9 +254,9 @@ fn extensions_are_limited() {
         verdict(&line(LINE_EXTENSIONS + 1, 1)),
         Err(Malformed::Chunk)
     );
-    // As much as content is fine, however long it goes on.
+    // As many bytes of extensions as of content are allowed, however long the body is.
     assert!(verdict(&(line(1000, 1000).repeat(100) + "0\r\n\r\n")).is_ok());
-    // More than that adds up.
+    // An excess adds up over the body.
     assert!(verdict(&(line(101, 1).repeat(163) + "0\r\n\r\n")).is_ok());
     assert_eq!(
         verdict(&(line(101, 1).repeat(165) + "0\r\n\r\n")),
@@ -341,7 +341,7 @@ fn odd_chunks_of_servers() {
     }
 }
 
-/// Padding in each line, however small the chunks; what is endless ends all the same.
+/// Padding is allowed in each line, however small the chunks, but not without a limit.
 #[test]
 fn padding_is_limited_in_each_line() {
     let padded = |padding: usize| format!("1{}\r\nx\r\n", " ".repeat(padding));
@@ -360,7 +360,7 @@ fn padding_is_limited_in_each_line() {
     );
 }
 
-/// RFC 9112 §7.1.2: what a server says behind the last chunk costs the response nothing.
+/// RFC 9112 §7.1.2: bad trailers of a server do not fail the response.
 #[test]
 fn odd_trailers_of_servers_are_left_out() {
     for (trailers, kept) in [

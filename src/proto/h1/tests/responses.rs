@@ -7,8 +7,8 @@ use super::{HeadScanner, LIMITS, Malformed, response};
 
 #[test]
 fn a_plain_response() {
-    let text =
-        b"HTTP/1.1 200 All \xe4 right\r\nContent-Length: 5\r\nDate: x\r\nKeep-Alive: max=3, Timeout=7\r\n\r\nhello";
+    let text = b"HTTP/1.1 200 All \xe4 right\r\nContent-Length: 5\r\nDate: x\r\n\
+          Keep-Alive: max=3, Timeout=7\r\n\r\nhello";
     let head = response(text, Method::Get).unwrap();
     assert_eq!(
         (head.version, head.status, head.reason.of(text)),
@@ -64,7 +64,7 @@ fn status_lines() {
             assert_eq!(found, expected, "{line}");
         }
     }
-    // As soon as it cannot be HTTP any more.
+    // Refused as soon as the bytes cannot be HTTP any more.
     assert_eq!(
         HeadScanner::for_response().scan(b"HTTP/", &LIMITS),
         Ok(None)
@@ -78,8 +78,8 @@ fn status_lines() {
     assert_eq!(scanner.scan(b"GET", &LIMITS), Err(Malformed::StartLine));
 }
 
-/// Framing, and whether the connection may be used again: RFC 9112 §6.3; RFC 9110 §8.6. Where nginx
-/// and HAProxy both deliver, so does this.
+/// Framing, and whether the connection may be used again (RFC 9112 §6.3; RFC 9110 §8.6). The
+/// balancer delivers where nginx and HAProxy both deliver.
 #[test]
 fn response_framing() {
     use Malformed::{ContentLength, TransferEncoding, UnknownCoding};
@@ -88,7 +88,7 @@ fn response_framing() {
     const CL: &str = "Content-Length: 5\r\n";
     const TE: &str = "Transfer-Encoding: chunked\r\n";
     const BOTH: &str = "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n";
-    // What is declared to a client that gets no body is the last but one.
+    // The second value is the declared length, which also a client without a body gets.
     let cases = [
         ("1.1 200", Get, "", Ok((UntilClose, Option::None, false))),
         ("1.1 200", Get, CL, Ok((Length(5), Some(5), true))),
@@ -224,7 +224,7 @@ fn response_framing() {
     }
 }
 
-/// Fields as servers write them, and as they go on.
+/// Fields as servers write them, and as they are sent on.
 #[test]
 fn fields_are_written_anew() {
     for (fields, expected) in [
@@ -277,7 +277,7 @@ fn fields_are_written_anew() {
     }
 }
 
-/// Folded lines count as lines do.
+/// Folded lines count as lines.
 #[test]
 fn folded_lines_are_limited() {
     let limits = HeadLimits {

@@ -29,7 +29,7 @@ fn requests_are_written() {
     let text = "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nConnection: close, b\r\nB: \
                 2\r\nCONTENT-length: 007\r\nC:3\r\nContent-Length: 7\r\nExpect: \
                 100-continue\r\nTE: trailers\r\nTrailer: T\r\nD: 4\r\n\r\n";
-    // Lists are padded with Other, which leaves out nothing.
+    // Lists are padded with `Other`, which leaves out nothing.
     assert_eq!(
         rewritten(text, BodyFraming::Length(7), &[FieldId::Other], "E: 5\r\n"),
         "POST /x HTTP/1.1\r\nA: 1\r\nhost: a\r\nCONTENT-length: 7\r\nC: 3\r\nD: 4\r\nE: \
@@ -74,7 +74,8 @@ fn requests_are_written() {
 
 #[test]
 fn responses_are_written() {
-    let text = b"HTTP/1.0 200\r\nConnection: keep-alive, x\r\nX: 1\r\nKeep-Alive: timeout=5\r\nA:1\r\nContent-Length: 05\r\nTrailer: T\r\n\r\n";
+    let text = b"HTTP/1.0 200\r\nConnection: keep-alive, x\r\nX: 1\r\nKeep-Alive: timeout=5\r\n\
+                 A:1\r\nContent-Length: 05\r\nTrailer: T\r\n\r\n";
     let head = response(text, Method::Get).unwrap();
     let write = |head: &ResponseHead, text: &[u8], framing, persistence| {
         let mut out = Vec::new();
@@ -147,8 +148,8 @@ fn chunks_are_written() {
     assert_eq!(out, b"0\r\n\r\n0\r\nA: 1\r\n\r\n");
 }
 
-/// Field lines of our own form are copied in runs; all others come out in that form too, and
-/// nothing moves.
+/// Field lines of our own form are copied in runs. All others are written in that form too, and the
+/// order stays.
 #[test]
 fn field_lines_get_one_form() {
     let text = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nTE: x\r\nB:2\r\nC:\t3\r\nD:  4\r\nE: 5 \
