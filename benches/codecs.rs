@@ -20,7 +20,7 @@ use juggler::proto::h1::{
     parse_request, parse_response, write_request, write_response,
 };
 
-use samples::{DATE, FORWARDED, LIMITS};
+use samples::{DATE, LIMITS};
 
 fn scan(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scan");
@@ -77,19 +77,14 @@ fn field_names(criterion: &mut Criterion) {
 
 fn write(criterion: &mut Criterion) {
     let mut out = Vec::new();
+    let edits = samples::forwarded();
     let mut group = criterion.benchmark_group("write_request");
     for (name, text) in samples::requests() {
         let mut head = RequestHead::default();
         parse_request(&text, &LIMITS, &mut head).unwrap();
         let rewrite = RequestRewrite {
             framing: head.framing,
-            omit: &[
-                FieldId::XForwardedFor,
-                FieldId::XForwardedProto,
-                FieldId::XForwardedHost,
-                FieldId::Forwarded,
-            ],
-            append: FORWARDED,
+            edits: &edits,
         };
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_with_input(BenchmarkId::from_parameter(name), &text, |bencher, text| {

@@ -18,7 +18,7 @@ use juggler::proto::h1::{
     parse_request, parse_response, write_request, write_response,
 };
 
-use samples::{DATE, FORWARDED, LIMITS};
+use samples::{DATE, LIMITS};
 
 /// Allocations of the second run: in the first one buffers grow.
 fn allocations(mut work: impl FnMut()) -> u64 {
@@ -32,6 +32,7 @@ fn requests_are_read_and_rewritten_without_allocating() {
     for (name, text) in samples::requests() {
         let mut scanner = HeadScanner::default();
         let mut head = RequestHead::default();
+        let edits = samples::forwarded();
         let mut out = Vec::new();
         let count = allocations(|| {
             scanner.reset();
@@ -40,8 +41,7 @@ fn requests_are_read_and_rewritten_without_allocating() {
             parse_request(&text[..length], &LIMITS, &mut head).unwrap();
             let rewrite = RequestRewrite {
                 framing: head.framing,
-                omit: &[],
-                append: FORWARDED,
+                edits: &edits,
             };
             write_request(&mut out, &text, &head, &rewrite);
         });

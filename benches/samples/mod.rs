@@ -1,5 +1,6 @@
 //! Heads and bodies as they come in practice, and as large as they may be.
 
+use juggler::http::{Edits, NAMING};
 use juggler::proto::h1::{HeadLimits, write_chunk_size, write_last_chunk};
 
 /// The limits that the balancer has by default.
@@ -10,8 +11,14 @@ pub(crate) const LIMITS: HeadLimits = HeadLimits {
 };
 
 /// What the balancer adds to a request with its default settings.
-pub(crate) const FORWARDED: &[u8] =
-    b"X-Forwarded-For: 203.0.113.77\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: www.example.org\r\n";
+pub(crate) fn forwarded() -> Edits {
+    let mut edits = Edits::default();
+    edits.omit(&NAMING);
+    edits.add("X-Forwarded-For", &[b"203.0.113.77"]);
+    edits.add("X-Forwarded-Proto", &[b"https"]);
+    edits.add("X-Forwarded-Host", &[b"www.example.org"]);
+    edits
+}
 
 /// A Date field's value.
 pub(crate) const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";

@@ -71,10 +71,10 @@ impl Client {
             Some(false) => {
                 let answer = Answer::fault(Fault::Internal);
                 exchange.status = answer.status;
-                let head_only = exchange.request.method == Method::Head;
+                let head_only = exchange.request.head.method == Method::Head;
                 let mut bytes = Vec::with_capacity(512);
                 let mut date = DateCache::default();
-                let persistence = Persistence::of(true, exchange.request.version);
+                let persistence = Persistence::of(true, exchange.request.head.version);
                 let page = ErrorPage::find(&self.listener().error_pages, answer.status);
                 answer.render(
                     &mut bytes,

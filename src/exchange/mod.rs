@@ -9,6 +9,7 @@ mod hub;
 mod lost;
 mod outbox;
 mod registry;
+mod request;
 mod spool;
 
 use std::any::Any;
@@ -24,16 +25,16 @@ pub use client::{Client, Fed, Holds, Left, Opened, Sent, TlsError};
 pub use courier::Couriers;
 pub use hub::{Hub, HubSettings, Permit};
 pub use registry::{Registry, Short};
+pub use request::Request;
 pub use spool::Spool;
 
 use crate::balance::BucketId;
 use crate::fault::Fault;
-use crate::http::{Method, RequestHead, Version};
+use crate::http::RequestHead;
 use crate::observe::access::{Captured, Record};
 use crate::plan::{ErrorPage, Listener};
 
-/// A request head of this size is kept room for between requests; more is given back.
-const KEPT_HEAD: usize = 4096;
+use request::KEPT_HEAD;
 
 /// So many attempts that met the end of a used connection do not count.
 const FREE_ENDS: u32 = 3;
@@ -60,12 +61,10 @@ pub struct State {
     pub id: u64,
     /// Where it goes, once it is routed.
     pub destination: Destination,
-    /// What of the request still matters once its head is written.
-    pub request: RequestFacts,
-    /// The head for the server, written anew.
-    pub head: Vec<u8>,
-    /// The body, whole.
-    pub body: Body,
+    /// The request.
+    pub request: Request,
+    /// The request's head as it goes to the server of this attempt, in that server's protocol.
+    pub encoded: Vec<u8>,
     /// Attempts so far that a server may have seen.
     pub attempts: u32,
     /// Attempts so far, those too of which nothing was sent.
@@ -124,31 +123,6 @@ pub type Promise = Box<dyn Any + Send + Sync>;
 /// Keeps what an admission has promised until the request is submitted. As long as one is out, the
 /// promise's [`Arc`] has not gone. It costs no count that threads share.
 pub type Pass = Guard<Arc<Promise>>;
-
-/// What of a request still matters once its head is written anew.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RequestFacts {
-    /// The method.
-    pub method: Method,
-    /// The client's version.
-    pub version: Version,
-    /// The client wants to keep the connection.
-    pub keep_alive: bool,
-    /// It names no host: a server gets it in HTTP/1.0, and may close after it.
-    pub lacks_host: bool,
-}
-
-impl RequestFacts {
-    /// Of this head.
-    pub fn of(head: &RequestHead) -> Self {
-        Self {
-            method: head.method,
-            version: head.version,
-            keep_alive: head.keep_alive,
-            lacks_host: head.authority.is_empty(),
-        }
-    }
-}
 
 /// Moments of an exchange's life.
 #[derive(Clone, Copy, Debug)]
@@ -295,9 +269,8 @@ impl State {
         Self {
             id: 0,
             destination: Destination::default(),
-            request: RequestFacts::default(),
-            head: Vec::new(),
-            body: Body::default(),
+            request: Request::default(),
+            encoded: Vec::new(),
             attempts: 0,
             tries: 0,
             why: None,
@@ -321,22 +294,11 @@ impl State {
         self.attempts.saturating_sub(free)
     }
 
-    /// It may be sent together with others (RFC 9112 §9.3.2): it may be repeated, nothing follows
-    /// its head, and the server gets it in HTTP/1.1. After one of HTTP/1.0 many servers close,
-    /// which breaks the batch of the others.
-    pub fn is_batchable(&self) -> bool {
-        matches!(self.request.method, Method::Get | Method::Head)
-            && !self.request.lacks_host
-            && self.body.length() == 0
-            && self.body.trailers.is_empty()
-    }
-
     /// Forgets everything but the room that was made.
     fn clear(&mut self) {
-        self.request = RequestFacts::default();
-        self.head.clear();
-        self.head.shrink_to(KEPT_HEAD);
-        self.body = Body::default();
+        self.request.clear();
+        self.encoded.clear();
+        self.encoded.shrink_to(KEPT_HEAD);
         self.attempts = 0;
         self.tries = 0;
         self.why = None;

@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use crate::http::{FieldId, NAMING, RequestHead, Version};
+use crate::http::{Edits, FieldId, NAMING, RequestHead, Version};
 use crate::plan::{ForwardedStyle, Listener};
 use crate::proto::h1::is_token;
 
@@ -26,11 +26,7 @@ pub struct ClientFacts {
     pub request_id: u128,
 }
 
-/// At most this many fields of the client's request to leave out.
-pub type Omitted = [FieldId; 8];
-
-/// Appends the field lines to add (each with CRLF) to `append`. Returns which of the client's
-/// fields to leave out; the rest of the array is `FieldId::Other`, which leaves out nothing.
+/// Writes into `edits` which fields are added and which of the client's are left out.
 ///
 /// `x-forwarded` sets For, Proto and Host. A trusted client's value of For is extended, its Proto
 /// and Host are kept, and anything else is replaced. `rfc7239` adds one `Forwarded` element
@@ -42,8 +38,8 @@ pub fn apply(
     client: &ClientFacts,
     buffer: &[u8],
     head: &RequestHead,
-    append: &mut Vec<u8>,
-) -> Omitted {
+    edits: &mut Edits,
+) {
     // An IPv4 client of a dual-stack socket is an IPv4 client.
     let client = ClientFacts {
         address: client.address.map(|address| address.to_canonical()),
@@ -55,22 +51,21 @@ pub fn apply(
         buffer,
         head,
     };
-    let omitted = match listener.forwarded.style {
-        ForwardedStyle::Off => Omitted::default(),
-        ForwardedStyle::XForwarded => request.x_forwarded(believed, append),
-        ForwardedStyle::Rfc7239 => request.rfc7239(believed, append),
-    };
+    match listener.forwarded.style {
+        ForwardedStyle::Off => {}
+        ForwardedStyle::XForwarded => request.x_forwarded(believed, edits),
+        ForwardedStyle::Rfc7239 => request.rfc7239(believed, edits),
+    }
     if let Some(name) = &listener.via {
         let version: &[u8] = match head.version {
             Version::Http10 => b"1.0 ",
             Version::Http11 => b"1.1 ",
         };
-        write_line(append, b"Via", &[version, name.as_bytes()]);
+        edits.add("Via", &[version, name.as_bytes()]);
     }
     if listener.request_id && !request.has(FieldId::XRequestId) {
-        write_line(append, b"X-Request-Id", &[&hex(client.request_id)]);
+        edits.add("X-Request-Id", &[&hex(client.request_id)]);
     }
-    omitted
 }
 
 struct Request<'a> {
@@ -80,69 +75,69 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn x_forwarded(&self, believed: bool, append: &mut Vec<u8>) -> Omitted {
-        append.extend_from_slice(b"X-Forwarded-For: ");
-        if believed {
-            self.copy_list(FieldId::XForwardedFor, |_| true, append);
-        }
-        match self.client.address {
-            Some(address) => write_address(append, address),
-            None => append.extend_from_slice(b"unknown"),
-        }
-        append.extend_from_slice(b"\r\n");
+    fn x_forwarded(&self, believed: bool, edits: &mut Edits) {
+        edits.add_written("X-Forwarded-For", |out| {
+            if believed {
+                self.copy_list(FieldId::XForwardedFor, |_| true, out);
+            }
+            match self.client.address {
+                Some(address) => write_address(out, address),
+                None => out.extend_from_slice(b"unknown"),
+            }
+        });
         if !(believed && self.has(FieldId::XForwardedProto)) {
-            write_line(append, b"X-Forwarded-Proto", &[self.protocol()]);
+            edits.add("X-Forwarded-Proto", &[self.protocol()]);
         }
         let keeps_host = believed && self.has(FieldId::XForwardedHost);
         if !keeps_host && !self.authority().is_empty() {
-            write_line(append, b"X-Forwarded-Host", &[self.authority()]);
+            edits.add("X-Forwarded-Host", &[self.authority()]);
         }
-        // The client's list is already in the line just written.
-        omitted(if believed {
+        // The client's list is copied into the field just added.
+        edits.omit(if believed {
             &[FieldId::XForwardedFor]
         } else {
             &NAMING
-        })
+        });
     }
 
-    fn rfc7239(&self, believed: bool, append: &mut Vec<u8>) -> Omitted {
-        append.extend_from_slice(b"Forwarded: ");
-        if believed {
-            // After an open quote, our own element would be part of a string.
-            self.copy_list(FieldId::Forwarded, quotes_close, append);
-        }
-        match self.client.address {
-            Some(address @ IpAddr::V4(_)) => {
-                append.extend_from_slice(b"for=");
-                write_address(append, address);
+    fn rfc7239(&self, believed: bool, edits: &mut Edits) {
+        edits.add_written("Forwarded", |out| {
+            if believed {
+                // After an open quote, our own element would be part of a string.
+                self.copy_list(FieldId::Forwarded, quotes_close, out);
             }
-            Some(address @ IpAddr::V6(_)) => {
-                append.extend_from_slice(b"for=\"[");
-                write_address(append, address);
-                append.extend_from_slice(b"]\"");
+            match self.client.address {
+                Some(address @ IpAddr::V4(_)) => {
+                    out.extend_from_slice(b"for=");
+                    write_address(out, address);
+                }
+                Some(address @ IpAddr::V6(_)) => {
+                    out.extend_from_slice(b"for=\"[");
+                    write_address(out, address);
+                    out.extend_from_slice(b"]\"");
+                }
+                None => out.extend_from_slice(b"for=unknown"),
             }
-            None => append.extend_from_slice(b"for=unknown"),
-        }
-        if !self.authority().is_empty() {
-            append.extend_from_slice(b";host=");
-            write_token_or_quoted(append, self.authority());
-        }
-        append.extend_from_slice(b";proto=");
-        append.extend_from_slice(self.protocol());
-        append.extend_from_slice(b"\r\n");
-        omitted(if believed {
+            if !self.authority().is_empty() {
+                out.extend_from_slice(b";host=");
+                write_token_or_quoted(out, self.authority());
+            }
+            out.extend_from_slice(b";proto=");
+            out.extend_from_slice(self.protocol());
+        });
+        edits.omit(if believed {
             &[FieldId::Forwarded]
         } else {
             &NAMING
-        })
+        });
     }
 
     /// Copies the client's values of this field that may be copied, each followed by a comma.
-    fn copy_list(&self, id: FieldId, may_be_copied: fn(&[u8]) -> bool, append: &mut Vec<u8>) {
+    fn copy_list(&self, id: FieldId, may_be_copied: fn(&[u8]) -> bool, out: &mut Vec<u8>) {
         for value in self.head.values(id, self.buffer) {
             if !value.is_empty() && may_be_copied(value) {
-                append.extend_from_slice(value);
-                append.extend_from_slice(b", ");
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
             }
         }
     }
@@ -160,51 +155,34 @@ impl<'a> Request<'a> {
     }
 }
 
-fn omitted(fields: &[FieldId]) -> Omitted {
-    let mut omitted = Omitted::default();
-    for (place, field) in omitted.iter_mut().zip(fields) {
-        *place = *field;
-    }
-    omitted
-}
-
-fn write_line(append: &mut Vec<u8>, name: &[u8], value: &[&[u8]]) {
-    append.extend_from_slice(name);
-    append.extend_from_slice(b": ");
-    for part in value {
-        append.extend_from_slice(part);
-    }
-    append.extend_from_slice(b"\r\n");
-}
-
-fn write_address(append: &mut Vec<u8>, address: IpAddr) {
+fn write_address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {
             for (place, octet) in address.octets().into_iter().enumerate() {
                 if place > 0 {
-                    append.push(b'.');
+                    out.push(b'.');
                 }
-                append.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
             }
         }
         // writing to memory cannot fail
-        IpAddr::V6(address) => drop(write!(append, "{address}")),
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
     }
 }
 
-fn write_token_or_quoted(append: &mut Vec<u8>, value: &[u8]) {
+fn write_token_or_quoted(out: &mut Vec<u8>, value: &[u8]) {
     if is_token(value) {
-        append.extend_from_slice(value);
+        out.extend_from_slice(value);
         return;
     }
-    append.push(b'"');
+    out.push(b'"');
     for byte in value {
         if matches!(byte, b'"' | b'\\') {
-            append.push(b'\\');
+            out.push(b'\\');
         }
-        append.push(*byte);
+        out.push(*byte);
     }
-    append.push(b'"');
+    out.push(b'"');
 }
 
 /// Returns whether every quoted string in a value is closed.
@@ -289,14 +267,12 @@ pub(super) mod tests {
         }
 
         fn apply_from(&self, listener: &Listener, client: ClientFacts) -> (String, Vec<FieldId>) {
-            let mut append = b"kept\r\n".to_vec();
-            let omitted = apply(listener, &client, &self.buffer, &self.head, &mut append);
-            let append = String::from_utf8(append).unwrap();
-            let omitted = omitted
-                .into_iter()
-                .filter(|id| *id != FieldId::Other)
-                .collect();
-            (append.strip_prefix("kept\r\n").unwrap().to_owned(), omitted)
+            let mut edits = Edits::default();
+            apply(listener, &client, &self.buffer, &self.head, &mut edits);
+            let mut omitted = vec![FieldId::Via, FieldId::XRequestId];
+            omitted.extend(NAMING);
+            omitted.retain(|id| edits.omits(*id));
+            (String::from_utf8(edits.lines().to_vec()).unwrap(), omitted)
         }
     }
 

@@ -128,6 +128,17 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// Forgets the head, but keeps room for at most `room` fields.
+    pub fn clear(&mut self, room: usize) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        fields.shrink_to(room);
+        *self = Self {
+            fields,
+            ..Self::default()
+        };
+    }
+
     /// Returns the values of this field's lines, in order. Fields that are not sent on are left
     /// out. `buffer` is the buffer that the head was parsed from.
     pub fn values<'a>(

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 
 use crate::http::{
-    BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Version,
+    BodyFraming, Edits, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Version,
 };
 
 use super::deadline::parse_deadline;
@@ -361,8 +361,7 @@ fn write_once_request(text: &[u8], head: &RequestHead) -> Vec<u8> {
         head,
         &RequestRewrite {
             framing: head.framing,
-            omit: &[],
-            append: b"",
+            edits: &Edits::default(),
         },
     );
     out

@@ -16,19 +16,17 @@ use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::{
-    Admission, Answer, Client, Exchange, Fed, Holds, Hub, Left, Opened, RequestFacts, Service,
-    Short,
+    Admission, Answer, Client, Exchange, Fed, Holds, Hub, Left, Opened, Service, Short,
 };
 use crate::fault::Fault;
-use crate::filter::forwarded::{self, ClientFacts};
+use crate::filter::forwarded::ClientFacts;
 use crate::filter::look_alikes;
-use crate::http::{BodyFraming, FieldId, Method, RequestHead, Version};
+use crate::http::{BodyFraming, FieldId, Method, RequestHead};
 use crate::net::Stream;
 use crate::net::stream::is_timeout;
+use crate::observe::access::Captured;
 use crate::plan::{ErrorPage, Listener};
-use crate::proto::h1::{
-    HeadLimits, HeadScanner, Malformed, Persistence, RequestRewrite, parse_request, write_request,
-};
+use crate::proto::h1::{HeadLimits, HeadScanner, Malformed, Persistence, parse_request};
 
 use super::cipher::Cipher;
 use super::greet::Greeting;
@@ -55,9 +53,6 @@ const TURN_TICK: Duration = Duration::from_millis(100);
 
 /// Empty lines allowed before a request line (RFC 9112 §2.2).
 const EMPTY_LINES: usize = 8;
-
-/// A small room for the head that a body pushes out of the input.
-const KEPT_HEAD: usize = 4096;
 
 /// Serves this client to its end.
 pub(super) fn serve(
@@ -100,9 +95,6 @@ pub(super) fn serve(
         input,
         cipher,
         scanner: HeadScanner::default(),
-        head: RequestHead::default(),
-        copy: Vec::new(),
-        lines: Vec::new(),
         date: DateCache::default(),
         read_timeout: Duration::ZERO,
         cluster: 0,
@@ -125,11 +117,6 @@ struct Session<'a> {
     input: Input,
     cipher: Cipher,
     scanner: HeadScanner,
-    head: RequestHead,
-    /// The head, once a body takes its room in `input`.
-    copy: Vec<u8>,
-    /// Field lines to add.
-    lines: Vec<u8>,
     date: DateCache,
     /// What the socket is set to.
     read_timeout: Duration,
@@ -164,16 +151,13 @@ impl Session<'_> {
         self.client.note_reading(true);
         let mut exchange = Exchange::begin(self.client, Instant::now());
         let deadline = after(exchange.times.began, self.listener.timeout.header);
-        // An answer to what never becomes a head must not take after the request before it.
-        self.head.method = Method::Get;
-        self.head.version = Version::Http11;
         self.routed = None;
         let read = self.read_head(deadline);
         self.client.note_read_whole();
         let length = match read {
             Ok(length) => length,
             Err(stop) => {
-                self.capture(&mut exchange, self.input.data(), None);
+                self.capture(&mut exchange.captured, self.input.data(), None);
                 return match stop {
                     Stop::Fault(fault) => self.refuse(exchange, fault),
                     Stop::Broken | Stop::Ended => self.gone(exchange, stop),
@@ -183,38 +167,35 @@ impl Session<'_> {
         Point::SessionHead.pass();
         let whole = self.input.data();
         let (head_bytes, body_bytes) = whole.split_at(length);
-        let parsed = parse_request(head_bytes, &self.limits, &mut self.head);
-        // After an error the places in the head are those of another one.
+        let state = &mut *exchange;
+        let head = &mut state.request.head;
+        let parsed = parse_request(head_bytes, &self.limits, head);
+        // After an error the places in the head mean nothing.
         self.capture(
-            &mut exchange,
+            &mut state.captured,
             head_bytes,
-            parsed.is_ok().then_some(&self.head),
+            parsed.is_ok().then_some(&*head),
         );
         if let Err(malformed) = parsed {
             return self.refuse(exchange, fault_of(malformed));
         }
         let trusted = self.client.is_trusted();
-        if let Err(fault) =
-            look_alikes::keep_back(self.listener, trusted, head_bytes, &mut self.head)
-        {
+        if let Err(fault) = look_alikes::keep_back(self.listener, trusted, head_bytes, head) {
             return self.refuse(exchange, fault);
         }
-        exchange.request = RequestFacts::of(&self.head);
-        let has_body = !matches!(
-            self.head.framing,
-            BodyFraming::None | BodyFraming::Length(0)
-        );
+        let framing = head.framing;
+        let has_body = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
         let body_is_coming = body_bytes.is_empty();
 
         // Everything that the head alone decides comes before the body is asked for. The pass is
         // kept until the request is submitted or answered, however long its turn or its body takes.
-        let (destination, _pass) = match self.service.admit(self.client, head_bytes, &self.head) {
+        let (destination, _pass) = match self.service.admit(self.client, head_bytes, head) {
             Admission::Cluster(destination, pass) => (destination, pass),
             Admission::Answer(answer) => return self.answer(exchange, &answer, has_body, length),
         };
         exchange.destination = destination;
         self.routed = Some(exchange.destination.cluster);
-        if let BodyFraming::Length(length) = self.head.framing
+        if let BodyFraming::Length(length) = framing
             && length > self.listener.limit.body
         {
             return self.refuse(exchange, Fault::BodyTooLarge);
@@ -235,14 +216,16 @@ impl Session<'_> {
         if has_body {
             self.with_body(exchange, length, body_is_coming)
         } else {
-            self.submit(exchange, Some(length));
+            exchange.request.keep(&self.input.data()[..length]);
+            self.input.consume(length);
+            self.submit(exchange);
             Ok(())
         }
     }
 
     /// Keeps for the access log what it tells of a request: of one that is no request the first
     /// line, as far as there is one.
-    fn capture(&self, exchange: &mut Exchange, bytes: &[u8], head: Option<&RequestHead>) {
+    fn capture(&self, captured: &mut Captured, bytes: &[u8], head: Option<&RequestHead>) {
         if self.client.hub().access.is_none() {
             return;
         }
@@ -251,7 +234,7 @@ impl Session<'_> {
             let field = head?.fields.iter().find(|field| field.id == id)?;
             Some(field.value.of(bytes))
         };
-        exchange.captured.keep(
+        captured.keep(
             line.unwrap_or_default(),
             head.map_or(&[], |head| head.authority.of(bytes)),
             value(FieldId::Referer).unwrap_or_default(),
@@ -385,28 +368,26 @@ impl Session<'_> {
         length: usize,
         is_coming: bool,
     ) -> Result<(), Over> {
-        if self.head.expect_continue && is_coming {
+        if exchange.request.head.expect_continue && is_coming {
             self.client.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
             self.client.hand_over();
         }
-        self.copy.clear();
-        self.copy.extend_from_slice(&self.input.data()[..length]);
+        // The body takes the head's room in the input.
+        exchange.request.keep(&self.input.data()[..length]);
         self.input.consume(length);
         self.input.settle();
         let read = self.read_body(&mut exchange).and_then(|()| {
             look_alikes::keep_back_trailers(
                 self.listener,
                 self.client.is_trusted(),
-                &mut exchange.body.trailers,
+                &mut exchange.request.body.trailers,
             )?;
             Ok(())
         });
         self.client.note_read_whole();
         match read {
             Ok(()) => {
-                self.submit(exchange, None);
-                self.copy.clear();
-                self.copy.shrink_to(KEPT_HEAD);
+                self.submit(exchange);
                 Ok(())
             }
             Err(Stop::Fault(fault)) => self.finish_refused(exchange, fault),
@@ -418,41 +399,16 @@ impl Session<'_> {
         }
     }
 
-    /// Writes the head anew and gives the request on. `in_input` is the head's length if it is
-    /// still there.
-    fn submit(&mut self, mut exchange: Exchange, in_input: Option<usize>) {
-        let head_bytes = match in_input {
-            Some(length) => &self.input.data()[..length],
-            None => &self.copy,
-        };
+    /// Gives the whole request on, with what servers are told of its client.
+    fn submit(&mut self, mut exchange: Exchange) {
         let client = self.client;
-        self.lines.clear();
-        let omit = forwarded::apply(
-            self.listener,
-            &ClientFacts {
-                address: client.peer().map(|peer| peer.ip()),
-                trusted: client.is_trusted(),
-                tls: client.is_tls(),
-                request_id: request_id(self.listener, exchange.id),
-            },
-            head_bytes,
-            &self.head,
-            &mut self.lines,
-        );
-        let framing = match self.head.framing {
-            BodyFraming::Chunked if !exchange.body.trailers.is_empty() => BodyFraming::Chunked,
-            BodyFraming::Chunked => BodyFraming::Length(exchange.body.length()),
-            framing => framing,
+        let facts = ClientFacts {
+            address: client.peer().map(|peer| peer.ip()),
+            trusted: client.is_trusted(),
+            tls: client.is_tls(),
+            request_id: request_id(self.listener, exchange.id),
         };
-        let rewrite = RequestRewrite {
-            framing,
-            omit: &omit,
-            append: &self.lines,
-        };
-        write_request(&mut exchange.head, head_bytes, &self.head, &rewrite);
-        if let Some(length) = in_input {
-            self.input.consume(length);
-        }
+        exchange.request.tell_client(self.listener, &facts);
         self.service.submit(exchange);
     }
 
@@ -478,10 +434,10 @@ impl Session<'_> {
     ) -> Result<(), Over> {
         let permit = self.client.hub().permit_regardless();
         exchange.permit.get_or_insert(permit);
-        let close = has_body || !self.head.keep_alive || self.client.must_close();
+        let close = has_body || !exchange.request.head.keep_alive || self.client.must_close();
         exchange.status = answer.status;
         exchange.fault = answer.fault;
-        let bytes = self.rendered(answer, close);
+        let bytes = self.rendered(&exchange.request.head, answer, close);
         self.input.consume(length);
         self.client.finish(&[&bytes], close, exchange);
         if close {
@@ -508,15 +464,15 @@ impl Session<'_> {
         let answer = Answer::fault(fault);
         exchange.status = answer.status;
         exchange.fault = Some(fault);
-        let bytes = self.rendered(&answer, true);
+        let bytes = self.rendered(&exchange.request.head, &answer, true);
         self.client.finish(&[&bytes], true, exchange);
         self.linger();
         Err(Over)
     }
 
-    fn rendered(&mut self, answer: &Answer, close: bool) -> Vec<u8> {
-        let persistence = Persistence::of(close, self.head.version);
-        let head_only = self.head.method == Method::Head;
+    fn rendered(&mut self, head: &RequestHead, answer: &Answer, close: bool) -> Vec<u8> {
+        let persistence = Persistence::of(close, head.version);
+        let head_only = head.method == Method::Head;
         let of_cluster = self
             .routed
             .and_then(|cluster| self.service.error_page(cluster, answer.status));
@@ -650,12 +606,12 @@ impl Session<'_> {
     /// never will.
     fn refuse_plain(&mut self) {
         let mut exchange = Exchange::begin(self.client, Instant::now());
-        self.capture(&mut exchange, self.cipher.data(), None);
+        self.capture(&mut exchange.captured, self.cipher.data(), None);
         if self.cipher.data().starts_with(b"HEAD ") {
-            self.head.method = Method::Head;
+            exchange.request.head.method = Method::Head;
         }
         let answer = Answer::fault(Fault::HttpToTls);
-        let bytes = self.rendered(&answer, true);
+        let bytes = self.rendered(&exchange.request.head, &answer, true);
         exchange.status = answer.status;
         exchange.fault = answer.fault;
         let stream = self.client.stream();

@@ -19,6 +19,7 @@ use crate::fault::Fault;
 
 use super::connection::{Connection, Upload};
 use super::relay::{Rest, end_alone};
+use super::speak::encode;
 use super::worker::{Again, Attempt, Failure, Interims, Worker};
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its
@@ -156,11 +157,12 @@ impl Worker {
     fn send_batch(&mut self, connection: &mut Connection, now: Instant) -> (usize, bool) {
         self.out.clear();
         let mut planned = 0;
-        for exchange in &self.behind {
-            if planned > 0 && self.out.len() + exchange.head.len() > HEADS {
+        for exchange in &mut self.behind {
+            encode(exchange);
+            if planned > 0 && self.out.len() + exchange.encoded.len() > HEADS {
                 break;
             }
-            self.out.extend_from_slice(&exchange.head);
+            self.out.extend_from_slice(&exchange.encoded);
             planned += 1;
         }
         let mut bytes = connection.send_heads(&self.out);
@@ -168,7 +170,7 @@ impl Worker {
         let mut behind = std::mem::take(&mut self.behind);
         let mut sent = 0;
         for exchange in behind.iter_mut().take(planned) {
-            let Some(left) = bytes.checked_sub(exchange.head.len()) else {
+            let Some(left) = bytes.checked_sub(exchange.encoded.len()) else {
                 break;
             };
             bytes = left;

@@ -66,7 +66,7 @@ impl Cluster {
             exchange.cluster_name = Some(Arc::clone(&self.name));
         }
         let mut ticket = ticket(&exchange, None);
-        ticket.batchable = exchange.destination.pipelines && exchange.is_batchable();
+        ticket.batchable = exchange.destination.pipelines && exchange.request.is_batchable();
         // What is due later is found in time by whoever looks.
         let is_soon = ticket.gives_up() < after(now, LONGEST_PERIOD);
         let (offer, is_first) = {
@@ -136,11 +136,11 @@ impl Cluster {
         let client = Arc::clone(&exchange.client);
         let mut answer = Answer::fault(fault);
         answer.retry_after = retry_after;
-        let close = !exchange.request.keep_alive || client.must_close();
-        let persistence = Persistence::of(close, exchange.request.version);
+        let close = !exchange.request.head.keep_alive || client.must_close();
+        let persistence = Persistence::of(close, exchange.request.head.version);
         exchange.status = answer.status;
         exchange.fault = Some(fault);
-        let head_only = exchange.request.method == crate::http::Method::Head;
+        let head_only = exchange.request.head.method == crate::http::Method::Head;
         let mut bytes = Vec::with_capacity(512);
         let mut date = DateCache::default();
         let plan = self.plan.load();

@@ -12,6 +12,8 @@ use crate::net::stream::{Peek, is_timeout};
 use crate::plan::{ClusterTimeout, ServerAddress};
 use crate::proto::h1::{write_chunk_size, write_last_chunk};
 
+use super::speak::encode;
+
 /// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
 const ROOM: usize = 128 * 1024;
 
@@ -81,24 +83,28 @@ pub(super) struct Idle {
 impl Idle {
     /// Sends what goes out at once of a request that is small: nothing if the connection is not
     /// good any more.
-    pub(super) fn send(&self, exchange: &Exchange) -> Upload {
+    pub(super) fn send(&self, exchange: &mut Exchange) -> Upload {
         let mut upload = Upload::default();
-        let length = exchange.head.len() as u64 + exchange.body.length();
         let is_late = self
             .until
             .is_some_and(|until| exchange.times.waiting_since >= until);
-        if length > SMALL
-            || is_late
-            || !exchange.body.trailers.is_empty()
+        let body = &exchange.request.body;
+        if is_late
+            || body.length() > SMALL
+            || !body.trailers.is_empty()
             || self.stream.peek_now() != Peek::Nothing
         {
             return upload;
         }
-        if let Ok(Piece::Memory(body)) = exchange.body.piece(0, &mut [])
-            && body.len() as u64 == exchange.body.length()
+        encode(exchange);
+        let body = &exchange.request.body;
+        let length = exchange.encoded.len() as u64 + body.length();
+        if length <= SMALL
+            && let Ok(Piece::Memory(piece)) = body.piece(0, &mut [])
+            && piece.len() as u64 == body.length()
             && let Ok(sent) = self
                 .stream
-                .write_pieces_now(&[IoSlice::new(&exchange.head), IoSlice::new(body)])
+                .write_pieces_now(&[IoSlice::new(&exchange.encoded), IoSlice::new(piece)])
         {
             upload.has_begun = sent > 0;
             upload.sent_at = upload.has_begun.then(Instant::now);
@@ -235,7 +241,7 @@ impl Connection {
     /// be read from the spool.
     pub(super) fn send(
         &mut self,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         upload: &mut Upload,
         room: &mut [u8],
         patience: Duration,
@@ -243,8 +249,11 @@ impl Connection {
         if upload.is_whole {
             return Ok(());
         }
+        if !upload.has_begun {
+            encode(exchange);
+        }
         self.is_dirty = true;
-        if exchange.body.trailers.is_empty() {
+        if exchange.request.body.trailers.is_empty() {
             self.send_plain(exchange, upload, room, patience)?;
         } else {
             self.send_chunked(exchange, upload, room, patience)?;
@@ -261,12 +270,12 @@ impl Connection {
         room: &mut [u8],
         patience: Duration,
     ) -> Result<(), SendError> {
-        let length = exchange.body.length();
+        let length = exchange.request.body.length();
         loop {
             self.look(upload)?;
             let piece = piece(exchange, upload.offset, room)?;
             let head = if upload.offset == 0 {
-                exchange.head.as_slice()
+                exchange.encoded.as_slice()
             } else {
                 &[]
             };
@@ -290,10 +299,10 @@ impl Connection {
         patience: Duration,
     ) -> Result<(), SendError> {
         if !upload.head_is_sent {
-            self.send_pieces(&mut [IoSlice::new(&exchange.head)], upload, patience)?;
+            self.send_pieces(&mut [IoSlice::new(&exchange.encoded)], upload, patience)?;
             upload.head_is_sent = true;
         }
-        let length = exchange.body.length();
+        let length = exchange.request.body.length();
         let mut line = Vec::with_capacity(24);
         while upload.offset < length {
             self.look(upload)?;
@@ -309,7 +318,7 @@ impl Connection {
             upload.offset += piece.len() as u64;
         }
         line.clear();
-        write_last_chunk(&mut line, &exchange.body.trailers);
+        write_last_chunk(&mut line, &exchange.request.body.trailers);
         self.send_pieces(&mut [IoSlice::new(&line)], upload, patience)
     }
 
@@ -444,12 +453,9 @@ fn piece<'a>(
     room: &'a mut [u8],
 ) -> Result<&'a [u8], SendError> {
     // Asked twice because a piece in memory borrows the body and one of the file borrows the room.
-    match exchange
-        .body
-        .piece(offset, room)
-        .map_err(SendError::Spool)?
-    {
-        Piece::Memory(piece) if !piece.is_empty() || exchange.body.length() == 0 => Ok(piece),
+    let body = &exchange.request.body;
+    match body.piece(offset, room).map_err(SendError::Spool)? {
+        Piece::Memory(piece) if !piece.is_empty() || body.length() == 0 => Ok(piece),
         Piece::Read(read) if read > 0 => Ok(&room[..read]),
         Piece::Memory(_) | Piece::Read(_) => Err(SendError::Spool(io::Error::from(
             io::ErrorKind::UnexpectedEof,

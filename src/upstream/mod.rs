@@ -14,6 +14,7 @@ mod relay;
 mod resolver;
 mod server;
 mod slot;
+mod speak;
 mod watch;
 mod worker;
 

@@ -45,13 +45,13 @@ impl Worker {
         };
         let client = Arc::clone(&exchange.client);
         // Nothing is sent again from here on, and the response may take long.
-        exchange.body = Body::default();
-        let old = exchange.request.version == Version::Http10;
+        exchange.request.body = Body::default();
+        let old = exchange.request.head.version == Version::Http10;
         let (going, framing) = framing_for(&self.head, old);
-        let close = !exchange.request.keep_alive
+        let close = !exchange.request.head.keep_alive
             || client.must_close()
             || framing == ResponseFraming::UntilClose;
-        let persistence = Persistence::of(close, exchange.request.version);
+        let persistence = Persistence::of(close, exchange.request.head.version);
         self.out.clear();
         let date = if self.head.has_date {
             &[][..]

@@ -133,9 +133,9 @@ impl Slot {
 
     /// Gives the worker a job. The dispatcher sees to it that there is never a second one.
     ///
-    /// The request is sent outside the lock, which the dispatcher's lock waits for
+    /// The request is encoded and sent outside the lock, which the dispatcher's lock waits for
     /// ([`Self::cancel`]): a system call may take long.
-    pub(super) fn put(&self, job: Exchange) {
+    pub(super) fn put(&self, mut job: Exchange) {
         let mut state = self.state.lock();
         let idle = state.idle.take();
         // What the server was told of an earlier client says nothing of this one.
@@ -152,7 +152,7 @@ impl Slot {
         drop(state);
         let sent = catch_unwind(AssertUnwindSafe(|| {
             Point::SlotSend.pass();
-            idle.send(&job)
+            idle.send(&mut job)
         }));
         let upload = sent.unwrap_or_else(|_| {
             // The worker is given another connection, and the job with nothing sent.

@@ -243,21 +243,12 @@ impl Worker {
             ClientKey::None | ClientKey::Cookie(_) => None,
         };
         let address = || exchange.client.peer().map(|peer| address_key(peer.ip()));
-        let target = exchange
-            .head
-            .split(|&byte| byte == b' ')
-            .nth(1)
-            .unwrap_or_default();
-        let path = target
-            .split(|&byte| byte == b'?')
-            .next()
-            .unwrap_or_default();
         health::Failure {
             class,
             witness: Some(Witness {
                 client: named.or_else(address).unwrap_or_default(),
                 // As routes see it: to spell one path in many ways makes no more witnesses.
-                path: hash(path::see(path, &mut PathRoom::new()).path),
+                path: hash(path::see(exchange.request.path(), &mut PathRoom::new()).path),
             }),
         }
     }
@@ -390,7 +381,7 @@ impl Worker {
         } else if failure.is_stale && self.plan.attempts > 1 {
             exchange.met_ends += 1;
         }
-        let may_be_repeated = exchange.request.method.is_idempotent()
+        let may_be_repeated = exchange.request.head.method.is_idempotent()
             && exchange.attempts_that_count() < self.plan.attempts;
         if unsent || failure.again == Again::IfIdempotent && may_be_repeated {
             log::debug!(
@@ -502,7 +493,7 @@ impl Worker {
         self.heed_keep_alive(connection);
         Point::WorkerHead.pass();
         let keeps = self.head.keep_alive && is_whole;
-        let patience = match exchange.request.method {
+        let patience = match exchange.request.head.method {
             Method::Head => AFTER_HEAD,
             _ => Duration::ZERO,
         };
@@ -548,7 +539,13 @@ impl Worker {
                 continue;
             };
             let bytes = connection.data().get(..length).unwrap_or_default();
-            if parse_response(bytes, exchange.request.method, &self.limits, &mut self.head).is_err()
+            if parse_response(
+                bytes,
+                exchange.request.head.method,
+                &self.limits,
+                &mut self.head,
+            )
+            .is_err()
             {
                 return Err(never(Fault::ResponseMalformed));
             }
@@ -570,7 +567,7 @@ impl Worker {
                     }
                     // 100 was for the request's body, and the client has had it. HTTP/1.0 knows
                     // none of these.
-                    if status != 100 && exchange.request.version == Version::Http11 {
+                    if status != 100 && exchange.request.head.version == Version::Http11 {
                         self.out.clear();
                         let rewrite = ResponseRewrite {
                             framing: ResponseFraming::None,
@@ -604,7 +601,7 @@ impl Worker {
         // The attempt counts as one that met the end of a connection (see `after`).
         exchange.met_ends += 1;
         let may_be_repeated = self.plan.attempts > 1
-            && exchange.request.method.is_idempotent()
+            && exchange.request.head.method.is_idempotent()
             && exchange.attempts_that_count() < self.plan.attempts;
         exchange.met_ends -= 1;
         connection.is_used
@@ -677,7 +674,7 @@ impl Worker {
             On5xx::Pass => return None,
             On5xx::BadGateway => Again::Never,
             On5xx::Retry
-                if exchange.request.method.is_idempotent()
+                if exchange.request.head.method.is_idempotent()
                     && exchange.attempts_that_count() < plan.attempts =>
             {
                 Again::IfIdempotent

@@ -121,7 +121,7 @@ impl Client {
         mut exchange: Exchange,
     ) {
         // Who has the whole response may ask again at once: what this request took is free by then.
-        exchange.body = Body::default();
+        exchange.request.body = Body::default();
         let mut reply = self.lock_to_write();
         let is_last = reply.open.take().is_some_and(|open| open.is_last);
         let ends = (close || is_last) && reply.end == End::Open;

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use crate::http::{
-    BodyFraming, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, TargetForm,
-    Version,
+    BodyFraming, Edits, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead,
+    TargetForm, Version,
 };
 
 use super::syntax::find_control;
@@ -15,10 +15,9 @@ use super::syntax::find_control;
 pub struct RequestRewrite<'a> {
     /// The framing to send. `None` sends the message without a framing field.
     pub framing: BodyFraming,
-    /// Fields to leave out besides hop-by-hop ones, Expect and framing. `Other` leaves out nothing.
-    pub omit: &'a [FieldId],
-    /// Whole field lines, each with its CRLF, to add at the end.
-    pub append: &'a [u8],
+    /// Fields to leave out besides hop-by-hop ones, Expect and framing, and fields to add at the
+    /// end.
+    pub edits: &'a Edits,
 }
 
 /// What a client is told about its connection.
@@ -62,8 +61,8 @@ pub struct ResponseRewrite<'a> {
 /// The value of Host is the authority of an absolute target where there is one. Host stays in its
 /// place, or comes first if the client sent none.
 ///
-/// Host is sent exactly once, whatever `omit` says. But where an HTTP/1.0 client named no host,
-/// none is invented. The request then stays HTTP/1.0, since servers refuse 1.1 without a host (RFC
+/// Host is sent exactly once, whatever the edits leave out. But where an HTTP/1.0 client named no
+/// host, none is invented. The request then stays HTTP/1.0, since servers refuse 1.1 without a host (RFC
 /// 9112 §3.2), and many refuse an empty one.
 ///
 /// Max-Forwards of OPTIONS and TRACE is reduced by one (RFC 9110 §7.6.2). TE is hop-by-hop and not
@@ -75,7 +74,7 @@ pub fn write_request(
     head: &RequestHead,
     rewrite: &RequestRewrite<'_>,
 ) {
-    out.reserve(size_hint(head.target.end as usize, &head.fields) + rewrite.append.len());
+    out.reserve(size_hint(head.target.end as usize, &head.fields) + rewrite.edits.lines().len());
     let host = head.authority.of(buffer);
     let names_host = head.fields.iter().any(|field| field.id == FieldId::Host);
     let version: &[u8] = if host.is_empty() && !names_host {
@@ -111,7 +110,7 @@ pub fn write_request(
                 lines.replace_with_number(field, head.max_forwards.unwrap_or(0).saturating_sub(1));
             }
             FieldId::Trailer if rewrite.framing != BodyFraming::Chunked => {}
-            id if field.hop_by_hop || rewrite.omit.contains(&id) => {}
+            id if field.hop_by_hop || rewrite.edits.omits(id) => {}
             _ => lines.copy(field),
         }
     }
@@ -121,7 +120,7 @@ pub fn write_request(
         BodyFraming::Length(length) if is_length_due => write_length(out, length),
         BodyFraming::Length(_) | BodyFraming::None => {}
     }
-    out.extend_from_slice(rewrite.append);
+    out.extend_from_slice(rewrite.edits.lines());
     out.extend_from_slice(b"Connection: keep-alive\r\n\r\n");
 }
 

@@ -22,7 +22,7 @@ const LEAST_CHUNK: u64 = 16;
 impl Session<'_> {
     pub(super) fn read_body(&mut self, exchange: &mut Exchange) -> Result<(), Stop> {
         let mut pace = Pace::starting(self.listener, Instant::now());
-        let mut coming = match self.head.framing {
+        let mut coming = match exchange.request.head.framing {
             BodyFraming::Length(length) => Coming::Length(length),
             BodyFraming::Chunked | BodyFraming::None => {
                 Coming::Chunks(Box::new(Chunks::new(self.limits)))
@@ -31,17 +31,15 @@ impl Session<'_> {
         loop {
             Point::SessionBody.pass();
             let had = self.input.data().len();
-            let limit = self
-                .listener
-                .limit
-                .body
-                .saturating_sub(exchange.body.length());
+            let body = &exchange.request.body;
+            let limit = self.listener.limit.body.saturating_sub(body.length());
             let step = coming.step(self.input.data_mut(), limit)?;
             self.store(exchange, step.content)?;
             self.input.consume(step.used);
             if step.is_last {
                 if let Coming::Chunks(chunks) = &coming {
                     exchange
+                        .request
                         .body
                         .trailers
                         .extend_from_slice(chunks.decoder.trailers());
@@ -62,8 +60,9 @@ impl Session<'_> {
             }
             let left = had - step.used;
             let now = Instant::now();
-            let holds = match exchange.body.length() {
-                _ if exchange.body.is_spooled() => Holds::Spool,
+            let body = &exchange.request.body;
+            let holds = match body.length() {
+                _ if body.is_spooled() => Holds::Spool,
                 0 => Holds::Nothing,
                 _ => Holds::Memory,
             };
@@ -83,8 +82,9 @@ impl Session<'_> {
         let hub = Arc::clone(self.client.hub());
         let memory = self.listener.limit.body_memory;
         let mut rest = self.input.data().get(..length).unwrap_or_default();
+        let body = &mut exchange.request.body;
         let mut append = || {
-            let stored = exchange.body.append(rest, memory, &hub.buffers, &hub.spool);
+            let stored = body.append(rest, memory, &hub.buffers, &hub.spool);
             rest = rest.get(stored..).unwrap_or_default();
             rest.is_empty()
         };
