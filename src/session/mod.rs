@@ -5,11 +5,18 @@
 //! most `max_sessions` threads; when all of them have a client nobody accepts, and the kernel's
 //! backlog holds the rest. Not being able to start a thread is the same as being at that limit.
 
+mod body;
 mod cipher;
 mod greet;
+mod h1;
+mod handshake;
+mod head;
 mod input;
+mod linger;
+mod malformed;
 mod misplaced;
-mod serve;
+mod reader;
+mod room;
 
 use std::collections::HashMap;
 use std::io;
@@ -330,7 +337,7 @@ impl Front {
             Some(Ok(connection)) => Some(Box::new(connection)),
             Some(Err(error)) => return log::error!("{}: TLS: {error}", listener.name),
         };
-        serve::serve(
+        h1::serve(
             &self.hub,
             &*self.service,
             &listener,
