@@ -34,8 +34,6 @@ use crate::http::RequestHead;
 use crate::observe::access::{Captured, Record};
 use crate::plan::{ErrorPage, Listener};
 
-use request::KEPT_HEAD;
-
 /// So many attempts that met the end of a used connection do not count.
 const FREE_ENDS: u32 = 3;
 
@@ -63,8 +61,6 @@ pub struct State {
     pub destination: Destination,
     /// The request.
     pub request: Request,
-    /// The request's head as it goes to the server of this attempt, in that server's protocol.
-    pub encoded: Vec<u8>,
     /// Attempts so far that a server may have seen.
     pub attempts: u32,
     /// Attempts so far, those too of which nothing was sent.
@@ -270,7 +266,6 @@ impl State {
             id: 0,
             destination: Destination::default(),
             request: Request::default(),
-            encoded: Vec::new(),
             attempts: 0,
             tries: 0,
             why: None,
@@ -297,8 +292,6 @@ impl State {
     /// Forgets everything but the room that was made.
     fn clear(&mut self) {
         self.request.clear();
-        self.encoded.clear();
-        self.encoded.shrink_to(KEPT_HEAD);
         self.attempts = 0;
         self.tries = 0;
         self.why = None;

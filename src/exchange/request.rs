@@ -9,7 +9,7 @@ use super::Body;
 
 /// Bytes of a head, or of a head's encoding, for which room is kept between requests. More is given
 /// back.
-pub(super) const KEPT_HEAD: usize = 4096;
+const KEPT_HEAD: usize = 4096;
 
 /// Fields for which room is kept between requests.
 const KEPT_FIELDS: usize = 64;
@@ -27,6 +27,8 @@ pub struct Request {
     pub edits: Edits,
     /// The body with its trailers, whole.
     pub body: Body,
+    /// The head as it goes to the server of this attempt, in that server's protocol.
+    pub encoded: Vec<u8>,
 }
 
 impl Request {
@@ -85,6 +87,8 @@ impl Request {
         self.head.clear(KEPT_FIELDS);
         self.edits.clear(KEPT_EDITS);
         self.body = Body::default();
+        self.encoded.clear();
+        self.encoded.shrink_to(KEPT_HEAD);
     }
 }
 

@@ -158,11 +158,11 @@ impl Worker {
         self.out.clear();
         let mut planned = 0;
         for exchange in &mut self.behind {
-            encode(exchange);
-            if planned > 0 && self.out.len() + exchange.encoded.len() > HEADS {
+            encode(&mut exchange.request);
+            if planned > 0 && self.out.len() + exchange.request.encoded.len() > HEADS {
                 break;
             }
-            self.out.extend_from_slice(&exchange.encoded);
+            self.out.extend_from_slice(&exchange.request.encoded);
             planned += 1;
         }
         let mut bytes = connection.send_heads(&self.out);
@@ -170,7 +170,7 @@ impl Worker {
         let mut behind = std::mem::take(&mut self.behind);
         let mut sent = 0;
         for exchange in behind.iter_mut().take(planned) {
-            let Some(left) = bytes.checked_sub(exchange.encoded.len()) else {
+            let Some(left) = bytes.checked_sub(exchange.request.encoded.len()) else {
                 break;
             };
             bytes = left;
@@ -192,7 +192,7 @@ impl Worker {
             return Rest::Lost;
         };
         let id = exchange.id;
-        self.slot().turn(id, &connection.stream);
+        self.slot().turn(id, connection.link());
         self.sent_at = Instant::now();
         let mut held = Some(exchange);
         let attempt = catch_unwind(AssertUnwindSafe(|| {

@@ -1,17 +1,16 @@
 //! A worker's connection to its server: sending a request, reading what comes back.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::time::after;
-use crate::exchange::{Exchange, Piece};
+use crate::exchange::{Piece, Request};
 use crate::fault::Fault;
-use crate::net::Stream;
 use crate::net::stream::{Peek, is_timeout};
 use crate::plan::{ClusterTimeout, ServerAddress};
 use crate::proto::h1::{write_chunk_size, write_last_chunk};
 
+use super::link::Link;
 use super::speak::encode;
 
 /// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
@@ -23,7 +22,7 @@ const SMALL: u64 = 16 * 1024;
 /// A worker's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) stream: Arc<Stream>,
+    link: Link,
     /// Where it leads.
     pub(super) address: ServerAddress,
     input: Box<[u8]>,
@@ -75,36 +74,35 @@ impl Upload {
 /// A connection over which its worker waits for a job. Whoever has one may send its request.
 #[derive(Debug)]
 pub(super) struct Idle {
-    pub(super) stream: Arc<Stream>,
+    link: Link,
     /// It is not to be used any more then.
     until: Option<Instant>,
 }
 
 impl Idle {
+    /// What the request goes over.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// Sends what goes out at once of a request that is small: nothing if the connection is not
     /// good any more.
-    pub(super) fn send(&self, exchange: &mut Exchange) -> Upload {
+    pub(super) fn send(&self, request: &mut Request, now: Instant) -> Upload {
         let mut upload = Upload::default();
-        let is_late = self
-            .until
-            .is_some_and(|until| exchange.times.waiting_since >= until);
-        let body = &exchange.request.body;
-        if is_late
-            || body.length() > SMALL
-            || !body.trailers.is_empty()
-            || self.stream.peek_now() != Peek::Nothing
-        {
+        let is_late = self.until.is_some_and(|until| now >= until);
+        let body = &request.body;
+        if is_late || body.length() > SMALL || !body.trailers.is_empty() || !self.link.is_quiet() {
             return upload;
         }
-        encode(exchange);
-        let body = &exchange.request.body;
-        let length = exchange.encoded.len() as u64 + body.length();
+        encode(request);
+        let body = &request.body;
+        let length = request.encoded.len() as u64 + body.length();
         if length <= SMALL
             && let Ok(Piece::Memory(piece)) = body.piece(0, &mut [])
             && piece.len() as u64 == body.length()
             && let Ok(sent) = self
-                .stream
-                .write_pieces_now(&[IoSlice::new(&exchange.encoded), IoSlice::new(piece)])
+                .link
+                .write_now(&[IoSlice::new(&request.encoded), IoSlice::new(piece)])
         {
             upload.has_begun = sent > 0;
             upload.sent_at = upload.has_begun.then(Instant::now);
@@ -134,15 +132,15 @@ pub(super) enum SendError {
 impl Connection {
     /// `head` is how large a response head may be.
     pub(super) fn new(
-        stream: Stream,
+        link: Link,
         address: ServerAddress,
         timeout: &ClusterTimeout,
         head: usize,
     ) -> io::Result<Self> {
         let tick = timeout.first_byte.min(timeout.read);
-        stream.set_read_timeout(tick)?;
+        link.set_patience(tick)?;
         Ok(Self {
-            stream: Arc::new(stream),
+            link,
             address,
             input: vec![0; ROOM.max(head)].into_boxed_slice(),
             start: 0,
@@ -170,6 +168,16 @@ impl Connection {
         }
     }
 
+    /// What it goes over: for other threads, which send over it while its worker waits, or end it.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Whether the server has ended it, behind what is read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.link.peek() == Peek::Ended
+    }
+
     /// Whether the idle connection can go on: no end, and no byte that nobody asked for.
     pub(super) fn is_quiet(&self) -> bool {
         self.idle_limit
@@ -180,14 +188,14 @@ impl Connection {
     /// What others need to send a request over it while its worker waits.
     pub(super) fn idle(&self) -> Idle {
         Idle {
-            stream: Arc::clone(&self.stream),
+            link: self.link.clone(),
             until: self.idle_limit.map(|limit| after(self.idle_since, limit)),
         }
     }
 
     /// The same for one that was in use until now.
     pub(super) fn is_silent(&self) -> bool {
-        self.start == self.end && self.stream.peek_now() == Peek::Nothing
+        self.start == self.end && self.link.is_quiet()
     }
 
     /// Waits a little whether the server says more than it was asked. For responses that have no
@@ -196,7 +204,7 @@ impl Connection {
     pub(super) fn says_more(&self, patience: Duration) -> bool {
         self.start < self.end
             || self
-                .stream
+                .link
                 .wait(false, patience)
                 .map_or(true, |(readable, _)| readable)
     }
@@ -225,14 +233,14 @@ impl Connection {
     pub(super) fn send_heads(&mut self, heads: &[u8]) -> usize {
         self.has_pipelined = true;
         // What did not go out is sent over another connection, whatever the reason.
-        let sent = self.stream.write_now(heads).unwrap_or(0);
+        let sent = self.link.write_now(&[IoSlice::new(heads)]).unwrap_or(0);
         self.is_dirty = sent < heads.len();
         sent
     }
 
     /// Sends a small request. `false` if it did not go out whole.
     pub(super) fn send_small(&mut self, request: &[u8]) -> bool {
-        let sent = self.stream.write_now(request).unwrap_or(0);
+        let sent = self.link.write_now(&[IoSlice::new(request)]).unwrap_or(0);
         self.is_dirty = sent < request.len();
         !self.is_dirty
     }
@@ -241,7 +249,7 @@ impl Connection {
     /// be read from the spool.
     pub(super) fn send(
         &mut self,
-        exchange: &mut Exchange,
+        request: &mut Request,
         upload: &mut Upload,
         room: &mut [u8],
         patience: Duration,
@@ -250,13 +258,13 @@ impl Connection {
             return Ok(());
         }
         if !upload.has_begun {
-            encode(exchange);
+            encode(request);
         }
         self.is_dirty = true;
-        if exchange.request.body.trailers.is_empty() {
-            self.send_plain(exchange, upload, room, patience)?;
+        if request.body.trailers.is_empty() {
+            self.send_plain(request, upload, room, patience)?;
         } else {
-            self.send_chunked(exchange, upload, room, patience)?;
+            self.send_chunked(request, upload, room, patience)?;
         }
         self.is_dirty = false;
         upload.is_whole = true;
@@ -265,17 +273,17 @@ impl Connection {
 
     fn send_plain(
         &mut self,
-        exchange: &Exchange,
+        request: &Request,
         upload: &mut Upload,
         room: &mut [u8],
         patience: Duration,
     ) -> Result<(), SendError> {
-        let length = exchange.request.body.length();
+        let length = request.body.length();
         loop {
             self.look(upload)?;
-            let piece = piece(exchange, upload.offset, room)?;
+            let piece = piece(request, upload.offset, room)?;
             let head = if upload.offset == 0 {
-                exchange.encoded.as_slice()
+                request.encoded.as_slice()
             } else {
                 &[]
             };
@@ -293,20 +301,20 @@ impl Connection {
 
     fn send_chunked(
         &mut self,
-        exchange: &Exchange,
+        request: &Request,
         upload: &mut Upload,
         room: &mut [u8],
         patience: Duration,
     ) -> Result<(), SendError> {
         if !upload.head_is_sent {
-            self.send_pieces(&mut [IoSlice::new(&exchange.encoded)], upload, patience)?;
+            self.send_pieces(&mut [IoSlice::new(&request.encoded)], upload, patience)?;
             upload.head_is_sent = true;
         }
-        let length = exchange.request.body.length();
+        let length = request.body.length();
         let mut line = Vec::with_capacity(24);
         while upload.offset < length {
             self.look(upload)?;
-            let piece = piece(exchange, upload.offset, room)?;
+            let piece = piece(request, upload.offset, room)?;
             line.clear();
             write_chunk_size(&mut line, piece.len());
             let mut pieces = [
@@ -318,13 +326,13 @@ impl Connection {
             upload.offset += piece.len() as u64;
         }
         line.clear();
-        write_last_chunk(&mut line, &exchange.request.body.trailers);
+        write_last_chunk(&mut line, &request.body.trailers);
         self.send_pieces(&mut [IoSlice::new(&line)], upload, patience)
     }
 
     /// Between pieces, a look whether the server has made up its mind already.
     fn look(&self, upload: &Upload) -> Result<(), SendError> {
-        if upload.has_begun && (self.start < self.end || self.stream.peek_now() == Peek::Bytes) {
+        if upload.has_begun && (self.start < self.end || self.link.peek() == Peek::Bytes) {
             return Err(SendError::Answered);
         }
         Ok(())
@@ -341,14 +349,14 @@ impl Connection {
         IoSlice::advance_slices(&mut pieces, upload.of_pieces);
         while !pieces.is_empty() {
             let unsent = !upload.has_begun;
-            match self.stream.write_pieces_now(pieces) {
+            match self.link.write_now(pieces) {
                 Ok(sent) => {
                     upload.has_begun = true;
                     upload.of_pieces += sent;
                     IoSlice::advance_slices(&mut pieces, sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.stream.wait(true, patience) {
+                    match self.link.wait(true, patience) {
                         Ok((_, true)) => {}
                         Ok((true, false)) => return Err(SendError::Answered),
                         Ok((false, false)) => return Err(SendError::Timeout),
@@ -384,7 +392,7 @@ impl Connection {
         self.make_room();
         let mut waited = Duration::ZERO;
         loop {
-            match self.stream.read(&mut self.input[self.end..]) {
+            match self.link.read(&mut self.input[self.end..]) {
                 Ok(read) => {
                     self.end += read;
                     return Ok(read);
@@ -406,7 +414,7 @@ impl Connection {
     /// Reads more if it is there; `None` if it is not.
     pub(super) fn fill_now(&mut self) -> Option<Result<usize, Fault>> {
         self.make_room();
-        match self.stream.read_now(&mut self.input[self.end..]) {
+        match self.link.read_now(&mut self.input[self.end..]) {
             Ok(read) => {
                 self.end += read;
                 Some(Ok(read))
@@ -430,7 +438,7 @@ impl Connection {
     }
 
     fn set_tick(&mut self, tick: Duration) {
-        if self.stream.set_read_timeout(tick).is_ok() {
+        if self.link.set_patience(tick).is_ok() {
             self.tick = tick;
         }
     }
@@ -447,13 +455,9 @@ impl Connection {
     }
 }
 
-fn piece<'a>(
-    exchange: &'a Exchange,
-    offset: u64,
-    room: &'a mut [u8],
-) -> Result<&'a [u8], SendError> {
+fn piece<'a>(request: &'a Request, offset: u64, room: &'a mut [u8]) -> Result<&'a [u8], SendError> {
     // Asked twice because a piece in memory borrows the body and one of the file borrows the room.
-    let body = &exchange.request.body;
+    let body = &request.body;
     match body.piece(offset, room).map_err(SendError::Spool)? {
         Piece::Memory(piece) if !piece.is_empty() || body.length() == 0 => Ok(piece),
         Piece::Read(read) if read > 0 => Ok(&room[..read]),
@@ -462,3 +466,6 @@ fn piece<'a>(
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests;

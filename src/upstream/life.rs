@@ -321,7 +321,7 @@ impl Worker {
         }
         match connected {
             Ok((stream, address)) => {
-                Connection::new(stream, address, &self.timeout, self.limits.head)
+                Connection::new(stream.into(), address, &self.timeout, self.limits.head)
             }
             Err(error) => Err(error),
         }

@@ -7,6 +7,9 @@ mod clusters;
 mod connection;
 mod control;
 mod life;
+mod link;
+#[cfg(test)]
+mod played;
 mod probe;
 mod prober;
 mod reaper;

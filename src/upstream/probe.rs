@@ -3,7 +3,6 @@
 //! another port, or while all workers wait for a server that is silent.
 
 use std::io;
-use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +20,7 @@ use crate::threads::{self, Kind};
 use super::Cluster;
 use super::connection::Connection;
 use super::life::is_our_own;
+use super::link::Link;
 use super::server::Server;
 use super::watch::AGAIN;
 use super::worker::{AFTER_HEAD, Worker, heed_keep_alive, limits, trailer_limits};
@@ -49,7 +49,7 @@ impl Worker {
         };
         if !is_good {
             // What may still come over it is the answer to nobody's request.
-            connection.stream.shutdown(Shutdown::Both);
+            connection.link().break_off();
         }
         self.cluster().probed(&self.server, id, result);
         is_good
@@ -59,7 +59,7 @@ impl Worker {
     /// capacity.
     fn connect_anew(&self, connection: &mut Connection) -> Result<(), Wrong> {
         self.slot().forget_connection();
-        connection.stream.shutdown(Shutdown::Both);
+        connection.link().break_off();
         match self.connect(None) {
             Ok(new) => {
                 *connection = new;
@@ -135,7 +135,7 @@ impl Cluster {
                 .ask(&mut connection, probe)
                 .map(|_| ()),
         };
-        connection.stream.shutdown(Shutdown::Both);
+        connection.link().break_off();
         Some(result)
     }
 }
@@ -174,7 +174,12 @@ fn connect_apart(
         }
     }
     let (stream, address) = outcome?;
-    Connection::new(stream, address, &plan.timeout, plan.response_head)
+    Connection::new(
+        Link::from(stream),
+        address,
+        &plan.timeout,
+        plan.response_head,
+    )
 }
 
 /// A request that is made to find out how a server is.

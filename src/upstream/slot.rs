@@ -5,9 +5,7 @@
 //! response, and not twice.
 
 use std::io;
-use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,10 +15,10 @@ use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::Exchange;
 use crate::health::ProbeId;
-use crate::net::Stream;
 use crate::net::bell::Bell;
 
 use super::connection::{Connection, Idle, Upload};
+use super::link::Link;
 
 /// One worker's slot.
 #[derive(Debug)]
@@ -62,7 +60,7 @@ struct State {
     is_shared: bool,
     /// The server was told that a client has left.
     is_notified: bool,
-    connection: Option<Arc<Stream>>,
+    connection: Option<Link>,
     stopped: bool,
 }
 
@@ -84,7 +82,7 @@ impl State {
         if (self.serving.is_some() || self.between)
             && let Some(connection) = &self.connection
         {
-            connection.shutdown(Shutdown::Both);
+            connection.break_off();
         }
     }
 
@@ -94,16 +92,16 @@ impl State {
             .position(|(cancelled, _)| *cancelled == id)
     }
 
-    fn serve(&mut self, id: u64, connection: &Arc<Stream>) {
+    fn serve(&mut self, id: u64, connection: &Link) {
         self.serving = Some(id);
         self.between = false;
         self.is_notified = false;
         if !self
             .connection
             .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, connection))
+            .is_some_and(|known| known.is_same(connection))
         {
-            self.connection = Some(Arc::clone(connection));
+            self.connection = Some(connection.clone());
         }
     }
 }
@@ -147,16 +145,17 @@ impl Slot {
             drop(state);
             return self.bell.ring();
         };
-        state.serve(job.id, &idle.stream);
+        state.serve(job.id, idle.link());
         state.is_sending = true;
         drop(state);
         let sent = catch_unwind(AssertUnwindSafe(|| {
             Point::SlotSend.pass();
-            idle.send(&mut job)
+            let waiting_since = job.times.waiting_since;
+            idle.send(&mut job.request, waiting_since)
         }));
         let upload = sent.unwrap_or_else(|_| {
             // The worker is given another connection, and the job with nothing sent.
-            idle.stream.shutdown(Shutdown::Both);
+            idle.link().break_off();
             Upload::default()
         });
         let is_sent = upload.is_whole;
@@ -179,8 +178,10 @@ impl Slot {
         if state.job.is_none() && state.probe.is_none() && !state.stopped {
             state.idle = connection.map(Connection::idle);
             drop(state);
-            self.bell
-                .wait(connection.map(|connection| &*connection.stream), patience);
+            match connection {
+                Some(connection) => connection.link().wait_or_bell(&self.bell, patience),
+                None => self.bell.wait(None, patience),
+            }
             state = self.lock_unsending();
             state.idle = None;
         }
@@ -245,7 +246,7 @@ impl Slot {
 
     /// The worker serves this exchange now, over this connection. `false` if its client has left
     /// already, unless it is served to the end all the same.
-    pub(super) fn begin(&self, id: u64, connection: &Arc<Stream>) -> bool {
+    pub(super) fn begin(&self, id: u64, connection: &Link) -> bool {
         let mut state = self.state.lock();
         if let Some(place) = state.cancelled(id)
             && state.cancelled[place].1.0.is_some()
@@ -259,7 +260,7 @@ impl Slot {
 
     /// It is this exchange's turn, of several that were sent over this connection. If its client
     /// has left, its grace begins.
-    pub(super) fn turn(&self, id: u64, connection: &Arc<Stream>) {
+    pub(super) fn turn(&self, id: u64, connection: &Link) {
         let mut state = self.state.lock();
         state.serve(id, connection);
         state.is_shared = true;
@@ -335,7 +336,7 @@ impl Slot {
             && !state.is_shared
             && let Some(connection) = &state.connection
         {
-            connection.shutdown(Shutdown::Write);
+            connection.end();
             state.is_notified = true;
         }
     }
@@ -440,13 +441,14 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::net::Stream;
     use crate::net::stream::Peek;
 
     const GRACE: Duration = Duration::from_secs(1);
 
-    fn pair() -> (Arc<Stream>, Stream) {
+    fn pair() -> (Link, Stream) {
         let (ours, servers) = UnixStream::pair().unwrap();
-        (Arc::new(Stream::Unix(ours)), Stream::Unix(servers))
+        (Link::from(Stream::Unix(ours)), Stream::Unix(servers))
     }
 
     #[test]

@@ -15,7 +15,6 @@ use crate::fault::Fault;
 use crate::filter::client_key::{address_key, hash};
 use crate::health::{self, FaultClass, Witness};
 use crate::http::{Method, ResponseFraming, ResponseHead, Version};
-use crate::net::stream::Peek;
 use crate::plan::{self, ClientKey, ClusterTimeout, On5xx, OnClientAbort};
 use crate::proto::h1::{
     Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response,
@@ -266,7 +265,7 @@ impl Worker {
         // Who left while another worker had it, connecting or giving up, was looked for there.
         let is_second_try = exchange.fault.is_some();
         let has_left = !upload.has_begun
-            && (!self.slot().begin(id, &connection.stream)
+            && (!self.slot().begin(id, connection.link())
                 || is_second_try
                     && self.on_client_abort != OnClientAbort::Ignore
                     && exchange.client.gone().is_some());
@@ -435,7 +434,12 @@ impl Worker {
         let mut interims = Interims::default();
         let mut was_sent_at = upload.sent_at.filter(|_| upload.is_whole);
         let (length, is_whole) = loop {
-            let sent = connection.send(exchange, &mut upload, &mut self.room, self.timeout.send);
+            let sent = connection.send(
+                &mut exchange.request,
+                &mut upload,
+                &mut self.room,
+                self.timeout.send,
+            );
             self.sent_at = was_sent_at.take().unwrap_or_else(Instant::now);
             Point::WorkerSent.pass();
             let may_go_on = matches!(sent, Err(SendError::Answered));
@@ -613,8 +617,7 @@ impl Worker {
     fn is_followed_by_end(&mut self, connection: &Connection, length: usize) -> bool {
         let body = connection.data().get(length..).unwrap_or_default();
         let mut coming = Coming::of(self.head.framing, self.trailer_limits());
-        coming.skip(body, &mut self.out) == Ok((body.len(), true))
-            && connection.stream.peek_now() == Peek::Ended
+        coming.skip(body, &mut self.out) == Ok((body.len(), true)) && connection.has_ended()
     }
 
     /// Limits of a response's trailers.
