@@ -354,7 +354,7 @@ fn the_access_log_is_opened_anew_on_sighup() {
     fs::rename(&log, juggler.folder().join("access.log.2")).unwrap();
     fs::create_dir(&log).unwrap();
     juggler.signal(Signal::SIGHUP);
-    juggler.wait_for_log("goes on in the old file");
+    juggler.wait_for_log("keeping the old one");
     client.get("/test.txt?5").expect(200);
     assert_eq!(juggler.stop(), Some(0));
     assert_eq!(lines(&old).len(), 2);

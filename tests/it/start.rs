@@ -185,7 +185,7 @@ fn what_is_in_the_place_of_a_unix_socket_and_alive_stays() {
     assert!(said.contains("another process listens there"), "{said}");
 
     let said = refused(|path| fs::write(path, "precious").unwrap());
-    assert!(said.contains("no socket"), "{said}");
+    assert!(said.contains("another file than a socket"), "{said}");
 }
 
 /// `Uid`, `Gid` and `Groups` of every thread.
@@ -259,7 +259,7 @@ fn privileges_are_dropped_by_every_thread_for_good() {
     juggler.wait_for_log("no files can be made in");
     juggler.signal(Signal::SIGHUP);
     juggler.wait_for_log("the old certificates stay");
-    juggler.wait_for_log("goes on in the old file");
+    juggler.wait_for_log("keeping the old one");
     Client::tls(juggler.address(), &authority.client(), "localhost")
         .get("/test.txt")
         .expect(200);
