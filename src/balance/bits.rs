@@ -1,4 +1,4 @@
-//! A set of small numbers, searched by the word.
+//! A set of small numbers, searched a word at a time.
 
 const WORD: usize = u64::BITS as usize;
 
@@ -27,7 +27,7 @@ impl Bits {
         }
     }
 
-    /// Takes all members out.
+    /// Removes all members.
     pub(super) fn clear(&mut self) {
         self.words.fill(0);
         self.count = 0;
@@ -46,7 +46,7 @@ impl Bits {
         self.words.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// Puts a member in or takes it out; `true` if that changed anything.
+    /// Adds or removes a member. Returns whether that changed the set.
     pub(super) fn set(&mut self, member: u32, there: bool) -> bool {
         let before = self.count;
         if there {
@@ -57,7 +57,7 @@ impl Bits {
         self.count != before
     }
 
-    /// All members, in order.
+    /// Returns all members in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.words.iter().enumerate().flat_map(|(index, word)| {
             let rest =
@@ -67,7 +67,7 @@ impl Bits {
         })
     }
 
-    /// The first member from `start` on, going round at the end.
+    /// Returns the first member from `start` on, wrapping around at the end.
     pub(super) fn next_from(&self, start: u32) -> Option<u32> {
         if self.is_empty() {
             return None;
@@ -79,7 +79,7 @@ impl Bits {
         let (first, bit) = split(start);
         let words = self.words.get(first..)?;
         for (index, word) in words.iter().enumerate() {
-            // Nothing below `start` counts in its own word.
+            // In the first word, members below `start` do not count.
             let word = if index == 0 { word & !(bit - 1) } else { *word };
             if word != 0 {
                 return Some(((first + index) * WORD) as u32 + word.trailing_zeros());
@@ -103,7 +103,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_tree(steps in prop::collection::vec((0u32..200, any::<bool>()), 0..100), start in 0u32..300) {
+        fn agrees_with_a_tree(
+            steps in prop::collection::vec((0u32..200, any::<bool>()), 0..100),
+            start in 0u32..300,
+        ) {
             let mut bits = Bits::default();
             let mut model = BTreeSet::new();
             for (member, there) in steps {

@@ -1,7 +1,7 @@
-//! How many retries may be in progress, so that a failing cluster is not drowned in its own
+//! Limits the retries in progress, so that a failing cluster is not flooded with its own
 //! repetitions.
 
-/// Counts the jobs alive that were tried again at a cost.
+/// Counts the living jobs that were tried again at a cost.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     floor: f64,
@@ -18,23 +18,23 @@ impl RetryBudget {
         }
     }
 
-    /// Limits them differently from now on.
+    /// Changes the limits.
     pub(super) fn set(&mut self, floor: usize, share: f64) {
         (self.floor, self.share) = (floor as f64, share);
     }
 
-    /// Whether one more is allowed while so many jobs are in progress, the one in question among
-    /// them.
+    /// Returns whether one more retry is allowed while `in_progress` jobs are in progress,
+    /// including this one.
     pub(super) fn allows(&self, in_progress: usize) -> bool {
         (self.live as f64) < self.floor.max(self.share * in_progress as f64)
     }
 
-    /// A job is tried again.
+    /// Counts a job that is tried again.
     pub(super) fn begin(&mut self) {
         self.live += 1;
     }
 
-    /// Such a job is over.
+    /// Counts out a retried job that is over.
     pub(super) fn end(&mut self) {
         self.live = self.live.saturating_sub(1);
     }

@@ -6,27 +6,27 @@ use super::{BucketId, Handout, ServerId, WorkerId};
 /// How the next server is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
-    /// Each in its turn, smoothly weighted.
+    /// Servers take turns, smoothly weighted.
     #[default]
     RoundRobin,
     /// The first of the list that accepts.
     Chance,
     /// The fewest jobs for its weight.
     LeastLoad,
-    /// Any, by weight.
+    /// Any server, by weight.
     Random,
-    /// The less loaded of two drawn by weight.
+    /// The less loaded of two that are drawn by weight.
     TwoChoices,
-    /// The one of two with the lower product of recent response time and jobs.
+    /// Of two, the one with the lower product of recent response time and jobs.
     PeakEwma,
     /// By the client key: each key ranks all servers.
     Rendezvous {
-        /// Most jobs of a server beside its part of all, in percent; at least 100.
+        /// The most jobs of a server in relation to its part of all jobs, in percent; at least 100.
         balance: u32,
     },
     /// By the client key: jump consistent hash.
     Jump {
-        /// Most jobs of a server beside its part of all, in percent; at least 100.
+        /// The most jobs of a server in relation to its part of all jobs, in percent; at least 100.
         balance: u32,
     },
 }
@@ -37,24 +37,24 @@ pub enum Role {
     /// The usual work.
     #[default]
     Active,
-    /// When no active server has a free worker, or none is there.
+    /// Used when no active server has a free worker, or none is usable.
     Standby,
-    /// When there is no active and no standby server. (Busy ones are there: then jobs wait.)
+    /// Used when no active and no standby server is usable. (A busy one is usable: then jobs wait.)
     Backup,
-    /// Ends what it has, and goes.
+    /// Ends the jobs that it has, and is then removed.
     Terminating,
 }
 
-/// What somebody has decided about a server or a cluster.
+/// What an operator has decided about a server or a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Admin {
     /// In use.
     #[default]
     Enabled,
-    /// Ends what it has, takes nothing new; a server's connections stay, a cluster's queue is still
-    /// served.
+    /// Ends the jobs that it has and takes no new ones. A server's connections stay; a cluster's
+    /// queue is still served.
     Draining,
-    /// Ends what is being served and no more. A server's workers end; what waits for a cluster is
+    /// Ends only the jobs being served. A server's workers end; jobs waiting for a cluster are
     /// refused.
     Disabled,
 }
@@ -62,32 +62,32 @@ pub enum Admin {
 /// What is known of a server's health.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
-    /// It may be used.
+    /// The server may be used.
     #[default]
     Online,
-    /// It may not.
+    /// The server may not be used.
     Offline,
 }
 
-/// A server that is not there yet.
+/// A server to add.
 #[derive(Clone, Copy, Debug)]
 pub struct NewServer {
-    /// Its share beside others, at least 1.
+    /// Its share in relation to other servers, at least 1.
     pub weight: u32,
-    /// Its workers = its connections = most requests at once.
+    /// The number of its workers, which is its connections and the most requests at once.
     pub capacity: usize,
     /// What it is for.
     pub role: Role,
-    /// Whether it is in use.
+    /// Whether the operator has it in use.
     pub admin: Admin,
-    /// What its health check says so far.
+    /// The result of its health checks so far.
     pub health: Health,
-    /// It cannot be removed before this is taken back.
+    /// It cannot be removed before this is unset.
     pub protected: bool,
 }
 
 impl NewServer {
-    /// An active one of weight 1.
+    /// Returns an active server of weight 1.
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             weight: 1,
@@ -100,91 +100,92 @@ impl NewServer {
     }
 }
 
-/// What is to be different about a server; what is `None` stays.
+/// Changes to a server. `None` leaves a value as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerChange {
-    /// Its share beside others, at least 1.
+    /// Its share in relation to other servers, at least 1.
     pub weight: Option<u32>,
-    /// Its workers: new ones are started, or some are let go once they have ended their jobs.
+    /// The number of its workers. New ones are started, or some are dismissed and end after their
+    /// jobs.
     pub capacity: Option<usize>,
     /// What it is for.
     pub role: Option<Role>,
-    /// Whether it is in use.
+    /// Whether the operator has it in use.
     pub admin: Option<Admin>,
-    /// What its health check says.
+    /// The result of its health checks.
     pub health: Option<Health>,
-    /// How warm it is, in thousandths: so much of its weight and capacity are used. Slow start
-    /// raises it step by step.
+    /// How warm it is, in thousandths: this part of its weight and capacity is used. Slow start
+    /// raises the value step by step.
     pub warmth: Option<u16>,
     /// Whether it cannot be removed.
     pub protected: Option<bool>,
 }
 
-/// A part of something.
+/// A part of a whole.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Share {
-    /// Of what the parent has, 0 to 1.
+    /// A fraction of what the parent has, 0 to 1.
     Part(f64),
-    /// Requests.
+    /// A number of requests.
     Requests(u32),
 }
 
-/// What a bucket is given.
+/// The settings of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
-    /// What it gets if it asks for it: a part of its parent's assured share.
+    /// What it gets if it has the jobs for it: a part of its parent's assured share.
     pub assured: Share,
-    /// Most that it gets: a part of its parent's ceiling.
+    /// The most that it gets: a part of its parent's ceiling.
     pub ceiling: Share,
-    /// Most jobs waiting in it.
+    /// The most jobs waiting in it.
     pub queue_limit: usize,
 }
 
-/// What becomes of shares that nobody uses.
+/// What happens to unused shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lending {
-    /// They are lent, up to the borrower's ceiling; the owner gets the next slots that become free.
+    /// They are lent, up to the borrower's ceiling. The owner gets the next slots that become free.
     #[default]
     WorkConserving,
-    /// They stay free, so that the owner need not wait.
+    /// They stay free, so that the owner does not wait.
     Reserve,
 }
 
 /// A change to a running cluster.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
-    /// Adds a server at the end of the list (or in the place of one that is gone), its workers all
-    /// [`super::Link::Connecting`].
+    /// Adds a server at the end of the list (or with the number of a removed one). All its workers
+    /// are [`super::Link::Connecting`].
     AddServer(NewServer),
     /// Changes a server.
     SetServer(ServerId, ServerChange),
-    /// Takes a server out as soon as it has ended what it has: like [`Role::Terminating`], unless
-    /// it is protected.
+    /// Removes a server as soon as the jobs that it has are over: like [`Role::Terminating`],
+    /// unless it is protected.
     RemoveServer(ServerId),
     /// Adds a bucket below another.
     AddBucket(BucketId, Bucket),
-    /// Changes a bucket, but not the root, which is what all servers in use can serve.
+    /// Changes a bucket other than the root, which always is what all servers in use can serve.
     SetBucket(BucketId, Bucket),
-    /// Removes a bucket that has none below it: its jobs, waiting or served, go to its parent.
+    /// Removes a bucket without buckets below it. Its jobs, waiting or served, go to its parent.
     RemoveBucket(BucketId),
-    /// Chooses servers differently from now on.
+    /// Changes how servers are chosen.
     SetSchedule(Schedule),
-    /// Treats idle shares differently from now on.
+    /// Changes what happens to unused shares.
     SetLending(Lending),
-    /// Binds jobs early or late from now on. What waits for one server alone is open to all when
-    /// that ends; what is open stays so.
+    /// Changes when jobs are bound to a server. When early binding ends, jobs that wait for one
+    /// server alone are open to all. When it begins, open jobs stay open.
     SetBinding {
-        /// To a server as they come in.
+        /// To a server when they arrive.
         early: bool,
     },
-    /// Limits the whole queue differently from now on; what waits stays.
+    /// Changes the limits of the whole queue. Waiting jobs stay.
     SetQueue {
-        /// Most jobs waiting in all buckets.
+        /// The most jobs waiting in all buckets.
         limit: usize,
-        /// Wait while no server can be reached.
+        /// Jobs wait while no server can be reached.
         wait_for_server: bool,
     },
-    /// Limits retries differently from now on.
+    /// Changes the limits of retries.
     SetRetries {
         /// Retries in progress that are always allowed.
         floor: usize,
@@ -193,13 +194,12 @@ pub enum Change {
     },
     /// Enables, drains or disables the cluster.
     SetAdmin(Admin),
-    /// Takes no more offers and refuses what waits ([`super::Refusal::Closed`]); what is being
-    /// served ends as usual. No worker is started any more, whatever else is changed and whoever
-    /// goes. For good.
+    /// Ends the cluster for good. Offers and waiting jobs are refused ([`super::Refusal::Closed`]),
+    /// and jobs being served end as usual. No worker is started any more, whatever else changes.
     Close,
 }
 
-/// Why a change was not made. Nothing is different then.
+/// Why a change was not made. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// There is no such server.
@@ -208,31 +208,31 @@ pub enum Rejection {
     UnknownBucket,
     /// The server is protected.
     Protected,
-    /// The server goes already.
+    /// The server is already being removed.
     Terminating,
-    /// The root is what it is.
+    /// The root cannot be changed or removed.
     Root,
     /// There are buckets below it.
     HasChildren,
-    /// A share is not within its limits: 0 <= assured <= ceiling <= 1.
+    /// A share is outside its limits: 0 <= assured <= ceiling <= 1.
     InvalidShare,
     /// The assured parts below one parent add up to more than 1.
     TooMuchAssured,
 }
 
-/// What a change leads to.
+/// The results of a change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome<J> {
-    /// Jobs to be given out and given back.
+    /// Jobs to give to workers, and jobs that are refused.
     pub handout: Handout<J>,
     /// The server that was added.
     pub server: Option<ServerId>,
     /// The bucket that was added.
     pub bucket: Option<BucketId>,
-    /// Workers to be started.
+    /// Workers to start.
     pub started: Vec<(ServerId, WorkerId)>,
-    /// Workers to be told to end once they have ended their jobs. They get no others. When such a
-    /// worker has ended, [`super::Dispatcher::gone`] has to be called.
+    /// Workers to tell that they end after their jobs. They get no others. When such a worker has
+    /// ended, call [`super::Dispatcher::gone`].
     pub dismissed: Vec<WorkerId>,
 }
 

@@ -1,17 +1,18 @@
-//! Brings jobs and workers together: buckets say whose turn it is, the queue which of their jobs,
-//! the scheduler at which server.
+//! Brings jobs and workers together. Buckets decide whose turn it is, the queue which of their jobs
+//! is next, and the scheduler which server gets it.
 //!
-//! What every operation keeps true: *while a worker is idle that may work, no job waits that it may
-//! take and whose bucket may have a token.* So an offer has never to look at the queue before it
-//! takes an idle worker, and a worker that becomes idle has never to look at the others.
+//! Every operation keeps this true: *while a worker is idle that may work, no job waits that the
+//! worker may take and whose bucket may have a token.* So an offer takes an idle worker without
+//! looking at the queue, and a worker that becomes idle does not look at other workers.
 //!
-//! Bound early, a job is given to a server as it comes in. If none can be used then, or the server
-//! is lost, it is open to all like one bound late, and the first worker that comes up takes it.
+//! With early binding a job is bound to a server when it arrives. If no server can be used then, or
+//! the server is lost, the job is open to all servers like a late-bound one, and the first worker
+//! that comes up takes it.
 //!
 //! A worker may take several jobs of one bucket at once (a *batch*: its server gets them over one
-//! connection, and answers one after the other). All of them have one token, that of the first,
-//! which comes back with the last. They are only taken while no other bucket has a job that waits,
-//! so a batch takes nothing away from anybody: who comes later finds one slot taken, like by a
+//! connection and answers them one after the other). All of them share one token, that of the first
+//! job, which comes back with the last. A batch is only taken while no other bucket has a waiting
+//! job, so it takes nothing away from other buckets: a later job finds one slot taken, as with a
 //! single job.
 
 mod admission;
@@ -23,9 +24,9 @@ use std::time::{Duration, Instant};
 use super::bucket::{BucketCounts, Tree};
 use super::budget::RetryBudget;
 use super::drain::Pace;
-use super::queue::{Queue, Slot, Waiting};
+use super::queue::{Place, Queue, Waiting};
 use super::resting::Resting;
-use super::servers::{Servers, Turn};
+use super::servers::{Ended, Servers};
 use super::{
     Admin, BucketId, Cancelled, Counts, Handout, Link, Offer, Refusal, ServerCounts, ServerId,
     Settings, Ticket, Verdict, WorkerId,
@@ -45,17 +46,17 @@ pub struct Dispatcher<J> {
     paces: Vec<Pace>,
 }
 
-/// Where a job goes that is not in the queue.
+/// Where a job that is not in the queue goes.
 enum Destination {
     Worker(WorkerId),
-    /// To wait, for a worker of this server only if one is named.
+    /// Into the queue. If a server is named, only a worker of that server may take the job.
     Queue(Option<ServerId>),
-    /// Nobody can be reached, and it shall not wait.
+    /// No server can be reached, and the job may not wait.
     Nowhere,
 }
 
 impl<J> Dispatcher<J> {
-    /// A dispatcher with no server and one bucket, the root.
+    /// Makes a dispatcher without servers and with one bucket, the root.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -70,8 +71,8 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// A new job: to an idle worker of the server that is chosen, else into the queue, else
-    /// refused.
+    /// Offers a new job. The job goes to an idle worker of the chosen server, else into the queue,
+    /// else it is refused.
     pub fn offer(&mut self, job: J, mut ticket: Ticket, now: Instant) -> Offer<J> {
         if let Some(refusal) = self.refuses_offers() {
             return Offer::Refused(refusal, job);
@@ -101,9 +102,10 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// A worker has ended its jobs, or its connection has changed. With [`Link::Up`] it asks for
-    /// its next job and, if there is none, is idle. If it was idle and a job was assigned to it
-    /// meanwhile, the answer is empty: the job is in its slot.
+    /// Tells that a worker has ended its jobs, or that its connection has changed. With
+    /// [`Link::Up`] the worker asks for its next job, and is idle if there is none. If the worker
+    /// was idle and a job was assigned to it meanwhile, the result has no job: that job is in the
+    /// worker's slot.
     pub fn next(
         &mut self,
         worker: WorkerId,
@@ -114,11 +116,11 @@ impl<J> Dispatcher<J> {
         self.next_batch(worker, verdict, link, (1, &mut VecDeque::new()), now)
     }
 
-    /// The same for a worker that may take several jobs at once, `most` of them. The first is the
-    /// answer's; `more` gets those that wait right behind it, if all of them are batchable, nothing
-    /// waits in another bucket, and not more than the worker's part of what waits. Nobody is idle
-    /// then who might have had one of them. The next call ends all of them but those that
-    /// [`Self::part`] has ended before.
+    /// [`Self::next`] for a worker that may take up to `most` jobs at once. The first job is in the
+    /// result, and `more` gets the jobs that wait right behind it. There are more only if all of
+    /// them are batchable and no job waits in another bucket, and no more than the worker's part of
+    /// what waits. No idle worker could have had one of them. The next call ends all of them except
+    /// those that [`Self::end_one`] has ended before.
     pub fn next_batch(
         &mut self,
         worker: WorkerId,
@@ -129,7 +131,7 @@ impl<J> Dispatcher<J> {
     ) -> Handout<J> {
         let mut handout = Handout::default();
         let Some(server) = self.servers.server_of(worker) else {
-            // Nobody knows this worker; its job shall not vanish all the same.
+            // The worker is unknown, but its job must not get lost.
             if let Verdict::Retry { job, .. } = verdict {
                 handout.refused.push((Refusal::Closed, job));
             }
@@ -144,7 +146,7 @@ impl<J> Dispatcher<J> {
             self.adapt();
         }
         let asking = (link == Link::Up).then_some(server);
-        self.again(verdict, ended, in_progress, asking, now, &mut handout);
+        self.retry(verdict, ended, in_progress, asking, now, &mut handout);
         let mut joins = None;
         if link == Link::Up && !self.servers.is_serving(worker) {
             (handout.next, joins) = self.take(worker, server, now, &mut handout.refused).unzip();
@@ -165,9 +167,9 @@ impl<J> Dispatcher<J> {
         handout
     }
 
-    /// One of several jobs that a worker has is over, or shall be tried again; the worker goes on
-    /// with the others, or comes for its next.
-    pub fn part(
+    /// Ends one of several jobs that a worker has, or tries it again. The worker goes on with its
+    /// other jobs, or asks for its next.
+    pub fn end_one(
         &mut self,
         worker: WorkerId,
         id: u64,
@@ -185,46 +187,46 @@ impl<J> Dispatcher<J> {
         let ended = if self.servers.has_only(worker, id) {
             self.end(worker, now)
         } else {
-            // The others keep the token, and none of several is a retry.
+            // The other jobs keep the token. A job of a batch is not a retry.
             self.servers
                 .end_one(worker, id)
                 .map(|bucket| (bucket, false))
         };
-        // It does not ask for another.
-        self.again(verdict, ended, in_progress, None, now, &mut handout);
+        // The worker does not ask for another job.
+        self.retry(verdict, ended, in_progress, None, now, &mut handout);
         self.settle(now, &mut handout);
         handout
     }
 
-    /// An idle worker has lost its connection and makes it anew. `false` if a job was assigned to
-    /// it meanwhile: it is in its slot, and the worker serves it over a new connection. Then
-    /// nothing has changed here, nor if the worker was not idle. A server that cannot be reached
-    /// any more is a matter for [`Self::next`]: only that has a way to hand out what such a change
-    /// sets free.
+    /// Tells that an idle worker has lost its connection and makes a new one. Returns `false` if a
+    /// job was assigned to it meanwhile: the job is in the worker's slot, and the worker serves it
+    /// over a new connection. Nothing changes then, nor if the worker was not idle. If the server
+    /// cannot be reached any more, that is told to [`Self::next`], because only that can hand out
+    /// what such a change sets free.
     pub fn retire(&mut self, worker: WorkerId) -> bool {
         if self.servers.is_serving(worker) {
             return false;
         }
         if self.servers.is_idle(worker) {
-            // Whatever waits now may not be taken by this worker, and whoever else may take it is
-            // busy: nothing is set free by losing this one.
+            // This worker may not take any job that waits now, and all workers that may are busy.
+            // So losing this one sets nothing free.
             self.servers.set_link(worker, Link::Connecting);
         }
         true
     }
 
-    /// Takes an idle worker of this server away, to have a look at the server: the one that has
-    /// been idle longest, so that all of them are looked at in turn. Whether the server is in use
-    /// does not matter. The worker's link is what it was, and counts; it is neither idle nor
-    /// serving until it comes back by [`Self::next`] with [`Verdict::None`].
+    /// Takes away an idle worker of this server, for a look at the server. It is the worker that
+    /// has been idle longest, so that all connections are looked at in turn. The server need not be
+    /// in use. The worker's link stays and counts. The worker is neither idle nor serving until it
+    /// comes back by [`Self::next`] with [`Verdict::None`].
     pub fn borrow(&mut self, server: ServerId) -> Option<WorkerId> {
         self.servers.borrow(server)
     }
 
-    /// A client left.
+    /// Cancels a job whose client has left.
     pub fn cancel(&mut self, id: u64) -> Cancelled<J> {
-        if let Some(slot) = self.queue.find(id)
-            && let Some(waiting) = self.withdraw(slot)
+        if let Some(place) = self.queue.find(id)
+            && let Some(waiting) = self.withdraw(place)
         {
             return Cancelled::Queued(waiting.job);
         }
@@ -237,12 +239,12 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// The worker that serves this job.
+    /// Returns the worker that serves this job.
     pub fn serving(&self, id: u64) -> Option<WorkerId> {
         self.servers.serving(id)
     }
 
-    /// Counts to look at.
+    /// Returns the counts of the cluster.
     pub fn counts(&self) -> Counts {
         Counts {
             queued: self.queue.len(),
@@ -254,39 +256,39 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// Counts of a bucket; of the root if there is no such bucket.
+    /// Returns the counts of a bucket, or of the root if there is no such bucket.
     pub fn bucket(&self, bucket: BucketId) -> BucketCounts {
         self.buckets.counts(self.buckets.resolve(bucket))
     }
 
-    /// All buckets.
+    /// Returns all buckets.
     pub fn buckets(&self) -> impl Iterator<Item = BucketId> + '_ {
         self.buckets.ids()
     }
 
-    /// The server that is added next.
+    /// Returns the server that is added next.
     pub fn next_server(&self) -> ServerId {
         self.servers.next_server()
     }
 
-    /// Counts of a server.
+    /// Returns the counts of a server.
     pub fn server(&self, server: ServerId) -> Option<ServerCounts> {
         self.servers
             .exists(server)
             .then(|| self.servers.counts(server))
     }
 
-    /// How long a job that came to this bucket now would wait, as far as that can be known: by what
-    /// waits there, how many slots it has, and how long its jobs have taken. What a refused client
-    /// is told by `Retry-After`.
+    /// Estimates how long a job that came to this bucket now would wait, from the jobs waiting
+    /// there, the bucket's slots, and the time that its jobs have taken. `Retry-After` tells this
+    /// to a refused client.
     pub fn expected_wait(&self, bucket: BucketId) -> Duration {
         let bucket = self.buckets.resolve(bucket);
         self.expected_wait_behind(bucket, self.buckets.queued(bucket))
     }
 
-    // === Where
+    // === Destination
 
-    /// Where a job goes now. The round goes on, whatever becomes of the job.
+    /// Returns where a job goes now. The scheduler's turn is used up, whatever happens to the job.
     fn destination(&mut self, ticket: &Ticket, now: Instant) -> Destination {
         if self.servers.in_use().is_empty() {
             return if self.settings.wait_for_server {
@@ -318,7 +320,7 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    // === How
+    // === Retries and ends
 
     fn waiting(
         &self,
@@ -327,7 +329,7 @@ impl<J> Dispatcher<J> {
         bound: Option<ServerId>,
         retry: bool,
     ) -> Waiting<J> {
-        // A server that is added later is not the one that was meant.
+        // A server that is added later with this number is not the one to avoid.
         ticket.avoid = ticket.avoid.filter(|server| self.servers.exists(*server));
         Waiting {
             job,
@@ -337,7 +339,7 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// A job is about to wait.
+    /// Counts a job that is about to wait.
     fn enter(&mut self, waiting: &Waiting<J>) {
         self.buckets.join(waiting.ticket.bucket, waiting.is_open());
         if let Some(server) = waiting.bound {
@@ -345,9 +347,9 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// Ends a worker's jobs. Answers their bucket, and whether they were a retry that counted.
+    /// Ends a worker's jobs. Returns their bucket, and whether they were a retry that counted.
     fn end(&mut self, worker: WorkerId, now: Instant) -> Option<(BucketId, bool)> {
-        let Turn {
+        let Ended {
             bucket,
             retry,
             took,
@@ -364,9 +366,10 @@ impl<J> Dispatcher<J> {
         Some((bucket, retry))
     }
 
-    /// Puts a job back that shall be tried again, if it may, or lets it rest before. `ended`: what
-    /// [`Self::end`] said of it. `asking`: the server of the worker, if that asks for its next job.
-    fn again(
+    /// Puts back a job that is tried again, if it may, or lets it rest before. `ended` is the
+    /// result of [`Self::end`]. `asking` is the worker's server, if the worker asks for its next
+    /// job.
+    fn retry(
         &mut self,
         verdict: Verdict<J>,
         ended: Option<(BucketId, bool)>,
@@ -387,10 +390,10 @@ impl<J> Dispatcher<J> {
         let rests = !back_off.is_zero();
         match self.check_retry(&ticket, (free, rests), in_progress, now) {
             Ok(()) => {
-                // Where it belongs now: its bucket may have been removed while it was served.
+                // The job's bucket may have been removed while it was served.
                 let (bucket, was_retry) = ended.unwrap_or((ticket.bucket, false));
                 ticket.bucket = self.buckets.resolve(bucket);
-                // What was tried before goes alone.
+                // A job that was tried before goes alone.
                 ticket.batchable = false;
                 let retry = was_retry || !free;
                 if retry {
@@ -407,7 +410,7 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// What the servers in use can serve has changed.
+    /// Takes over a change of what the servers in use can serve.
     pub(super) fn adapt(&mut self) {
         if self.buckets.size() != self.servers.capacity() {
             self.buckets.resize(self.servers.capacity());
@@ -419,7 +422,7 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// Opens what is bound to a server to all others, or all that is bound to any.
+    /// Opens the jobs bound to the server `lost` to all others, or with `None` all bound jobs.
     pub(super) fn open_bound(&mut self, lost: Option<ServerId>) {
         let Self {
             queue,
@@ -442,8 +445,8 @@ impl<J> Dispatcher<J> {
         });
     }
 
-    /// Puts a job at the head of its bucket, for [`Self::take`] and [`Self::settle`] to find it
-    /// there; bound early it has to find its server now.
+    /// Puts a job at the head of its bucket, where [`Self::take`] and [`Self::settle`] find it.
+    /// With early binding the job gets its server now.
     pub(super) fn put_back(
         &mut self,
         mut waiting: Waiting<J>,
@@ -453,7 +456,7 @@ impl<J> Dispatcher<J> {
     ) {
         if self.settings.early_binding {
             waiting.bound = match self.destination(&waiting.ticket, now) {
-                // Rather the worker that asks than to wake another one of its server.
+                // The worker that asks takes the job, instead of waking another one of its server.
                 Destination::Worker(worker) if self.servers.server_of(worker) != asking => {
                     let Ticket { id, bucket, .. } = waiting.ticket;
                     self.buckets.take(bucket, false);
@@ -470,9 +473,9 @@ impl<J> Dispatcher<J> {
         self.queue.put_back(waiting);
     }
 
-    /// Takes a job out of the queue that is over with that.
-    pub(super) fn withdraw(&mut self, slot: Slot) -> Option<Waiting<J>> {
-        let waiting = self.queue.remove(slot)?;
+    /// Removes a waiting job that is over.
+    pub(super) fn withdraw(&mut self, place: Place) -> Option<Waiting<J>> {
+        let waiting = self.queue.remove(place)?;
         self.forgive(&waiting);
         if let Some(server) = waiting.bound {
             self.servers.count_bound(server, false);
@@ -481,22 +484,22 @@ impl<J> Dispatcher<J> {
         Some(waiting)
     }
 
-    /// A job is over: if it counted against the retry budget, it does not any more.
+    /// Ends the count of a job against the retry budget.
     pub(super) fn forgive(&mut self, waiting: &Waiting<J>) {
         if waiting.retry {
             self.budget.end();
         }
     }
 
-    /// Whatever waits or rests is over.
+    /// Refuses all jobs that wait or rest.
     pub(super) fn refuse_all(&mut self, refusal: Refusal, refused: &mut Vec<(Refusal, J)>) {
         self.refuse_queued(refusal, refused);
         self.refuse_resting(refusal, refused);
     }
 
     fn refuse_queued(&mut self, refusal: Refusal, refused: &mut Vec<(Refusal, J)>) {
-        while let Some(slot) = self.queue.any()
-            && let Some(waiting) = self.withdraw(slot)
+        while let Some(place) = self.queue.any()
+            && let Some(waiting) = self.withdraw(place)
         {
             refused.push((refusal, waiting.job));
         }
@@ -505,13 +508,13 @@ impl<J> Dispatcher<J> {
 
 #[cfg(test)]
 impl<J> Dispatcher<J> {
-    /// Whether all parts agree with each other, and with this number of retries alive.
+    /// Checks that all parts agree with each other, and with this number of retries alive.
     pub(super) fn check(&self, live_retries: usize) {
         self.check_parts();
         assert_eq!(self.budget.live(), live_retries);
     }
 
-    /// Whether all parts agree with each other.
+    /// Checks that all parts agree with each other.
     pub(super) fn check_parts(&self) {
         self.queue.check();
         self.resting.check();
@@ -519,10 +522,10 @@ impl<J> Dispatcher<J> {
         self.buckets.check();
     }
 
-    /// The server that a waiting job is bound to.
+    /// Returns the server that a waiting job is bound to.
     pub(super) fn bound(&self, id: u64) -> Option<ServerId> {
         self.queue
             .find(id)
-            .and_then(|slot| self.queue.get(slot)?.bound)
+            .and_then(|place| self.queue.get(place)?.bound)
     }
 }

@@ -1,4 +1,4 @@
-//! Weights of small numbers, drawn from in proportion: a binary indexed tree.
+//! Weights of small numbers, for drawing in proportion: a binary indexed tree.
 
 /// Weights by member.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl Fenwick {
             .unwrap_or_default()
     }
 
-    /// Sets a weight; 0 takes the member out.
+    /// Sets a weight; 0 removes the member.
     pub(super) fn set(&mut self, member: u32, weight: u64) {
         let member = member as usize;
         if member >= self.weights.len() {
@@ -36,7 +36,7 @@ impl Fenwick {
         }
     }
 
-    /// The member in whose part of all weights this number lies.
+    /// Returns the member in whose part of all weights this number lies.
     pub(super) fn find(&self, mut number: u64) -> Option<u32> {
         if number >= self.total {
             return None;
@@ -56,7 +56,7 @@ impl Fenwick {
     }
 
     fn grow(&mut self, members: usize) {
-        // To a power of two, so that the sums already there stay as they are, and this is rare.
+        // It grows to a power of two, so that existing sums stay valid and growing is rare.
         let old = std::mem::take(&mut self.weights);
         let room = members.next_power_of_two();
         self.weights = vec![0; room];
@@ -88,8 +88,8 @@ mod tests {
                 list[member as usize] = weight;
                 prop_assert_eq!(tree.total(), list.iter().sum::<u64>());
             }
-            let all = list.iter().enumerate().flat_map(|(member, weight)| (0..*weight).map(move |_| member as u32));
-            for (number, member) in all.enumerate() {
+            let repeat = |(member, weight): (usize, &u64)| vec![member as u32; *weight as usize];
+            for (number, member) in list.iter().enumerate().flat_map(repeat).enumerate() {
                 prop_assert_eq!(tree.find(number as u64), Some(member));
             }
             prop_assert_eq!(tree.find(tree.total()), None);

@@ -1,9 +1,9 @@
 //! A binary heap whose members can be found, moved and removed by number.
 
-/// No place, no number.
+/// No place, or no number.
 const NONE: u32 = u32::MAX;
 
-/// The member with the least key first. Members are small numbers, each in it at most once.
+/// A heap with the least key first. Members are small numbers, each in it at most once.
 #[derive(Debug)]
 pub(super) struct IndexedHeap<K> {
     items: Vec<(K, u32)>,
@@ -25,13 +25,13 @@ impl<K: Copy + Ord> IndexedHeap<K> {
         Self::default()
     }
 
-    /// The member with the least key.
+    /// Returns the member with the least key.
     pub(super) fn first(&self) -> Option<(K, u32)> {
         self.items.first().copied()
     }
 
-    /// The member with the least key that is not this one: only the root and its children come into
-    /// question.
+    /// Returns the member with the least key other than `member`. Only the root and its children
+    /// can be that.
     pub(super) fn first_except(&self, member: u32) -> Option<(K, u32)> {
         match self.first() {
             Some((_, first)) if first == member => self.items.iter().skip(1).take(2).copied().min(),
@@ -58,7 +58,7 @@ impl<K: Copy + Ord> IndexedHeap<K> {
         self.sink(place);
     }
 
-    /// Takes a member out, if it is in.
+    /// Removes a member, if it is in the heap.
     pub(super) fn remove(&mut self, member: u32) {
         let Some(place) = self.places.get_mut(member as usize) else {
             return;
@@ -74,18 +74,18 @@ impl<K: Copy + Ord> IndexedHeap<K> {
         }
     }
 
-    /// Takes all members out.
+    /// Removes all members.
     pub(super) fn clear(&mut self) {
         self.items.clear();
         self.places.fill(NONE);
     }
 
-    /// All members with their keys, in no order.
+    /// Returns all members with their keys, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, u32)> + '_ {
         self.items.iter().copied()
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.items.len()
@@ -142,9 +142,14 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Like a map searched for its least value.
+        /// A map that is searched for its least value is the model.
         #[test]
-        fn agrees_with_a_map(steps in prop::collection::vec((0u32..12, prop::option::weighted(0.7, 0i64..20)), 0..80)) {
+        fn agrees_with_a_map(
+            steps in prop::collection::vec(
+                (0u32..12, prop::option::weighted(0.7, 0i64..20)),
+                0..80,
+            ),
+        ) {
             let mut heap = IndexedHeap::new();
             let mut model = BTreeMap::new();
             for (member, key) in steps {
@@ -159,7 +164,8 @@ mod tests {
                     }
                 }
                 let least = |except: Option<u32>| {
-                    model.iter().filter(|(member, _)| Some(**member) != except).map(|(member, key)| (*key, *member)).min()
+                    let others = model.iter().filter(|(member, _)| Some(**member) != except);
+                    others.map(|(member, key)| (*key, *member)).min()
                 };
                 prop_assert_eq!(heap.first(), least(None));
                 prop_assert_eq!(heap.len(), model.len());

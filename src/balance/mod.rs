@@ -1,5 +1,5 @@
-//! The dispatcher: which worker serves which request, and when. Pure: no thread, no socket, no
-//! clock, generic over the job.
+//! The dispatcher: which worker serves which request, and when. Pure: no threads, no sockets, no
+//! clock, and generic over the job.
 
 mod bits;
 mod bucket;
@@ -29,48 +29,48 @@ pub use dispatcher::Dispatcher;
 
 use std::time::{Duration, Instant};
 
-/// A server of the cluster, by its place in the list. One that is added takes the place of one that
-/// is gone.
+/// A server of the cluster, by its index in the list. A new server takes the number of a removed
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub u32);
 
-/// A worker of the cluster, in the order in which they were started. One that is started takes the
-/// place of one that is gone.
+/// A worker of the cluster, numbered in the order of starts. A new worker takes the number of one
+/// that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u32);
 
-/// A bucket of the cluster; the first is the root, whose jobs are those of no other bucket. An
-/// unknown one stands for the root. The number of one that was removed is given to another one only
-/// when many more have been.
+/// A bucket of the cluster. The first is the root, which has the jobs of no other bucket. An
+/// unknown bucket stands for the root. The number of a removed bucket is reused only after many
+/// more removals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BucketId(pub u32);
 
 /// What the dispatcher sees of a job.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
-    /// Its number, of no other job alive.
+    /// The job's number, unique among living jobs.
     pub id: u64,
-    /// Where it queues.
+    /// The bucket that it queues in.
     pub bucket: BucketId,
-    /// Whose it is (a hash of the client's address, say): turns and fair shares inside the bucket.
-    /// All that have none are one client, whom no other limits.
+    /// The client (a hash of its address, say): clients have turns and fair shares within the
+    /// bucket. All jobs without a key count as one client, which has no limit of its own.
     pub key: Option<u64>,
-    /// The key of consistent hashing. It chooses a server and nothing else, so a client may say
-    /// what it likes; without one, any server is as good as another.
+    /// The key of consistent hashing. It chooses a server and nothing else, so a client may choose
+    /// its value. Without a key any server will do.
     pub affinity: Option<u64>,
-    /// When it gives up waiting. Stays the same over all attempts.
+    /// When the job gives up waiting. The same over all attempts.
     pub deadline: Instant,
-    /// When its client wants the whole answer. Who cannot have it by then is refused, at once if
-    /// that is known; nobody waits longer.
+    /// When its client wants the whole response. A job that cannot have it by then is refused, at
+    /// once if that is known, and does not wait longer.
     pub answer_by: Option<Instant>,
-    /// A server not to send it to while there is another (the last attempt failed there).
+    /// A server not to use while there is another (the last attempt failed there).
     pub avoid: Option<ServerId>,
-    /// It may be one of several that a worker takes at once ([`Dispatcher::next_batch`]).
+    /// The job may be one of several that a worker takes at once ([`Dispatcher::next_batch`]).
     pub batchable: bool,
 }
 
 impl Ticket {
-    /// When it is refused if it still waits.
+    /// Returns when the job is refused if it still waits.
     pub fn gives_up(&self) -> Instant {
         match self.answer_by {
             Some(answer_by) => answer_by.min(self.deadline),
@@ -79,14 +79,14 @@ impl Ticket {
     }
 }
 
-/// What became of an offered job.
+/// The result of an offer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Offer<J> {
-    /// This worker is to serve it now.
+    /// This worker serves the job now.
     Assigned(WorkerId, J),
-    /// It waits.
+    /// The job waits.
     Queued,
-    /// It is handed back.
+    /// The job is handed back.
     Refused(Refusal, J),
 }
 
@@ -95,14 +95,14 @@ pub enum Offer<J> {
 pub enum Refusal {
     /// The queue is at its limit.
     QueueFull,
-    /// It waited until its deadline.
+    /// The job waited until its deadline.
     QueueTimeout,
-    /// Its client already has its part of the queue.
+    /// The client already has its part of the queue.
     ClientQueueFull,
-    /// By what waits before it and how long others take, it would not be answered in time. Said to
-    /// who comes, and when it would be its turn.
+    /// The job would not be answered in time, given the jobs before it and the time that jobs take.
+    /// Found on arrival, and when the job's turn comes.
     Hopeless,
-    /// No server can be reached, and the cluster does not wait for one.
+    /// No server can be reached, and jobs do not wait for one.
     NoServer,
     /// Too many retries are in progress.
     RetryBudget,
@@ -115,43 +115,43 @@ pub enum Refusal {
 /// How a worker's last job ended.
 #[derive(Debug)]
 pub enum Verdict<J> {
-    /// It had none (it has just connected, or was looking after its connection).
+    /// The worker had none (it has just connected, or was checking its connection).
     None,
-    /// Served, well or not: the job is over.
+    /// The job is over, served well or not.
     Done,
-    /// It shall be tried again, at the head of its bucket, with no queue limit applied. Its token
-    /// comes back at once.
+    /// The job is tried again, at the head of its bucket, without a queue limit. Its token comes
+    /// back at once.
     Retry {
         /// The job.
         job: J,
-        /// Its ticket, with the server to avoid set.
+        /// The job's ticket, with the server to avoid set.
         ticket: Ticket,
-        /// Nothing of it was sent, so that it costs no budget.
+        /// Nothing of the job was sent, so the retry costs no budget.
         free: bool,
-        /// How long it rests before: it is in progress then, and has its part of the budget, but
-        /// holds up nobody. Whether there is a server for it is asked afterwards.
+        /// How long the job rests before. A resting job is in progress and has its part of the
+        /// budget, but delays no other job. Whether there is a server for it is decided afterwards.
         back_off: Duration,
     },
 }
 
-/// State of a worker's connection.
+/// The state of a worker's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     /// Ready for a job.
     Up,
-    /// Being made (again); no failure so far.
+    /// Being made (again), without a failure so far.
     Connecting,
     /// The last attempt to connect failed.
     Unreachable,
 }
 
-/// What is to be done after a call, all decided under one lock.
+/// What to do after a call, all decided under one lock.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(not(test), must_use = "jobs in here that nobody takes are lost")]
 pub struct Handout<J> {
-    /// Next job of the worker that asked.
+    /// The next job of the worker that asked.
     pub next: Option<J>,
-    /// Jobs for other workers, which are to be woken.
+    /// Jobs for other workers, which have to be woken.
     pub assigned: Vec<(WorkerId, J)>,
     /// Jobs that are over.
     pub refused: Vec<(Refusal, J)>,
@@ -167,26 +167,26 @@ impl<J> Default for Handout<J> {
     }
 }
 
-/// Where a job to cancel was.
+/// Where a cancelled job was.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cancelled<J> {
-    /// In the queue, or resting: it is handed back.
+    /// In the queue, or resting. The job is handed back.
     Queued(J),
-    /// At this worker, who has to be told.
+    /// At this worker, which has to be told.
     Serving(WorkerId),
     /// Nowhere (any more).
     Unknown,
 }
 
-/// What a cluster's dispatcher goes by.
+/// The settings of a cluster's dispatcher.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// To the next server at once, and wait in its own queue. Buckets then have no guarantee, for
-    /// what becomes free elsewhere does not help.
+    /// Bind each job to a server at once, and let it wait for that server. Buckets then have no
+    /// guarantee, because a slot that becomes free elsewhere does not help.
     pub early_binding: bool,
-    /// Most jobs waiting.
+    /// The most jobs waiting.
     pub queue_limit: usize,
-    /// Wait while no server can be reached, instead of being refused.
+    /// Jobs wait while no server can be reached, instead of being refused.
     pub wait_for_server: bool,
     /// Retries in progress that are always allowed.
     pub retry_floor: usize,
@@ -194,9 +194,9 @@ pub struct Settings {
     pub retry_share: f64,
     /// How servers are chosen.
     pub schedule: Schedule,
-    /// What becomes of idle shares.
+    /// What happens to unused shares.
     pub lending: Lending,
-    /// Where the random numbers begin; in earnest, something that nobody outside knows.
+    /// The seed of the random numbers. In production a value that nobody outside knows.
     pub seed: u64,
 }
 
@@ -215,36 +215,37 @@ impl Default for Settings {
     }
 }
 
-/// Counts to look at.
+/// The counts of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Jobs that wait.
     pub queued: usize,
-    /// Jobs that rest before they are tried again.
+    /// Jobs that rest before a retry.
     pub resting: usize,
     /// Jobs being served.
     pub serving: usize,
     /// Workers whose connection is up (idle or serving).
     pub up: usize,
-    /// Workers in all, those that are leaving too.
+    /// All workers, including those that are leaving.
     pub workers: usize,
-    /// What the servers in use can serve at once: the root bucket.
+    /// How many jobs the servers in use can serve at once: the root bucket's size.
     pub capacity: usize,
 }
 
-/// A server to look at.
+/// The counts of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerCounts {
     /// Jobs being served.
     pub serving: usize,
-    /// Jobs that wait for it alone (early binding).
+    /// Jobs that wait for this server alone (early binding).
     pub bound: usize,
-    /// Its workers, without those that are leaving.
+    /// Its workers without those that are leaving.
     pub workers: usize,
-    /// Those that are leaving.
+    /// Its workers that are leaving.
     pub leaving: usize,
     /// It has passed all filters: jobs go to it.
     pub in_use: bool,
-    /// Average response time by the scheduler's reckoning; only while that goes by it.
+    /// The average response time as the scheduler computes it. `None` if the schedule does not use
+    /// it.
     pub latency: Option<Duration>,
 }

@@ -1,16 +1,17 @@
-//! Jobs that wait. Each bucket has a queue; in it, retries go first, and clients then take turns.
+//! Jobs that wait. Each bucket has a queue. In it, retries go first, and then clients take turns.
 //!
 //! Not every worker may take every job, so a bucket's queue has several parts:
 //!
-//! * *lanes* of jobs that go before all others: for each server those that avoid it, those bound to
-//!   it, and one for those that any worker may take. They are ordered by number; a heap of the
-//!   first jobs of the open lanes finds the oldest one that does not avoid a certain server without
-//!   looking at the jobs in between, even when half the queue avoids it;
-//! * *rounds* of clients, each with its own line: one round of jobs that any worker may take, one
-//!   for each server of those bound to it (early binding only). The first client's first job is
-//!   next, and that client goes to the end of the round.
+//! * *lanes* of jobs that go before all others: for each server a lane of jobs that avoid it and a
+//!   lane of those bound to it, and one lane for jobs that any worker may take. Lanes are ordered
+//!   by number. A heap of the first jobs of the open lanes finds the oldest one that does not avoid
+//!   a certain server, without looking at the jobs in between, even when half the queue avoids it;
+//! * *rounds* of clients, each client with its own line: one round of jobs that any worker may
+//!   take, and one for each server of jobs bound to it (early binding only). The first client's
+//!   first job is next, and that client goes to the end of the round.
 //!
-//! Whatever waits lies in one place in memory, with one heap of deadlines and one table of numbers.
+//! All waiting jobs lie in one place in memory, with one heap of deadlines and one table of
+//! numbers.
 
 #[cfg(test)]
 mod check;
@@ -28,28 +29,28 @@ const NONE: u32 = u32::MAX;
 /// The lane of jobs that any worker may take.
 const ANY: u32 = 0;
 
-/// A queued job's place in memory, valid until it is removed.
+/// The place in memory of a waiting job, valid until the job is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot(u32);
+pub(super) struct Place(u32);
 
 /// A job that waits.
 #[derive(Debug)]
 pub(super) struct Waiting<J> {
     pub(super) job: J,
     pub(super) ticket: Ticket,
-    /// Only for this server.
+    /// Only this server may take it.
     pub(super) bound: Option<ServerId>,
     /// It counts against the retry budget.
     pub(super) retry: bool,
 }
 
 impl<J> Waiting<J> {
-    /// Every server may take it.
+    /// Returns whether every server may take the job.
     pub(super) fn is_open(&self) -> bool {
         self.bound.is_none() && self.ticket.avoid.is_none()
     }
 
-    /// When it is refused if it still waits.
+    /// Returns when the job is refused if it still waits.
     pub(super) fn gives_up(&self) -> Instant {
         self.ticket.gives_up()
     }
@@ -58,9 +59,9 @@ impl<J> Waiting<J> {
 /// Which jobs are looked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taker {
-    /// For a worker of this server: what is bound to it too.
+    /// For a worker of this server: jobs bound to it count too.
     pub(super) server: Option<ServerId>,
-    /// Not those that avoid this one.
+    /// Without the jobs that avoid this server.
     pub(super) avoided: Option<ServerId>,
 }
 
@@ -68,18 +69,18 @@ pub(super) struct Taker {
 #[derive(Debug)]
 pub(super) struct Queue<J> {
     entries: Vec<Entry<J>>,
-    /// First of the unused entries, linked by `next`.
+    /// The first unused entry; the others are linked by `next`.
     free: u32,
     lines: Vec<Line>,
-    /// First of the unused lines, linked by `next`.
+    /// The first unused line; the others are linked by `next`.
     free_line: u32,
     buckets: Vec<Bucket>,
-    /// Lines of clients with a key, while something waits in them.
+    /// Lines of clients with a key, while a job waits in them.
     clients: HashMap<Client, u32, Secret>,
-    /// Every queued job's deadline: they are not in order, since a retry keeps its old one.
+    /// Every waiting job's deadline. They are not in order, because a retry keeps its old one.
     deadlines: IndexedHeap<Instant>,
     ids: HashMap<u64, u32, BuildHasherDefault<IdHasher>>,
-    /// Numbers given out so far lie between the two.
+    /// All numbers given out so far lie between the two.
     before: i64,
     after: i64,
     len: usize,
@@ -94,7 +95,7 @@ struct Entry<J> {
     next: u32,
 }
 
-/// Jobs one behind the other.
+/// Jobs linked one behind the other.
 #[derive(Debug)]
 struct Line {
     home: Home,
@@ -104,7 +105,7 @@ struct Line {
     /// Neighbours in the round.
     previous: u32,
     next: u32,
-    /// Where the last job was merged in.
+    /// Where the last job was merged.
     cursor: u32,
 }
 
@@ -115,7 +116,7 @@ enum Home {
         bucket: u32,
         lane: u32,
     },
-    /// A round's line of those without a key.
+    /// A round's line of jobs without a key.
     Common {
         bucket: u32,
         round: u32,
@@ -132,26 +133,26 @@ struct Client {
 
 #[derive(Debug, Default)]
 struct Bucket {
-    /// Lines, or [`NONE`] as long as nothing has ever been in it.
+    /// The lanes, or [`NONE`] for one that has never been used.
     lanes: Vec<u32>,
-    /// The first job of each open lane that has one, by number.
+    /// The first job of each open lane that is not empty, by number.
     heads: IndexedHeap<i64>,
-    /// The open one, then one for each server.
+    /// The open round, then one for each server.
     rounds: Vec<Round>,
 }
 
-/// Lines with something in them, in a ring that is cut open before the next.
+/// Lines that are not empty, in a ring that begins with the next one.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     first: u32,
     last: u32,
     common: u32,
-    /// How many lines.
+    /// The number of lines.
     len: u32,
 }
 
 impl<J> Queue<J> {
-    /// `secret`: what clients do not know.
+    /// Makes an empty queue. `secret` is a number that clients do not know.
     pub(super) fn new(secret: u64) -> Self {
         Self {
             entries: Vec::new(),
@@ -176,7 +177,7 @@ impl<J> Queue<J> {
         self.len == 0
     }
 
-    /// Adds a job behind all of its client. One that avoids a server goes before all that do not.
+    /// Adds a job behind all of its client. A job that avoids a server goes before all that do not.
     pub(super) fn push(&mut self, waiting: Waiting<J>) {
         let number = self.after;
         self.after += 1;
@@ -184,21 +185,21 @@ impl<J> Queue<J> {
             Some(_) => self.lane(&waiting),
             None => self.client_line(&waiting),
         };
-        let slot = self.allocate(waiting, number);
-        self.append(slot, line);
+        let place = self.allocate(waiting, number);
+        self.append(place, line);
     }
 
-    /// Adds a job before all of its bucket.
+    /// Adds a job before all others of its bucket.
     pub(super) fn put_back(&mut self, waiting: Waiting<J>) {
         let number = self.before;
         self.before -= 1;
         let line = self.lane(&waiting);
-        let slot = self.allocate(waiting, number);
+        let place = self.allocate(waiting, number);
         let first = self.lines[line as usize].first;
-        self.link(slot, line, NONE, first);
+        self.link(place, line, NONE, first);
     }
 
-    /// How many jobs of this job's client wait where it would.
+    /// Returns how many jobs of this client wait where its next one would.
     pub(super) fn of_client(&self, bucket: BucketId, key: u64, bound: Option<ServerId>) -> usize {
         let client = Client {
             bucket: bucket.0,
@@ -210,7 +211,7 @@ impl<J> Queue<J> {
             .map_or(0, |line| self.lines[*line as usize].len as usize)
     }
 
-    /// How many clients take turns there.
+    /// Returns how many clients take turns there.
     pub(super) fn clients(&self, bucket: BucketId, bound: Option<ServerId>) -> usize {
         let bucket = self.buckets.get(bucket.0 as usize);
         bucket
@@ -218,8 +219,8 @@ impl<J> Queue<J> {
             .map_or(0, |round| round.len as usize)
     }
 
-    /// The first job of a bucket that the taker may have.
-    pub(super) fn first_for(&self, bucket: BucketId, taker: Taker) -> Option<Slot> {
+    /// Returns the first job of a bucket that the taker may have.
+    pub(super) fn first_for(&self, bucket: BucketId, taker: Taker) -> Option<Place> {
         let bucket = self.buckets.get(bucket.0 as usize)?;
         let open = match taker.avoided {
             Some(server) => bucket.heads.first_except(avoiding_lane(server)),
@@ -232,8 +233,8 @@ impl<J> Queue<J> {
             .server
             .and_then(|server| bucket.lanes.get(bound_lane(server) as usize))
             .map_or(NONE, |line| self.first_of(*line));
-        if let Some(slot) = self.older(open, bound) {
-            return Some(slot);
+        if let Some(place) = self.older(open, bound) {
+            return Some(place);
         }
         let first = |round: u32| {
             bucket
@@ -247,59 +248,59 @@ impl<J> Queue<J> {
         self.older(first(round_of(None)), bound)
     }
 
-    fn older(&self, one: u32, other: u32) -> Option<Slot> {
+    fn older(&self, one: u32, other: u32) -> Option<Place> {
         match (one, other) {
             (NONE, NONE) => None,
-            (one, NONE) => Some(Slot(one)),
-            (NONE, other) => Some(Slot(other)),
-            _ if self.number(one) < self.number(other) => Some(Slot(one)),
-            _ => Some(Slot(other)),
+            (one, NONE) => Some(Place(one)),
+            (NONE, other) => Some(Place(other)),
+            _ if self.number(one) < self.number(other) => Some(Place(one)),
+            _ => Some(Place(other)),
         }
     }
 
-    /// The first job of all whose deadline has passed.
-    pub(super) fn first_expired(&self, now: Instant) -> Option<Slot> {
+    /// Returns the first job of all whose deadline has passed.
+    pub(super) fn first_expired(&self, now: Instant) -> Option<Place> {
         self.deadlines
             .first()
             .filter(|(deadline, _)| *deadline <= now)
-            .map(|(_, slot)| Slot(slot))
+            .map(|(_, place)| Place(place))
     }
 
-    /// The earliest deadline.
+    /// Returns the earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| deadline)
     }
 
-    /// Any job, to empty the queue.
-    pub(super) fn any(&self) -> Option<Slot> {
-        self.deadlines.first().map(|(_, slot)| Slot(slot))
+    /// Returns any job, for emptying the queue.
+    pub(super) fn any(&self) -> Option<Place> {
+        self.deadlines.first().map(|(_, place)| Place(place))
     }
 
-    /// Where the job of this number is.
-    pub(super) fn find(&self, id: u64) -> Option<Slot> {
-        // With nothing queued (the usual case) there is nothing to hash.
+    /// Returns the place of the job with this number.
+    pub(super) fn find(&self, id: u64) -> Option<Place> {
+        // An empty queue is the usual case, and there is nothing to hash.
         if self.is_empty() {
             None
         } else {
-            self.ids.get(&id).copied().map(Slot)
+            self.ids.get(&id).copied().map(Place)
         }
     }
 
-    /// The job in a slot.
-    pub(super) fn get(&self, slot: Slot) -> Option<&Waiting<J>> {
-        self.entries.get(slot.0 as usize)?.waiting.as_ref()
+    /// Returns the job at a place.
+    pub(super) fn get(&self, place: Place) -> Option<&Waiting<J>> {
+        self.entries.get(place.0 as usize)?.waiting.as_ref()
     }
 
-    /// Whether the job in a slot has waited long enough.
-    pub(super) fn has_expired(&self, slot: Slot, now: Instant) -> bool {
-        self.get(slot)
+    /// Returns whether the deadline of the job at a place has passed.
+    pub(super) fn has_expired(&self, place: Place, now: Instant) -> bool {
+        self.get(place)
             .is_none_or(|waiting| waiting.gives_up() <= now)
     }
 
-    /// Takes the job out of a slot, to be served: its client's turn is over.
-    pub(super) fn serve(&mut self, slot: Slot) -> Option<Waiting<J>> {
-        let line = self.entries.get(slot.0 as usize)?.line;
-        let waiting = self.remove(slot);
+    /// Removes the job at a place to serve it, which uses up its client's turn.
+    pub(super) fn serve(&mut self, place: Place) -> Option<Waiting<J>> {
+        let line = self.entries.get(place.0 as usize)?.line;
+        let waiting = self.remove(place);
         let entry = &self.lines[line as usize];
         if entry.len > 0
             && let Some((bucket, round)) = round_of_home(entry.home)
@@ -311,41 +312,42 @@ impl<J> Queue<J> {
         waiting
     }
 
-    /// Takes the job out of a slot.
-    pub(super) fn remove(&mut self, slot: Slot) -> Option<Waiting<J>> {
-        let Slot(slot) = slot;
-        let waiting = self.entries.get_mut(slot as usize)?.waiting.take()?;
-        self.unlink(slot);
-        self.deadlines.remove(slot);
+    /// Removes the job at a place.
+    pub(super) fn remove(&mut self, place: Place) -> Option<Waiting<J>> {
+        let Place(place) = place;
+        let waiting = self.entries.get_mut(place as usize)?.waiting.take()?;
+        self.unlink(place);
+        self.deadlines.remove(place);
         self.ids.remove(&waiting.ticket.id);
-        self.entries[slot as usize].next = self.free;
-        self.free = slot;
+        self.entries[place as usize].next = self.free;
+        self.free = place;
         self.len -= 1;
         Some(waiting)
     }
 
-    /// Moves jobs to where they belong after a change of what they are bound to, avoid or belong
-    /// to, at the place that their numbers give them.
+    /// Moves jobs to where they belong after a change of what they avoid, are bound to or belong
+    /// to. Their numbers give them their places.
     ///
-    /// Linear in the jobs waiting, once for a server that is lost or a bucket that is removed.
+    /// The work is linear in the waiting jobs, once for a server that is lost or a bucket that is
+    /// removed.
     pub(super) fn move_all(&mut self, mut change: impl FnMut(&mut Waiting<J>) -> bool) {
         let mut moved = Vec::new();
-        for (slot, entry) in self.entries.iter_mut().enumerate() {
+        for (place, entry) in self.entries.iter_mut().enumerate() {
             if let Some(waiting) = &mut entry.waiting
                 && change(waiting)
             {
-                moved.push((entry.number, slot as u32));
+                moved.push((entry.number, place as u32));
             }
         }
         moved.sort_unstable();
-        for (_, slot) in &moved {
-            self.unlink(*slot);
+        for (_, place) in &moved {
+            self.unlink(*place);
         }
         for line in &mut self.lines {
             line.cursor = NONE;
         }
-        for (number, slot) in moved {
-            let Some(waiting) = self.entries[slot as usize].waiting.take() else {
+        for (number, place) in moved {
+            let Some(waiting) = self.entries[place as usize].waiting.take() else {
                 continue;
             };
             let line = if number < 0 || waiting.ticket.avoid.is_some() {
@@ -353,14 +355,14 @@ impl<J> Queue<J> {
             } else {
                 self.client_line(&waiting)
             };
-            self.entries[slot as usize].waiting = Some(waiting);
-            self.merge(slot, line);
+            self.entries[place as usize].waiting = Some(waiting);
+            self.merge(place, line);
         }
     }
 
-    /// Inserts an entry with a greater number than the one merged into this line before.
-    fn merge(&mut self, slot: u32, line: u32) {
-        let number = self.number(slot);
+    /// Inserts an entry with a greater number than the last one merged into this line.
+    fn merge(&mut self, place: u32, line: u32) {
+        let number = self.number(place);
         let Line { first, cursor, .. } = self.lines[line as usize];
         let mut previous = cursor;
         let mut next = match cursor {
@@ -371,8 +373,8 @@ impl<J> Queue<J> {
             previous = next;
             next = self.entries[next as usize].next;
         }
-        self.link(slot, line, previous, next);
-        self.lines[line as usize].cursor = slot;
+        self.link(place, line, previous, next);
+        self.lines[line as usize].cursor = place;
     }
 
     fn first_of(&self, line: u32) -> u32 {
@@ -381,8 +383,8 @@ impl<J> Queue<J> {
             .map_or(NONE, |line| line.first)
     }
 
-    fn number(&self, slot: u32) -> i64 {
-        self.entries[slot as usize].number
+    fn number(&self, place: u32) -> i64 {
+        self.entries[place as usize].number
     }
 
     // === Lines
@@ -481,7 +483,7 @@ impl<J> Queue<J> {
         }
     }
 
-    /// A line with something in it goes to the end of the round.
+    /// Puts a line that is not empty at the end of the round.
     fn enter_round(&mut self, line: u32, bucket: u32, round: u32) {
         let Round { last, .. } = self.buckets[bucket as usize].rounds[round as usize];
         (
@@ -523,38 +525,38 @@ impl<J> Queue<J> {
             previous: NONE,
             next: NONE,
         };
-        let slot = match self.free {
+        let place = match self.free {
             NONE => {
                 self.entries.push(entry);
                 (self.entries.len() - 1) as u32
             }
-            slot => {
-                self.free = self.entries[slot as usize].next;
-                self.entries[slot as usize] = entry;
-                slot
+            place => {
+                self.free = self.entries[place as usize].next;
+                self.entries[place as usize] = entry;
+                place
             }
         };
-        self.deadlines.set(slot, gives_up);
-        self.ids.insert(id, slot);
+        self.deadlines.set(place, gives_up);
+        self.ids.insert(id, place);
         self.len += 1;
-        slot
+        place
     }
 
-    fn append(&mut self, slot: u32, line: u32) {
+    fn append(&mut self, place: u32, line: u32) {
         let last = self.lines[line as usize].last;
-        self.link(slot, line, last, NONE);
+        self.link(place, line, last, NONE);
     }
 
-    fn link(&mut self, slot: u32, line: u32, previous: u32, next: u32) {
-        let entry = &mut self.entries[slot as usize];
+    fn link(&mut self, place: u32, line: u32, previous: u32, next: u32) {
+        let entry = &mut self.entries[place as usize];
         (entry.line, entry.previous, entry.next) = (line, previous, next);
         match previous {
-            NONE => self.lines[line as usize].first = slot,
-            previous => self.entries[previous as usize].next = slot,
+            NONE => self.lines[line as usize].first = place,
+            previous => self.entries[previous as usize].next = place,
         }
         match next {
-            NONE => self.lines[line as usize].last = slot,
-            next => self.entries[next as usize].previous = slot,
+            NONE => self.lines[line as usize].last = place,
+            next => self.entries[next as usize].previous = place,
         }
         let entry = &mut self.lines[line as usize];
         entry.len += 1;
@@ -567,13 +569,13 @@ impl<J> Queue<J> {
         }
     }
 
-    fn unlink(&mut self, slot: u32) {
+    fn unlink(&mut self, place: u32) {
         let Entry {
             line,
             previous,
             next,
             ..
-        } = self.entries[slot as usize];
+        } = self.entries[place as usize];
         match previous {
             NONE => self.lines[line as usize].first = next,
             previous => self.entries[previous as usize].next = next,
@@ -643,8 +645,8 @@ fn is_bound_lane(lane: u32) -> bool {
     lane != ANY && lane.is_multiple_of(2)
 }
 
-/// For keys that clients may have chosen: mixed with a number that they do not know, so that they
-/// cannot be chosen to collide.
+/// Hashes keys that clients may have chosen. A number that clients do not know is mixed in, so that
+/// they cannot choose keys that collide.
 #[derive(Clone, Copy, Debug)]
 struct Secret(u64);
 
@@ -656,7 +658,7 @@ impl BuildHasher for Secret {
     }
 }
 
-/// Mixes numbers with one multiplication each. Where it begins at 0 it is for our own ids only.
+/// Mixes numbers with one multiplication each. Beginning at 0, it is for our own ids only.
 #[derive(Debug, Default)]
 pub(super) struct IdHasher(u64);
 

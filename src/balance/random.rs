@@ -1,4 +1,4 @@
-//! Numbers that look random and follow from a seed, so that every run can be repeated.
+//! Pseudorandom numbers from a seed, so that every run can be repeated.
 
 /// SplitMix64.
 #[derive(Clone, Debug)]
@@ -14,14 +14,14 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number below `limit`, 0 if there is none.
+    /// Returns a number below `limit`, or 0 if there is none.
     pub(super) fn below(&mut self, limit: u64) -> u64 {
-        // The upper half of the product: as even as 64 bits allow, without a division.
+        // The upper half of the product is as even as 64 bits allow, and needs no division.
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
 }
 
-/// Spreads a number over all 64 bits; each number gets another.
+/// Spreads a number over all 64 bits. Different numbers have different results.
 pub(super) fn mix(number: u64) -> u64 {
     let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

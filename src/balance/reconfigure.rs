@@ -1,4 +1,4 @@
-//! Changes to a running dispatcher. Nothing that waits or is served is lost by one.
+//! Changes to a running dispatcher. No waiting or served job is lost by a change.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{
 };
 
 impl<J> Dispatcher<J> {
-    /// Changes the cluster, or says why it cannot be changed so.
+    /// Changes the cluster, or returns why it cannot be changed.
     pub fn apply(&mut self, change: Change, now: Instant) -> Result<Outcome<J>, Rejection> {
         let mut outcome = Outcome::default();
         match change {
@@ -80,8 +80,8 @@ impl<J> Dispatcher<J> {
         Ok(outcome)
     }
 
-    /// A worker that was dismissed has ended (or one that was not, by accident: its jobs have to be
-    /// given back by [`Self::next`] before).
+    /// Removes a worker that has ended after its dismissal. A worker may also end without a
+    /// dismissal (by accident); its jobs must be given back by [`Self::next`] before.
     pub fn gone(&mut self, worker: WorkerId, now: Instant) -> Outcome<J> {
         let mut outcome = Outcome::default();
         if let Some(server) = self.servers.remove_worker(worker) {
@@ -101,9 +101,9 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// Brings a server's workers to the number that there shall be, and the rest in line with that.
+    /// Brings the number of a server's workers to the wanted one, and updates what depends on it.
     fn staff(&mut self, server: ServerId, outcome: &mut Outcome<J>) {
-        // At the end workers go for good.
+        // At the end no worker is replaced.
         let may_start = !self.closed;
         let gone = (self.servers).staff(
             server,
@@ -117,7 +117,7 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// Nobody need avoid a server that is gone.
+    /// Ends the avoidance of a server that is gone.
     fn forget(&mut self, server: ServerId) {
         let Self {
             queue,
@@ -146,7 +146,7 @@ impl<J> Dispatcher<J> {
         if !early {
             self.open_bound(None);
         }
-        // Whoever is entitled is owed a token as soon as any that becomes free helps.
+        // Entitled jobs have claims only if any slot that becomes free helps them.
         self.buckets.set_claiming(!early);
     }
 
@@ -175,7 +175,7 @@ impl<J> Dispatcher<J> {
     }
 }
 
-/// The settings of a bucket that may have everything.
+/// The settings of a bucket without limits.
 impl Default for Bucket {
     fn default() -> Self {
         Self {

@@ -1,6 +1,6 @@
-//! Jobs that are to be tried again, but not yet: a retry that backs off rests until its time has
-//! come, and holds up nobody meanwhile. It has no token, and is not in the queue; when its time has
-//! come it goes to the head of its bucket.
+//! Jobs that wait for their next attempt. A retry that backs off rests until its time has come, and
+//! delays no other job meanwhile. A resting job has no token and is not in the queue. When its time
+//! has come it goes to the head of its bucket.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
@@ -12,7 +12,7 @@ use super::{BucketId, Dispatcher, Handout, Refusal, ServerId};
 /// All jobs that rest.
 #[derive(Debug)]
 pub(super) struct Resting<J> {
-    /// By the end of its rest, or of its patience if that comes first; and by number.
+    /// Keyed by the end of the rest (or the deadline if that is earlier) and the number.
     jobs: BTreeMap<(Instant, u64), Waiting<J>>,
     ends: HashMap<u64, Instant, BuildHasherDefault<IdHasher>>,
 }
@@ -29,12 +29,12 @@ impl<J> Resting<J> {
         self.jobs.len()
     }
 
-    /// When the shortest rest ends.
+    /// Returns when the first rest ends.
     pub(super) fn next_end(&self) -> Option<Instant> {
         self.jobs.first_key_value().map(|((end, _), _)| *end)
     }
 
-    /// A job rests for so long.
+    /// Lets a job rest for `back_off`.
     pub(super) fn add(&mut self, waiting: Waiting<J>, back_off: Duration, now: Instant) {
         let gives_up = waiting.gives_up();
         let end = now
@@ -45,7 +45,7 @@ impl<J> Resting<J> {
         self.jobs.insert((end, id), waiting);
     }
 
-    /// Takes out the job of this number.
+    /// Removes the job with this number.
     fn remove(&mut self, id: u64) -> Option<Waiting<J>> {
         if self.jobs.is_empty() {
             return None;
@@ -54,7 +54,7 @@ impl<J> Resting<J> {
         self.jobs.remove(&(end, id))
     }
 
-    /// Takes out the job whose rest ends first, if it has ended by then.
+    /// Removes the job whose rest ends first, if it has ended by `now`.
     fn take_due(&mut self, now: Instant) -> Option<Waiting<J>> {
         let first = self
             .jobs
@@ -65,14 +65,14 @@ impl<J> Resting<J> {
         Some(waiting)
     }
 
-    /// Any job, to let nobody rest any more.
+    /// Removes any job, for ending all rests.
     fn take_any(&mut self) -> Option<Waiting<J>> {
         let (_, waiting) = self.jobs.pop_first()?;
         self.ends.remove(&waiting.ticket.id);
         Some(waiting)
     }
 
-    /// All jobs of a bucket are another's from now on.
+    /// Moves all jobs of a bucket to another one.
     pub(super) fn move_all(&mut self, from: BucketId, to: BucketId) {
         let own = self
             .jobs
@@ -81,7 +81,7 @@ impl<J> Resting<J> {
         own.for_each(|job| job.ticket.bucket = to);
     }
 
-    /// Nobody avoids this server any more.
+    /// Ends the avoidance of this server.
     pub(super) fn forget(&mut self, server: ServerId) {
         let avoiding = (self.jobs.values_mut()).filter(|job| job.ticket.avoid == Some(server));
         avoiding.for_each(|job| job.ticket.avoid = None);
@@ -89,13 +89,13 @@ impl<J> Resting<J> {
 }
 
 impl<J> Dispatcher<J> {
-    /// Does what is due by now: whose rest is over goes to the head of its bucket (of several the
-    /// one whose rest ended first), and to a worker if there is one for it; whose deadline has
-    /// passed, resting or waiting, is refused ([`Refusal::QueueTimeout`]).
+    /// Does what is due by `now`. A job whose rest is over goes to the head of its bucket (of
+    /// several the one whose rest ended first), and to a worker if there is one for it. A job whose
+    /// deadline has passed, resting or waiting, is refused ([`Refusal::QueueTimeout`]).
     pub fn wake(&mut self, now: Instant) -> Handout<J> {
         let mut handout = Handout::default();
-        while let Some(slot) = self.queue.first_expired(now)
-            && let Some(waiting) = self.withdraw(slot)
+        while let Some(place) = self.queue.first_expired(now)
+            && let Some(waiting) = self.withdraw(place)
         {
             handout.refused.push((Refusal::QueueTimeout, waiting.job));
         }
@@ -112,20 +112,20 @@ impl<J> Dispatcher<J> {
         handout
     }
 
-    /// When [`Self::wake`] is to be called next.
+    /// Returns when to call [`Self::wake`] next.
     pub fn next_deadline(&self) -> Option<Instant> {
         let (waiting, resting) = (self.queue.next_deadline(), self.resting.next_end());
         waiting.into_iter().chain(resting).min()
     }
 
-    /// A resting job is over, if the job of this number is one.
+    /// Removes a resting job that is over. Returns `None` if no job with this number rests.
     pub(super) fn rouse(&mut self, id: u64) -> Option<J> {
         let waiting = self.resting.remove(id)?;
         self.forgive(&waiting);
         Some(waiting.job)
     }
 
-    /// All resting jobs are over.
+    /// Refuses all resting jobs.
     pub(super) fn refuse_resting(&mut self, refusal: Refusal, refused: &mut Vec<(Refusal, J)>) {
         while let Some(waiting) = self.resting.take_any() {
             self.forgive(&waiting);
@@ -136,7 +136,7 @@ impl<J> Dispatcher<J> {
 
 #[cfg(test)]
 impl<J> Resting<J> {
-    /// Whether each is found by its number.
+    /// Checks that each job is found by its number.
     pub(super) fn check(&self) {
         assert_eq!(self.jobs.len(), self.ends.len());
         for ((end, id), waiting) in &self.jobs {

@@ -1,4 +1,4 @@
-//! Servers and their workers: who may be used, who is idle, who serves what.
+//! Servers and their workers: which may be used, which are idle, and which job each worker serves.
 
 #[cfg(test)]
 mod check;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use super::bits::Bits;
 use super::random::Random;
-use super::scheduler::{Load, Scheduler, View, Wish, scheduler};
+use super::scheduler::{Candidates, Load, Scheduler, Wish, scheduler};
 use super::{Admin, BucketId, Health, Link, Role, Schedule, ServerCounts, ServerId, WorkerId};
-use running::{Entry, Running};
+use running::{Running, RunningJob};
 
 /// Nothing.
 const NONE: u32 = u32::MAX;
 
-/// Warm.
+/// The warmth of a warm server.
 const WARM: u16 = 1000;
 
-/// Roles whose servers get jobs, in the order in which they are asked.
+/// The number of roles whose servers get jobs. They are asked in this order.
 const TIERS: usize = 3;
 
 /// All servers of a cluster.
@@ -28,7 +28,7 @@ pub(super) struct Servers {
     servers: Vec<Server>,
     loads: Vec<Load>,
     workers: Vec<Worker>,
-    /// Places of workers that are gone.
+    /// Numbers of workers that are gone.
     free_workers: Vec<u32>,
     running: Running,
     tiers: [Tier; TIERS],
@@ -37,40 +37,40 @@ pub(super) struct Servers {
     early_binding: bool,
     schedule: Schedule,
     random: Random,
-    /// Latencies are of use to the scheduler.
+    /// The scheduler uses response times.
     measures: bool,
-    /// It wants to know of every change of a load.
+    /// The scheduler needs every change of a load.
     follows_loads: bool,
-    /// Weights of all servers in use.
+    /// The weights of all servers in use.
     weights: u64,
     /// What the servers in use can serve at once.
     capacity: usize,
-    /// Their workers that have a job.
+    /// Workers of these servers that have a job.
     busy: usize,
-    /// Jobs that they have, waiting for one of them alone too.
+    /// Jobs of these servers, including those that wait for one of them alone.
     loaded: u64,
     serving: usize,
     up: usize,
     worker_count: usize,
-    /// Servers that have gone out of use since this was last looked at.
+    /// Servers that have gone out of use since [`Self::take_lost`].
     lost: Vec<u32>,
 }
 
-/// Servers of one role.
+/// The servers of one role.
 #[derive(Debug)]
 struct Tier {
     scheduler: Box<dyn Scheduler>,
-    /// With a worker that may have a job now.
+    /// Servers with a worker that may have a job now.
     idle: Bits,
-    /// In use.
+    /// Servers in use.
     in_use: Bits,
-    /// That could be used if their role is asked for.
+    /// The number of servers that could be used if their role is asked for.
     usable: usize,
 }
 
 #[derive(Debug)]
 struct Server {
-    /// It is not gone.
+    /// The server is not gone.
     exists: bool,
     weight: u32,
     capacity: usize,
@@ -79,18 +79,18 @@ struct Server {
     health: Health,
     warmth: u16,
     protected: bool,
-    /// Workers that are not gone, and those of them that shall not leave.
+    /// Workers that are not gone, and those of them that are not leaving.
     live: usize,
     staying: usize,
-    /// Of those that stay: not unreachable.
+    /// The staying workers that are not unreachable.
     reachable: usize,
-    /// Those of them that have a job.
+    /// The staying workers that have a job.
     busy: usize,
-    /// The idle worker that became so last; its connection is the warmest.
+    /// The worker that became idle last; its connection is the warmest.
     last_idle: u32,
-    /// The one that has been so longest.
+    /// The worker that has been idle longest.
     first_idle: u32,
-    /// In which tier it is usable.
+    /// The tier in which the server is usable.
     tier: Option<usize>,
     in_use: bool,
     /// Its part of the capacity in use.
@@ -106,7 +106,7 @@ struct Worker {
     /// Neighbours among the server's idle workers.
     newer: u32,
     older: u32,
-    /// Its first job in `running`: the one that it got last.
+    /// Its first job in `running`, which is the one that it got last.
     first: u32,
     /// Jobs that it has taken since it had none.
     taken: u32,
@@ -114,21 +114,21 @@ struct Worker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It waits for a job.
+    /// The worker waits for a job.
     Idle,
-    /// It looks after its connection, or its server.
+    /// The worker is busy with its connection or its server.
     Away,
-    /// It has a job, or several.
+    /// The worker has a job, or several.
     Serving,
-    /// It is no more.
+    /// The worker has ended.
     Gone,
 }
 
-/// What a worker had from the time when it got a job until it had none any more.
+/// What a worker has done from its first job until it had none any more.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
+pub(super) struct Ended {
     pub(super) bucket: BucketId,
-    /// It counted against the retry budget.
+    /// The jobs counted against the retry budget.
     pub(super) retry: bool,
     /// How long each of its jobs took: they are served one after the other.
     pub(super) took: Duration,
@@ -167,7 +167,7 @@ impl Servers {
 
     // === Looking
 
-    /// The server of this worker, if there is such a worker.
+    /// Returns the server of this worker, if there is such a worker.
     pub(super) fn server_of(&self, worker: WorkerId) -> Option<ServerId> {
         self.workers
             .get(worker.0 as usize)
@@ -175,32 +175,33 @@ impl Servers {
             .map(|worker| worker.server)
     }
 
-    /// Servers that get jobs.
+    /// Returns the servers that get jobs.
     pub(super) fn in_use(&self) -> &Bits {
         &self.in_use
     }
 
-    /// What they can serve at once.
+    /// Returns what the servers in use can serve at once.
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// What a server that is in use can serve at once.
+    /// Returns what a server that is in use can serve at once.
     pub(super) fn capacity_of(&self, server: ServerId) -> usize {
         self.servers[server.0 as usize].part
     }
 
-    /// Jobs that wait for this server alone.
+    /// Returns the number of jobs that wait for this server alone.
     pub(super) fn bound_count(&self, server: ServerId) -> usize {
         self.loads[server.0 as usize].bound as usize
     }
 
-    /// What of that is free.
+    /// Returns how much of the capacity is free.
     pub(super) fn free(&self) -> usize {
         self.capacity.saturating_sub(self.busy)
     }
 
-    /// Servers with a worker that may have a job now: none, one, or more than one.
+    /// Returns the servers with a worker that may have a job now: `None` for none, `Some(Some(_))`
+    /// for one, `Some(None)` for more.
     pub(super) fn idle(&self) -> Option<Option<ServerId>> {
         let mut found = None;
         for tier in &self.tiers {
@@ -213,24 +214,24 @@ impl Servers {
         found.map(|server| Some(ServerId(server)))
     }
 
-    /// The idle servers, by tier and in order.
+    /// Returns the idle servers, by tier and in order.
     pub(super) fn all_idle(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.tiers
             .iter()
             .flat_map(|tier| tier.idle.iter().map(ServerId))
     }
 
-    /// Whether a server has a worker that may have a job now.
+    /// Returns whether a server has a worker that may have a job now.
     pub(super) fn has_idle(&self, server: ServerId) -> bool {
         self.tiers.iter().any(|tier| tier.idle.contains(server.0))
     }
 
-    /// Whether jobs wait for this server alone.
+    /// Returns whether jobs wait for this server alone.
     pub(super) fn has_bound(&self, server: ServerId) -> bool {
         self.loads[server.0 as usize].bound > 0
     }
 
-    /// The idle worker of this server that became so last, if it may have a job.
+    /// Returns this server's worker that became idle last, if it may have a job.
     pub(super) fn idle_worker(&self, server: ServerId) -> Option<WorkerId> {
         let last = self.servers.get(server.0 as usize)?.last_idle;
         (last != NONE && self.has_idle(server)).then_some(WorkerId(last))
@@ -244,7 +245,8 @@ impl Servers {
         self.state(worker) == Some(State::Serving)
     }
 
-    /// Whether this worker, not idle, may have a job: its server is in use and below its limit.
+    /// Returns whether this worker, which is not idle, may have a job: its server is in use and
+    /// below its limit.
     pub(super) fn may_work(&self, worker: WorkerId) -> bool {
         let Some(entry) = self.workers.get(worker.0 as usize) else {
             return false;
@@ -255,22 +257,22 @@ impl Servers {
             && (self.loads[entry.server.0 as usize].running as usize) < server.limit()
     }
 
-    /// Who serves the job of this number.
+    /// Returns the worker that serves the job with this number.
     pub(super) fn serving(&self, id: u64) -> Option<WorkerId> {
         self.running.find(id).map(|entry| WorkerId(entry.worker))
     }
 
-    /// Jobs being served.
+    /// Returns the number of jobs being served.
     pub(super) fn serving_count(&self) -> usize {
         self.serving
     }
 
-    /// Workers whose connection is up.
+    /// Returns the number of workers whose connection is up.
     pub(super) fn up_count(&self) -> usize {
         self.up
     }
 
-    /// Workers in all.
+    /// Returns the number of all workers.
     pub(super) fn worker_count(&self) -> usize {
         self.worker_count
     }
@@ -290,14 +292,14 @@ impl Servers {
         }
     }
 
-    /// A server that has gone out of use since this was last asked.
+    /// Returns a server that has gone out of use, each once.
     pub(super) fn take_lost(&mut self) -> Option<ServerId> {
         self.lost.pop().map(ServerId)
     }
 
     // === At work
 
-    /// The server that gets the next job. Bound late it has an idle worker.
+    /// Returns the server that gets the next job. With late binding it has an idle worker.
     pub(super) fn choose(
         &mut self,
         except: Option<ServerId>,
@@ -316,14 +318,14 @@ impl Servers {
             if among.is_empty() {
                 continue;
             }
-            let view = View {
+            let candidates = Candidates {
                 among,
                 in_use,
                 loads: &self.loads,
                 sums: (self.loaded, self.weights),
             };
             if let Some(server) =
-                scheduler.choose(view, Wish { except, key, now }, &mut self.random)
+                scheduler.choose(candidates, Wish { except, key, now }, &mut self.random)
             {
                 return Some(ServerId(server));
             }
@@ -331,7 +333,7 @@ impl Servers {
         None
     }
 
-    /// Whether a standby server could help out an active one.
+    /// Returns an idle standby server that could help out this active one.
     pub(super) fn idle_standby(&self, instead_of: ServerId) -> Option<ServerId> {
         if self.servers[instead_of.0 as usize].tier != Some(0) {
             return None;
@@ -339,8 +341,8 @@ impl Servers {
         self.tiers[1].idle.next_from(instead_of.0).map(ServerId)
     }
 
-    /// Notes the state of a connection. Who is not up is not idle. `true` if what can be served has
-    /// changed.
+    /// Notes the state of a connection. A worker whose connection is not up is not idle. Returns
+    /// whether what can be served has changed.
     pub(super) fn set_link(&mut self, worker: WorkerId, link: Link) -> bool {
         let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
             return false;
@@ -366,8 +368,7 @@ impl Servers {
         true
     }
 
-    /// The worker of this server that has been idle longest is not idle any more, and looks after
-    /// something else.
+    /// Takes away the worker of this server that has been idle longest, for another task.
     pub(super) fn borrow(&mut self, server: ServerId) -> Option<WorkerId> {
         let first = self.servers.get(server.0 as usize)?.first_idle;
         if first == NONE {
@@ -378,8 +379,8 @@ impl Servers {
         Some(WorkerId(first))
     }
 
-    /// A worker waits for a job from now on.
-    pub(super) fn rest(&mut self, worker: WorkerId) {
+    /// Makes a worker idle, if it may have a job.
+    pub(super) fn set_idle(&mut self, worker: WorkerId) {
         let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
             return;
         };
@@ -398,7 +399,7 @@ impl Servers {
         }
     }
 
-    /// A worker that has none has this job from now on.
+    /// Gives this job to a worker that has none.
     pub(super) fn start(
         &mut self,
         worker: WorkerId,
@@ -414,7 +415,7 @@ impl Servers {
         }
         let place = self
             .running
-            .add(Entry::new(id, worker.0, NONE, bucket, retry, now));
+            .add(RunningJob::new(id, worker.0, NONE, bucket, retry, now));
         let entry = &mut self.workers[worker.0 as usize];
         (entry.first, entry.taken) = (place, 1);
         let (server, leaving) = (entry.server, entry.leaving);
@@ -422,7 +423,7 @@ impl Servers {
         self.count_worker(server, leaving, true);
     }
 
-    /// A worker that has jobs of this bucket has this one besides.
+    /// Gives this job to a worker besides its other jobs of the bucket.
     pub(super) fn start_besides(
         &mut self,
         worker: WorkerId,
@@ -435,7 +436,7 @@ impl Servers {
         };
         let place = self
             .running
-            .add(Entry::new(id, worker.0, first, bucket, false, now));
+            .add(RunningJob::new(id, worker.0, first, bucket, false, now));
         let entry = &mut self.workers[worker.0 as usize];
         entry.first = place;
         entry.taken += 1;
@@ -443,8 +444,8 @@ impl Servers {
         self.count_besides(server, 1, true);
     }
 
-    /// All that a worker has is over.
-    pub(super) fn end(&mut self, worker: WorkerId, now: Instant) -> Option<Turn> {
+    /// Ends all jobs of a worker.
+    pub(super) fn end(&mut self, worker: WorkerId, now: Instant) -> Option<Ended> {
         let entry = self.workers.get_mut(worker.0 as usize)?;
         let Worker {
             server,
@@ -453,7 +454,7 @@ impl Servers {
             ..
         } = *entry;
         let mut place = std::mem::replace(&mut entry.first, NONE);
-        let Entry {
+        let RunningJob {
             bucket,
             retry,
             since,
@@ -477,14 +478,14 @@ impl Servers {
             self.count_besides(server, jobs - 1, false);
         }
         self.count_worker(server, leaving, false);
-        Some(Turn {
+        Some(Ended {
             bucket,
             retry,
             took,
         })
     }
 
-    /// Whether a worker has this job and no other.
+    /// Returns whether a worker has this job and no other.
     pub(super) fn has_only(&self, worker: WorkerId, id: u64) -> bool {
         let first = self
             .workers
@@ -493,7 +494,8 @@ impl Servers {
         (self.running.get(first)).is_some_and(|entry| entry.next == NONE && entry.id == id)
     }
 
-    /// One of several jobs that a worker has is over. Answers its bucket, if the worker has it.
+    /// Ends one of several jobs of a worker. Returns its bucket, or `None` if the worker does not
+    /// have the job.
     pub(super) fn end_one(&mut self, worker: WorkerId, id: u64) -> Option<BucketId> {
         let entry = self.workers.get(worker.0 as usize)?;
         let server = entry.server;
@@ -515,12 +517,12 @@ impl Servers {
         Some(bucket)
     }
 
-    /// All jobs of a bucket are another's from now on.
+    /// Moves all served jobs of a bucket to another one.
     pub(super) fn move_running(&mut self, from: BucketId, to: BucketId) {
         self.running.move_all(from, to);
     }
 
-    /// A job waits for this server alone, or does not any more.
+    /// Counts a job that waits for this server alone, or counts it out.
     pub(super) fn count_bound(&mut self, server: ServerId, more: bool) {
         let load = &mut self.loads[server.0 as usize];
         let in_use = self.servers[server.0 as usize].in_use;
@@ -535,8 +537,8 @@ impl Servers {
         self.touch(server);
     }
 
-    /// A worker has a job from now on, or has none any more. What it has besides is
-    /// [`Self::count_besides`]'s: it takes no place.
+    /// Counts a worker that gets a job, or counts it out. Its further jobs are counted by
+    /// [`Self::count_besides`], because they take no slot.
     fn count_worker(&mut self, id: ServerId, leaving: bool, more: bool) {
         let server = &mut self.servers[id.0 as usize];
         let load = &mut self.loads[id.0 as usize];
@@ -582,7 +584,7 @@ impl Servers {
             .map(|worker| worker.state)
     }
 
-    /// [`Self::touch`] has to follow.
+    /// The caller has to call [`Self::touch`] afterwards.
     fn leave_idle(&mut self, worker: WorkerId, state: State) {
         let entry = &mut self.workers[worker.0 as usize];
         entry.state = state;
@@ -597,13 +599,13 @@ impl Servers {
         }
     }
 
-    /// Sees to it that a server is among the idle ones if it belongs there, and its scheduler knows
-    /// its load.
+    /// Puts a server among the idle ones if it belongs there, and tells its scheduler the load.
     fn touch(&mut self, id: ServerId) {
         self.place(id, false);
     }
 
-    /// The same; `anew`: the server has come into use or gone out of it, or its weight has changed.
+    /// Does the work of [`Self::touch`]. `anew`: the server has come into use or gone out of use,
+    /// or its weight has changed.
     fn place(&mut self, id: ServerId, anew: bool) {
         let server = &self.servers[id.0 as usize];
         let Some(index) = server.tier else { return };
@@ -619,24 +621,24 @@ impl Servers {
         } = &mut self.tiers[index];
         let changed = idle.set(id.0, is_idle);
         if !anew && !self.follows_loads && (!changed || self.early_binding) {
-            // Bound early, who may be chosen changes only with who is in use.
+            // With early binding, the choosable servers change only with those in use.
             return;
         }
         let (there, among) = match self.early_binding {
             true => (in_use, &*tier_in_use),
             false => (is_idle, &*idle),
         };
-        let view = View {
+        let candidates = Candidates {
             among,
             in_use: tier_in_use,
             loads: &self.loads,
             sums: (self.loaded, self.weights),
         };
         if anew {
-            scheduler.weigh(id.0, view);
+            scheduler.weigh(id.0, candidates);
         }
         if there {
-            scheduler.enter(id.0, view);
+            scheduler.enter(id.0, candidates);
         } else if anew || changed || self.early_binding {
             scheduler.leave(id.0);
         }
@@ -644,7 +646,8 @@ impl Servers {
 }
 
 impl Server {
-    /// Most jobs at once while it starts slowly.
+    /// Returns the most jobs at once, which is less than the capacity while the server starts
+    /// slowly.
     fn limit(&self) -> usize {
         if self.warmth >= WARM {
             usize::MAX
@@ -656,7 +659,7 @@ impl Server {
     }
 }
 
-/// In thousandths, so that even a weight of 1 can be a little.
+/// Returns the weight in thousandths, so that a part of even a weight of 1 is possible.
 fn effective_weight(weight: u32, warmth: u16) -> u32 {
     weight.clamp(1, 1_000_000) * u32::from(warmth)
 }

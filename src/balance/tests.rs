@@ -125,9 +125,9 @@ impl Bench {
         (handout.next, more.into())
     }
 
-    fn part(&mut self, worker: u32, id: u64, verdict: Verdict<u64>) -> Handout<u64> {
+    fn end_one(&mut self, worker: u32, id: u64, verdict: Verdict<u64>) -> Handout<u64> {
         self.dispatcher
-            .part(WorkerId(worker), id, verdict, self.now)
+            .end_one(WorkerId(worker), id, verdict, self.now)
     }
 
     fn counts(&self) -> (usize, usize) {

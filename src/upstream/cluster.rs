@@ -303,7 +303,7 @@ impl Cluster {
         let handout = self
             .dispatcher
             .lock()
-            .part(worker, id, verdict, Instant::now());
+            .end_one(worker, id, verdict, Instant::now());
         if rests {
             self.alarm();
         }

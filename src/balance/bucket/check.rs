@@ -5,7 +5,7 @@ use crate::balance::BucketId;
 use crate::balance::change::Lending;
 
 impl Tree {
-    /// Whether every sum and set agrees with what it is about.
+    /// Checks that every sum and set agrees with the buckets.
     pub(in crate::balance) fn check(&self) {
         for id in self.ids() {
             let BucketId(id) = id;

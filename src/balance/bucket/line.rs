@@ -1,16 +1,16 @@
-//! The line of those who are owed a token, one for the whole tree: first come, first served.
+//! The line of claims to a token, one for the whole tree: first come, first served.
 
 use std::collections::VecDeque;
 
 use crate::balance::heap::IndexedHeap;
 
-/// A place in the line.
+/// A claim's place in the line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
     number: u64,
-    /// How many stood before it.
+    /// How many claims stood before it.
     before: u64,
-    /// Slots given away until then.
+    /// The line's `slots` when the claim was made.
     slots: u64,
 }
 
@@ -18,11 +18,11 @@ pub(super) struct Claim {
 pub(super) struct Line {
     /// Each bucket's claims, oldest first.
     claims: Vec<Own>,
-    /// Buckets that have one, by their oldest.
+    /// The buckets that have a claim, by their oldest one.
     first: IndexedHeap<u64>,
     next: u64,
     len: usize,
-    /// Slots that were given away while somebody who could have used them stood in the line.
+    /// Slots given away while the first in the line could have used them.
     slots: u64,
 }
 
@@ -45,12 +45,12 @@ impl Line {
         self.len
     }
 
-    /// The bucket whose job stands at the head.
+    /// Returns the bucket whose claim stands at the head.
     pub(super) fn first(&self) -> Option<u32> {
         self.first.first().map(|(_, bucket)| bucket)
     }
 
-    /// The bucket whose job stands first among those of which this holds.
+    /// Returns the bucket whose claim stands first among those that `which` accepts.
     pub(super) fn first_of(&self, which: impl Fn(u32) -> bool) -> Option<u32> {
         let able = self.first.iter().filter(|(_, bucket)| which(*bucket));
         able.min().map(|(_, bucket)| bucket)
@@ -66,7 +66,7 @@ impl Line {
         self.restore(bucket, claim);
     }
 
-    /// Adds a claim that was taken out by [`Self::take_all`], in their order.
+    /// Adds a claim from [`Self::take_all`]. Claims must be added in their order.
     pub(super) fn restore(&mut self, bucket: u32, claim: Claim) {
         if self.claims.len() <= bucket as usize {
             self.claims.resize_with(bucket as usize + 1, Own::default);
@@ -79,7 +79,7 @@ impl Line {
         self.len += 1;
     }
 
-    /// The youngest of a bucket's claims is not needed any more.
+    /// Removes the youngest of a bucket's claims.
     pub(super) fn withdraw(&mut self, bucket: u32) {
         let own = &mut self.claims[bucket as usize];
         if own.claims.pop_back().is_some() {
@@ -90,8 +90,8 @@ impl Line {
         }
     }
 
-    /// A slot is given to a job of this bucket, for its oldest claim if it has one. It counts
-    /// unless the first in the line could not have had it.
+    /// Gives a slot to a job of this bucket, for its oldest claim if it has one. Returns whether it
+    /// had one. The slot counts unless the first in the line could not have had it.
     pub(super) fn serve(&mut self, bucket: u32, counts: bool) -> bool {
         if counts {
             self.note_slot();
@@ -102,7 +102,7 @@ impl Line {
         let Some(claim) = own.claims.pop_front() else {
             return false;
         };
-        // This slot is among those counted, unless somebody before it could not have had it.
+        // This slot is one of those counted, unless a claim before it could not have had it.
         let given = self.slots - claim.slots;
         own.longest_wait = own.longest_wait.max(given);
         own.violations += u64::from(given > claim.before + 1);
@@ -114,12 +114,12 @@ impl Line {
         true
     }
 
-    /// A slot was given away.
+    /// Counts a slot that is given away.
     pub(super) fn note_slot(&mut self) {
         self.slots += 1;
     }
 
-    /// Empties the line, and answers who stood in it, in order.
+    /// Empties the line. Returns the claims with their buckets, in order.
     pub(super) fn take_all(&mut self) -> Vec<(u32, Claim)> {
         let mut all = Vec::with_capacity(self.len);
         for (bucket, own) in self.claims.iter_mut().enumerate() {
@@ -131,7 +131,8 @@ impl Line {
         all
     }
 
-    /// A bucket's longest wait, in slots, and how often it was longer than it was told.
+    /// Returns a bucket's longest wait, in slots, and how often a wait was longer than its claim
+    /// allowed.
     pub(super) fn record(&self, bucket: u32) -> (u64, u64) {
         self.claims
             .get(bucket as usize)

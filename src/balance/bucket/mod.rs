@@ -1,38 +1,40 @@
-//! The bucket tree (HTB): who may hold how many tokens, and whose turn it is. A token is a worker
-//! that serves a job (jobs that it has taken besides count here only while they wait); the root has
-//! as many as the servers in use can serve. Here are only counts: the jobs themselves wait in
-//! [`super::queue`].
+//! The bucket tree (HTB): how many tokens each bucket may hold, and whose turn it is. A token is a
+//! worker that serves a job. (Jobs that the worker has taken besides count here only while they
+//! wait.) The root has as many tokens as the servers in use can serve jobs. The tree has only
+//! counts; the jobs themselves wait in [`super::queue`].
 //!
 //! # Rules
 //!
-//! * A bucket holds its own jobs and those of all below it, and never more than its ceiling.
+//! * A bucket holds its own jobs and those of all buckets below it, and never more than its
+//!   ceiling.
 //! * *Own share* of a bucket with buckets below: what they leave of its assured share.
-//! * A waiting job is *entitled* to a token if its bucket has less than its own share, or some
-//!   bucket on its way up (without the root) less than its assured one and none below that is at
-//!   its ceiling; tokens that are promised count as held. What is promised below a bucket beyond
-//!   its ceiling counts no further up: one that is held there has to come back first, so nobody
-//!   above ever has both.
-//! * Whoever is entitled gets a *claim*, at once, at the end of one line for the whole tree. A slot
-//!   that becomes free goes to the first in the line that is below all ceilings on its way up. If
-//!   there is none it is lent, in turns at each bucket.
+//! * A waiting job is *entitled* to a token in two cases. Its bucket has less than its own share.
+//!   Or some bucket on its way up (without the root) has less than its assured share, and none
+//!   below that one is at its ceiling. Promised tokens count as held. What is promised below a
+//!   bucket beyond its ceiling does not count further up: a token that is held there has to come
+//!   back first, so no bucket above ever has both.
+//! * An entitled job gets a *claim* at once, at the end of one line for the whole tree. A slot that
+//!   becomes free goes to the first claim that is below all ceilings on its way up. If there is
+//!   none, the slot is lent, in turns at each bucket.
 //!
 //! So a job under its share waits for at most as many slots that it could have used as there are
-//! claims before it, which is the sum of the assured deficits before it: of every bucket what it
-//! has less than its share, and of one with buckets below also what it has less than its own share.
-//! This is stated for jobs that every server may take: one that avoids a server goes before all
-//! others of its bucket, but does not count for claims. Every claim notes how many are before it
-//! and checks, when it is served, how many slots were given away since (but for those that somebody
-//! in the line could not have used): more than that is a *violation*.
+//! claims before it. That is the sum of the assured deficits before it: for every bucket what it
+//! has less than its share, and for one with buckets below also what it has less than its own
+//! share. This holds for jobs that every server may take. A job that avoids a server goes before
+//! all others of its bucket, but does not count for claims. Every claim notes how many are before
+//! it. When it is served, it checks how many slots were given away since (without those that some
+//! claim in the line could not have used): more is a *violation*.
 //!
-//! Lending is decided at the free slot: with [`Lending::WorkConserving`] any job below all ceilings
-//! may have it. With [`Lending::Reserve`] what others have reserved and do not use stays free: a
-//! bucket weighs on its parent with its assured share or with what is used in it, whichever is
-//! more, and a job that weighs on the root needs a free slot that nobody has reserved. Who is under
-//! its share is then who weighs less than that, and what the children leave is not anyone's own.
+//! Lending is decided when a slot is free. With [`Lending::WorkConserving`] any job below all
+//! ceilings may have it. With [`Lending::Reserve`] the slots that other buckets have reserved and
+//! do not use stay free. There a bucket weighs on its parent with its assured share or with what is
+//! used in it, whichever is more, and a job that weighs on the root needs a free slot that no
+//! bucket has reserved. A bucket is then under its share if it weighs less, and what the children
+//! leave belongs to none.
 //!
-//! Each bucket keeps sets of those below it that have something to take, to claim, or that is
-//! entitled, so that whose turn it is is found by looking at one (the depth of the tree) after the
-//! other, however many buckets there are.
+//! Each bucket keeps sets of the buckets below it that have a job to take, that have a job to
+//! claim, or that are entitled. So finding whose turn it is takes one look for each level of the
+//! tree, however many buckets there are.
 
 #[cfg(test)]
 mod check;
@@ -53,33 +55,33 @@ use line::Line;
 /// The root.
 pub(super) const ROOT: u32 = 0;
 
-/// So many places of removed buckets are not used again yet.
+/// This many numbers of removed buckets are kept unused.
 const RESTING_PLACES: usize = 64;
 
 /// No bucket.
 const NONE: u32 = u32::MAX;
 
-/// A bucket to look at.
+/// The counts of a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BucketCounts {
-    /// What it gets if it asks for it.
+    /// What it gets if it has the jobs for it.
     pub assured: usize,
-    /// Most that it gets.
+    /// The most that it gets.
     pub ceiling: usize,
-    /// Workers that serve its jobs, or those of a bucket below.
+    /// Workers that serve its jobs or those of a bucket below.
     pub held: usize,
     /// Workers that serve its own jobs.
     pub serving: usize,
-    /// Jobs waiting, its own.
+    /// Its own jobs that wait.
     pub queued: usize,
-    /// Of these, those that are owed a token.
+    /// Of these, the ones with a claim to a token.
     pub claims: usize,
-    /// For at most so many slots to become free would a job of it have to wait if it came now and
-    /// the bucket were under its share.
+    /// If a job came now and the bucket were under its share, the most slots that would become free
+    /// before the job has one.
     pub bound: usize,
-    /// Its longest wait so far of a job under its share, in slots.
+    /// The longest wait so far of a job under its share, in slots.
     pub longest_wait: u64,
-    /// Jobs under their share that had to wait for more slots than they were told. Always 0.
+    /// Jobs under their share that waited for more slots than their claim allowed. Always 0.
     pub violations: u64,
 }
 
@@ -87,17 +89,17 @@ pub struct BucketCounts {
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
-    /// Places of buckets that were removed, in that order.
+    /// Numbers of removed buckets, in the order of removal.
     free: VecDeque<u32>,
     line: Line,
     lending: Lending,
-    /// Whether entitlements are kept: not where what becomes free helps only some.
+    /// Claims are kept. They are not where a slot that becomes free helps only some jobs.
     claiming: bool,
-    /// There is more than the root.
+    /// There are more buckets than the root.
     grown: bool,
     /// Waiting jobs that not every server may take.
     restricted: usize,
-    /// Where the search among all buckets goes on.
+    /// Where the next search over all buckets begins.
     cursor: u32,
 }
 
@@ -106,33 +108,33 @@ struct Node {
     exists: bool,
     parent: u32,
     settings: Bucket,
-    /// In requests.
+    /// The assured share in requests.
     assured: u32,
-    /// What the buckets below leave of it.
+    /// The part of it that the buckets below leave.
     own_share: u32,
     ceiling: u32,
-    /// Tokens held by its own jobs, and by those below too.
+    /// Tokens held by its own jobs, and those including the buckets below.
     own_held: u32,
     held: u32,
-    /// Claims of its own jobs, and those below too, as far as the ceilings there allow (for the
-    /// root, nobody asks).
+    /// Claims of its own jobs, and those including the buckets below as far as their ceilings allow
+    /// (not kept for the root).
     own_claims: u32,
     claims: u32,
-    /// What is used of its parent's share: tokens held and promised here, and below at least what
-    /// is assured there.
+    /// How much of the share is used: tokens held and promised here, and for each bucket below at
+    /// least what is assured there.
     weight_within: u32,
     /// The part of that which is its own: tokens held and promised.
     own_weight: u32,
-    /// Own jobs that wait, and those of them that every server may take.
+    /// Its own jobs that wait, and those of them that every server may take.
     queued: u32,
     open: u32,
     /// Buckets below (or itself) that have a job and are below their ceiling.
     waiting: Bits,
     /// ... that have a job without a claim, and are below their ceiling with all claims.
     claimable: Bits,
-    /// ... that have a job that is entitled to one.
+    /// ... that have a job that is entitled to a claim.
     entitled: Bits,
-    /// Whose turn it is.
+    /// The bucket after the one that had the last turn.
     cursor: u32,
 }
 
@@ -164,19 +166,19 @@ impl Node {
         self.held < self.ceiling
     }
 
-    /// What is promised would be below the ceiling too.
+    /// Returns whether the bucket would be below its ceiling with all that is promised.
     fn may_promise(&self) -> bool {
         self.held + self.claims < self.ceiling
     }
 
-    /// The claims that may become tokens besides those held.
+    /// Returns the claims that may become tokens besides those held.
     fn promised(&self) -> u32 {
         self.claims.min(self.ceiling.saturating_sub(self.held))
     }
 }
 
 impl Tree {
-    /// Only a root, that has nothing yet.
+    /// Makes a tree with only a root that has nothing yet.
     pub(super) fn new(lending: Lending, claiming: bool) -> Self {
         let all = Bucket {
             assured: Share::Part(1.0),
@@ -201,7 +203,7 @@ impl Tree {
         self.nodes[ROOT as usize].assured as usize
     }
 
-    /// So much can be served at once from now on.
+    /// Sets how many jobs can be served at once.
     pub(super) fn resize(&mut self, size: usize) {
         let root = &mut self.nodes[ROOT as usize];
         root.assured = u32::try_from(size).unwrap_or(u32::MAX);
@@ -214,7 +216,7 @@ impl Tree {
         self.rebuild();
     }
 
-    /// Keeps entitlements from now on, or none any more.
+    /// Begins or ends keeping claims.
     pub(super) fn set_claiming(&mut self, claiming: bool) {
         self.claiming = claiming;
         if !claiming {
@@ -230,7 +232,7 @@ impl Tree {
     ) -> Result<BucketId, Rejection> {
         let parent = self.existing(parent)?;
         self.validate(parent, NONE, settings)?;
-        // Not at once: somebody may still have the number of the one that was there.
+        // Numbers are not reused at once, because a ticket may still name the removed bucket.
         let free = (self.free.len() > RESTING_PLACES)
             .then(|| self.free.pop_front())
             .flatten();
@@ -261,7 +263,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The bucket to which everything goes if this one is removed.
+    /// Returns the bucket that everything goes to if this one is removed.
     pub(super) fn heir(&self, bucket: BucketId) -> Result<BucketId, Rejection> {
         let id = self.existing(bucket)?;
         if id == ROOT {
@@ -273,7 +275,7 @@ impl Tree {
         Ok(BucketId(self.nodes[id as usize].parent))
     }
 
-    /// Removes a bucket that has no jobs waiting any more; its tokens are its parent's.
+    /// Removes a bucket without waiting jobs. Its tokens become its parent's.
     pub(super) fn remove(&mut self, bucket: BucketId) {
         let BucketId(id) = bucket;
         let node = &mut self.nodes[id as usize];
@@ -311,7 +313,7 @@ impl Tree {
         (0..self.nodes.len() as u32).filter(move |id| is_child(&self.nodes[*id as usize]))
     }
 
-    /// Buckets, each before those below it.
+    /// Returns the buckets, each before those below it.
     fn parents_first(&self) -> Vec<u32> {
         let mut order = vec![ROOT];
         let mut next = 0;
@@ -322,7 +324,7 @@ impl Tree {
         order
     }
 
-    /// Works out all shares, sums and sets anew. Claims that are still entitled keep their place.
+    /// Computes all shares, sums and sets anew. Claims that are still entitled keep their place.
     fn rebuild(&mut self) {
         let order = self.parents_first();
         self.grown = order.len() > 1;
@@ -337,7 +339,7 @@ impl Tree {
             self.nodes[parent as usize].own_share = assured.saturating_sub(given.iter().sum());
             for (child, assured) in children.into_iter().zip(given) {
                 let node = &mut self.nodes[child as usize];
-                // A parent with less than one for each child is no reason to break a ceiling.
+                // A parent with less than one for each child does not break a child's ceiling.
                 node.assured = assured.min(most);
                 node.ceiling = shares::ceiling(most, node.settings.ceiling, node.assured);
             }
@@ -374,9 +376,9 @@ impl Tree {
         self.fill();
     }
 
-    // === Jobs that wait
+    // === Waiting jobs
 
-    /// The bucket of a ticket.
+    /// Returns the bucket for a ticket that names this one.
     pub(super) fn resolve(&self, bucket: BucketId) -> BucketId {
         match self.existing(bucket) {
             Ok(_) => bucket,
@@ -392,7 +394,7 @@ impl Tree {
         self.nodes[bucket.0 as usize].queued as usize
     }
 
-    /// A job waits; every server may take it if it is open.
+    /// Counts a job that begins to wait. `open`: every server may take it.
     pub(super) fn join(&mut self, bucket: BucketId, open: bool) {
         let node = &mut self.nodes[bucket.0 as usize];
         node.queued += 1;
@@ -404,7 +406,7 @@ impl Tree {
         }
     }
 
-    /// A waiting job has gone, without a token: it is over, or a worker has taken it besides
+    /// Counts out a waiting job that got no token: it is over, or a worker has taken it besides
     /// another.
     pub(super) fn leave(&mut self, bucket: BucketId, open: bool) {
         let node = &mut self.nodes[bucket.0 as usize];
@@ -415,7 +417,7 @@ impl Tree {
             return;
         }
         if node.own_claims > node.open {
-            // The last that was promised something is that no more: those before it move up.
+            // The last promise is withdrawn, and the jobs before it move up.
             self.line.withdraw(bucket.0);
             self.promise(bucket.0, false);
         }
@@ -423,26 +425,28 @@ impl Tree {
         self.fill();
     }
 
-    // === Whose turn it is
+    // === Turns
 
-    /// Whether a job that is new may have a token, so many slots being free (and one among them).
+    /// Returns whether a new job may have a token while `free` slots are free (and one of them
+    /// would be its own).
     pub(super) fn admits(&self, bucket: BucketId, free: usize) -> bool {
         !self.grown || (self.is_below_ceilings(bucket.0) && self.is_left(bucket.0, free))
     }
 
-    /// Somebody is owed a token, and could have it.
+    /// Returns whether a waiting job has a claim that could be served.
     pub(super) fn owes(&self) -> bool {
         self.first_claim().is_some()
     }
 
-    /// Whether one more job of this bucket may wait though the queue of all is full: it would be
-    /// owed a token, or it comes while as many as are its own are served still, and will be.
+    /// Returns whether one more job of this bucket may wait though the whole queue is full. It may
+    /// if it would be entitled to a token. It may also if fewer jobs wait than its own share,
+    /// because that many of its jobs will be served.
     pub(super) fn has_place(&self, bucket: BucketId) -> bool {
         let node = &self.nodes[bucket.0 as usize];
         self.grown && (node.queued < node.own_share || self.claiming && self.is_entitled(bucket.0))
     }
 
-    /// The first in the line who is below all ceilings.
+    /// Returns the bucket of the first claim that is below all ceilings.
     fn first_claim(&self) -> Option<u32> {
         let first = self.line.first()?;
         if self.is_below_ceilings(first) {
@@ -451,8 +455,8 @@ impl Tree {
         self.line.first_of(|bucket| self.is_below_ceilings(bucket))
     }
 
-    /// The bucket whose turn it is, of those with a job that the taker may have; so many slots are
-    /// free, and one among them.
+    /// Returns the bucket whose turn it is, of those with a job that the taker may have. `free`
+    /// slots are free, and one of them is for that job.
     pub(super) fn next(
         &mut self,
         free: usize,
@@ -470,14 +474,15 @@ impl Tree {
                 self.turn();
                 Some(BucketId(id))
             }
-            // Who is entitled stands in the line, so there is nothing for anyone, unless a job is
-            // open to some servers only.
+            // All entitled jobs have claims, so there is no other job, unless one is open to some
+            // servers only.
             _ if self.claiming && self.restricted == 0 => None,
             _ => self.search(free, takes),
         }
     }
 
-    /// Whose turn it is to be lent a slot: at each bucket one after the other.
+    /// Returns the bucket whose turn it is to be lent a slot: each bucket takes turns among those
+    /// below it.
     fn whose_turn(&self) -> Option<u32> {
         let mut id = ROOT;
         loop {
@@ -489,7 +494,7 @@ impl Tree {
         }
     }
 
-    /// The turn of [`Self::whose_turn`] is over.
+    /// Ends the turn of the bucket that [`Self::whose_turn`] returns.
     fn turn(&mut self) {
         let mut id = ROOT;
         loop {
@@ -505,8 +510,8 @@ impl Tree {
         }
     }
 
-    /// Looks at every bucket: when the one whose turn it is has no job for the taker, or needs more
-    /// than is left.
+    /// Searches every bucket. This is needed when the one whose turn it is has no job for the
+    /// taker, or needs more than is left.
     fn search(&mut self, free: usize, takes: impl Fn(BucketId) -> bool) -> Option<BucketId> {
         let count = self.nodes.len() as u32;
         let mut lent = None;
@@ -531,25 +536,25 @@ impl Tree {
         Some(BucketId(found))
     }
 
-    /// A job that did not wait has a token. `overtakes`: one that is owed a token could have been
+    /// Gives a token to a job that did not wait. `overtakes`: a job with a claim could have been
     /// served in its place.
     pub(super) fn take(&mut self, bucket: BucketId, overtakes: bool) {
         if overtakes {
-            // Which never happens, and would be a violation for sure.
+            // This never happens, and would be a violation.
             self.line.note_slot();
         }
         self.hold(bucket.0, true);
         self.mark_up(bucket.0);
     }
 
-    /// A job that waited has a token.
+    /// Gives a token to a job that waited.
     pub(super) fn grant(&mut self, bucket: BucketId, open: bool) {
         let node = &mut self.nodes[bucket.0 as usize];
         node.queued -= 1;
         node.open -= u32::from(open);
         self.restricted -= usize::from(!open);
         if self.grown {
-            // Whether the first in the line could have had it.
+            // The slot counts if the first in the line could have had it.
             let counts = (self.line.first())
                 .is_none_or(|first| first == bucket.0 || self.is_below_ceilings(first));
             let served = self.line.serve(bucket.0, counts);
@@ -564,7 +569,7 @@ impl Tree {
         }
     }
 
-    /// A token comes back.
+    /// Takes a token back.
     pub(super) fn release(&mut self, bucket: BucketId) {
         self.hold(bucket.0, false);
         self.mark_up(bucket.0);
@@ -573,7 +578,7 @@ impl Tree {
         }
     }
 
-    // === Looking
+    // === Counts
 
     pub(super) fn counts(&self, bucket: BucketId) -> BucketCounts {
         let node = &self.nodes[bucket.0 as usize];

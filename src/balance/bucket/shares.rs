@@ -1,16 +1,18 @@
-//! From fractions to whole requests.
+//! Converts fractions into whole requests.
 
 use crate::balance::change::Share;
 
-/// What rounding may hide.
+/// The error that rounding may cause.
 const TOLERANCE: f64 = 1e-6;
 
-/// The whole assured shares of a parent's children: each fraction is a part of what the parent has.
+/// Returns the assured shares of a parent's children in whole requests. Each fraction is a part of
+/// the parent's own.
 ///
-/// Rounded by largest remainder, so that nothing is lost between them; who asks for more than
-/// nothing gets at least 1, taken from the largest where there is one above 1. Together they are at
-/// most what the parent has, unless it has less than one for each. What asks for more than there is
-/// (absolute shares of a cluster that has lost servers) is cut down in proportion.
+/// The result is rounded by largest remainder, so that nothing is lost between the children. A
+/// child that asks for more than nothing gets at least 1, taken from the largest where there is one
+/// above 1. Together the shares are at most what the parent has, unless it has less than one for
+/// each. Requests for more than there is (absolute shares of a cluster that has lost servers) are
+/// reduced in proportion.
 pub(super) fn divide(whole: u32, shares: &[Share]) -> Vec<u32> {
     let wanted = shares
         .iter()
@@ -57,8 +59,8 @@ pub(super) fn divide(whole: u32, shares: &[Share]) -> Vec<u32> {
     given
 }
 
-/// The whole ceiling: at least the assured share and 1, if it asks for anything, and at most the
-/// parent's.
+/// Returns the ceiling in whole requests: at most the parent's, at least the assured share, and at
+/// least 1 if it asks for anything.
 pub(super) fn ceiling(parent: u32, share: Share, assured: u32) -> u32 {
     let wanted = share.of(parent);
     let least = if wanted > 0.0 {
@@ -77,7 +79,7 @@ impl Share {
         }
     }
 
-    /// Whether it is one at all.
+    /// Returns whether the value is a valid share.
     pub(super) fn is_valid(self) -> bool {
         match self {
             Self::Part(part) => (0.0..=1.0 + TOLERANCE).contains(&part),
@@ -85,7 +87,8 @@ impl Share {
         }
     }
 
-    /// Whether it is less than another for certain: of two of different kinds nobody knows.
+    /// Returns whether this is certainly less than another. Shares of different kinds cannot be
+    /// compared.
     pub(super) fn is_less(self, other: Self) -> bool {
         match (self, other) {
             (Self::Part(part), Self::Part(other)) => part + TOLERANCE < other,
@@ -95,7 +98,7 @@ impl Share {
     }
 }
 
-/// Whether these assured shares are more than there can be.
+/// Returns whether these assured shares add up to more than the whole.
 pub(super) fn exceed(shares: impl Iterator<Item = Share>) -> bool {
     let parts = shares.map(|share| match share {
         Share::Part(part) => part,
@@ -139,9 +142,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_add_up(whole in 0u32..300, weights in prop::collection::vec(0u32..20, 1..12), spare in 0u32..20) {
+        fn shares_add_up(
+            whole in 0u32..300,
+            weights in prop::collection::vec(0u32..20, 1..12),
+            spare in 0u32..20,
+        ) {
             let sum = f64::from(weights.iter().sum::<u32>() + spare).max(1.0);
-            let shares = weights.iter().map(|weight| Share::Part(f64::from(*weight) / sum)).collect::<Vec<_>>();
+            let share = |weight: &u32| Share::Part(f64::from(*weight) / sum);
+            let shares = weights.iter().map(share).collect::<Vec<_>>();
             let given = divide(whole, &shares);
             let asking = weights.iter().filter(|weight| **weight > 0).count() as u32;
             prop_assert!(given.iter().sum::<u32>() <= whole.max(asking));

@@ -1,12 +1,13 @@
-//! Sums over the tree and the sets of buckets whose turn it can be, kept as tokens are taken and come back.
+//! Sums over the tree, and the sets of buckets whose turn it can be, kept up to date as tokens are
+//! taken and come back.
 
 use crate::balance::change::Lending;
 
 use super::{Node, ROOT, Tree};
 
 impl Tree {
-    /// Nobody on the way up is at the ceiling. (The root has none: a free slot is what counts
-    /// there.)
+    /// Returns whether no bucket on the way up is at its ceiling. (The root has none: free slots
+    /// limit it.)
     pub(super) fn is_below_ceilings(&self, mut id: u32) -> bool {
         while id != ROOT {
             let node = &self.nodes[id as usize];
@@ -18,7 +19,8 @@ impl Tree {
         true
     }
 
-    /// Whether a bucket, or one on its way up, has less than it is assured.
+    /// Returns whether a job of this bucket is entitled: the bucket, or one on its way up, has less
+    /// than its assured share.
     pub(super) fn is_entitled(&self, id: u32) -> bool {
         if self.is_under_own_share(id) {
             return true;
@@ -42,8 +44,8 @@ impl Tree {
         self.lending == Lending::WorkConserving && node.own_held + node.own_claims < node.own_share
     }
 
-    /// Whether a bucket has less than it is assured, so that one more below it is no matter for
-    /// those above.
+    /// Returns whether a bucket has less than its assured share, so that one more below it does not
+    /// matter to the buckets above.
     pub(super) fn is_under_share(&self, id: u32) -> bool {
         let node = &self.nodes[id as usize];
         match self.lending {
@@ -52,7 +54,8 @@ impl Tree {
         }
     }
 
-    /// Whether a free slot is left for a job of this bucket: others may have reserved it.
+    /// Returns whether a free slot is left for a job of this bucket. Other buckets may have
+    /// reserved the free ones.
     pub(super) fn is_left(&self, id: u32, free: usize) -> bool {
         if self.lending == Lending::WorkConserving || self.is_entitled(id) {
             return true;
@@ -61,7 +64,8 @@ impl Tree {
         free > root.weight_within.saturating_sub(root.held) as usize
     }
 
-    /// Counts a token on all the way up, and what room it leaves for claims.
+    /// Counts a token (or counts it out) on the whole way up, and the room that it leaves for
+    /// claims.
     pub(super) fn hold(&mut self, id: u32, more: bool) {
         let step = |count: &mut u32| {
             *count = if more {
@@ -75,7 +79,7 @@ impl Tree {
         let mut below = 0;
         while up != ROOT {
             let node = &mut self.nodes[up as usize];
-            // Mostly nobody is owed anything here.
+            // Usually there are no claims here.
             if node.claims == 0 && below == 0 {
                 step(&mut node.held);
             } else {
@@ -92,7 +96,7 @@ impl Tree {
         }
     }
 
-    /// Counts a claim, from here up as far as the ceilings allow.
+    /// Counts a claim (or counts it out), from here up as far as the ceilings allow.
     pub(super) fn promise(&mut self, id: u32, more: bool) {
         let step = |count: &mut u32| *count = if more { *count + 1 } else { *count - 1 };
         step(&mut self.nodes[id as usize].own_claims);
@@ -109,7 +113,7 @@ impl Tree {
         self.weigh_up(id);
     }
 
-    /// Brings what is used of the shares up to date, from here up as far as it makes a difference.
+    /// Updates what is used of the shares, from here up as far as it makes a difference.
     pub(super) fn weigh_up(&mut self, mut id: u32) {
         if self.lending == Lending::WorkConserving {
             return;
@@ -130,7 +134,7 @@ impl Tree {
         }
     }
 
-    /// Works out what is used of a share from those directly below.
+    /// Computes what is used of a share from the buckets directly below.
     pub(super) fn weigh(&mut self, id: u32) {
         let weight = |node: &Node| node.weight_within.max(node.assured);
         let below: u32 = self
@@ -155,8 +159,7 @@ impl Tree {
         }
     }
 
-    /// Brings the sets up to date in which a bucket stands: its own, for its own jobs, and its
-    /// parent's.
+    /// Updates the sets that contain this bucket: its own, for its own jobs, and its parent's.
     pub(super) fn mark(&mut self, id: u32) {
         let under_own = self.is_under_own_share(id);
         let under = id != ROOT && self.is_under_share(id);
@@ -178,7 +181,7 @@ impl Tree {
         parent.entitled.set(id, entitled);
     }
 
-    /// Everybody who is entitled gets a place in the line.
+    /// Gives every entitled job a claim.
     pub(super) fn fill(&mut self) {
         if !self.claiming {
             return;
@@ -190,13 +193,14 @@ impl Tree {
         }
     }
 
-    /// Of those who are entitled below the same bucket, one after the other.
+    /// Returns the next bucket with an entitled job. Entitled buckets below the same bucket take
+    /// turns.
     pub(super) fn next_entitled(&mut self) -> Option<u32> {
         let mut id = ROOT;
         loop {
             let node = &mut self.nodes[id as usize];
-            // Who is entitled here, and if nobody is, it is the bucket itself that is under its
-            // share: anyone below then.
+            // An entitled bucket below this one is next. If there is none, this bucket itself is
+            // under its share, and any bucket below is next.
             let next = node.entitled.next_from(node.cursor).or_else(|| {
                 (id != ROOT)
                     .then(|| node.claimable.next_from(node.cursor))

@@ -29,7 +29,7 @@ impl<J> Dispatcher<J> {
             .buckets
             .queue_limit(ticket.bucket)
             .saturating_sub(queued);
-        // However much others ask for: there are never more of those than tokens.
+        // Whatever other buckets ask for, there are never more such jobs than tokens.
         if !self.buckets.has_place(ticket.bucket) {
             left = left.min(self.settings.queue_limit.saturating_sub(self.queue.len()));
         }
@@ -38,13 +38,13 @@ impl<J> Dispatcher<J> {
         }
         let mut before = queued;
         if let Some(key) = ticket.key {
-            // A client may have one more than it leaves: one alone of two places both, of more than
-            // two never all.
+            // A client may have one place more than it leaves: of two places one client may take
+            // both, of more than two never all.
             let own = self.queue.of_client(ticket.bucket, key, bound);
             if own > left {
                 return Some(Refusal::ClientQueueFull);
             }
-            // The others go at most as often before it.
+            // Each other client goes at most as often before it.
             let clients = self.queue.clients(ticket.bucket, bound) + usize::from(own == 0);
             before = before.min((own + 1) * clients);
         }
@@ -66,7 +66,7 @@ impl<J> Dispatcher<J> {
             .wait(before, counts.assured.max(counts.held))
     }
 
-    /// What is known of the bucket that had this number before is not known of this one.
+    /// Forgets what is known of the bucket that had this number before.
     pub(in crate::balance) fn forget_pace(&mut self, bucket: BucketId) {
         if let Some(pace) = self.paces.get_mut(bucket.0 as usize) {
             *pace = Pace::default();
@@ -108,8 +108,8 @@ impl<J> Dispatcher<J> {
         self.queue.len() + self.resting.len() + self.servers.serving_count()
     }
 
-    /// Whether a server that is to be avoided must be: there is another. (Who asks has found the
-    /// one in question in use.)
+    /// Returns whether to avoid the server that a job avoids: only if another one is in use. (The
+    /// caller has found the server to avoid in use.)
     pub(super) fn heed_avoidance(&self) -> bool {
         self.servers.in_use().len() > 1
     }

@@ -1,16 +1,17 @@
-//! Brings waiting jobs to workers: to the worker that asks for its next jobs, and to idle workers after a change.
+//! Brings waiting jobs to workers: to a worker that asks for its next jobs, and to idle workers
+//! after a change.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::balance::queue::{Slot, Taker};
+use crate::balance::queue::{Place, Taker};
 use crate::balance::{BucketId, Handout, Refusal, ServerId, Ticket, WorkerId};
 
 use super::Dispatcher;
 
 impl<J> Dispatcher<J> {
-    /// The next job of a worker whose connection is up, and the bucket of which others may join it,
-    /// if any may. The worker is idle if there is none.
+    /// Returns the next job of a worker whose connection is up, and the bucket whose jobs may join
+    /// it, if any may. Without a job the worker becomes idle.
     pub(super) fn take(
         &mut self,
         worker: WorkerId,
@@ -20,19 +21,19 @@ impl<J> Dispatcher<J> {
     ) -> Option<(J, Option<BucketId>)> {
         if !self.queue.is_empty()
             && self.servers.may_work(worker)
-            && let Some(slot) = self.next_slot(self.taker_at(server), now, refused)
+            && let Some(place) = self.next_place(self.taker_at(server), now, refused)
         {
-            let ticket = &self.queue.get(slot)?.ticket;
+            let ticket = &self.queue.get(place)?.ticket;
             let joins = ticket.batchable.then_some(ticket.bucket);
-            return Some((self.start(slot, worker, now)?, joins));
+            return Some((self.start(place, worker, now)?, joins));
         }
-        self.servers.rest(worker);
+        self.servers.set_idle(worker);
         None
     }
 
-    /// What a worker takes besides its first job, which keeps the only token: no more than what
-    /// would be each one's part of what waits if as many came now as can be served at once, and
-    /// nothing if another bucket has a job that waits.
+    /// Takes more jobs for a worker besides its first one, which keeps the only token. The worker
+    /// takes no more than its part: the waiting jobs divided by the jobs that can be served at
+    /// once. It takes none if a job of another bucket waits.
     pub(super) fn take_more(
         &mut self,
         worker: WorkerId,
@@ -56,20 +57,20 @@ impl<J> Dispatcher<J> {
         let taker = self.taker_at(server);
         let mut left = most.min(waiting / workers.max(1));
         while left > 0
-            && let Some(slot) = self.queue.first_for(bucket, taker)
+            && let Some(place) = self.queue.first_for(bucket, taker)
         {
-            if let Some(refusal) = self.is_late(slot, now) {
-                refused.extend(self.withdraw(slot).map(|waiting| (refusal, waiting.job)));
+            if let Some(refusal) = self.is_late(place, now) {
+                refused.extend(self.withdraw(place).map(|waiting| (refusal, waiting.job)));
                 continue;
             }
             if !self
                 .queue
-                .get(slot)
+                .get(place)
                 .is_some_and(|waiting| waiting.ticket.batchable)
             {
                 break;
             }
-            let Some(waiting) = self.queue.serve(slot) else {
+            let Some(waiting) = self.queue.serve(place) else {
                 break;
             };
             if let Some(server) = waiting.bound {
@@ -90,13 +91,13 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// The next job for a taker who is there, and has not expired.
-    pub(super) fn next_slot(
+    /// Returns the next job for this taker that is not late. Late ones are refused.
+    pub(super) fn next_place(
         &mut self,
         taker: Taker,
         now: Instant,
         refused: &mut Vec<(Refusal, J)>,
-    ) -> Option<Slot> {
+    ) -> Option<Place> {
         loop {
             let Self {
                 queue,
@@ -107,28 +108,28 @@ impl<J> Dispatcher<J> {
             let bucket = buckets.next(servers.free(), |bucket| {
                 queue.first_for(bucket, taker).is_some()
             })?;
-            let slot = queue.first_for(bucket, taker)?;
-            let Some(refusal) = self.is_late(slot, now) else {
-                return Some(slot);
+            let place = queue.first_for(bucket, taker)?;
+            let Some(refusal) = self.is_late(place, now) else {
+                return Some(place);
             };
-            refused.extend(self.withdraw(slot).map(|waiting| (refusal, waiting.job)));
+            refused.extend(self.withdraw(place).map(|waiting| (refusal, waiting.job)));
         }
     }
 
-    /// Why it is too late to serve a job that waits, if it is: a server would work for nobody, and
-    /// all behind it be late as well.
-    pub(super) fn is_late(&self, slot: Slot, now: Instant) -> Option<Refusal> {
-        if self.queue.has_expired(slot, now) {
+    /// Returns why it is too late to serve a waiting job, if it is: the server would work in vain,
+    /// and all jobs behind it would become late too.
+    pub(super) fn is_late(&self, place: Place, now: Instant) -> Option<Refusal> {
+        if self.queue.has_expired(place, now) {
             return Some(Refusal::QueueTimeout);
         }
         let Ticket {
             bucket, answer_by, ..
-        } = self.queue.get(slot)?.ticket;
+        } = self.queue.get(place)?.ticket;
         let left = answer_by?.saturating_duration_since(now);
         (self.pace(bucket).mostly() > left).then_some(Refusal::Hopeless)
     }
 
-    /// Brings together what a change has set free: idle workers and jobs.
+    /// Brings together idle workers and jobs that a change has set free.
     pub(in crate::balance) fn settle(&mut self, now: Instant, handout: &mut Handout<J>) {
         if self.queue.is_empty() {
             return;
@@ -138,16 +139,16 @@ impl<J> Dispatcher<J> {
             return;
         }
         while let Some(only) = self.servers.idle() {
-            // One of several is never the one that the job avoids.
+            // With several idle servers, one is never the server that the job avoids.
             let avoided = only.filter(|_| self.heed_avoidance());
             let taker = Taker {
                 server: None,
                 avoided,
             };
-            let Some(slot) = self.next_slot(taker, now, &mut handout.refused) else {
+            let Some(place) = self.next_place(taker, now, &mut handout.refused) else {
                 break;
             };
-            let Some((avoid, affinity)) = self.queue.get(slot).map(|waiting| {
+            let Some((avoid, affinity)) = self.queue.get(place).map(|waiting| {
                 let ticket = &waiting.ticket;
                 (ticket.avoid, ticket.affinity.unwrap_or(ticket.id))
             }) else {
@@ -164,7 +165,7 @@ impl<J> Dispatcher<J> {
             let Some(worker) = server.and_then(|server| self.servers.idle_worker(server)) else {
                 break;
             };
-            let Some(job) = self.start(slot, worker, now) else {
+            let Some(job) = self.start(place, worker, now) else {
                 break;
             };
             handout.assigned.push((worker, job));
@@ -174,8 +175,8 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// A token that comes back may be for a job that is bound to an idle server, and a server may
-    /// be below its limit again.
+    /// Serves bound jobs. A token that comes back may be for a job that is bound to an idle server,
+    /// and a server may be below its limit again.
     pub(super) fn settle_bound(&mut self, now: Instant, handout: &mut Handout<J>) {
         let idle = self
             .servers
@@ -185,10 +186,10 @@ impl<J> Dispatcher<J> {
         for server in idle {
             while let Some(worker) = self.servers.idle_worker(server) {
                 let taker = self.taker_at(server);
-                let Some(slot) = self.next_slot(taker, now, &mut handout.refused) else {
+                let Some(place) = self.next_place(taker, now, &mut handout.refused) else {
                     break;
                 };
-                let Some(job) = self.start(slot, worker, now) else {
+                let Some(job) = self.start(place, worker, now) else {
                     break;
                 };
                 handout.assigned.push((worker, job));
@@ -196,9 +197,9 @@ impl<J> Dispatcher<J> {
         }
     }
 
-    /// Takes a job out of the queue for a worker.
-    pub(super) fn start(&mut self, slot: Slot, worker: WorkerId, now: Instant) -> Option<J> {
-        let waiting = self.queue.serve(slot)?;
+    /// Removes a job from the queue for a worker.
+    pub(super) fn start(&mut self, place: Place, worker: WorkerId, now: Instant) -> Option<J> {
+        let waiting = self.queue.serve(place)?;
         let Ticket { id, bucket, .. } = waiting.ticket;
         if let Some(server) = waiting.bound {
             self.servers.count_bound(server, false);

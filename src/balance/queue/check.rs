@@ -3,14 +3,14 @@
 use super::{ANY, Home, NONE, Queue, avoiding_lane, bound_lane, is_bound_lane, round_of};
 
 impl<J> Queue<J> {
-    /// Whether every structure agrees with every other, and all is free when nothing waits.
+    /// Checks that the structures agree with each other, and that all is unused when no job waits.
     pub(in crate::balance) fn check(&self) {
         let mut queued = 0;
         let mut clients = 0;
-        for (place, line) in self.lines.iter().enumerate() {
+        for (index, line) in self.lines.iter().enumerate() {
             let is_free = {
                 let mut free = self.free_line;
-                while free != NONE && free != place as u32 {
+                while free != NONE && free != index as u32 {
                     free = self.lines[free as usize].next;
                 }
                 free != NONE
@@ -19,16 +19,16 @@ impl<J> Queue<J> {
                 assert_eq!(line.len, 0);
                 continue;
             }
-            let (mut previous, mut slot, mut len) = (NONE, line.first, 0);
-            while slot != NONE {
-                let entry = &self.entries[slot as usize];
+            let (mut previous, mut place, mut len) = (NONE, line.first, 0);
+            while place != NONE {
+                let entry = &self.entries[place as usize];
                 let waiting = entry.waiting.as_ref().expect("a linked entry holds a job");
-                assert_eq!((entry.line, entry.previous), (place as u32, previous));
+                assert_eq!((entry.line, entry.previous), (index as u32, previous));
                 assert!(
                     previous == NONE || self.number(previous) < entry.number,
                     "a line is in order"
                 );
-                assert_eq!(self.ids.get(&waiting.ticket.id), Some(&slot));
+                assert_eq!(self.ids.get(&waiting.ticket.id), Some(&place));
                 match line.home {
                     Home::Lane { bucket, lane } => {
                         let expected = match (waiting.bound, waiting.ticket.avoid) {
@@ -51,7 +51,7 @@ impl<J> Queue<J> {
                         );
                     }
                 }
-                (previous, slot) = (slot, entry.next);
+                (previous, place) = (place, entry.next);
                 len += 1;
             }
             assert_eq!((line.last, line.len), (previous, len));
@@ -59,7 +59,7 @@ impl<J> Queue<J> {
             if let Home::Client(client) = line.home {
                 clients += 1;
                 assert!(len > 0, "an empty client's line is freed");
-                assert_eq!(self.clients.get(&client), Some(&(place as u32)));
+                assert_eq!(self.clients.get(&client), Some(&(index as u32)));
             }
         }
         assert_eq!(self.clients.len(), clients);
@@ -81,10 +81,10 @@ impl<J> Queue<J> {
             let heads = (0..bucket.lanes.len() as u32).filter(with_head).count();
             assert_eq!(bucket.heads.len(), heads);
         }
-        let (mut free, mut slot) = (0, self.free);
-        while slot != NONE {
-            assert!(self.entries[slot as usize].waiting.is_none());
-            slot = self.entries[slot as usize].next;
+        let (mut free, mut place) = (0, self.free);
+        while place != NONE {
+            assert!(self.entries[place as usize].waiting.is_none());
+            place = self.entries[place as usize].next;
             free += 1;
         }
         assert_eq!(queued + free, self.entries.len(), "no entry is lost");

@@ -1,11 +1,11 @@
-//! Consistent hashing by jumps (Lamping and Veach): no memory beside a list of the servers in use,
-//! each as often as its weight asks for. Best where servers come and go at the end of the list; one
-//! that leaves from the middle moves other keys too.
+//! Consistent hashing by jumps (Lamping and Veach). It needs no memory besides a list of the
+//! servers in use, each as often as its weight asks for. It is best where servers come and go at
+//! the end of the list: a server that leaves from the middle moves other keys too.
 
-use super::{Scheduler, View, Wish, others, within_bound};
+use super::{Candidates, Scheduler, Wish, others, within_bound};
 use crate::balance::random::{Random, mix};
 
-/// Most places in the list.
+/// The most places in the list.
 const PLACES: u64 = 4096;
 
 /// How often a key is sent on before the least loaded server takes it.
@@ -13,7 +13,7 @@ const JUMPS: u64 = 16;
 
 #[derive(Debug)]
 pub(super) struct Jump {
-    /// Most load beside the average, in percent.
+    /// The most load in relation to the average, in percent.
     balance: u32,
     places: Vec<u32>,
 }
@@ -27,7 +27,8 @@ impl Jump {
     }
 }
 
-/// A place for this key among so many: as few keys as possible move when there are more.
+/// Returns one of `places` places for this key. When there are more places, as few keys as possible
+/// move.
 fn jump(mut key: u64, places: u64) -> u64 {
     let (mut place, mut next) = (0, 0);
     while next < places {
@@ -39,9 +40,9 @@ fn jump(mut key: u64, places: u64) -> u64 {
 }
 
 impl Scheduler for Jump {
-    fn choose(&mut self, view: View<'_>, wish: Wish, _: &mut Random) -> Option<u32> {
-        let sums = view.sums;
-        let may = |server: &u32| view.among.contains(*server) && Some(*server) != wish.except;
+    fn choose(&mut self, candidates: Candidates<'_>, wish: Wish, _: &mut Random) -> Option<u32> {
+        let sums = candidates.sums;
+        let may = |server: &u32| candidates.among.contains(*server) && Some(*server) != wish.except;
         if !self.places.is_empty() {
             let jumps = (0..JUMPS).map(|turn| {
                 let place = jump(
@@ -52,27 +53,28 @@ impl Scheduler for Jump {
             });
             let found = jumps
                 .filter(may)
-                .find(|server| within_bound(view, *server, self.balance, sums));
+                .find(|server| within_bound(candidates, *server, self.balance, sums));
             if found.is_some() {
                 return found;
             }
         }
-        others(view, wish).min_by_key(|server| view.loads[*server as usize].pressure())
+        others(candidates, wish).min_by_key(|server| candidates.loads[*server as usize].pressure())
     }
 
-    fn changed(&mut self, view: View<'_>) {
+    fn changed(&mut self, candidates: Candidates<'_>) {
         self.places.clear();
-        let weight = |server: u32| u64::from(view.loads[server as usize].weight.max(1));
-        // Weights as small as their ratio allows: a weight of 1 is one place, not one thousand.
-        let least = view.in_use.iter().map(weight).min().unwrap_or(1);
-        let total: u64 = view.in_use.iter().map(weight).sum();
-        let uniform = total == least * view.in_use.len() as u64;
+        let weight = |server: u32| u64::from(candidates.loads[server as usize].weight.max(1));
+        // The list is as short as the weights' ratio allows: a weight of 1 is one place, not one
+        // thousand.
+        let least = candidates.in_use.iter().map(weight).min().unwrap_or(1);
+        let total: u64 = candidates.in_use.iter().map(weight).sum();
+        let uniform = total == least * candidates.in_use.len() as u64;
         let unit = if uniform {
             least
         } else {
             (total / PLACES).max(1).max(least / 16)
         };
-        for server in view.in_use.iter() {
+        for server in candidates.in_use.iter() {
             let places = (weight(server) / unit).max(1);
             self.places.extend((0..places).map(|_| server));
         }

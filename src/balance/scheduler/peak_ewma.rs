@@ -1,22 +1,22 @@
-//! The better of two by expected wait: response time times jobs. The response time is a moving
-//! average that jumps up with a slow response at once and comes down slowly, so that a server in
-//! trouble is spared before its queue shows it.
+//! Chooses the better of two servers by expected wait: response time times jobs. The response time
+//! is a moving average that rises at once with a slow response and falls slowly, so that a server
+//! in trouble is spared before its queue shows the trouble.
 //!
-//! Response times that differ by less than a factor of two say nothing: then the two are compared
-//! as in `two_choices`, so that servers that are alike have their shares, and one whose times are
-//! not known yet gets no more than its own.
+//! Response times that differ by less than a factor of two say nothing. Then the two are compared
+//! as in `two_choices`, so that similar servers have their shares, and a server whose times are not
+//! known yet gets no more than its share.
 
 use std::time::{Duration, Instant};
 
 use super::two_choices::TwoChoices;
-use super::{Load, Scheduler, View, Wish};
+use super::{Candidates, Load, Scheduler, Wish};
 use crate::balance::random::Random;
 
-/// An observation counts for 1/e after so long.
+/// An observation counts for 1/e after this many seconds.
 const DECAY: f64 = 10.0;
 
-/// A server is slow beside another if its response time is more than so many times that of the
-/// other.
+/// A server is slow in relation to another if its response time is more than this many times the
+/// other's.
 const SLOW: f64 = 2.0;
 
 #[derive(Debug, Default)]
@@ -25,10 +25,18 @@ pub(super) struct PeakEwma {
 }
 
 impl Scheduler for PeakEwma {
-    fn choose(&mut self, view: View<'_>, wish: Wish, random: &mut Random) -> Option<u32> {
-        self.two.better(view, wish, random, |first, second| {
-            let (first, second) = (&view.loads[first as usize], &view.loads[second as usize]);
-            // Whether the quick one would take longer all the same, for its jobs.
+    fn choose(
+        &mut self,
+        candidates: Candidates<'_>,
+        wish: Wish,
+        random: &mut Random,
+    ) -> Option<u32> {
+        self.two.better(candidates, wish, random, |first, second| {
+            let (first, second) = (
+                &candidates.loads[first as usize],
+                &candidates.loads[second as usize],
+            );
+            // The quick server may still take longer because of its jobs.
             if first.is_slow_beside(second, wish.now) {
                 Some(second.wait(second.latency) <= first.wait(first.latency_at(wish.now)))
             } else if second.is_slow_beside(first, wish.now) {
@@ -39,16 +47,16 @@ impl Scheduler for PeakEwma {
         })
     }
 
-    fn enter(&mut self, server: u32, view: View<'_>) {
-        self.two.enter(server, view);
+    fn enter(&mut self, server: u32, candidates: Candidates<'_>) {
+        self.two.enter(server, candidates);
     }
 
     fn leave(&mut self, server: u32) {
         self.two.leave(server);
     }
 
-    fn weigh(&mut self, server: u32, view: View<'_>) {
-        self.two.weigh(server, view);
+    fn weigh(&mut self, server: u32, candidates: Candidates<'_>) {
+        self.two.weigh(server, candidates);
     }
 
     fn forget(&mut self, server: u32) {
@@ -57,7 +65,7 @@ impl Scheduler for PeakEwma {
 }
 
 impl Load {
-    /// A job took so long.
+    /// Adds a job's time.
     pub(in crate::balance) fn observe(&mut self, took: Duration, now: Instant) {
         let took = took.as_secs_f64();
         let part = match self.measured {
@@ -72,8 +80,8 @@ impl Load {
         self.measured = Some(now);
     }
 
-    /// The average by now. A server that is not asked any more is forgiven in time, or its recovery
-    /// would go unnoticed for ever.
+    /// Returns the average as of `now`. It falls while a server gets no jobs, or the server's
+    /// recovery would never be noticed.
     fn latency_at(&self, now: Instant) -> f64 {
         match self.measured {
             Some(then) => {
@@ -83,16 +91,16 @@ impl Load {
         }
     }
 
-    /// Whether it is slow, forgiveness included, beside what is known of another. That one is not
-    /// taken for quicker than it was only because it has not been asked: it would get more than its
-    /// share for that.
+    /// Returns whether this server is slow in relation to another. This one's average has fallen by
+    /// `now`, but the other's is taken as last updated. Otherwise a server would count as quicker
+    /// only because it gets no jobs, and would get more than its share.
     fn is_slow_beside(&self, other: &Self, now: Instant) -> bool {
-        // Mostly that is settled without a look at the clock.
+        // Usually this decides without the clock.
         let bound = SLOW * other.latency;
         other.measured.is_some() && self.latency > bound && self.latency_at(now) > bound
     }
 
-    /// How long one job more would take here, by this response time.
+    /// Returns how long one more job would take here, with this response time.
     fn wait(&self, latency: f64) -> f64 {
         latency * f64::from(self.jobs() + 1) / f64::from(self.weight.max(1))
     }

@@ -1,6 +1,6 @@
-//! Any server, in proportion to the weights.
+//! Chooses any server, in proportion to the weights.
 
-use super::{Scheduler, View, Wish};
+use super::{Candidates, Scheduler, Wish};
 use crate::balance::fenwick::Fenwick;
 use crate::balance::random::Random;
 
@@ -10,14 +10,14 @@ pub(super) struct Weighted {
 }
 
 impl Weighted {
-    /// One of all but this one.
+    /// Draws one of all servers except this one.
     pub(super) fn draw(&self, except: Option<u32>, random: &mut Random) -> Option<u32> {
         let left_out = except.map_or(0, |server| self.weights.weight(server));
         let total = self.weights.total() - left_out;
         if total == 0 {
             return None;
         }
-        // A number that falls into the part left out, or behind it, is moved behind it.
+        // A number in or behind the part that is left out is moved behind it.
         let number = random.below(total);
         match self.weights.find(number)? {
             server if left_out == 0 || Some(server) < except => Some(server),
@@ -27,12 +27,12 @@ impl Weighted {
 }
 
 impl Scheduler for Weighted {
-    fn choose(&mut self, _: View<'_>, wish: Wish, random: &mut Random) -> Option<u32> {
+    fn choose(&mut self, _: Candidates<'_>, wish: Wish, random: &mut Random) -> Option<u32> {
         self.draw(wish.except, random)
     }
 
-    fn enter(&mut self, server: u32, view: View<'_>) {
-        let weight = u64::from(view.loads[server as usize].weight.max(1));
+    fn enter(&mut self, server: u32, candidates: Candidates<'_>) {
+        let weight = u64::from(candidates.loads[server as usize].weight.max(1));
         if self.weights.weight(server) != weight {
             self.weights.set(server, weight);
         }

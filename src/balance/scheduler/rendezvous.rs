@@ -1,11 +1,11 @@
-//! Consistent hashing by rendezvous: each key ranks all servers, and goes to the first that may
-//! have it. A server that goes or comes takes only its own keys with it.
+//! Consistent hashing by rendezvous. Each key ranks all servers, and goes to the first that may
+//! have it. A server that comes or goes takes only its own keys with it.
 //!
-//! Keys fall into so many places, and a place remembers which server it ranks first among all that
-//! are in use, so that the ranking is computed (linear in the servers) only after a change, and
+//! Keys fall into a fixed number of places, and a place remembers which server it ranks first among
+//! all that are in use. So the ranking (linear in the servers) is computed only after a change, and
 //! when that server is full.
 
-use super::{Scheduler, View, Wish, others, within_bound};
+use super::{Candidates, Scheduler, Wish, others, within_bound};
 use crate::balance::random::{Random, mix};
 
 const PLACES: usize = 1 << 14;
@@ -15,7 +15,7 @@ const UNKNOWN: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(super) struct Rendezvous {
-    /// Most load beside the average, in percent.
+    /// The most load in relation to the average, in percent.
     balance: u32,
     first: Vec<u32>,
 }
@@ -29,7 +29,7 @@ impl Rendezvous {
     }
 }
 
-/// How much a place wants a server, beside others: -weight / ln(u), u even over 0..1 for each pair
+/// Returns how a place ranks a server: -weight / ln(u), with u even over 0..1 for each pair
 /// (weighted rendezvous).
 fn rank(place: u64, server: u32, weight: u32) -> f64 {
     let hash = mix(mix(place ^ 0x5bd1_e995) ^ (u64::from(server) << 32 | 0x27d4_eb2d));
@@ -37,11 +37,11 @@ fn rank(place: u64, server: u32, weight: u32) -> f64 {
     -f64::from(weight.max(1)) / even.ln()
 }
 
-fn best(place: u64, view: View<'_>, servers: impl Iterator<Item = u32>) -> Option<u32> {
+fn best(place: u64, candidates: Candidates<'_>, servers: impl Iterator<Item = u32>) -> Option<u32> {
     servers
         .map(|server| {
             (
-                rank(place, server, view.loads[server as usize].weight),
+                rank(place, server, candidates.loads[server as usize].weight),
                 server,
             )
         })
@@ -50,26 +50,27 @@ fn best(place: u64, view: View<'_>, servers: impl Iterator<Item = u32>) -> Optio
 }
 
 impl Scheduler for Rendezvous {
-    fn choose(&mut self, view: View<'_>, wish: Wish, _: &mut Random) -> Option<u32> {
+    fn choose(&mut self, candidates: Candidates<'_>, wish: Wish, _: &mut Random) -> Option<u32> {
         let place = mix(wish.key) % PLACES as u64;
-        let sums = view.sums;
+        let sums = candidates.sums;
         let first = &mut self.first[place as usize];
         if *first == UNKNOWN {
-            *first = best(place, view, view.in_use.iter())?;
+            *first = best(place, candidates, candidates.in_use.iter())?;
         }
         let first = *first;
-        if view.among.contains(first)
+        if candidates.among.contains(first)
             && Some(first) != wish.except
-            && within_bound(view, first, self.balance, sums)
+            && within_bound(candidates, first, self.balance, sums)
         {
             return Some(first);
         }
-        let within =
-            others(view, wish).filter(|server| within_bound(view, *server, self.balance, sums));
-        best(place, view, within).or_else(|| best(place, view, others(view, wish)))
+        let within = others(candidates, wish)
+            .filter(|server| within_bound(candidates, *server, self.balance, sums));
+        best(place, candidates, within)
+            .or_else(|| best(place, candidates, others(candidates, wish)))
     }
 
-    fn changed(&mut self, _: View<'_>) {
+    fn changed(&mut self, _: Candidates<'_>) {
         self.first.fill(UNKNOWN);
     }
 }

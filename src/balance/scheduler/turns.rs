@@ -1,29 +1,28 @@
 //! Whose turn it is, by weight.
 //!
-//! Each server in use has a *date* for its next turn. A turn of a server lasts the inverse of its
-//! weight, so that among servers that are chosen by date alone each has its share, evenly spread.
-//! The *present* is where the dates of a server that has exactly its share lie on average.
+//! Each server in use has a *date* for its next turn. A turn lasts the inverse of the server's
+//! weight, so that servers that are chosen by date alone have their shares, evenly spread. The
+//! *present* is where the dates of a server that has exactly its share lie on average.
 //!
-//! A place between two turns is kept as a part of a turn, and so through every change:
+//! A place between two turns is kept as a part of a turn through every change:
 //!
-//! * A new weight shortens or lengthens what is left until the next turn, and nothing else. A
-//!   server that warms up comes nearer to its next turn with each request, the faster the warmer it
-//!   is.
-//! * While a server is out of use, what is left stays as it is. It neither gains by that nor loses.
-//! * A server that is new has half a turn left.
+//! * A new weight shortens or lengthens only what is left until the next turn. A server that warms
+//!   up comes nearer to its next turn with each request, the faster the warmer it is.
+//! * While a server is out of use, what is left stays as it is. The server neither gains nor loses.
+//! * A new server has half a turn left.
 //!
-//! A server may be early or late by [`MEMORY`] turns of its own: so much is made up for when its
+//! A server may be early or late by [`MEMORY`] turns of its own. That much is made up for when its
 //! connections are free again.
 
-/// A turn of weight 1.
+/// The length of a turn of weight 1.
 const TURN: i64 = 1 << 44;
 
-/// How many of its turns a server may be early or late. (Simulated: less, and servers that are full
-/// now and then do not get their share; more, and one that was full for long gets many requests at
-/// once.)
+/// How many of its turns a server may be early or late. (Simulated: with less, servers that are
+/// full now and then do not get their share; with more, one that was full for long gets many
+/// requests at once.)
 const MEMORY: i64 = 4;
 
-/// All dates are moved back when the present has come here, long before they overflow.
+/// All dates are moved back when the present reaches this value, long before they overflow.
 const LAST: i64 = 1 << 60;
 
 /// The inverse of a weight, in whole numbers whose sums are exact.
@@ -31,7 +30,8 @@ const LAST: i64 = 1 << 60;
 struct Step {
     weight: i64,
     whole: i64,
-    /// What is left of [`TURN`] each time, and what of that has not been given out.
+    /// The remainder of [`TURN`] for each step, and how much of the remainders has not been given
+    /// out.
     part: i64,
     carried: i64,
 }
@@ -59,19 +59,19 @@ impl Step {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Turn {
-    /// When it is; of a server that is out of use, how long after the present.
+    /// The date; of a server out of use, the time from the present to it.
     date: i64,
-    /// How long it lasts. Of weight 0 while the server is unknown.
+    /// The length of a turn. Its weight is 0 while the server is unknown.
     step: Step,
     in_use: bool,
 }
 
-/// A score, by what it does until something about the server changes.
+/// A score, by how it develops until something about the server changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Score {
-    /// It is this and the present, and grows with that.
+    /// The score is this plus the present, and grows with the present.
     Growing((i64, i64)),
-    /// It is this.
+    /// The score is this and stays.
     Staying((i64, i64)),
 }
 
@@ -80,12 +80,12 @@ pub(super) enum Score {
 pub(super) struct Turns {
     servers: Vec<Turn>,
     present: i64,
-    /// By how much the present moves on with each choice: the inverse of all weights in use.
+    /// How far the present moves with each choice: the inverse of all weights in use.
     step: Step,
 }
 
 impl Turns {
-    /// A server has this weight from now on; `None`: it is out of use.
+    /// Sets a server's weight; with `None` it goes out of use.
     pub(super) fn weigh(&mut self, server: u32, weight: Option<u32>) {
         let place = server as usize;
         if self.servers.len() <= place {
@@ -130,13 +130,13 @@ impl Turns {
         self.step = Step::new(weights);
     }
 
-    /// Another server has this number from now on.
+    /// Forgets the server that had this number.
     pub(super) fn forget(&mut self, server: u32) {
         self.weigh(server, None);
         self.servers[server as usize] = Turn::default();
     }
 
-    /// A server makes up for nothing any more that it has missed.
+    /// Lets a server make up for nothing that it has missed.
     pub(super) fn forgive(&mut self, server: u32) {
         if let Some(turn) = self
             .servers
@@ -149,12 +149,12 @@ impl Turns {
 
     // === By date alone
 
-    /// When the next turn of a server is.
+    /// Returns the date of a server's next turn.
     pub(super) fn date(&self, server: u32) -> i64 {
         self.servers[server as usize].date
     }
 
-    /// A server has its turn, the earliest of all that may be chosen. Returns the date of its next
+    /// Takes a server's turn, the earliest of all that may be chosen. Returns the date of its next
     /// one.
     pub(super) fn take_first(&mut self, server: u32) -> i64 {
         let turn = &mut self.servers[server as usize];
@@ -166,21 +166,21 @@ impl Turns {
 
     // === By load, and by date where that does not decide
 
-    /// What is to be compared, the least first: the load for each unit of weight (the part of a
-    /// turn that is left counts as a part of a job), then the date. It only grows until something
-    /// about the server changes.
+    /// Returns the score, of which the least is first: the load for each unit of weight (the part
+    /// of a turn that is left counts as a part of a job), then the date. The score only grows until
+    /// something about the server changes.
     pub(super) fn score(&self, server: u32, jobs: u32) -> (i64, i64) {
         let Turn { date, step, .. } = self.servers[server as usize];
-        // Less than a whole job, so that of two servers of the same weight the one with fewer jobs
-        // is always first.
+        // Less than a whole job, so that of two servers with the same weight the one with fewer
+        // jobs is always first.
         let left = (date - self.present).clamp(0, step.whole - 1);
         let load = step.whole.saturating_mul(i64::from(jobs));
         (load.saturating_add(self.present + left), date)
     }
 
-    /// The same score, by what it does. The second is there for a server that is early by a turn or
-    /// more: once the present is past it, the score stays. A score that stays grows from when the
-    /// server is late.
+    /// Returns the score by how it develops. The second value is for a server that is early by a
+    /// turn or more: once the present is past this value, the score stays. A score that stays
+    /// begins to grow when the server is late.
     pub(super) fn score_apart(&self, server: u32, jobs: u32) -> (Score, Option<i64>) {
         let Turn { date, step, .. } = self.servers[server as usize];
         let load = step.whole.saturating_mul(i64::from(jobs));
@@ -199,12 +199,12 @@ impl Turns {
         self.present
     }
 
-    /// Whether a server's date has come.
+    /// Returns whether a server's date has come.
     pub(super) fn is_late(&self, server: u32) -> bool {
         self.servers[server as usize].date <= self.present
     }
 
-    /// A server has its turn. It may be early.
+    /// Takes a server's turn, which may be early.
     pub(super) fn take(&mut self, server: u32) {
         let turn = &mut self.servers[server as usize];
         let most = MEMORY * turn.step.whole;
@@ -213,7 +213,7 @@ impl Turns {
         self.present += self.step.next();
     }
 
-    /// Moves all dates back if it is time. `true` if that has changed them.
+    /// Moves all dates back when the present is at its limit. Returns whether it did.
     pub(super) fn rebase(&mut self) -> bool {
         if self.present < LAST {
             return false;
@@ -228,7 +228,7 @@ impl Turns {
 
 #[cfg(test)]
 impl Turns {
-    /// Begins so long before all dates are moved back.
+    /// Moves the present to `before` below the value at which all dates are moved back.
     pub(super) fn move_on(&mut self, before: i64) {
         let by = LAST - before - self.present;
         self.present += by;
@@ -244,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    /// The server whose turn it is, by date or by score; it takes it.
+    /// Takes the turn of the next server, by date or by score, and returns the server.
     fn take(turns: &mut Turns, in_use: &[u32], by_score: bool) -> u32 {
         let key = |server: &&u32| match by_score {
             true => (turns.score(**server, 0), **server),
@@ -287,12 +287,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the weights and changes are, nothing overflows, what is left of a turn stays
-        /// the same part of it, and each server has its share from one change to the next.
+        /// For any weights and changes, nothing overflows, what is left of a turn stays the same
+        /// part of a turn, and each server has its share between two changes.
         #[test]
         fn places_are_kept(
             by_score: bool,
-            changes in prop::collection::vec((0u32..6, prop::option::weighted(0.8, 1u32..=1_000_000_000), 0usize..80), 1..40),
+            changes in prop::collection::vec(
+                (0u32..6, prop::option::weighted(0.8, 1u32..=1_000_000_000), 0usize..80),
+                1..40,
+            ),
         ) {
             let mut turns = Turns::default();
             let mut weights = [None; 6];
@@ -302,7 +305,10 @@ mod tests {
             };
             for (server, weight, jobs) in changes {
                 let places = |turns: &Turns| {
-                    let known = (0..turns.servers.len() as u32).filter(|server| turns.servers[*server as usize].step.weight > 0);
+                    let is_known = |server: &u32| {
+                        turns.servers[*server as usize].step.weight > 0
+                    };
+                    let known = (0..turns.servers.len() as u32).filter(is_known);
                     known.map(|server| (server, part(turns, server))).collect::<Vec<_>>()
                 };
                 let before = places(&turns);
@@ -310,9 +316,13 @@ mod tests {
                 weights[server as usize] = weight;
                 for (other, left) in before {
                     let now = part(&turns, other);
-                    prop_assert!((left - now).abs() < 1e-3 || left.abs() > MEMORY as f64, "{other}: {left} {now}");
+                    prop_assert!(
+                        (left - now).abs() < 1e-3 || left.abs() > MEMORY as f64,
+                        "{other}: {left} {now}"
+                    );
                 }
-                let in_use = (0..6).filter(|server| weights[*server as usize].is_some()).collect::<Vec<_>>();
+                let is_in_use = |server: &u32| weights[*server as usize].is_some();
+                let in_use = (0..6).filter(is_in_use).collect::<Vec<_>>();
                 if in_use.is_empty() {
                     continue;
                 }
@@ -325,7 +335,10 @@ mod tests {
                 for server in in_use {
                     let expected = jobs as f64 * weight(server) / all;
                     let most = MEMORY as f64 + 1.5 + expected;
-                    prop_assert!(counts[server as usize] <= expected + most, "{server}: {counts:?} {expected}");
+                    prop_assert!(
+                        counts[server as usize] <= expected + most,
+                        "{server}: {counts:?} {expected}"
+                    );
                 }
             }
         }

@@ -4,7 +4,7 @@ use super::{NONE, Server, Servers, State, Worker, effective_weight};
 use crate::balance::{Admin, Health, Link, Role, ServerId};
 
 impl Servers {
-    /// Whether every count and list agrees with the workers.
+    /// Checks that every count and list agrees with the workers.
     pub(in crate::balance) fn check(&self) {
         let alive = || {
             let workers = self.workers.iter().enumerate();
@@ -90,7 +90,7 @@ impl Servers {
             }
             assert_eq!(
                 server.first_idle, newer,
-                "who has been idle longest is at the end"
+                "the worker that has been idle longest is at the end"
             );
             assert_eq!(
                 idle,
@@ -115,7 +115,7 @@ impl Servers {
         assert_eq!((self.loaded, self.weights), (loaded, weights));
     }
 
-    /// Whether jobs could go to a server if its role is asked for.
+    /// Returns whether a server could get jobs if its role is asked for.
     fn is_usable(&self, id: ServerId) -> bool {
         let server = &self.servers[id.0 as usize];
         server.exists

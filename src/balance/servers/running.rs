@@ -1,5 +1,5 @@
 //! Jobs being served, in one place in memory, each with its worker. A job is found by its number:
-//! entries whose numbers fall together are linked.
+//! entries whose numbers share a chain are linked.
 
 use std::time::Instant;
 
@@ -8,22 +8,22 @@ use crate::balance::BucketId;
 
 /// A job being served.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct RunningJob {
     pub(super) id: u64,
-    /// Who serves it, or [`NONE`] if this entry is unused.
+    /// The worker that serves it, or [`NONE`] if this entry is unused.
     pub(super) worker: u32,
     /// The worker's next job, or the next unused entry.
     pub(super) next: u32,
     pub(super) bucket: BucketId,
-    /// It counts against the retry budget. Only what a worker has alone does.
+    /// The job counts against the retry budget. Only a worker's single job does.
     pub(super) retry: bool,
     pub(super) since: Instant,
-    /// The next whose number falls to the same place.
+    /// The next entry of the same chain.
     chain: u32,
 }
 
-impl Entry {
-    /// A job that its worker has before this other one.
+impl RunningJob {
+    /// Makes the entry of a job that its worker has before the job `next`.
     pub(super) fn new(
         id: u64,
         worker: u32,
@@ -47,16 +47,17 @@ impl Entry {
 /// All jobs being served.
 #[derive(Debug)]
 pub(super) struct Running {
-    entries: Vec<Entry>,
-    /// First of the unused entries, linked by `next`.
+    entries: Vec<RunningJob>,
+    /// The first unused entry; the others are linked by `next`.
     free: u32,
-    /// First of the used entries by place; a power of two, and at least twice as many as entries.
+    /// The first used entry of each chain. The length is a power of two, and at least twice the
+    /// number of entries.
     chains: Vec<u32>,
-    /// Of the bits of a number's product so many do not count.
+    /// How many low bits of a number's product do not count.
     shift: u32,
 }
 
-/// Chains in the beginning, in powers of two.
+/// The first number of chains, in powers of two.
 const FIRST_BITS: u32 = 4;
 
 impl Running {
@@ -69,12 +70,12 @@ impl Running {
         }
     }
 
-    pub(super) fn get(&self, place: u32) -> Option<&Entry> {
+    pub(super) fn get(&self, place: u32) -> Option<&RunningJob> {
         self.entries.get(place as usize)
     }
 
-    /// The entry of the job of this number.
-    pub(super) fn find(&self, id: u64) -> Option<&Entry> {
+    /// Returns the entry of the job with this number.
+    pub(super) fn find(&self, id: u64) -> Option<&RunningJob> {
         let mut place = self.chains[self.chain_of(id)];
         loop {
             let entry = self.get(place)?;
@@ -85,8 +86,8 @@ impl Running {
         }
     }
 
-    /// Adds a job; answers its place.
-    pub(super) fn add(&mut self, mut entry: Entry) -> u32 {
+    /// Adds a job and returns its place.
+    pub(super) fn add(&mut self, mut entry: RunningJob) -> u32 {
         if self.free == NONE && 2 * self.entries.len() >= self.chains.len() {
             self.grow();
         }
@@ -107,10 +108,10 @@ impl Running {
         place
     }
 
-    /// Takes a job out; answers the next one of its worker. Who has named it as the next must be
-    /// told.
+    /// Removes a job and returns the next one of its worker. The caller has to update an entry that
+    /// names it as next.
     pub(super) fn remove(&mut self, place: u32) -> u32 {
-        let Entry {
+        let RunningJob {
             id, next, chain, ..
         } = self.entries[place as usize];
         let first = self.chain_of(id);
@@ -133,14 +134,14 @@ impl Running {
         self.entries[place as usize].next = next;
     }
 
-    /// All jobs of a bucket are another's from now on.
+    /// Moves all jobs of a bucket to another one.
     pub(super) fn move_all(&mut self, from: BucketId, to: BucketId) {
         for entry in self.entries.iter_mut().filter(|entry| entry.bucket == from) {
             entry.bucket = to;
         }
     }
 
-    /// All entries are in use.
+    /// Makes room when all entries are in use.
     fn grow(&mut self) {
         self.chains = vec![NONE; 2 * self.chains.len()];
         self.shift -= 1;
@@ -150,8 +151,8 @@ impl Running {
         }
     }
 
-    /// Numbers are counted up, but those of one cluster may have anything in common: the upper bits
-    /// of a product have not.
+    /// Returns a number's chain. The numbers of one cluster's jobs may have any pattern, but the
+    /// upper bits of a product do not.
     fn chain_of(&self, id: u64) -> usize {
         (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
@@ -159,7 +160,7 @@ impl Running {
 
 #[cfg(test)]
 impl Running {
-    /// Whether so many entries are used and all others free, and each is found.
+    /// Checks that `used` entries are used and all others free, and that each is found.
     pub(super) fn check(&self, used: usize) {
         let (mut free, mut place) = (0, self.free);
         while let Some(entry) = self.get(place) {

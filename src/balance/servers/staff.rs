@@ -1,13 +1,13 @@
-//! Servers and workers that come, go and change; who is in use then, and what that amounts to.
+//! Servers and workers that come, go and change, and what that changes in use and capacity.
 
 use super::{NONE, Server, Servers, State, Tier, WARM, Worker, effective_weight};
-use crate::balance::scheduler::{Load, View, scheduler};
+use crate::balance::scheduler::{Candidates, Load, scheduler};
 use crate::balance::{
     Admin, Health, Link, NewServer, Role, Schedule, ServerChange, ServerId, WorkerId,
 };
 
 impl Servers {
-    /// The place of the server that is added next.
+    /// Returns the number of the server that is added next.
     pub(in crate::balance) fn next_server(&self) -> ServerId {
         let free = self.servers.iter().position(|server| !server.exists);
         ServerId(free.unwrap_or(self.servers.len()) as u32)
@@ -78,9 +78,9 @@ impl Servers {
         server.protected = change.protected.unwrap_or(server.protected);
     }
 
-    /// Starts (if any may be started) and dismisses workers until there are as many as there shall
-    /// be, as far as none that is leaving has still to end: a server never has more connections
-    /// than its capacity allows or once allowed. `true` if the server is gone with that.
+    /// Starts (if `may_start`) and dismisses workers until their number is the wanted one. A worker
+    /// that is leaving counts until it ends: a server never has more connections than its capacity
+    /// allows or once allowed. Returns whether the server is gone with that.
     pub(in crate::balance) fn staff(
         &mut self,
         id: ServerId,
@@ -113,7 +113,7 @@ impl Servers {
         false
     }
 
-    /// A worker that was dismissed has ended. Answers its server.
+    /// Removes a dismissed worker that has ended. Returns its server.
     pub(in crate::balance) fn remove_worker(&mut self, worker: WorkerId) -> Option<ServerId> {
         let id = self.server_of(worker)?;
         if !self.workers[worker.0 as usize].leaving {
@@ -141,11 +141,12 @@ impl Servers {
         self.fill_schedulers();
     }
 
-    /// Who may be chosen is from now on whoever is in use, or whoever of them is idle.
+    /// From now on the choosable servers are those in use (early binding), or the idle ones of
+    /// these.
     pub(in crate::balance) fn set_binding(&mut self, early: bool) {
         self.early_binding = early;
         for tier in &mut self.tiers {
-            // Bound early, a busy server has its turns all the same.
+            // With early binding, a busy server has its turns as well.
             tier.in_use
                 .iter()
                 .for_each(|server| tier.scheduler.forgive(server));
@@ -182,7 +183,8 @@ impl Servers {
         WorkerId(place)
     }
 
-    /// Who is missed least: first who cannot work anyway, then who has nothing to do.
+    /// Returns the worker that is missed least: first one that cannot work anyway, then one that
+    /// has nothing to do.
     fn least_useful(&self, id: ServerId) -> Option<WorkerId> {
         let use_of = |worker: &Worker| match (worker.state, worker.link) {
             (State::Serving, _) => 3,
@@ -219,7 +221,7 @@ impl Servers {
         self.touch(id);
     }
 
-    /// Works out anew whether a server is usable, and what follows from that for others.
+    /// Determines anew whether a server is usable, and updates what depends on it.
     pub(in crate::balance) fn refresh(&mut self, id: ServerId) {
         let server = &mut self.servers[id.0 as usize];
         let usable = server.exists
@@ -241,7 +243,7 @@ impl Servers {
             self.tiers[new].usable += 1;
         }
         let changed = self.count_in(id, old);
-        // Backups come in and go out with the last of the others.
+        // Backups go into use when the last other server goes out of use, and back.
         let backups = self.tiers[0].usable + self.tiers[1].usable == 0;
         let mut others = false;
         for other in 0..self.servers.len() as u32 {
@@ -255,7 +257,7 @@ impl Servers {
         }
     }
 
-    /// Brings all sums up to date with a server; `true` if choosing is affected.
+    /// Updates all sums for a server. Returns whether choosing is affected.
     fn count_in(&mut self, id: ServerId, old_tier: Option<usize>) -> bool {
         let backups = self.tiers[0].usable + self.tiers[1].usable == 0;
         let server = &mut self.servers[id.0 as usize];
@@ -296,7 +298,7 @@ impl Servers {
             scheduler.leave(id.0);
             scheduler.weigh(
                 id.0,
-                View {
+                Candidates {
                     among: idle,
                     in_use,
                     loads: &self.loads,
@@ -308,7 +310,7 @@ impl Servers {
         was != now
     }
 
-    /// Who may be chosen is worked out anew, for each scheduler. What they know of turns stays.
+    /// Fills every scheduler anew with the choosable servers. What they know of turns stays.
     fn fill_schedulers(&mut self) {
         for server in 0..self.servers.len() as u32 {
             for tier in &mut self.tiers {
@@ -319,7 +321,7 @@ impl Servers {
         self.tell_schedulers();
     }
 
-    /// Who is in use has changed, or a weight.
+    /// Tells the schedulers that the servers in use, or a weight, have changed.
     fn tell_schedulers(&mut self) {
         for tier in &mut self.tiers {
             let Tier {
@@ -329,7 +331,7 @@ impl Servers {
                 ..
             } = tier;
             let among = if self.early_binding { &*in_use } else { &*idle };
-            scheduler.changed(View {
+            scheduler.changed(Candidates {
                 among,
                 in_use,
                 loads: &self.loads,

@@ -194,7 +194,7 @@ impl Simulation {
         let mut expected = self.model.part(worker, id, &verdict, self.now);
         let handout = self
             .dispatcher
-            .part(WorkerId(worker as u32), id, verdict, self.now);
+            .end_one(WorkerId(worker as u32), id, verdict, self.now);
         self.compare(
             handout,
             &mut expected,

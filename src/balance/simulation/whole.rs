@@ -415,7 +415,7 @@ impl Simulation {
         }
         let handout = self
             .dispatcher
-            .part(WorkerId(worker), id, verdict, self.now);
+            .end_one(WorkerId(worker), id, verdict, self.now);
         assert_eq!(handout.next, None);
         self.carry_out(&handout, None);
     }

@@ -89,14 +89,14 @@ fn one_job_of_a_batch_can_go_elsewhere() {
     };
     // The first, one from the middle; in front of what waits.
     let verdict = retry(&bench, 4);
-    assert_eq!(bench.part(0, 4, verdict), Handout::default());
+    assert_eq!(bench.end_one(0, 4, verdict), Handout::default());
     let verdict = retry(&bench, 3);
-    assert_eq!(bench.part(0, 3, verdict), Handout::default());
+    assert_eq!(bench.end_one(0, 3, verdict), Handout::default());
     assert_eq!(bench.dispatcher.cancel(4), Cancelled::Queued(4));
     assert_eq!(bench.counts(), (3, 2));
     assert_eq!(bench.done(1), next(3));
     assert_eq!(bench.dispatcher.cancel(5), Cancelled::Serving(WorkerId(0)));
-    assert_eq!(bench.part(0, 5, Verdict::Done), Handout::default());
+    assert_eq!(bench.end_one(0, 5, Verdict::Done), Handout::default());
     assert_eq!(bench.dispatcher.cancel(5), Cancelled::Unknown);
     // It has none left, and still is not idle before it comes.
     assert_eq!(bench.counts(), (2, 1));
@@ -110,9 +110,9 @@ fn one_job_of_a_batch_can_go_elsewhere() {
         free: true,
         back_off: Duration::ZERO,
     };
-    assert_eq!(bench.part(1, 8, verdict), woken(0, 8));
+    assert_eq!(bench.end_one(1, 8, verdict), woken(0, 8));
     assert_eq!(
-        bench.part(9, 1, retry(&bench, 1)),
+        bench.end_one(9, 1, retry(&bench, 1)),
         refused(Refusal::Closed, 1)
     );
 }
@@ -182,7 +182,7 @@ fn all_of_a_batch_have_one_token() {
     assert_eq!((counts.longest_wait, counts.violations), (1, 0));
     // The token comes back with the last of them.
     for (id, held) in [(3, 1), (5, 1), (4, 0)] {
-        assert_eq!(bench.part(0, id, Verdict::Done), Handout::default());
+        assert_eq!(bench.end_one(0, id, Verdict::Done), Handout::default());
         assert_eq!(bench.dispatcher.bucket(bulk).held, held);
     }
 }
@@ -206,7 +206,7 @@ fn a_batch_goes_with_its_bucket() {
         free: true,
         back_off: Duration::ZERO,
     };
-    assert_eq!(bench.part(0, 3, verdict), Handout::default());
+    assert_eq!(bench.end_one(0, 3, verdict), Handout::default());
     let root = bench.dispatcher.bucket(BucketId(0));
     assert_eq!((root.held, root.serving, root.queued), (1, 1, 2));
     assert_eq!(bench.batch(0, 3), (Some(3), vec![]));

@@ -279,7 +279,7 @@ fn one_of_several_can_rest() {
         free: false,
         back_off: Duration::from_secs(5),
     };
-    assert_eq!(bench.part(0, 3, verdict), Handout::default());
+    assert_eq!(bench.end_one(0, 3, verdict), Handout::default());
     assert_eq!((bench.counts(), bench.resting()), ((0, 2), 1));
     assert_eq!(bench.done(0), Handout::default());
     assert_eq!(bench.wake(5), woken(0, 3));
