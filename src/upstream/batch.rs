@@ -19,7 +19,6 @@ use crate::fault::Fault;
 
 use super::connection::{Connection, Upload};
 use super::relay::{Rest, end_alone};
-use super::speak::encode;
 use super::worker::{Again, Attempt, Failure, Interims, Worker};
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its
@@ -157,8 +156,9 @@ impl Worker {
     fn send_batch(&mut self, connection: &mut Connection, now: Instant) -> (usize, bool) {
         self.out.clear();
         let mut planned = 0;
+        let encoding = connection.encoding();
         for exchange in &mut self.behind {
-            encode(&mut exchange.request);
+            encoding.encode(&mut exchange.request);
             if planned > 0 && self.out.len() + exchange.request.encoded.len() > HEADS {
                 break;
             }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use crate::base::time::after;
 use crate::exchange::{Piece, Request};
 use crate::fault::Fault;
+use crate::http::{Method, ResponseHead};
 use crate::net::stream::{Peek, is_timeout};
 use crate::plan::{ClusterTimeout, ServerAddress};
-use crate::proto::h1::{write_chunk_size, write_last_chunk};
+use crate::proto::h1::HeadLimits;
 
 use super::link::Link;
-use super::speak::encode;
+use super::speak::{BadHead, Encoding, Head, Reuse, Speak};
 
 /// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
 const ROOM: usize = 128 * 1024;
@@ -23,6 +24,7 @@ const SMALL: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     link: Link,
+    speak: Speak,
     /// Where it leads.
     pub(super) address: ServerAddress,
     input: Box<[u8]>,
@@ -56,11 +58,11 @@ pub(super) struct Upload {
     pub(super) sent_at: Option<Instant>,
     /// Everything went out.
     pub(super) is_whole: bool,
-    /// The head went out, before a body in chunks.
-    head_is_sent: bool,
-    /// So much of the body is done with.
+    /// Head and body went out; the end of the body may not have.
+    body_is_sent: bool,
+    /// Bytes of the body that are done with.
     offset: u64,
-    /// Of the piece behind that, with what goes out together with it, so much is sent.
+    /// Bytes that are sent of the piece behind that, with what goes out together with it.
     of_pieces: usize,
 }
 
@@ -75,6 +77,7 @@ impl Upload {
 #[derive(Debug)]
 pub(super) struct Idle {
     link: Link,
+    encoding: Encoding,
     /// It is not to be used any more then.
     until: Option<Instant>,
 }
@@ -94,7 +97,7 @@ impl Idle {
         if is_late || body.length() > SMALL || !body.trailers.is_empty() || !self.link.is_quiet() {
             return upload;
         }
-        encode(request);
+        self.encoding.encode(request);
         let body = &request.body;
         let length = request.encoded.len() as u64 + body.length();
         if length <= SMALL
@@ -130,19 +133,20 @@ pub(super) enum SendError {
 }
 
 impl Connection {
-    /// `head` is how large a response head may be.
+    /// A connection that was just made. `limits` are those of a response head.
     pub(super) fn new(
         link: Link,
         address: ServerAddress,
         timeout: &ClusterTimeout,
-        head: usize,
+        limits: HeadLimits,
     ) -> io::Result<Self> {
         let tick = timeout.first_byte.min(timeout.read);
         link.set_patience(tick)?;
         Ok(Self {
             link,
+            speak: Speak::http1(limits),
             address,
-            input: vec![0; ROOM.max(head)].into_boxed_slice(),
+            input: vec![0; ROOM.max(limits.head)].into_boxed_slice(),
             start: 0,
             end: 0,
             is_used: false,
@@ -156,13 +160,14 @@ impl Connection {
     }
 
     /// Goes by other settings from now on.
-    pub(super) fn adapt(&mut self, timeout: &ClusterTimeout, head: usize) {
+    pub(super) fn adapt(&mut self, timeout: &ClusterTimeout, limits: HeadLimits) {
+        self.speak.set_limits(limits);
         self.usual_tick = timeout.first_byte.min(timeout.read);
         if self.tick != self.usual_tick {
             self.set_tick(self.usual_tick);
         }
-        if self.input.len() < head {
-            let mut larger = vec![0; head].into_boxed_slice();
+        if self.input.len() < limits.head {
+            let mut larger = vec![0; limits.head].into_boxed_slice();
             larger[..self.input.len()].copy_from_slice(&self.input);
             self.input = larger;
         }
@@ -171,6 +176,11 @@ impl Connection {
     /// What it goes over: for other threads, which send over it while its worker waits, or end it.
     pub(super) fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// How requests are encoded for the server.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.speak.encoding()
     }
 
     /// Whether the server has ended it, behind what is read.
@@ -189,6 +199,7 @@ impl Connection {
     pub(super) fn idle(&self) -> Idle {
         Idle {
             link: self.link.clone(),
+            encoding: self.speak.encoding(),
             until: self.idle_limit.map(|limit| after(self.idle_since, limit)),
         }
     }
@@ -257,77 +268,32 @@ impl Connection {
         if upload.is_whole {
             return Ok(());
         }
+        let encoding = self.speak.encoding();
         if !upload.has_begun {
-            encode(request);
+            encoding.encode(request);
         }
         self.is_dirty = true;
-        if request.body.trailers.is_empty() {
-            self.send_plain(request, upload, room, patience)?;
-        } else {
-            self.send_chunked(request, upload, room, patience)?;
+        let mut frame = Vec::new();
+        while !upload.body_is_sent {
+            self.look(upload)?;
+            let piece = piece(request, upload.offset, room)?;
+            let head = match upload.offset {
+                0 => request.encoded.as_slice(),
+                _ => &[],
+            };
+            frame.clear();
+            let behind = encoding.frame(request, piece.len(), &mut frame);
+            let mut pieces = [head, &frame, piece, behind].map(IoSlice::new);
+            self.send_pieces(&mut pieces, upload, patience)?;
+            upload.offset += piece.len() as u64;
+            upload.body_is_sent = upload.offset >= request.body.length();
         }
+        frame.clear();
+        encoding.end_body(request, &mut frame);
+        self.send_pieces(&mut [IoSlice::new(&frame)], upload, patience)?;
         self.is_dirty = false;
         upload.is_whole = true;
         Ok(())
-    }
-
-    fn send_plain(
-        &mut self,
-        request: &Request,
-        upload: &mut Upload,
-        room: &mut [u8],
-        patience: Duration,
-    ) -> Result<(), SendError> {
-        let length = request.body.length();
-        loop {
-            self.look(upload)?;
-            let piece = piece(request, upload.offset, room)?;
-            let head = if upload.offset == 0 {
-                request.encoded.as_slice()
-            } else {
-                &[]
-            };
-            self.send_pieces(
-                &mut [IoSlice::new(head), IoSlice::new(piece)],
-                upload,
-                patience,
-            )?;
-            upload.offset += piece.len() as u64;
-            if upload.offset >= length {
-                return Ok(());
-            }
-        }
-    }
-
-    fn send_chunked(
-        &mut self,
-        request: &Request,
-        upload: &mut Upload,
-        room: &mut [u8],
-        patience: Duration,
-    ) -> Result<(), SendError> {
-        if !upload.head_is_sent {
-            self.send_pieces(&mut [IoSlice::new(&request.encoded)], upload, patience)?;
-            upload.head_is_sent = true;
-        }
-        let length = request.body.length();
-        let mut line = Vec::with_capacity(24);
-        while upload.offset < length {
-            self.look(upload)?;
-            let piece = piece(request, upload.offset, room)?;
-            line.clear();
-            write_chunk_size(&mut line, piece.len());
-            let mut pieces = [
-                IoSlice::new(&line),
-                IoSlice::new(piece),
-                IoSlice::new(b"\r\n"),
-            ];
-            self.send_pieces(&mut pieces, upload, patience)?;
-            upload.offset += piece.len() as u64;
-        }
-        line.clear();
-        write_last_chunk(&mut line, &request.body.trailers);
-        self.send_pieces(&mut [IoSlice::new(&line)], upload, patience)
     }
 
     /// Between pieces, a look whether the server has made up its mind already.
@@ -371,6 +337,33 @@ impl Connection {
     }
 
     // === Reading
+
+    /// What is read next is the response to a request of this method.
+    pub(super) fn begin_response(&mut self, method: Method) {
+        self.speak.begin(method);
+    }
+
+    /// Looks what the bytes are that were read and not used.
+    pub(super) fn head(&mut self) -> Result<Head, BadHead> {
+        self.speak.head(&self.input[self.start..self.end])
+    }
+
+    /// The head that was found last.
+    pub(super) fn response(&self) -> &ResponseHead {
+        self.speak.response()
+    }
+
+    /// Heeds what the response, which is at its end, says of the connection. Returns whether it
+    /// may be used again.
+    pub(super) fn may_be_reused(&mut self) -> bool {
+        match self.speak.reuse() {
+            Reuse::No => false,
+            Reuse::Within(limit) => {
+                self.idle_limit = limit;
+                true
+            }
+        }
+    }
 
     /// What has been read and not used.
     pub(super) fn data(&self) -> &[u8] {

@@ -321,7 +321,7 @@ impl Worker {
         }
         match connected {
             Ok((stream, address)) => {
-                Connection::new(stream.into(), address, &self.timeout, self.limits.head)
+                Connection::new(stream.into(), address, &self.timeout, self.limits)
             }
             Err(error) => Err(error),
         }
@@ -476,7 +476,7 @@ impl Worker {
         self.on_client_abort = plan.on_client_abort;
         self.batching.set_most(plan.pipeline);
         if let Some(connection) = connection {
-            connection.adapt(&plan.timeout, plan.response_head);
+            connection.adapt(&plan.timeout, self.limits);
         }
         self.plan = plan;
     }

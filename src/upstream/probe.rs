@@ -11,10 +11,10 @@ use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::fault::Fault;
 use crate::health::{FaultClass, ProbeId};
-use crate::http::{ResponseFraming, ResponseHead};
+use crate::http::ResponseFraming;
 use crate::net::connect::connect;
 use crate::plan::{self, HttpProbe, Probe, ServerAddress};
-use crate::proto::h1::{Coming, HeadLimits, HeadScanner, parse_response};
+use crate::proto::h1::{Coming, HeadLimits};
 use crate::threads::{self, Kind};
 
 use super::Cluster;
@@ -22,8 +22,9 @@ use super::connection::Connection;
 use super::life::is_our_own;
 use super::link::Link;
 use super::server::Server;
+use super::speak::{BadHead, Head};
 use super::watch::AGAIN;
-use super::worker::{AFTER_HEAD, Worker, heed_keep_alive, limits, trailer_limits};
+use super::worker::{AFTER_HEAD, Worker, limits, trailer_limits};
 
 /// So much of a body is looked at, and waited for, in bytes.
 const BODY: usize = 64 * 1024;
@@ -174,62 +175,40 @@ fn connect_apart(
         }
     }
     let (stream, address) = outcome?;
-    Connection::new(
-        Link::from(stream),
-        address,
-        &plan.timeout,
-        plan.response_head,
-    )
+    Connection::new(Link::from(stream), address, &plan.timeout, limits(plan))
 }
 
 /// A request that is made to find out how a server is.
 struct Question {
     until: Instant,
     limits: HeadLimits,
-    scanner: HeadScanner,
-    head: ResponseHead,
 }
 
 impl Question {
     fn new(limits: HeadLimits, until: Instant) -> Self {
-        Self {
-            until,
-            limits,
-            scanner: HeadScanner::for_response(),
-            head: ResponseHead::default(),
-        }
+        Self { until, limits }
     }
 
     /// Sends the request and reads the response. Answers whether the connection is at its end then.
-    fn ask(&mut self, connection: &mut Connection, probe: &HttpProbe) -> Result<bool, Wrong> {
+    fn ask(&self, connection: &mut Connection, probe: &HttpProbe) -> Result<bool, Wrong> {
         if !connection.send_small(&probe.request) {
             return Err(wrong(Fault::SendFailed));
         }
         Point::WorkerProbe.pass();
-        let mut ends_connection = false;
-        let length = loop {
-            self.scanner.reset();
-            let length = loop {
-                match self.scanner.scan(connection.data(), &self.limits) {
-                    Ok(Some(length)) => break length,
-                    Ok(None) if connection.is_full() => return Err(wrong(Fault::ResponseTooLarge)),
-                    Ok(None) => self.fill(connection)?,
-                    Err(_) => return Err(wrong(Fault::ResponseMalformed)),
+        connection.begin_response(probe.method);
+        loop {
+            match connection.head() {
+                Ok(Head::More) if connection.is_full() => {
+                    return Err(wrong(Fault::ResponseTooLarge));
                 }
-            };
-            let bytes = connection.data().get(..length).unwrap_or_default();
-            if parse_response(bytes, probe.method, &self.limits, &mut self.head).is_err() {
-                return Err(wrong(Fault::ResponseMalformed));
+                Ok(Head::More) => self.fill(connection)?,
+                Ok(Head::Interim(length) | Head::Upgraded(length)) => connection.consume(length),
+                Ok(Head::Final(length)) => break connection.consume(length),
+                Err(BadHead::TooLarge) => return Err(wrong(Fault::ResponseTooLarge)),
+                Err(BadHead::Malformed) => return Err(wrong(Fault::ResponseMalformed)),
             }
-            if self.head.status >= 200 {
-                break length;
-            }
-            // An interim response. One that claims to have a body leaves in doubt what follows.
-            ends_connection |= !self.head.keep_alive;
-            connection.consume(length);
-        };
-        connection.consume(length);
-        let status = self.head.status;
+        }
+        let status = connection.response().status;
         if !probe.expect.iter().any(|good| good.contains(&status)) {
             return Err((FaultClass::Status, format!("the status was {status}")));
         }
@@ -239,17 +218,16 @@ impl Question {
         {
             return Err((FaultClass::Status, "the body is not as expected".to_owned()));
         }
-        heed_keep_alive(&self.head, connection);
         // A body where none may be would be read as the next response, a client's.
-        let says_more =
-            self.head.framing == ResponseFraming::None && connection.says_more(AFTER_HEAD);
-        Ok(is_whole && self.head.keep_alive && !ends_connection && !says_more && connection.rest())
+        let says_more = connection.response().framing == ResponseFraming::None
+            && connection.says_more(AFTER_HEAD);
+        Ok(is_whole && !says_more && connection.may_be_reused() && connection.rest())
     }
 
     /// The body's beginning, and whether that is all.
     fn body(&self, connection: &mut Connection) -> Result<(Vec<u8>, bool), Wrong> {
-        let ends_with_connection = self.head.framing == ResponseFraming::UntilClose;
-        let mut coming = Coming::of(self.head.framing, trailer_limits(self.limits));
+        let ends_with_connection = connection.response().framing == ResponseFraming::UntilClose;
+        let mut coming = Coming::of(connection.response().framing, trailer_limits(self.limits));
         let mut body = Vec::new();
         loop {
             let Ok((used, is_last)) = coming.collect(connection.data(), &mut body) else {

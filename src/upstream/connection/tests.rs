@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::buffers::BufferPool;
 use crate::exchange::Spool;
-use crate::proto::h1::{HeadLimits, parse_request};
+use crate::proto::h1::parse_request;
 use crate::upstream::played::{Coming, Played};
 
 use super::*;
@@ -20,6 +20,12 @@ const TIMEOUT: ClusterTimeout = ClusterTimeout {
     abort: SECOND,
 };
 
+const LIMITS: HeadLimits = HeadLimits {
+    head: 8192,
+    fields: 100,
+    target: 8192,
+};
+
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
 
 const PUT: &str =
@@ -27,17 +33,12 @@ const PUT: &str =
 
 fn connection(played: &Arc<Played>) -> Connection {
     let address = ServerAddress::Tcp(([127, 0, 0, 1], 1).into());
-    Connection::new(played.into(), address, &TIMEOUT, 0).unwrap()
+    Connection::new(played.into(), address, &TIMEOUT, LIMITS).unwrap()
 }
 
 fn request(text: &str, body: &[u8]) -> Request {
-    let limits = HeadLimits {
-        head: 8192,
-        fields: 100,
-        target: 8192,
-    };
     let mut request = Request::default();
-    parse_request(text.as_bytes(), &limits, &mut request.head).unwrap();
+    parse_request(text.as_bytes(), &LIMITS, &mut request.head).unwrap();
     request.keep(text.as_bytes());
     let pool = BufferPool::new(64 * 1024, 64 * 1024);
     let spool = Spool::new(std::env::temp_dir(), 0);
