@@ -5,18 +5,10 @@ mod field;
 pub mod fold;
 mod head;
 mod method;
+mod version;
 
 pub use edits::Edits;
 pub use field::{FieldId, NAMING};
 pub use head::{BodyFraming, Field, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm};
 pub use method::Method;
-
-/// The two HTTP/1 versions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1.
-    #[default]
-    Http11,
-}
+pub use version::Version;

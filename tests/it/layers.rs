@@ -45,9 +45,7 @@ const NOT_YET_CLEAR: &[&str] = &[
     "cli",
     "config/",
     "exchange/",
-    "http/",
     "proto/",
-    "session/",
     "upstream/",
 ];
 
