@@ -1,4 +1,4 @@
-//! What taking a buffer and giving it back costs, alone and while another thread does the same.
+//! The cost of taking a buffer and giving it back, alone and while another thread does the same.
 
 #![allow(
     clippy::unwrap_used,
@@ -52,7 +52,9 @@ fn contended(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
     targets = alone, used_up, contended
 }
 criterion_main!(benches);

@@ -1,4 +1,4 @@
-//! What reading and writing heads and chunks costs, each step for itself.
+//! The cost of reading and writing heads and chunks, one step at a time.
 
 #![allow(
     clippy::unwrap_used,
@@ -132,7 +132,7 @@ fn chunked(criterion: &mut Criterion) {
     }
 }
 
-/// Decodes a whole body and answers how much content it has.
+/// Decodes a whole body and returns how much content it has.
 fn decode(body: &[u8]) -> usize {
     let mut decoder = ChunkedDecoder::new(LIMITS);
     let mut rest = body;
@@ -150,7 +150,9 @@ fn decode(body: &[u8]) -> usize {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
     targets = scan, parse, field_names, write, chunked
 }
 criterion_main!(benches);

@@ -1,5 +1,5 @@
-//! What a decision of the dispatcher costs. With queue depth it must not grow, with servers and
-//! buckets no worse than their logarithm: compare the lines of one group.
+//! The cost of a decision of the dispatcher. It must not grow with queue depth, and with servers
+//! and buckets no faster than their logarithm: compare the lines of one group.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,11 +20,12 @@ use juggler::balance::{
     Settings, Share, Ticket, Verdict, WorkerId,
 };
 
-/// Workers of each server.
+/// The workers of each server.
 const CAPACITY: u32 = 5;
 const DEPTHS: [usize; 3] = [0, 10, 10_000];
 const SERVERS: [u32; 2] = [1, 100];
-/// The root alone, or so many below it, all with the same share; jobs go to each in its turn.
+/// The root alone, or this many buckets below it, all with the same share. Jobs go to each in its
+/// turn.
 const BUCKETS: [u32; 2] = [1, 50];
 const SCHEDULES: [(&str, Schedule); 8] = [
     ("round_robin", Schedule::RoundRobin),
@@ -37,7 +38,7 @@ const SCHEDULES: [(&str, Schedule); 8] = [
     ("jump", Schedule::Jump { balance: 125 }),
 ];
 
-/// What a cluster looks like when the measurement begins.
+/// The shape of a cluster when the measurement begins.
 #[derive(Clone, Copy)]
 struct Shape {
     early_binding: bool,
@@ -58,7 +59,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// All shapes with so many servers.
+/// All shapes with these numbers of servers.
 fn shapes(early_binding: bool, servers: &[u32]) -> impl Iterator<Item = Shape> {
     let buckets = |servers| BUCKETS.iter().map(move |buckets| (servers, *buckets));
     servers
@@ -75,7 +76,7 @@ fn shapes(early_binding: bool, servers: &[u32]) -> impl Iterator<Item = Shape> {
         })
 }
 
-/// A large cluster of each scheduler.
+/// A large cluster for each scheduler.
 fn large(early_binding: bool, depth: usize) -> impl Iterator<Item = (String, Shape)> {
     SCHEDULES.iter().map(move |(name, schedule)| {
         let shape = Shape {
@@ -89,7 +90,7 @@ fn large(early_binding: bool, depth: usize) -> impl Iterator<Item = (String, Sha
     })
 }
 
-/// A cluster, and who is to act next.
+/// A cluster, and the worker and job that act next.
 struct Cluster {
     shape: Shape,
     dispatcher: Dispatcher<u64>,
@@ -99,7 +100,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// All workers are up and idle, nothing waits.
+    /// All workers are up and idle, and nothing waits.
     fn idle(shape: Shape) -> Self {
         let now = Instant::now();
         let mut dispatcher = Dispatcher::new(Settings {
@@ -146,7 +147,7 @@ impl Cluster {
         cluster
     }
 
-    /// All workers are serving, and the queue is as deep as it shall be.
+    /// All workers are serving, and the queue has the shape's depth.
     fn queued(shape: Shape) -> Self {
         let mut cluster = Self::busy(shape);
         for _ in 0..shape.depth {
@@ -164,7 +165,7 @@ impl Cluster {
             },
             key: None,
             affinity: None,
-            // Nobody's deadline is another's, as in life.
+            // No two deadlines are equal, as in practice.
             deadline: self.now + Duration::from_secs(60) + Duration::from_nanos(id),
             answer_by: None,
             avoid,
@@ -184,7 +185,7 @@ impl Cluster {
             .next
     }
 
-    /// Servers take turns as jobs bound early do, and so do each one's workers.
+    /// Servers take turns, and so do the workers of each, in the order of jobs bound early.
     fn next_worker(&mut self) -> WorkerId {
         let turn = self.turn;
         self.turn += 1;
@@ -216,7 +217,7 @@ fn offer_next_idle(criterion: &mut Criterion) {
     }
 }
 
-/// A job comes and waits, and a worker that has ended one takes another.
+/// A job comes and waits, and a worker that has ended a job takes the next.
 fn offer_next_queued(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("offer_next_queued");
     for shape in [false, true]
@@ -253,8 +254,8 @@ fn schedulers(criterion: &mut Criterion) {
     }
     group.finish();
     let mut group = criterion.benchmark_group("scheduler_queued");
-    // Bound early, what waits depends on how evenly a scheduler spreads it: that says nothing of
-    // its cost.
+    // With early binding the queues depend on how evenly a scheduler spreads jobs, which is no part
+    // of its cost.
     for (name, shape) in large(false, 1000) {
         let mut cluster = Cluster::queued(shape);
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
@@ -269,8 +270,8 @@ fn schedulers(criterion: &mut Criterion) {
 }
 
 /// Half of the servers are ten times as slow as the others, and two fifths of the workers are busy
-/// under least load: the slow servers are always late for their turns there, and the fast ones
-/// early. A job comes, and those end whose time is up.
+/// under least load: there the slow servers are always late for their turns, and the fast ones
+/// early. A job comes, and the jobs whose time is up end.
 fn schedulers_two_speeds(criterion: &mut Criterion) {
     const SLOW: u32 = 50;
     let mut group = criterion.benchmark_group("scheduler_two_speeds");
@@ -302,9 +303,9 @@ fn schedulers_two_speeds(criterion: &mut Criterion) {
     }
 }
 
-/// A job comes; one fails at a server, which takes another; the failed one is taken at another
-/// server (with several buckets: the one whose turn it is). In the beginning half of what waits
-/// avoids the first server; with one bucket that stays so.
+/// A job comes. One job fails at a server, which takes another job. The failed job is taken at
+/// another server (with several buckets: the job whose turn it is). In the beginning half of the
+/// waiting jobs avoid the first server; with one bucket that stays so.
 fn retry(criterion: &mut Criterion) {
     const FAILING: ServerId = ServerId(0);
     const OTHER: WorkerId = WorkerId(CAPACITY);
@@ -315,8 +316,8 @@ fn retry(criterion: &mut Criterion) {
             assert_eq!(cluster.offer(Some(FAILING)), Offer::Queued);
             assert_eq!(cluster.offer(None), Offer::Queued);
         }
-        // Jobs have their numbers as contents. What the first worker serves at the start does not
-        // matter to the dispatcher.
+        // A job's content is its number. What the first worker serves at the start does not matter
+        // to the dispatcher.
         let mut failing = 1;
         group.bench_function(BenchmarkId::from_parameter(shape), |bencher| {
             bencher.iter(|| {
@@ -337,7 +338,7 @@ fn retry(criterion: &mut Criterion) {
     }
 }
 
-/// A client leaves whose job waits somewhere in the queue, and another comes.
+/// A client leaves whose job waits somewhere in the queue, and another client comes.
 fn cancel_queued(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cancel_queued");
     for shape in shapes(false, &SERVERS).filter(|shape| shape.depth > 0) {
@@ -382,7 +383,7 @@ fn cancel_serving(criterion: &mut Criterion) {
     }
 }
 
-/// Looking for jobs that have waited too long, when none has.
+/// A search for jobs that have waited too long, when there are none.
 fn expire(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("expire_none");
     for shape in shapes(false, &SERVERS) {
@@ -403,7 +404,17 @@ fn expire(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = offer_next_idle, offer_next_queued, schedulers, schedulers_two_speeds, retry, cancel_queued, cancel_serving, expire
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets =
+        offer_next_idle,
+        offer_next_queued,
+        schedulers,
+        schedulers_two_speeds,
+        retry,
+        cancel_queued,
+        cancel_serving,
+        expire
 }
 criterion_main!(benches);

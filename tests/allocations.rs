@@ -1,11 +1,7 @@
-//! The codecs allocate nothing once their buffers have grown. A test binary of its own, since it
-//! counts in the allocator.
+//! The codecs allocate nothing once their buffers have grown. This test binary stands alone because
+//! it counts in the allocator.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "that is how a test says no"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 #[path = "../benches/samples/mod.rs"]
 mod samples;
@@ -20,10 +16,13 @@ use juggler::proto::h1::{
 
 use samples::{DATE, LIMITS};
 
-/// Allocations of the second run: in the first one buffers grow.
+/// The allocations of the second run. In the first one buffers grow.
 fn allocations(mut work: impl FnMut()) -> u64 {
     let first = measure(&mut work).count_total;
-    assert!(first > 0, "nothing is counted, or nothing is done");
+    assert!(
+        first > 0,
+        "the allocator counts nothing, or the work does nothing"
+    );
     measure(&mut work).count_total
 }
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs what some tests need besides Rust, where that is possible without a question. Else it says what to install, and fails.
+# Installs the programs that some tests need besides Rust, where that needs no question. Else this
+# script says what to install, and fails.
 set -euo pipefail
 
-# Programs that nobody but root has in the path may be here.
+# Here are programs that only root has in the path.
 PATH=$PATH:/usr/sbin:/sbin
 
-# Each program, and the package that has it in Debian and its kin.
+# Each program, and its package in Debian and its derivatives.
 needed=(
     curl:curl
     gzip:gzip
@@ -42,16 +43,18 @@ fi
 
 if [[ $as_root != none ]] && command -v apt-get >/dev/null; then
     echo "tests: installing ${packages[*]}"
-    # nginx shall not be started: its port 80 is not ours to take.
+    # nginx must not run: its port 80 is not ours to take.
     had_nginx=$(command -v nginx || true)
     $as_root apt-get -qq update || true
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null || true
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+        "${packages[@]}" >/dev/null || true
     if [[ -z $had_nginx ]]; then
         $as_root service nginx stop >/dev/null 2>&1 || true
     fi
     look
     [[ ${#programs[@]} -eq 0 ]] && exit 0
 fi
-echo "tests: ${programs[*]} could not be installed from here, and the tests that need them would fail." >&2
-echo "tests: install them and run this again (in Debian and its kin: apt-get install ${packages[*]})" >&2
+echo "tests: these programs could not be installed from here: ${programs[*]}" >&2
+echo "tests: the tests that need them would fail" >&2
+echo "tests: install them and run this again (on Debian: apt-get install ${packages[*]})" >&2
 exit 1

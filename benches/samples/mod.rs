@@ -1,9 +1,9 @@
-//! Heads and bodies as they come in practice, and as large as they may be.
+//! Heads and bodies as they come in practice, and as large as the limits allow.
 
 use juggler::http::{Edits, NAMING};
 use juggler::proto::h1::{HeadLimits, write_chunk_size, write_last_chunk};
 
-/// The limits that the balancer has by default.
+/// The balancer's default limits.
 pub(crate) const LIMITS: HeadLimits = HeadLimits {
     head: 32 * 1024,
     fields: 100,
@@ -20,11 +20,11 @@ pub(crate) fn forwarded() -> Edits {
     edits
 }
 
-/// A Date field's value.
+/// The value of a Date field.
 pub(crate) const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
-const CURL: &[u8] =
-    b"GET /index.html HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n";
+const CURL: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: www.example.org\r\n\
+      User-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n";
 
 const BROWSER: &[u8] = b"GET /articles/2026/11/a-title?utm_source=feed HTTP/1.1\r\n\
     Host: www.example.org\r\n\
@@ -49,8 +49,8 @@ const NGINX: &[u8] = b"HTTP/1.1 200 OK\r\n\
     ETag: \"2eba15c0-400\"\r\n\
     Accept-Ranges: bytes\r\n\r\n";
 
-/// Request heads by name: a short one, a browser's, one with a long cookie, one with as many fields
-/// as there may be.
+/// Request heads by name: a short one, a browser's, one with a long cookie, one with the most
+/// fields that are allowed.
 pub(crate) fn requests() -> [(&'static str, Vec<u8>); 4] {
     let cookie = format!(
         "GET / HTTP/1.1\r\nHost: www.example.org\r\nCookie: {}\r\n\r\n",
@@ -73,7 +73,7 @@ pub(crate) fn responses() -> [(&'static str, Vec<u8>); 2] {
     [("nginx", NGINX.to_vec()), ("40_fields", full)]
 }
 
-/// A chunked body of so much content, in chunks of so many bytes.
+/// A chunked body with `content` bytes of content, in chunks of `chunk` bytes.
 pub(crate) fn chunked(content: usize, chunk: usize) -> Vec<u8> {
     let mut body = Vec::new();
     let mut left = content;

@@ -1,11 +1,11 @@
-//! Clients that leave: in the queue, while they are served, while they wait for their turn. Each is
-//! logged once, and what it held is free again.
+//! Clients that leave: in the queue, while they are served, while they wait for their turn. Each
+//! exchange is logged once, and what it held is free again.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, eventually};
 
-/// A server that answers when the gate is open.
+/// A server that responds once the gate is open.
 fn held_by(gate: &Gate) -> Origin {
     let gate = gate.clone();
     Origin::start(move |conn, _| {
@@ -38,7 +38,7 @@ fn get(path: &str) -> String {
 }
 
 #[test]
-fn who_leaves_in_mid_response_frees_a_worker_whose_server_stalls() {
+fn a_client_that_leaves_in_mid_response_frees_a_worker_whose_server_stalls() {
     for how in ALL {
         let gate = Gate::new();
         let stalled = gate.clone();
@@ -57,8 +57,8 @@ fn who_leaves_in_mid_response_frees_a_worker_whose_server_stalls() {
         client.send(get("/"));
         client.read_exactly(10);
         leave(client, how);
-        // The only worker is at it: this is answered because the grace ends, long before the read
-        // timeout.
+        // The only worker serves that exchange. The response comes because the grace ends, long
+        // before the read timeout.
         Client::connect(juggler.address_of("main"))
             .get("/")
             .expect(200);
@@ -71,12 +71,12 @@ fn who_leaves_in_mid_response_frees_a_worker_whose_server_stalls() {
 }
 
 #[test]
-fn who_ends_only_the_sending_side_gets_the_rest_as_long_as_it_comes() {
+fn a_client_that_ends_only_its_sending_side_gets_the_rest_as_long_as_it_comes() {
     let origin = Origin::start(|conn, _| {
         while conn.request().is_some() {
             conn.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n");
             for _ in 0..8 {
-                // Each well within the grace, all of them well beyond it.
+                // Each pause is well within the grace, and their sum is well beyond it.
                 std::thread::sleep(Duration::from_millis(50));
                 conn.send("x");
             }
@@ -90,7 +90,7 @@ fn who_ends_only_the_sending_side_gets_the_rest_as_long_as_it_comes() {
     assert!(client.read_to_end().ends_with(b"xxxxxxxx"));
 }
 
-/// How to leave.
+/// How a client leaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
     Fin,
@@ -125,7 +125,7 @@ fn ended(juggler: &Juggler, path: &str, status: u16, flags: &str) {
 }
 
 #[test]
-fn who_leaves_while_queued_is_never_seen_by_a_server() {
+fn a_client_that_leaves_while_queued_is_never_seen_by_a_server() {
     let gate = Gate::new();
     let origin = held_by(&gate);
     let (juggler, authority) = before(&origin, "");
@@ -135,7 +135,7 @@ fn who_leaves_while_queued_is_never_seen_by_a_server() {
     for how in ALL {
         let mut client = connect(&juggler, &authority, how);
         client.send(get(&format!("/{how:?}")));
-        // It is in the queue, or will be there before it is taken out.
+        // The request is in the queue, or will be before the client's end is noticed.
         client.expect_silence(Duration::from_millis(20));
         leave(client, how);
         ended(&juggler, &format!("/{how:?}"), 499, "CQ");
@@ -152,7 +152,7 @@ fn who_leaves_while_queued_is_never_seen_by_a_server() {
 }
 
 #[test]
-fn who_leaves_while_served_frees_the_worker_after_the_grace() {
+fn a_client_that_leaves_while_served_frees_the_worker_after_the_grace() {
     for how in ALL {
         let gate = Gate::new();
         let held = gate.clone();
@@ -203,7 +203,7 @@ fn within_the_grace_or_if_told_to_ignore_it_the_connection_is_kept() {
             assert_eq!(
                 gate.came(),
                 came + 1,
-                "one at a time, whoever is still there"
+                "one at a time, also when the client has left"
             );
             gate.open();
             assert_eq!(next.read_response().expect(200).text(), "answer");
@@ -214,7 +214,7 @@ fn within_the_grace_or_if_told_to_ignore_it_the_connection_is_kept() {
 }
 
 #[test]
-fn who_resets_in_the_middle_of_a_response_frees_the_worker_though_the_server_stalls() {
+fn a_client_that_resets_in_mid_response_frees_the_worker_though_the_server_stalls() {
     let origin = Origin::start(|conn, number| {
         while conn.request().is_some() {
             if number == 0 {
@@ -241,8 +241,8 @@ fn who_resets_in_the_middle_of_a_response_frees_the_worker_though_the_server_sta
 }
 
 #[test]
-fn who_leaves_while_waiting_for_his_turn_is_noticed() {
-    // The second request waits for the first one's end; what is behind it is not even read.
+fn a_client_that_leaves_while_waiting_for_its_turn_is_noticed() {
+    // The second request waits for the first one's end. What is behind it is not even read.
     let unread = format!(
         "POST /3 HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n{}",
         "x".repeat(20_000)
@@ -304,13 +304,13 @@ fn pipelined_requests_of_one_client_are_answered_in_their_order() {
     client.send(["/slow", "/2", "/3", "/4"].map(get).concat());
     gate.wait_for(1);
     client.expect_silence(Duration::from_millis(50));
-    // Three workers are free, and still nothing overtakes.
+    // Three workers are free, and still no request overtakes another.
     assert_eq!(origin.requests().len(), 1);
     gate.open();
     for path in ["/slow", "/2", "/3", "/4"] {
         assert_eq!(client.read_response().expect(200).text(), path);
     }
-    // Who waits for his turn is told when it comes, and need not look for it.
+    // A session that waits for its turn is woken when the turn comes. It does not poll.
     let many: Vec<_> = (0..200).map(|number| format!("/{number}")).collect();
     let began = Instant::now();
     client.send(many.iter().map(|path| get(path)).collect::<String>());
@@ -325,7 +325,7 @@ fn pipelined_requests_of_one_client_are_answered_in_their_order() {
 }
 
 #[test]
-fn who_leaves_in_the_middle_of_his_request_leaves_nothing_behind() {
+fn a_client_that_leaves_in_the_middle_of_its_request_leaves_nothing_behind() {
     let origin = Origin::answering("answer");
     let (juggler, authority) = before(&origin, "");
     let files = juggler.open_files();
@@ -352,7 +352,7 @@ fn who_leaves_in_the_middle_of_his_request_leaves_nothing_behind() {
     assert_eq!(origin.requests().len(), 0);
 }
 
-/// A server that tells when it sees our end while it works, and answers then if it shall.
+/// A server that reports the client's end while it works, and responds then if `answers` says so.
 fn watching(seen: &Gate, other: &Gate, answers: bool) -> Origin {
     let (seen, other) = (seen.clone(), other.clone());
     Origin::start(move |conn, number| {
@@ -361,10 +361,10 @@ fn watching(seen: &Gate, other: &Gate, answers: bool) -> Origin {
                 assert!(conn.request().is_none(), "our end");
                 seen.wait();
                 if answers {
-                    conn.answer(200, "nobody reads this");
+                    conn.answer(200, "no client reads this");
                     return;
                 }
-                // It says nothing for good; whoever comes next has another connection.
+                // This connection stays silent for good. Later requests use other connections.
                 other.wait();
                 return;
             }
@@ -386,7 +386,7 @@ fn a_server_that_is_notified_sees_the_end_at_once_and_the_connection_is_given_up
         client.send(get("/left"));
         origin.wait_for_requests(1);
         leave(client, how);
-        // Long before its grace is over.
+        // The end comes long before the grace is over.
         seen.wait_for(1);
         let mut next = Client::connect(juggler.address_of("main"));
         next.send(get("/next"));
@@ -423,7 +423,7 @@ fn a_server_that_was_notified_and_goes_on_loses_the_connection_after_the_grace()
 }
 
 #[test]
-fn what_is_queued_is_done_for_nobody_if_clients_that_leave_are_ignored_and_only_then() {
+fn what_is_queued_is_done_without_its_client_if_clients_that_leave_are_ignored_and_only_then() {
     for (setting, is_done) in [("close", false), ("notify", false), ("ignore", true)] {
         let gate = Gate::new();
         let origin = held_by(&gate);
@@ -436,7 +436,7 @@ fn what_is_queued_is_done_for_nobody_if_clients_that_leave_are_ignored_and_only_
             client.send(format!(
                 "POST /{how:?} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
             ));
-            // It is in the queue, or will be there before its client is missed.
+            // The request is in the queue, or will be before the client's end is noticed.
             client.expect_silence(Duration::from_millis(20));
             leave(client, how);
             if !is_done {
@@ -450,7 +450,7 @@ fn what_is_queued_is_done_for_nobody_if_clients_that_leave_are_ignored_and_only_
         }
         for how in ALL {
             let line = juggler.wait_for_output(&format!("POST /{how:?} "));
-            // Who was missed only after the answer was sent has been served like anybody.
+            // A client whose end is noticed only after its response was sent counts as served.
             let is_so = match is_done {
                 true => {
                     line.contains("\" 499 ") && line.contains("end=CH") || line.contains("\" 200 ")

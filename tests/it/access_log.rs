@@ -1,4 +1,4 @@
-//! The access log: each exchange once, with what became of it and how long that took.
+//! The access log: each exchange once, with its outcome and its times.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -17,21 +17,21 @@ fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")
 }
 
-/// Waits for so many lines, and for no more. A line is written after the client has its answer, so
-/// that of its next request may come first.
+/// Waits for this number of lines, and for no more. A line is written after the client has its
+/// response, so the line of its next request may come first.
 #[track_caller]
 fn lines(juggler: &mut Juggler, count: usize) -> Vec<String> {
     eventually(PATIENCE, &format!("{count} lines"), || {
         juggler.output().len() >= count
     });
-    // At its end everything has been written.
+    // At the program's end everything is written.
     assert_eq!(juggler.stop(), Some(0));
     let lines = juggler.output();
     assert_eq!(lines.len(), count, "{lines:#?}");
     lines
 }
 
-/// The only element for which it is so.
+/// The only element that passes the test.
 #[track_caller]
 fn only<T: std::fmt::Debug>(all: &[T], is_so: impl Fn(&T) -> bool) -> &T {
     let found: Vec<_> = all.iter().filter(|one| is_so(one)).collect();
@@ -39,7 +39,7 @@ fn only<T: std::fmt::Debug>(all: &[T], is_so: impl Fn(&T) -> bool) -> &T {
     found[0]
 }
 
-/// The objects of the log.
+/// The JSON objects of the log.
 #[track_caller]
 fn objects(juggler: &mut Juggler, count: usize) -> Vec<Value> {
     let lines = lines(juggler, count);
@@ -114,7 +114,7 @@ fn times_are_what_they_say() {
     gate.wait_for(1);
     let mut queued = Client::connect(juggler.address());
     queued.send(get("/queued"));
-    // It is in the queue for a while.
+    // The request is in the queue for a while.
     queued.expect_silence(Duration::from_millis(120));
     gate.open();
     first.read_response().expect(200);
@@ -149,7 +149,7 @@ fn times_are_what_they_say() {
     }
     assert!(
         log.iter().all(|line| line["connect_ms"].is_null()),
-        "nobody waited for a connection"
+        "no request waited for a connection"
     );
 }
 
@@ -221,7 +221,7 @@ fn wicked(gate: &Gate) -> Origin {
                 "/flood" => {
                     conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
                     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000)).into_bytes();
-                    // Until the other side has had enough.
+                    // Sends until the other side closes.
                     for _ in 0..1000 {
                         conn.send(&chunk);
                     }
@@ -311,7 +311,7 @@ fn full_queues_and_unreachable_servers_are_told() {
     gate.wait_for(1);
     let mut queued = Client::connect(juggler.address());
     queued.send(get("/queued"));
-    // That it is in the queue shows when nobody else fits in there.
+    // The request is in the queue once the queue has no room for another one.
     let mut asked = 0;
     eventually(PATIENCE, "full", || {
         asked += 1;
@@ -457,7 +457,7 @@ fn each_exchange_is_logged_once() {
                             client = Client::connect(&address);
                         }
                         4 => {
-                            // Leaves, perhaps in the queue, perhaps served, perhaps answered.
+                            // Leaves: perhaps queued, perhaps served, perhaps with its response.
                             client.send(get(&format!("/__delay/5?{name}")));
                             if count % 2 == 0 {
                                 client.reset();
@@ -501,7 +501,7 @@ fn each_exchange_is_logged_once() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(names.len(), CLIENTS * EACH, "each has its own");
+    assert_eq!(names.len(), CLIENTS * EACH, "each line has its own name");
     let count = |end: &str| log.iter().filter(|line| line["end"] == end).count();
     assert!(
         count("--") >= 100 && count("PR") > 30 && count("CR") > 30,
@@ -521,7 +521,8 @@ fn what_a_client_says_cannot_forge_a_line() {
     let mut combined = Config::new([server.address()]).top(ON).start();
     let mut json = Config::new([server.address()]).top(JSON).start();
     let hostile: &[&[u8]] = &[
-        b"GET /a\"b\\c HTTP/1.1\r\nHost: x\r\nUser-Agent: \" 200 1 \"\xff\xc3\xa9\xe2\x80\xa8\tx\r\n\r\n",
+        b"GET /a\"b\\c HTTP/1.1\r\nHost: x\r\n\
+          User-Agent: \" 200 1 \"\xff\xc3\xa9\xe2\x80\xa8\tx\r\n\r\n",
         b"GET /\x1b[2Ja HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /\x00\x07 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\nHost: x\n127.0.0.1 - - forged\n\n",

@@ -1,5 +1,5 @@
-//! Servers that refuse, hang, break off, lie and talk out of turn: their clients get an answer that
-//! says so, or a cut that shows; nobody else notices.
+//! Servers that refuse, hang, break off, lie and send too much. The client gets an answer that says
+//! so, or a cut that shows. Other clients notice nothing.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::support::{
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\n";
 
-/// The balancer before this one, with one connection, and an access log on standard output.
+/// The balancer before this server, with one connection, and an access log on standard output.
 fn before(origin: &Origin, cluster: &str) -> Juggler {
     let juggler = Config::new([origin.address()])
         .top("[log]\naccess = \"stdout\"")
@@ -25,7 +25,7 @@ fn before(origin: &Origin, cluster: &str) -> Juggler {
     juggler
 }
 
-/// A server that does this with its first request, and serves all others.
+/// A server that does this with its first request and serves all others.
 fn once(first: impl Fn(&mut OriginConn) + Send + Sync + 'static) -> Origin {
     let requests = AtomicUsize::new(0);
     Origin::start(move |conn, _| {
@@ -43,7 +43,7 @@ fn post(address: &str) -> crate::support::Response {
 }
 
 #[test]
-fn who_refuses_connections_is_passed_over_and_all_of_them_are_a_503() {
+fn a_server_that_refuses_connections_is_passed_over_and_all_of_them_are_a_503() {
     let mut dead = Origin::answering("never");
     dead.refuse();
     let good = Origin::answering("good");
@@ -88,7 +88,7 @@ fn a_server_that_hangs_is_a_504_and_loses_the_connection() {
 fn a_head_that_drips_is_given_up_in_the_same_time() {
     let origin = once(|conn| {
         conn.send(HEAD);
-        // Never a pause as long as the limit between two reads, and no end.
+        // There is no end, and never a pause between two reads as long as the limit.
         while conn.stream().write_all(b"X: y\r\n").is_ok() {
             thread::sleep(Duration::from_millis(20));
         }
@@ -128,7 +128,8 @@ fn a_stall_or_a_break_in_the_body_shows() {
             let mut client = Client::connect(juggler.address());
             client.send(format!("GET /cut HTTP/{version}\r\nHost: x\r\n\r\n"));
             if version == "1.0" && framing != length {
-                // The end of the connection would be the end of the response: it takes a reset.
+                // A proper end of the connection would be the end of the response, so the cut must
+                // be a reset.
                 let got = client.expect_cut();
                 assert!(
                     got.ends_with(b"\r\n\r\nhalf"),
@@ -187,7 +188,7 @@ fn a_reset_before_a_response_is_a_502_with_the_reason() {
         );
         assert!(juggler.wait_for_output("POST /").contains("end=SH"));
         post(&juggler.address()).expect(200);
-        // What was sent once may have been done: nobody sends it again.
+        // The server may have acted on what was sent once, so this is not sent again.
         assert_eq!(origin.requests().len(), 2);
     }
 }
@@ -299,7 +300,7 @@ fn what_is_left_of_an_upload_is_not_followed_by_another_request() {
     let connections = AtomicUsize::new(0);
     let origin = Origin::start(move |conn, _| {
         if connections.fetch_add(1, Ordering::SeqCst) == 0 {
-            // An error as soon as the head is there; the rest is not read.
+            // An error comes as soon as the head is there. The server does not read the rest.
             conn.request_head();
             conn.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
             return opened.wait();
@@ -321,9 +322,9 @@ fn what_is_left_of_an_upload_is_not_followed_by_another_request() {
 }
 
 #[test]
-fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
-    // Late on purpose, for together with the head it would be noticed at once; but within the time
-    // that it is waited for.
+fn a_body_that_follows_the_response_to_a_head_request_reaches_no_client() {
+    // The body comes late on purpose: together with the head the worker would notice it at once.
+    // But it comes within the time that the worker waits for it.
     const LATE: Duration = Duration::from_micros(500);
     const TOO_LATE: Duration = Duration::from_micros(1500);
     let was_too_late = Arc::new(AtomicBool::new(false));
@@ -353,7 +354,7 @@ fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
             .iter_mut()
             .all(|victim| victim.read_response().expect(200).text() == "good");
         if was_too_late.load(Ordering::SeqCst) {
-            // The machine is too busy for a server that is late by so little: nothing can be said.
+            // The machine is too busy to send that little late. This run proves nothing.
             return;
         }
         assert!(good);
@@ -362,7 +363,7 @@ fn a_body_that_follows_the_response_to_a_head_request_reaches_nobody() {
 }
 
 #[test]
-fn bytes_behind_a_response_reach_nobody() {
+fn bytes_behind_a_response_reach_no_client() {
     let more = [
         "Content-Length: 4\r\n\r\nbodyHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
         "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: \
@@ -383,7 +384,7 @@ fn bytes_behind_a_response_reach_nobody() {
         assert_eq!(origin.connections_ever(), 2, "{more:?}");
         origin.assert_no_failures();
     }
-    // To HEAD and 304 a body is such bytes as well.
+    // A body after the head of a response to HEAD, or of a 304, is such bytes as well.
     let origin = once(|conn| {
         conn.send(format!("{HEAD}Content-Length: 4\r\n\r\nevil"));
         conn.wait_for_close();
@@ -417,7 +418,7 @@ fn what_a_server_says_on_an_idle_connection_retires_it() {
         let mut client = Client::connect(juggler.address());
         assert_eq!(client.get("/").expect(200).text(), "first");
         idle.open();
-        // It is noticed without any request.
+        // The worker notices it without any request.
         eventually(PATIENCE, "a new connection", || {
             origin.connections_ever() == 2
         });
@@ -436,8 +437,7 @@ fn a_post_never_goes_out_on_a_connection_that_has_ended() {
     server.wait_for_stat("connections_now", 1);
     let mut client = Client::connect(juggler.address());
     for round in 0..20 {
-        // The server closes it without a word of warning; the worker, who waits for that too, makes
-        // another one.
+        // The server closes without a warning. The worker waits for that too, and connects again.
         client.get("/test.txt?close=silent").expect(200);
         server.wait_for_stat("connections_ever", round + 2);
         assert_eq!(
@@ -481,7 +481,7 @@ fn a_408_on_a_connection_in_use_is_stale_and_else_the_servers_own() {
     assert_eq!(
         client.post("/", "x").expect(408).text(),
         "late",
-        "what is not sent again is told"
+        "what is not sent again gets an answer"
     );
     let origin = once(move |conn| conn.send(timeout));
     let juggler = before(&origin, "");
@@ -537,12 +537,12 @@ fn an_early_answer_to_an_upload_reaches_the_client() {
         assert_eq!(response.text(), "answered early\n");
         assert!(
             !response.closes(),
-            "the client's connection is none of the server's business"
+            "the server's close does not reach the client's connection"
         );
         client.get("/test.txt").expect(200);
         assert_eq!(server.stat("connections_ever"), 2 + round as u64, "{path}");
-        // The old one's end comes behind all of the body that is on its way: so the new one may be
-        // seen before.
+        // The end of the old connection comes behind the whole body that is on its way. So the new
+        // connection may be seen first.
         server.wait_for_stat("connections_now", 1);
     }
     assert_eq!(server.stat("malformed"), 0);
@@ -552,7 +552,7 @@ fn an_early_answer_to_an_upload_reaches_the_client() {
 fn an_interim_response_does_not_end_an_upload() {
     let origin = Origin::start(|conn, _| {
         while let Some(head) = conn.request_head() {
-            // Before the body is read, as some do to say that they want it.
+            // The 100 comes before the body is read. Some servers say so that they want the body.
             conn.send(
                 "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
             );
@@ -575,7 +575,7 @@ fn an_interim_response_does_not_end_an_upload() {
             .collect::<Vec<_>>(),
         [103]
     );
-    // With trailers the body goes on in chunks.
+    // With trailers the body continues in chunks.
     client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n");
     for part in body.chunks(100_000) {
         client.send(format!("{:x}\r\n", part.len()));
@@ -624,7 +624,7 @@ fn servers_that_close_after_each_response_cost_no_request() {
 }
 
 #[test]
-fn a_slow_server_delays_nobody_elses_request() {
+fn a_slow_server_delays_no_request_to_another_server() {
     let gate = Gate::new();
     let held = gate.clone();
     let slow = Origin::start(move |conn, _| {

@@ -1,9 +1,9 @@
-//! The balancer with everything in order: requests go through, in turn, and what cannot go through
-//! is said.
+//! The balancer with everything in order: requests go through, servers take turns, and what cannot
+//! go through gets an answer.
 
 use crate::support::{Client, Config, Juggler, PATIENCE, Start, TestServer, check, eventually_eq};
 
-/// Three servers with two connections each, and the balancer before them, connected.
+/// Three servers with two connections each, and the balancer before them, connected to all.
 fn three() -> ([TestServer; 3], Juggler) {
     let servers = TestServer::three();
     let juggler = Config::new(servers.iter().map(TestServer::address))
@@ -186,7 +186,7 @@ fn without_a_server_there_is_a_503_and_it_heals() {
     eventually_eq("refused", 503, || client.get("/test.txt").status);
     assert!(
         !client.get("/test.txt").expect(503).body.is_empty(),
-        "it says why"
+        "the answer says why"
     );
     server.restart();
     eventually_eq("answered again", 200, || client.get("/test.txt").status);
@@ -206,7 +206,7 @@ fn a_socket_that_was_handed_over_is_used() {
     let server = TestServer::start();
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    // Who connects before the start waits, and is served after it.
+    // A client that connects before the start waits, and is served after it.
     let mut early = Client::connect(address);
     early.send("GET /test.txt HTTP/1.1\r\nHost: x\r\n\r\n");
     let config = Config::new([server.address()]).listener(&format!("bind = [\"{address}\"]"));
@@ -247,7 +247,7 @@ fn flags_alone_are_enough() {
 fn a_wrong_configuration_is_said_and_not_run() {
     let mut juggler = Start::config("[[listener]]\nname = 1\n").spawn();
     assert_eq!(juggler.wait(PATIENCE), Some(1));
-    // What it said is read by another thread, which may not be through when the process is.
+    // Another thread reads the log, and may still read when the process has ended.
     juggler.wait_for_log("name");
     let check = Juggler::run(["check", "--config", "/nowhere/juggler.toml"]);
     assert_eq!(check.status.code(), Some(1));

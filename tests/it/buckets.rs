@@ -1,5 +1,5 @@
-//! Buckets: who gets which share of a cluster, as its server sees it, also while shares are
-//! changed.
+//! Buckets: which bucket gets which share of a cluster, as its server sees it, also while shares
+//! are changed.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::support::station::{Load, Station, get, span};
 use crate::support::{Client, Config, Juggler, PATIENCE, eventually, eventually_eq, reload};
 
-/// What is asked for in the example: a fifth for some, who never get more than two fifths, and the
-/// rest for all others.
+/// The buckets of the example: `vip` has a fifth, and never more than two fifths; `main` has the
+/// rest.
 const VIP_AND_MAIN: &str = "bucket = [\n{ name = \"vip\", assured = \"20%\", ceiling = \"40%\" \
                             },\n{ name = \"main\", assured = \"80%\", ceiling = \"100%\" },\n]";
 
@@ -30,7 +30,8 @@ fn start(text: &str, station: &Station, connections: usize) -> Juggler {
     juggler
 }
 
-/// Stops it: it tells of each of these buckets (and the root) that no guarantee was broken.
+/// Stops the program. The log says for each of these buckets (and the root) that no guarantee was
+/// broken.
 #[track_caller]
 fn stop_without_violations(mut juggler: Juggler, buckets: &[&str]) {
     assert_eq!(juggler.stop(), Some(0));
@@ -39,7 +40,7 @@ fn stop_without_violations(mut juggler: Juggler, buckets: &[&str]) {
     for bucket in [&["root"], buckets].concat() {
         let name = format!("cluster main, bucket {bucket}: ");
         let line = log.iter().rfind(|line| line.contains(&name));
-        let line = line.unwrap_or_else(|| panic!("nothing of {bucket}: {log:#?}"));
+        let line = line.unwrap_or_else(|| panic!("the log has nothing about {bucket}: {log:#?}"));
         assert!(line.ends_with(" 0 violations"), "{line}");
     }
 }
@@ -47,13 +48,13 @@ fn stop_without_violations(mut juggler: Juggler, buckets: &[&str]) {
 /// What one of the buckets got.
 #[derive(Clone, Copy, Debug)]
 struct Got {
-    /// At once, at most and on average.
+    /// How many at once, at most and on average.
     most: usize,
     mean: f64,
     served: usize,
 }
 
-/// Puts so many clients on each path, and measures once all of them are there.
+/// Puts this number of clients on each path, and measures once all are served.
 fn measure(juggler: &Juggler, station: &Station, clients: &[(&str, usize)]) -> Vec<Got> {
     let loads: Vec<_> = clients
         .iter()
@@ -61,12 +62,12 @@ fn measure(juggler: &Juggler, station: &Station, clients: &[(&str, usize)]) -> V
         .collect();
     let is_in = |(path, count): &(&str, usize)| *count == 0 || station.of(path).served >= 10;
     station.begin();
-    eventually(PATIENCE, "everybody is served", || {
+    eventually(PATIENCE, "every client is served", || {
         clients.iter().all(is_in)
     });
     station.begin();
     thread::sleep(span(350));
-    // On a machine that has little time for us not everything is measured in that time.
+    // A busy machine may not finish the measurement in that time.
     eventually(PATIENCE, "enough is served", || {
         station.total().served >= clients.iter().map(|(_, count)| 5 * count.min(&15)).sum()
     });
@@ -88,8 +89,8 @@ fn measure(juggler: &Juggler, station: &Station, clients: &[(&str, usize)]) -> V
         .collect()
 }
 
-/// The example under more load than there is room for, in each combination; gives what each of the
-/// two got.
+/// The example under more load than there is room for, in each combination. Returns what each of
+/// the two buckets got.
 fn example(lending: &str, cases: &[[usize; 2]]) -> Vec<[Got; 2]> {
     let station = Station::start("s0", Duration::from_millis(20));
     let cluster = format!("capacity = 10\nlending = \"{lending}\"\n{VIP_AND_MAIN}");
@@ -108,7 +109,7 @@ fn example(lending: &str, cases: &[[usize; 2]]) -> Vec<[Got; 2]> {
             got
         };
         let [mut a, mut b] = measure();
-        // A machine with too little time may serve the one and not the other for a moment.
+        // A busy machine may for a moment serve one bucket and not the other.
         for _ in 0..4 {
             if *vip < 4 || *main < 12 || part([a, b]) > LEAST {
                 break;
@@ -134,7 +135,7 @@ fn example(lending: &str, cases: &[[usize; 2]]) -> Vec<[Got; 2]> {
     results
 }
 
-/// A fifth, less what a measurement that begins and ends in the middle of requests is off.
+/// A fifth, less the error of a measurement that begins and ends in the middle of requests.
 const LEAST: f64 = 0.15;
 
 fn part([a, b]: [Got; 2]) -> f64 {
@@ -164,12 +165,13 @@ fn what_is_not_used_is_lent() {
         far_over,
         main_far_over,
     ] = results.try_into().unwrap();
-    // At most can be reached on any machine; on average on one that has the time.
+    // The most at once is reached on any machine, the average only on one with time to spare.
     assert_eq!((vip_alone[0].most, main_alone[1].most), (4, 10));
     assert_eq!(little_vip[1].most, 10);
     assert_eq!((little_main[0].most, little_main[1].most), (4, 4));
-    // Each has its share of what is served, however many ask: tokens are 2 to 8. What is more than
-    // that was lent, which happens when the clients of the other are late with their next requests.
+    // Each bucket has its share of what is served, however many clients it has: tokens are 2 to 8.
+    // Anything above that was lent, which happens when the other bucket's clients are late with
+    // their next requests.
     for both in [both, far_over, main_far_over] {
         assert!(part(both) > LEAST, "{both:?}");
     }
@@ -190,7 +192,7 @@ fn what_is_reserved_stays_free() {
         little_main,
         main_far_over,
     ] = results.try_into().unwrap();
-    // Nothing is left for those who have what is theirs, for all is somebody's.
+    // Nothing is left for a bucket that has its share, for all slots are assured to a bucket.
     assert_eq!((vip_alone[0].most, main_alone[1].most), (2, 8));
     assert_eq!((little_vip[0].most, little_vip[1].most), (1, 8));
     assert_eq!((little_main[0].most, little_main[1].most), (2, 4));
@@ -203,8 +205,8 @@ fn what_is_reserved_stays_free() {
 #[test]
 fn shares_of_shares_and_absolute_numbers() {
     let station = Station::start("s0", Duration::from_millis(15));
-    // Written in any order. Of 10: paying 6, of which gold 3, silver 1 and 2 of its own; low 1 and
-    // at most 3; 3 are the root's own.
+    // The order of the lines does not matter. Of 10: paying 6, of which gold 3, silver 1 and 2 of
+    // its own; low 1 and at most 3; 3 are the root's own.
     let buckets = "bucket = [\n{ name = \"gold\", parent = \"paying\", assured = \"50%\" },\n{ \
                    name = \"low\", assured = 1, ceiling = 3 },\n{ name = \"paying\", assured = 6, \
                    ceiling = \"80%\" },\n{ name = \"silver\", parent = \"paying\", assured = 1, \
@@ -229,13 +231,13 @@ fn shares_of_shares_and_absolute_numbers() {
     let [gold, low, paying, silver, other] = [0, 1, 2, 3, 4].map(part);
     assert!(got[1].most <= 3 && got[3].most <= 2, "{got:?}");
     assert!(got[0].most + got[2].most + got[3].most <= 10, "{got:?}");
-    // Shares less what measuring for a moment blurs; nothing is left to lend.
+    // The shares, less the error of a short measurement. Nothing is left to lend.
     assert!(gold > 0.25 && paying > 0.15 && silver > 0.06, "{got:?}");
     assert!(
         gold + paying + silver > 0.55 && other > 0.25 && low > 0.06,
         "{got:?}"
     );
-    // Those below may have all of their parent's, and no more than its ceiling.
+    // Children may use all of their parent's share, and no more than its ceiling.
     let got = measure(
         &juggler,
         &station,
@@ -249,7 +251,7 @@ fn shares_of_shares_and_absolute_numbers() {
     stop_without_violations(juggler, &names);
 }
 
-/// Who comes is held; gives the one that is.
+/// Sends a request that waits at the gate. Returns its client once the request is at work.
 fn hold(juggler: &Juggler, station: &Station) -> Client {
     let before = station.total().now;
     let mut client = Client::connect(juggler.address());
@@ -270,7 +272,7 @@ fn a_bucket_has_a_queue_of_its_own() {
         client.send(get(path, ""));
         client
     };
-    // Two, of which one may wait: the other is refused at once.
+    // Two requests, of which one may wait. The other is refused at once.
     let waiting = [send("/vip"), send("/vip")];
     let main = [send("/"), send("/")];
     let mut told: Vec<_> = waiting.map(|mut client| client.read_response()).into();
@@ -294,7 +296,7 @@ fn a_bucket_has_a_queue_of_its_own() {
 }
 
 #[test]
-fn who_waits_in_a_bucket_that_is_removed_is_served_by_its_parent() {
+fn a_request_that_waits_in_a_bucket_that_is_removed_is_served_by_its_parent() {
     let station = Station::start("s0", Duration::ZERO);
     let with = |buckets: &str, names: &[&str]| {
         let process = "[process]\nsummary = \"1s\"\n";
@@ -316,7 +318,8 @@ fn who_waits_in_a_bucket_that_is_removed_is_served_by_its_parent() {
         .flat_map(|_| [send("/inner"), send("/outer")])
         .collect();
     juggler.wait_for_log_behind(juggler.log_length(), ", 10 queued");
-    // One whose body is still to come has been admitted to a bucket that is no more then.
+    // A request whose body is still to come was admitted to a bucket that is removed before the
+    // body is here.
     let mut coming = Client::connect(juggler.address());
     coming.send(
         "POST /inner HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",

@@ -1,10 +1,10 @@
-//! Where memory and spool end: 503 or a cut, never a hang, and everything is given back.
+//! The limits of memory and spool: 503 or a cut, never a hang, and everything is given back.
 
 use std::thread;
 
 use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, check, eventually};
 
-/// As little as may be configured: 32 buffers, and a spool that takes one mebibyte.
+/// The least that may be configured: 32 buffers, and a spool with room for one mebibyte.
 const TINY: &str = "[process]\nsummary = \"1s\"\n[log]\naccess = \"stdout\"\n[buffers]\nregion = \
                     \"1MiB\"\nsize = \"32KiB\"\n[spool]\nfolder = \"{dir}\"\nlimit = \"1MiB\"";
 
@@ -17,7 +17,7 @@ fn tiny(origin: &Origin) -> Juggler {
     juggler
 }
 
-/// Nothing is in use any more, and requests are served.
+/// Expects that nothing is in use any more and that requests are served.
 #[track_caller]
 fn all_is_back(juggler: &Juggler) {
     eventually(PATIENCE, "everything given back", || {
@@ -149,7 +149,7 @@ fn uploads_that_wait_hold_the_region_and_others_without_a_body_pass() {
     );
     gate.open();
     assert_eq!(waiting.read_response().expect(200).text(), "900000");
-    // What it held is given back a moment after the client has its answer.
+    // The buffers are free a moment after the client has its response.
     eventually(PATIENCE, "room for as much again", || {
         ask("/again").read_response().status == 200
     });
@@ -176,7 +176,7 @@ fn responses_that_fit_nowhere_wait_for_their_clients() {
             client
         })
         .collect();
-    // Two have workers, which wait for them; two are queued.
+    // Two of the exchanges have workers, which wait for their clients. Two are queued.
     let readers: Vec<_> = waiting
         .into_iter()
         .map(|mut client| thread::spawn(move || client.read_response().expect(200).body))

@@ -1,4 +1,4 @@
-//! Whose a request is: by what an untrusted client says of itself nobody gains, and what a trusted
+//! The client key: what an untrusted client says about itself gains nothing, and what a trusted
 //! proxy says counts.
 
 use std::net::TcpStream;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::support::station::{Station, get};
 use crate::support::{Client, Config, Juggler, Origin, PATIENCE, Start, eventually, eventually_eq};
 
-/// Fifty requests over connections from one address, each with what `field` says for its number, at
-/// a queue with room for twenty; and then one of a victim that comes from `from`. How many of the
-/// first were served, and the victim's status.
+/// Sends fifty requests over connections from one address, each with the lines that `field` makes
+/// for its number, to a queue with room for twenty. Then sends one request of a victim that comes
+/// from `from`. Returns how many of the fifty were served, and the victim's status.
 #[track_caller]
 fn crowd(
     listener: &str,
@@ -37,7 +37,7 @@ fn crowd(
         client.split().0
     };
     let crowd: Vec<_> = (0..50).map(send).collect();
-    // Each of them waits or has its answer.
+    // Each of them waits or has its response.
     let refused = || {
         let has_answer = |stream: &&TcpStream| {
             stream.set_nonblocking(true).unwrap();
@@ -116,14 +116,14 @@ fn clients_behind_a_trusted_proxy_each_have_a_part() {
         crowd(listener, "field:X-User", noisy, 1, "X-User: b\r\n"),
         (11, 200)
     );
-    // A proxy that adds its line puts it behind those of its client.
+    // A proxy puts its line behind those of its client.
     let noisy = |number: usize| format!("X-User: {number}\r\nX-User: a\r\n");
     assert_eq!(
         crowd(listener, "field:X-User", noisy, 1, "X-User: b\r\n"),
         (11, 200)
     );
     let listener = "forwarded = { style = \"x-forwarded\", trusted = [\"127.0.0.0/8\"] }";
-    // Only what the proxy itself has added counts: what is left of that is the client's own tale.
+    // Only what the proxy itself has added counts. Everything left of that comes from the client.
     let noisy = |number: usize| format!("X-Forwarded-For: 6.6.6.{number}, 192.0.2.1\r\n");
     assert_eq!(
         crowd(
@@ -158,7 +158,7 @@ fn clients_behind_a_trusted_proxy_each_have_a_part() {
     assert_eq!(crowd(listener, "address", noisy, 1, victim), (11, 200));
 }
 
-/// What `check` says of this configuration.
+/// What `check` reports about this configuration.
 fn check(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("juggler.toml");
@@ -174,7 +174,7 @@ fn check(text: &str) -> String {
 }
 
 #[test]
-fn a_key_that_nobody_may_say_is_warned_of() {
+fn a_key_that_no_peer_may_send_is_warned_of() {
     let text = |listener: &str, cluster: &str| {
         Config::new(["127.0.0.1:1"])
             .listener(&format!(
@@ -198,7 +198,7 @@ fn a_key_that_nobody_may_say_is_warned_of() {
                 "{trusted}"
             );
         }
-        // It chooses the server, whoever says it.
+        // The key chooses the server, whichever peer sends it.
         let said = check(&text("", &format!("{cluster}\nscheduler = \"rendezvous\"")));
         assert!(!said.contains(warning), "{said}");
     }
@@ -370,14 +370,14 @@ fn connections_are_counted_by_what_one_client_can_choose() {
         open(family, third).expect_gone();
         let mut elsewhere = open(family, other);
         elsewhere.read_response().expect(200);
-        // A place that is given up is another's.
+        // A place that becomes free goes to another client.
         let [first, _second] = places;
         drop(first);
         eventually(PATIENCE, "a place is free", || {
             open(family, third).try_read_response(false).is_ok()
         });
     }
-    // Both ways to say the same address count together.
+    // Both spellings of one address count together.
     let mut mapped = open("TCP6", "::ffff:203.0.113.1");
     mapped.read_response().expect(200);
     let mut plain = open("TCP4", "203.0.113.1");
@@ -387,9 +387,10 @@ fn connections_are_counted_by_what_one_client_can_choose() {
 
 // === PROXY headers
 
-/// Over a trusted balancer that speaks the PROXY protocol, whether a client's own tale counts.
+/// Checks over a trusted balancer that speaks the PROXY protocol whether the client's own fields
+/// count.
 #[test]
-fn a_client_that_a_proxy_header_does_not_name_is_trusted_by_nobody() {
+fn a_client_that_a_proxy_header_does_not_name_is_not_trusted() {
     let v2 = |command: u8, family: u8, length: u16| {
         let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
         header.extend([0x20 | command, family]);
@@ -419,7 +420,7 @@ fn a_client_that_a_proxy_header_does_not_name_is_trusted_by_nobody() {
             (v2(1, 0x00, 0), false),
             (v2(1, 0x00, 12), false),
             (v2(1, 0x31, 216), false),
-            // The balancer itself.
+            // The balancer itself is the client.
             (v2(0, 0x00, 0), true),
             (v2(0, 0x11, 12), true),
         ] {
@@ -443,7 +444,7 @@ fn a_client_that_a_proxy_header_does_not_name_is_trusted_by_nobody() {
     }
 }
 
-/// A v2 header for 203.0.113.7 with TLVs of this many bytes.
+/// A v2 header for 203.0.113.7 with this many bytes of TLVs.
 fn long_header(tlvs: usize) -> Vec<u8> {
     let mut block = vec![203, 0, 113, 7, 198, 51, 100, 1, 0x04, 0xd2, 0, 80];
     let mut left = tlvs;
@@ -533,7 +534,7 @@ fn what_is_wrong_with_a_proxy_header_is_told() {
             assert!(line.contains(&peer), "{line}");
         }
     }
-    // It may also simply not come.
+    // The connection may also simply not come.
     let before = juggler.log_length();
     let mut silent = Client::connect(&juggler.addresses()["main"][0]);
     silent.send("PROX");

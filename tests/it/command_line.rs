@@ -1,4 +1,5 @@
-//! The command line: commands that only look and print, and where the configuration comes from.
+//! The command line: commands that only look and print, and the places from which the configuration
+//! comes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -43,7 +44,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 #[test]
 fn check_says_that_all_is_well() {
     let (_folder, file) = with(GOOD);
-    // The port need not be free, and no server be there.
+    // `check` needs neither a free port nor a server.
     let _taken = std::net::TcpListener::bind("127.0.0.1:8080");
     let (code, out, err) = run(&["check", "--config", &file]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -84,9 +85,9 @@ fn check_tells_all_problems_at_once() {
         assert!(found, "{what} in line {line}:\n{err}");
     }
     assert!(err.ends_with("10 problems\n"), "{err}");
-    // Written with hints where something similar is meant.
+    // Written with hints where a similar key is known.
     assert!(err.contains("backlog") && err.contains("hint:"), "{err}");
-    // The same ends a start, before anything is bound.
+    // The same mistakes end a start, before anything is bound.
     let (code, out, same) = run(&["--config", &file]);
     assert_eq!((code, out, same), (1, String::new(), err));
     drop(folder);
@@ -209,7 +210,7 @@ fn a_certificate_is_good_for_what_it_says() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&chain), mode(&key)), (0o644, 0o600));
 
-    // Nothing is overwritten unless that is asked for.
+    // Nothing is overwritten without `--force`.
     let before = (fs::read(&chain).unwrap(), fs::read(&key).unwrap());
     let (code, _, err) = run(&["certificate", "--out", out_name]);
     assert_eq!(code, 1);
@@ -221,7 +222,7 @@ fn a_certificate_is_good_for_what_it_says() {
     assert_eq!(
         run(&["certificate", "--out", out_name]).0,
         1,
-        "a key alone is one, too"
+        "a key alone is not overwritten either"
     );
     assert_eq!(fs::read(&key).unwrap(), before.1);
     assert_eq!(run(&["certificate", "--out", out_name, "--force"]).0, 0);
@@ -350,7 +351,7 @@ fn flags_go_before_the_file() {
         .top("[process]\ndrain = \"1ms\"\n[log]\naccess = \"off\"")
         .listener("bind = \"127.0.0.1:1\"")
         .cluster("capacity = 1");
-    // The file's listener could not be bound, but by root.
+    // Only root could bind the file's listener.
     let juggler = Start::config(&config.text())
         .argument("--listen=127.0.0.1:0")
         .argument("--access-log=stdout")
@@ -408,12 +409,12 @@ fn what_is_wrong_on_the_command_line_is_said() {
     assert!(run(&["--version"]).1.starts_with("juggler "));
 }
 
-/// The program in a tree of its own, as it is installed.
+/// The program in a tree of its own, as `make install` puts it there.
 fn install(tree: &Path) -> PathBuf {
     let bin = tree.join("bin");
     fs::create_dir(&bin).unwrap();
     let program = bin.join("juggler");
-    // A link is the same file at another place; a copy, where there can be none.
+    // A hard link is the same file at another place. Where links are impossible, a copy serves.
     if fs::hard_link(PROGRAM, &program).is_err() {
         fs::copy(PROGRAM, &program).unwrap();
     }
@@ -435,7 +436,7 @@ fn without_arguments_it_reads_what_lies_in_its_tree() {
     };
     if !Path::new("/etc/juggler/juggler.toml").exists() {
         let (code, _, err) = ask(&[]);
-        assert_eq!(code, 2, "nothing was said, and nothing is there");
+        assert_eq!(code, 2, "no file is named, and none is found");
         for place in ["juggler_config/juggler.toml", "/etc/juggler/juggler.toml"] {
             assert!(err.contains(place), "{err}");
         }
@@ -446,7 +447,7 @@ fn without_arguments_it_reads_what_lies_in_its_tree() {
     let (code, out, err) = ask(&["check"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("2 clusters"), "{out}");
-    // Through a link into a folder of programs, too.
+    // A link from a folder of programs leads there, too.
     let link = tree.path().join("link");
     std::os::unix::fs::symlink(&program, &link).unwrap();
     let output = Command::new(&link).arg("routes").output().unwrap();

@@ -1,11 +1,11 @@
-//! Where no descriptor is free: what serves clients goes before clients.
+//! When no descriptor is free, what serves clients goes before new clients.
 
 use std::fs;
 use std::process::Command;
 
 use crate::support::{Client, Config, Juggler, Origin, PATIENCE, Start, eventually, tool};
 
-/// Lets it have only so many more descriptors than it has open now.
+/// Lets the program open only `more` descriptors beyond those that it has open now.
 fn limit(juggler: &Juggler, more: usize) {
     let prlimit = tool("prlimit");
     let limit = juggler.open_files() + more;
@@ -19,7 +19,7 @@ fn limit(juggler: &Juggler, more: usize) {
     assert!(limited.success());
 }
 
-/// More clients than there are descriptors for, which all stay: some are served, the others wait.
+/// More clients than descriptors. All stay: some are served, the others wait.
 fn crowd(juggler: &Juggler, size: usize) -> Vec<Client> {
     let mut clients: Vec<_> = (0..size)
         .map(|_| Client::connect(juggler.address()))
@@ -43,7 +43,7 @@ fn crowd(juggler: &Juggler, size: usize) -> Vec<Client> {
 fn a_server_that_restarts_gets_its_connections_though_clients_have_taken_all_descriptors() {
     const WORKERS: usize = 5;
     let mut origin = Origin::answering("good");
-    // A request that meets a stop is served afterwards.
+    // A request that meets this limit is served afterwards.
     let juggler = Config::new([origin.address()])
         .cluster(
             "capacity = 5\non_unavailable = \"queue\"\nretry = { attempts = 100, budget = \
@@ -57,11 +57,11 @@ fn a_server_that_restarts_gets_its_connections_though_clients_have_taken_all_des
         origin.stop();
         origin.restart();
         origin.wait_for_connections(WORKERS);
-        // The first is one of those that have a descriptor.
+        // The first client is one of those that have a descriptor.
         assert_eq!(clients[0].read_response().expect(200).text(), "good");
         clients[0].send("GET /again HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    // Each one that goes makes room for the next, once the reserve is full again.
+    // Each client that closes makes room for the next, once the reserve is full again.
     for mut client in clients {
         client.read_response().expect(200);
     }
@@ -122,13 +122,13 @@ fn where_there_are_hardly_any_descriptors_clients_are_served_all_the_same() {
     let origin = Origin::answering("good");
     let mut by = vec![tool("prlimit").display().to_string(), "--nofile=100".into()];
     if nix::unistd::geteuid().is_root() {
-        // Root may raise any limit, but for this.
+        // With this capability root may raise any limit.
         by.extend([
             tool("setpriv").display().to_string(),
             "--bounding-set=-sys_resource".into(),
         ]);
     }
-    // Connections, bells, and a reserve as large as it should be would not fit.
+    // Beside connections and bells a reserve of full size would not fit.
     let config = Config::new([origin.address()]).cluster("capacity = 30");
     let juggler = Start::config(&config.text()).by(by).ready();
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Pages of the operator's own: one for every status that the balancer makes, the cluster's before
+//! Error pages of the operator: one for every status that the balancer makes, the cluster's before
 //! the listener's.
 
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::{Client, Config, Gate, Juggler, Origin, Response, Start};
 
-/// Every status that the balancer itself answers failures with.
+/// Every status of the balancer's own answers to failures.
 const ALL: [u16; 14] = [
     400, 404, 405, 408, 413, 414, 417, 431, 500, 501, 502, 503, 504, 505,
 ];
@@ -23,7 +23,7 @@ fn pages(which: &str, statuses: &[u16]) -> String {
     text + "]"
 }
 
-/// With a page for every status at the listener, and one for these at the cluster.
+/// Starts with a page for every status at the listener, and one for these statuses at the cluster.
 fn start(config: Config, of_cluster: &[u16]) -> Juggler {
     let mut config = config.listener(&pages("listener", &ALL));
     if !of_cluster.is_empty() {
@@ -35,7 +35,7 @@ fn start(config: Config, of_cluster: &[u16]) -> Juggler {
         .ready()
 }
 
-/// Whose page this is.
+/// Expects the page of `which`.
 #[track_caller]
 fn is_page(response: &Response, which: &str, status: u16) {
     let response = response.clone().expect(status);
@@ -54,7 +54,7 @@ fn answer(juggler: &Juggler, request: &str) -> Response {
     client.read_response()
 }
 
-/// Does what the path says.
+/// A server that does what the path says.
 fn wicked(gate: &Gate) -> Origin {
     let gate = gate.clone();
     Origin::start(move |conn, _| {
@@ -201,7 +201,7 @@ fn the_health_path_and_redirects_are_no_failures() {
     let head = answer(&juggler, "BREW / HTTP/9.1\r\nHost: a\r\n\r\n");
     is_page(&head, "listener", 505);
     assert!(head.closes());
-    // A page that comes after a while is as good as one at once.
+    // The page is whole, too, on a connection that was idle for a while.
     let mut client = Client::connect(juggler.address());
     client.get("/up").expect(200);
     client.expect_silence(Duration::from_millis(20));

@@ -1,9 +1,9 @@
-//! What is passed on, and how it is changed: bytes in, bytes out.
+//! What is passed on and how it is changed: bytes in, bytes out.
 
 use crate::support::{Client, Config, Juggler, Origin};
 
-/// A server that sends this to every request, and the balancer with one connection to it and these
-/// lines in its listener.
+/// A server that sends `answer` to every request, and the balancer with one connection to it and
+/// these lines in its listener.
 fn saying(answer: impl Into<Vec<u8>>, listener: &str) -> (Origin, Juggler) {
     let answer = answer.into();
     let origin = Origin::start(move |conn, _| {
@@ -20,7 +20,7 @@ fn saying(answer: impl Into<Vec<u8>>, listener: &str) -> (Origin, Juggler) {
 
 const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
 
-/// What the server has received of this request.
+/// What the server receives of this request.
 #[track_caller]
 fn passed_on(origin: &Origin, juggler: &Juggler, request: &str) -> String {
     Client::connect(juggler.address())
@@ -48,7 +48,7 @@ fn a_request_keeps_its_fields_in_their_order_and_spelling() {
         passed_on(&origin, &juggler, &format!("{request}\r\nhello")),
         expected
     );
-    // The client's own wish about its connection is in nobody's way.
+    // The client's own `Connection` does not disturb that.
     let own = format!("{request}Connection: keep-alive\r\n\r\nhello");
     assert_eq!(passed_on(&origin, &juggler, &own), expected);
 }
@@ -62,7 +62,8 @@ fn a_response_keeps_its_fields_in_their_order_and_spelling() {
     let (_origin, juggler) = saying(answer, "");
     let response = Client::connect(juggler.address()).get("/").expect(299);
     assert_eq!(String::from_utf8(response.raw).unwrap(), answer);
-    // The version is our own, a reason may be missing, whitespace round a value is none of it.
+    // The version is the balancer's own. A reason may be missing. Whitespace around a value is not
+    // part of it.
     let (_origin, juggler) = saying(
         "HTTP/1.0 200\r\nDate:x\r\nX:  a b\t\r\nContent-Length: 0\r\n\r\n",
         "",
@@ -179,7 +180,7 @@ fn targets_reach_the_server_in_origin_form() {
             "{line}"
         );
     }
-    // HTTP/1.0 need not name a host; in HTTP/1.1 a server would refuse that.
+    // HTTP/1.0 may leave the host out. In HTTP/1.1 a server would refuse that.
     let got = passed_on(&origin, &juggler, "GET /x HTTP/1.0\r\nX: y\r\n\r\n");
     assert_eq!(
         got,
@@ -202,12 +203,12 @@ fn targets_reach_the_server_in_origin_form() {
     );
 }
 
-/// A request in which somebody tells of other clients.
+/// A request that claims to come from other clients.
 const LIAR: &str = "GET / HTTP/1.1\r\nHost: a:80\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: \
                     for=192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: \
                     evil\r\nx-forwarded-for: 192.0.2.2\r\nX: y\r\n\r\n";
 
-/// The fields that [`LIAR`]'s server gets besides those that always come, in order.
+/// The fields that the server receives of [`LIAR`], in order, without those that always come.
 #[track_caller]
 fn told_by_liar(listener: &str) -> Vec<String> {
     let (origin, juggler) = saying(FINE, listener);
@@ -365,7 +366,7 @@ fn hosts_and_paths_lead_to_their_clusters() {
             assert_eq!(response.expect(200).text(), answer, "{host} {target}");
         }
     }
-    // The server as a whole is asked of the root.
+    // A question about the server as a whole goes to the root.
     client
         .exchange("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
         .expect(404);

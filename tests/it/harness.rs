@@ -1,4 +1,4 @@
-//! The tool box, tried out: a test that cannot fail proves nothing.
+//! Tests of the tool box: a test that cannot fail proves nothing.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ fn an_origin_sees_how_a_client_leaves() {
         let mut client = Client::connect(origin.address());
         client.send("bye");
         origin.wait_for_connections(1);
-        // The bytes must be read before a reset throws them away.
+        // The bytes must be read before the reset throws them away.
         thread::sleep(Duration::from_millis(50));
         if number == 0 {
             drop(client);
@@ -147,7 +147,7 @@ fn a_tls_client_trusts_its_authority_alone() {
         for stream in listener.incoming() {
             let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
-            // The distrustful client ends here, the others are answered with what they said.
+            // The distrustful client ends here. The others receive their own bytes back.
             let mut said = [0; 4];
             if std::io::Read::read_exact(&mut stream, &mut said).is_ok() {
                 std::io::Write::write_all(&mut stream, &said).unwrap();

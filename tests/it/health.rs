@@ -1,5 +1,5 @@
-//! How servers are probed: when, over which connections, what is asked and what is taken for an
-//! answer.
+//! How servers are probed: when, over which connections, with which request, and which responses
+//! pass.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[test]
-fn who_is_there_is_used_from_the_start() {
+fn a_server_that_is_there_is_used_from_the_start() {
     let servers = TestServer::three();
     let config = Config::new(servers.iter().map(TestServer::address))
         .cluster("health = { interval = \"1h\" }");
@@ -39,7 +39,7 @@ fn who_is_there_is_used_from_the_start() {
 }
 
 #[test]
-fn who_comes_by_a_reload_is_used_after_a_probe_and_without_a_fault() {
+fn a_server_that_a_reload_adds_is_used_after_a_probe_and_without_a_fault() {
     let servers = TestServer::three();
     let health = "health = { interval = \"1h\" }";
     let [one, two, three] = servers.each_ref().map(TestServer::address);
@@ -72,7 +72,7 @@ fn paranoid_uses_no_server_before_a_probe_has_shown_that_it_works() {
     juggler.wait_for_log("main/s0 is offline: 1 probe failed: the server answered with an error");
     wait_for_probes(&server.origin, 5);
     let mut client = Client::connect(juggler.address());
-    // Nor because there is no other: it has never been seen to work.
+    // The server is not used for want of others either, because it was never seen to work.
     client.get("/early").expect(503);
     assert_eq!(server.served(), 0);
     server.set(200);
@@ -106,7 +106,7 @@ fn probes_by_connecting_take_the_place_of_a_connection() {
     let juggler = Config::new([server.address()])
         .cluster("capacity = 2\nhealth = { interval = \"10ms\", probe_when_busy = false }")
         .start();
-    // Connections that have served are given up as well as others.
+    // A probe may take a connection that has served as well as any other.
     let load = Load::start(&juggler.address(), 2, |_| {
         "GET /test.txt HTTP/1.1\r\nHost: load\r\n\r\n".to_owned()
     });
@@ -125,7 +125,7 @@ fn probes_by_connecting_take_the_place_of_a_connection() {
 
 #[test]
 fn a_connection_by_which_a_probe_fails_is_not_there_besides_others() {
-    // A probe that fails has its connection made anew.
+    // After a probe that fails, the worker connects anew.
     let server = TestServer::start();
     let juggler = Config::new([server.address()])
         .cluster(
@@ -140,7 +140,7 @@ fn a_connection_by_which_a_probe_fails_is_not_there_besides_others() {
     assert_eq!(changes(&juggler, "main/s0").len(), 1);
 }
 
-/// Waits for so many probes by a cluster of its own, which is looked at in the same interval as
+/// Waits for a number of probes in a cluster of its own, which is looked at in the same interval as
 /// others.
 fn measure(interval: &str) -> (Origin, String) {
     let measure = Origin::answering("measure");
@@ -192,7 +192,7 @@ fn disabled_looks_at_no_server_and_takes_none_out() {
     wait_for_probes(&measure, 10);
     server.set(503);
     for _ in 0..5 {
-        // The path is the probes', and nobody minds what the answer is.
+        // This is the path of probes. With `disabled` a 503 changes nothing.
         client.get(PROBE).expect(503);
     }
     client.get("/").expect(200);
@@ -234,8 +234,8 @@ fn opportunistic_looks_at_a_server_that_has_had_nothing_to_do() {
         wait_for_probes(&origin, so_far + 3);
     }
     let gaps = answered.lock().unwrap().1.clone();
-    // One may have been decided on just before there was something to do again. Eighteen is what
-    // others would have made.
+    // A probe may have been decided on just before the server had something to do again. Other
+    // modes would have made eighteen.
     let early = gaps.iter().filter(|gap| **gap < INTERVAL).count();
     assert!(early <= 6, "{gaps:?}");
 }
@@ -279,7 +279,7 @@ fn a_probe_is_the_request_that_was_asked_for() {
     }
 }
 
-/// A server that does this with every probe, and answers everything else.
+/// A server that does this with every probe and serves everything else.
 fn probed(answer: impl Fn(&mut OriginConn) + Send + Sync + 'static) -> Origin {
     Origin::start(move |conn, _| {
         while let Some(request) = conn.request() {
@@ -382,7 +382,7 @@ fn a_probe_succeeds_by_what_was_expected_alone() {
 }
 
 #[test]
-fn a_probe_that_hangs_holds_up_nobody_and_its_worker_comes_back() {
+fn a_probe_that_hangs_holds_up_no_request_and_its_worker_comes_back() {
     let (probe, busy) = (Gate::new(), Gate::new());
     let (held, served) = (probe.clone(), busy.clone());
     let is_first = AtomicBool::new(true);
@@ -405,7 +405,7 @@ fn a_probe_that_hangs_holds_up_nobody_and_its_worker_comes_back() {
         .start();
     probe.wait_for(1);
     let before = other.probes();
-    // Its other worker serves meanwhile, and so does the other server.
+    // The server's other worker serves meanwhile, and so does the other server.
     let load = Load::of_gets(&juggler.address(), 2);
     load.wait_for_more(20);
     eventually(PATIENCE, "others are probed meanwhile", || {
@@ -417,7 +417,7 @@ fn a_probe_that_hangs_holds_up_nobody_and_its_worker_comes_back() {
     probe.open();
     juggler.wait_for_log("main/s0 is online: 2 probes succeeded");
     origin.wait_for_connections(2);
-    // Both of its workers work again; the other server answers what comes to it.
+    // Both workers of the server work again. The other server serves its own requests.
     let mut clients = Vec::new();
     eventually(PATIENCE, "both at work", || {
         let mut client = Client::connect(juggler.address());
@@ -432,7 +432,7 @@ fn a_probe_that_hangs_holds_up_nobody_and_its_worker_comes_back() {
 }
 
 #[test]
-fn who_is_at_work_with_all_connections_is_not_looked_at() {
+fn a_server_at_work_on_all_connections_is_not_probed() {
     let (measure, rest) = measure("10ms");
     let gate = Gate::new();
     let held = gate.clone();

@@ -1,5 +1,5 @@
-//! What the traffic shows of servers, and what follows from their states: who is used, how much,
-//! and who is held.
+//! What traffic shows about servers, and the effect of their states: which are used, how much, and
+//! which are held.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use crate::support::{
 
 // === What the traffic shows
 
-/// A server that does on request what servers do wrong, and the balancer before it, which judges it
-/// by its traffic alone.
+/// A server that makes every kind of fault on request, and the balancer before it, which judges it
+/// by traffic alone.
 fn judged(passive: &str) -> (Origin, Juggler) {
     let origin = Origin::start(|conn, _| {
         while let Some(request) = conn.request() {
-            // Whose it is stands behind it.
+            // The client's number stands behind the fault.
             match request.target.rsplit_once('/').map_or("", |(path, _)| path) {
                 "/broken" => return,
                 "/timeout" => {
@@ -45,8 +45,8 @@ fn judged(passive: &str) -> (Origin, Juggler) {
     (origin, juggler)
 }
 
-/// Asks for this as a client of this number, at a path of its own: what one alone sees does not
-/// count.
+/// Sends this request as the client of this number, at a path of its own. Failures of one client or
+/// one path alone would not count.
 fn ask(juggler: &Juggler, number: usize, path: &str) -> Response {
     let number = u8::try_from(number + 2).unwrap();
     Client::connect_as(number, juggler.address()).get(&format!("{path}/{number}"))
@@ -84,7 +84,7 @@ fn failures_of_one_kind_in_a_row_take_a_server_offline() {
         {
             assert_eq!(ask(&juggler, number, path).status == 200, is_well, "{path}");
         }
-        // What went well has ended the row, and another kind is not of it.
+        // A success has ended the row, and failures of another kind are not part of it.
         assert_eq!(changes(&juggler, "main/s0"), [""; 0], "{class}");
         ask(&juggler, 6, &path);
         juggler.wait_for_log(&format!(
@@ -113,8 +113,8 @@ fn one_slow_request_never_takes_a_server_offline() {
 fn failures_that_are_too_many_of_all_take_a_server_offline() {
     let ratio = "ratio = \"50%\", least = 8, window = \"1h\", classes = [\"broken\", \"protocol\"]";
     let (_origin, juggler) = judged(&format!("{NO_STREAKS}, {ratio}"));
-    // What breaks over a connection that has served before may have been closed while idle: it does
-    // not count.
+    // A connection that breaks after it has served may have been closed while idle. That does not
+    // count.
     let well = ["/well", "/broken", "/well", "/broken", "/status", "/well"];
     let paths = [
         &["/protocol", "/broken", "/status"][..],
@@ -124,7 +124,7 @@ fn failures_that_are_too_many_of_all_take_a_server_offline() {
     for (number, path) in paths.concat().into_iter().enumerate() {
         ask(&juggler, number, path);
     }
-    // Four of ten.
+    // Four of ten have failed.
     assert_eq!(changes(&juggler, "main/s0"), [""; 0]);
     ask(&juggler, 20, "/broken");
     assert_eq!(changes(&juggler, "main/s0"), [""; 0]);
@@ -134,7 +134,7 @@ fn failures_that_are_too_many_of_all_take_a_server_offline() {
 
 #[test]
 fn connections_that_were_closed_while_idle_are_no_failures() {
-    // Whoever asks a second time over a connection finds it ended.
+    // A client that sends a second request over a connection finds the connection closed.
     let origin = Origin::start(|conn, _| {
         conn.request();
         conn.answer(200, "");
@@ -152,7 +152,7 @@ fn connections_that_were_closed_while_idle_are_no_failures() {
         client.get("/").expect(200);
     }
     assert_eq!(changes(&juggler, "main/s0"), [""; 0]);
-    // Each but the first was sent twice.
+    // Each request but the first was sent twice.
     assert_eq!(
         (origin.requests().len(), origin.connections_ever()),
         (23, 12)
@@ -236,7 +236,7 @@ fn if_all_fail_those_that_fell_last_stay_in_use() {
     juggler.wait_for_log(
         "health: main: too few servers are well: those that fell last stay in use (health.panic)",
     );
-    // Whose last probe made it fall may be in use yet for a moment.
+    // The server whose last probe made it fall may be used for a moment longer.
     let used = |client: &mut Client| {
         servers.iter().for_each(|server| server.origin.forget());
         for _ in 0..10 {
@@ -261,7 +261,7 @@ fn if_all_fail_those_that_fell_last_stay_in_use() {
 }
 
 #[test]
-fn who_comes_back_gets_its_share_step_by_step() {
+fn a_server_that_comes_back_gets_its_share_step_by_step() {
     const SLOW_START: Duration = Duration::from_secs(2);
     let servers = [Patient::named("s0"), Patient::named("s1")];
     let juggler = Config::new(servers.iter().map(|server| server.origin.address()))
@@ -273,7 +273,7 @@ fn who_comes_back_gets_its_share_step_by_step() {
     servers[1].set(200);
     let mut client = Client::connect(juggler.address());
     let mut answers = Vec::new();
-    // Its share is the whole one some time after its slow start.
+    // Its share is whole some time after the slow start.
     while began.elapsed() < SLOW_START * 3 / 2 || answers.len() < 100 {
         let name = client.get("/").expect(200).text();
         answers.push((began.elapsed(), name == "s1"));
@@ -289,8 +289,8 @@ fn who_comes_back_gets_its_share_step_by_step() {
         share(Duration::ZERO, SLOW_START / 4),
         share(SLOW_START * 5 / 4, 10 * SLOW_START),
     );
-    // By then it is at a quarter of its weight: a ninth of the requests on average, and a fifth at
-    // the end.
+    // Up to then its weight is at most a quarter: a ninth of the requests on average, and a fifth
+    // at the end.
     assert!(early.0 < 40 || early.1 < 0.3, "{early:?}");
     assert!(late.0 < 40 || (0.4..0.6).contains(&late.1), "{late:?}");
 }
@@ -298,7 +298,7 @@ fn who_comes_back_gets_its_share_step_by_step() {
 // === Sticky offline
 
 #[test]
-fn a_server_that_fell_is_held_over_a_restart_until_somebody_releases_it() {
+fn a_server_that_fell_is_held_over_a_restart_until_it_is_released() {
     let servers = [Patient::named("s0"), Patient::named("s1")];
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.json");
@@ -317,7 +317,7 @@ fn a_server_that_fell_is_held_over_a_restart_until_somebody_releases_it() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    // Who is not there yet when the balancer starts is not held for that.
+    // A server that is down when the balancer starts is not held for that.
     servers[1].set(503);
     let mut juggler = config.start();
     juggler.wait_for_log("main/s1 is offline: 1 probe failed");
@@ -354,7 +354,7 @@ fn a_server_that_fell_is_held_over_a_restart_until_somebody_releases_it() {
     };
     assert_eq!(served(&mut client), 0);
 
-    // Killed as by a crash: what was written has to do.
+    // SIGKILL stands for a crash: what is in the file must suffice.
     juggler.signal(Signal::SIGKILL);
     juggler.wait(PATIENCE);
     let juggler = config.start();
@@ -378,9 +378,11 @@ fn a_server_that_fell_is_held_over_a_restart_until_somebody_releases_it() {
     juggler.wait_for_log_behind(before, "health: main/s1 is online: released by anna");
     juggler.wait_for_log_behind(before, "reloaded");
     assert_eq!(served(&mut client), 3);
-    eventually_eq("who is held", "no server is held\n".to_owned(), || {
-        say(&["held"])
-    });
+    eventually_eq(
+        "the list of held servers",
+        "no server is held\n".to_owned(),
+        || say(&["held"]),
+    );
 }
 
 // === Reload

@@ -1,5 +1,5 @@
-//! Everything at once that clients and servers do to each other, beside ordinary clients, which
-//! notice nothing of it. `make soak` runs the same for longer and draws what the process took.
+//! Everything hostile at once that clients and servers do, beside ordinary clients, which notice
+//! nothing. `make soak` runs the same for longer and draws what the process used.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -13,24 +13,24 @@ use nix::sys::signal::Signal;
 use crate::support::plot::{self, Sample};
 use crate::support::{Authority, Client, Juggler, Origin, PATIENCE, Start, eventually};
 
-/// What the servers of the ordinary clients take for each request.
+/// The time that the ordinary clients' servers take for a request.
 const SERVICE: Duration = Duration::from_millis(5);
 
-/// So much longer an ordinary client may wait, besides what the machine had no time for anybody.
+/// How much longer an ordinary client may wait, beyond what the machine itself delayed.
 const BEYOND: Duration = Duration::from_millis(200);
 
-/// Ordinary clients.
+/// The number of ordinary clients.
 const CLIENTS: usize = 32;
 
-/// Most memory that the process may take, in KiB: 64 MiB of buffers, and what some 150 connections,
-/// their threads and the allocator need.
+/// The most memory that the process may use, in KiB: 64 MiB of buffers, and the rest for some 150
+/// connections, their threads and the allocator.
 const MEMORY_KIB: u64 = 128 << 10;
 
-/// Threads panic that have nothing of an ordinary client in their hands.
+/// Panics of threads that hold nothing of an ordinary client.
 const PANICS: &str = "reaper.tick=40x20,prober.look=40x20,tick=7x5,log.write=5x5,courier.\
                       deliver=20x20,session.body=40x30";
 
-/// Where everything happens: `good` and `odd` are the clusters, `tls` the second listener.
+/// The configuration: `good` and `odd` are the clusters, `tls` is the second listener.
 fn config(authority: &Authority, folder: &Path, good: &Origin, odd: &Origin) -> String {
     let (chain, key) = authority.issue(&["localhost"]).write(folder, "hostile");
     format!(
@@ -79,7 +79,7 @@ server = [{{ name = "o", address = "{}" }}]
     )
 }
 
-/// Answers as it should: large, or small after a while.
+/// A server that responds correctly: large, or small after a while.
 fn good() -> Origin {
     let big = vec![b'b'; 4 << 20];
     Origin::start(move |conn, _| {
@@ -94,7 +94,7 @@ fn good() -> Origin {
     })
 }
 
-/// Answers in every way but the right one.
+/// A server that responds in every way but a correct one.
 fn odd() -> Origin {
     let turn = AtomicUsize::new(0);
     Origin::start(move |conn, _| {
@@ -132,7 +132,7 @@ fn odd() -> Origin {
     })
 }
 
-/// The end of it all, as everybody sees it.
+/// The common end of all threads of the test.
 #[derive(Clone)]
 struct Until {
     end: Instant,
@@ -144,7 +144,7 @@ impl Until {
         self.stopped.load(Ordering::Relaxed) || Instant::now() >= self.end
     }
 
-    /// Waits, but not beyond the end. Returns `false` then.
+    /// Waits, but not beyond the end. Returns `false` at the end.
     fn pause(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         while !self.is_over() && Instant::now() < until {
@@ -154,7 +154,7 @@ impl Until {
     }
 }
 
-/// A connection for an attack: it may be refused, and is given up soon.
+/// Connects for an attack. The balancer may refuse, and the attacker gives up soon.
 fn attacker(address: &str) -> Option<Client> {
     let mut client = Client::try_connect(address).ok()?;
     client.set_patience(Duration::from_millis(300));
@@ -210,7 +210,7 @@ fn read_slowly(address: &str, until: &Until) {
             .try_send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
             .is_ok()
         {
-            // Too little, and then nothing.
+            // Too few bytes, and then none.
             until.pause(Duration::from_secs(6));
         }
     }
@@ -261,7 +261,7 @@ fn abuse_tls(address: &str, authority: &Authority, until: &Until) {
         };
         client.set_patience(Duration::from_millis(300));
         client.small_receive_buffer();
-        // Each asks for an answer, none of which is read.
+        // Each request gets a response, and none is read.
         for _ in 0..2000 {
             if client.tls_connection().refresh_traffic_keys().is_err()
                 || client.try_send("").is_err()
@@ -273,16 +273,16 @@ fn abuse_tls(address: &str, authority: &Authority, until: &Until) {
     }
 }
 
-/// What one ordinary client has seen.
+/// The results of one ordinary client.
 #[derive(Default)]
 struct Seen {
     count: AtomicUsize,
     failed: AtomicUsize,
-    /// The longest wait beyond the server's time and the machine's, in microseconds.
+    /// The longest wait beyond the times of server and machine, in microseconds.
     beyond_us: AtomicU64,
 }
 
-/// One that asks, waits a little, and asks again.
+/// A client that sends a request, waits a little, and sends the next.
 fn be_ordinary(address: &str, until: &Until, seen: &Seen, stalls: &AtomicU64) {
     let mut client = Client::connect(address);
     while !until.is_over() {
@@ -305,7 +305,7 @@ fn be_ordinary(address: &str, until: &Until, seen: &Seen, stalls: &AtomicU64) {
     }
 }
 
-/// Adds up what the machine has no time for: how much longer than asked for a sleep takes.
+/// Measures the machine's own delays: adds up how much longer a sleep takes than it should.
 fn watch_the_machine(until: &Until, stalls: &AtomicU64) {
     let nap = Duration::from_millis(2);
     while !until.is_over() {
@@ -337,7 +337,7 @@ fn reload_again_and_again(juggler: &Juggler, until: &Until) -> usize {
     count
 }
 
-/// Threads that serve servers.
+/// How many worker threads there are.
 fn workers(juggler: &Juggler) -> usize {
     let threads = juggler.threads_by_name();
     let of_workers = threads.iter().filter(|(name, _)| name.starts_with("w-"));
@@ -351,7 +351,7 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
     let (good, odd, authority) = (good(), odd(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
     let start = Start::config(&config(&authority, folder.path(), &good, &odd));
-    // An access log that takes nothing: somebody holds it open and never reads.
+    // An access log that takes nothing: a reader holds it open and never reads.
     let stuck = start.folder().join("stuck");
     nix::unistd::mkfifo(&stuck, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let _never_read = OpenOptions::new()
@@ -361,7 +361,7 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
         .unwrap();
     let mut juggler = start
         .environment("JUGGLER_PANIC_AT", PANICS)
-        // What is needed to name the places of a panic takes more memory than all the rest.
+        // The names in a backtrace would take more memory than all the rest.
         .environment("RUST_BACKTRACE", "0")
         .ready();
     juggler.may_panic();
@@ -428,7 +428,7 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
     assert_eq!(failed, 0, "{told}");
     assert!(beyond <= BEYOND, "{told}");
     assert!(most <= MEMORY_KIB, "{told}");
-    // And then everything is back.
+    // At the end everything is given back.
     eventually(2 * PATIENCE, "all given back", || {
         let log = juggler.log();
         let line = log.iter().rev().find(|line| line.contains("requests/s"));
@@ -447,7 +447,7 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
     eventually(2 * PATIENCE, "as many files as before", || {
         juggler.open_files() <= files + 2
     });
-    // The last reload may have left the odd server one less.
+    // The last reload may have left the odd server one worker less.
     eventually(2 * PATIENCE, "as many workers as before", || {
         workers(&juggler) + 1 >= before
     });

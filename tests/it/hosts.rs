@@ -1,5 +1,5 @@
-//! Hosts: what is none is refused, and what is the same is the same; and the number of hops that a
-//! request may take.
+//! Hosts: a malformed one is refused, and equal ones are equal in every spelling. Also the number
+//! of hops that a request may take.
 
 use crate::support::{Client, Config, Juggler, Origin};
 
@@ -20,7 +20,7 @@ fn secret() -> (Origin, Origin, Juggler) {
 #[test]
 fn what_is_no_host_passes_no_route() {
     let (rest, secret, juggler) = secret();
-    // A name that is too long for a rule must not be one for the rule behind it.
+    // A name that is too long for one rule must not match the rule behind it.
     let [long, longer] =
         [254, 300].map(|length| format!("{}secret.example", "a.".repeat((length - 14) / 2)));
     for host in [
@@ -56,7 +56,7 @@ fn what_is_no_host_passes_no_route() {
             format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n"),
             format!("GET http://{host}/ HTTP/1.1\r\nHost: rest.example\r\n\r\n"),
         ] {
-            // In a target, what follows a slash or question mark is no part of the host.
+            // In a target, the part behind a slash or question mark does not belong to the host.
             if request.starts_with("GET http") && host.ends_with(['/', '?']) {
                 continue;
             }
@@ -121,13 +121,13 @@ fn an_old_client_that_names_no_host_gets_none_made_up() {
             .expect(200);
         assert_eq!(response.text(), "fine");
         let got = origin.request();
-        // In HTTP/1.1 a server would have to refuse it.
+        // In HTTP/1.1 a server would have to refuse this.
         assert_eq!(
             got.head(),
             "GET /x HTTP/1.0\r\nX: y\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: \
              http\r\nConnection: keep-alive\r\n\r\n"
         );
-        // And the connection stays.
+        // The connection stays.
         assert_eq!(got.connection, 0);
         origin.forget();
     }
@@ -175,7 +175,7 @@ fn hops_are_counted() {
             origin.forget();
         }
     }
-    // Of other methods it is not looked at.
+    // Other methods have no use for the field.
     for line in ["Max-Forwards: 0", "Max-Forwards: x"] {
         client
             .exchange(format!("GET /x HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n"))

@@ -1,5 +1,5 @@
-//! Stopping: what was promised is kept, nothing new is taken, and it ends in time. Signals, and who
-//! is told of them.
+//! Stopping: promises are kept, nothing new is taken, and the end comes in time. Also signals, and
+//! which logs report them.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ use crate::support::{
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// An origin that answers once the gate is open.
+/// An origin that responds once the gate is open.
 fn held(gate: &Gate) -> Origin {
     let gate = gate.clone();
     Origin::start(move |conn, _| {
@@ -47,7 +47,7 @@ fn endless() -> (Origin, Gate) {
     (origin, gate)
 }
 
-/// Reads what comes until it ends with that.
+/// Reads until the bytes end with `end`.
 fn read_until(client: &mut Client, end: &[u8]) -> String {
     let mut got = Vec::new();
     while !got.ends_with(end) {
@@ -81,7 +81,8 @@ fn a_stop_keeps_what_was_promised_and_takes_nothing_new() {
         let mut served = Client::connect(&address);
         served.send(REQUEST);
         gate.wait_for(1);
-        // The only session is taken, so these are in the backlog, with all that they say.
+        // The only session is taken, so these clients wait in the backlog, with all that they have
+        // sent.
         let mut waiting = Client::connect(&address);
         waiting.send(REQUEST);
         let mut asking = Client::connect(&address);
@@ -100,7 +101,7 @@ fn a_stop_keeps_what_was_promised_and_takes_nothing_new() {
         for client in [&mut served, &mut waiting] {
             let response = client.read_response().expect(200);
             assert_eq!(response.text(), "done");
-            assert!(response.closes(), "it says that it was the last");
+            assert!(response.closes(), "the response says that it was the last");
             client.expect_closed();
         }
         assert_eq!(juggler.wait(PATIENCE), Some(0));
@@ -145,7 +146,7 @@ fn what_does_not_end_in_time_is_cut_and_seen_to_be() {
         read_until(client, b"begun");
     }
     let mut queued = asking("GET /queued HTTP/1.1\r\nHost: x\r\n\r\n");
-    // Whoever comes behind it is served behind it.
+    // A client that comes later is served later.
     let mut idle = asking("");
     juggler.signal(Signal::SIGTERM);
     for client in [&mut unanswered, &mut posted, &mut queued] {
@@ -222,7 +223,7 @@ fn clients_that_keep_asking_notice_nothing_of_a_stop() {
             let mut client = Client::connect(address);
             thread::spawn(move || {
                 loop {
-                    // A request that was sent is answered: anything else panics here.
+                    // Every request that was sent has its response. Anything else panics here.
                     let response = client.get("/__size/3000").expect(200);
                     answered.fetch_add(1, Ordering::Relaxed);
                     if response.closes() {
@@ -258,17 +259,17 @@ fn a_client_that_became_idle_while_it_stops_has_its_last_call() {
     });
     let mut juggler = Config::new([origin.address()]).start();
     let mut client = Client::connect(juggler.address());
-    // Its head has gone out, and says nothing of an end.
+    // The head has gone out and does not announce an end.
     client.send("GET /half HTTP/1.1\r\nHost: x\r\n\r\n");
     let head = read_until(&mut client, b"first");
     assert!(!head.to_ascii_lowercase().contains("connection:"), "{head}");
     let mut idle = Client::connect(juggler.address());
     juggler.signal(Signal::SIGTERM);
-    // By now everybody has had the first call.
+    // By now every client has had the first chance to send a last request.
     idle.expect_closed();
     gate.open();
     assert_eq!(client.read_exactly(5), b"later");
-    // It takes its time to think of something else to ask.
+    // The client waits a while before it sends its next request.
     client.expect_silence(Duration::from_millis(200));
     let last = client.exchange(REQUEST).expect(200);
     assert!(last.closes());
@@ -311,7 +312,7 @@ fn the_service_manager_is_told() {
 }
 
 #[test]
-fn the_journal_gets_priorities_and_nobody_else() {
+fn only_the_journal_gets_priorities() {
     let server = TestServer::start();
     let config = Config::new([server.address()]).text();
     let journal = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); exec \"$@\"";
@@ -319,7 +320,7 @@ fn the_journal_gets_priorities_and_nobody_else() {
         .by(["sh", "-c", journal, "sh"])
         .ready();
     juggler.wait_for_log("<6>ready");
-    // A shell in a terminal that some service has started has the variable, but not its journal.
+    // A shell in a terminal that a service has started has the variable, but not its journal.
     let juggler = Start::config(&config)
         .environment("JOURNAL_STREAM", "8:1")
         .ready();
@@ -350,7 +351,7 @@ fn the_access_log_is_opened_anew_on_sighup() {
     client.get("/test.txt?3").expect(200);
     client.get("/test.txt?4").expect(200);
     eventually_eq("the new file's lines", 2, || lines(&log).len());
-    // Where it cannot be opened the old one goes on.
+    // Where the new file cannot be opened, the old one stays in use.
     fs::rename(&log, juggler.folder().join("access.log.2")).unwrap();
     fs::create_dir(&log).unwrap();
     juggler.signal(Signal::SIGHUP);
@@ -399,7 +400,7 @@ fn a_line_of_figures_comes_when_asked_for() {
                 .ok()
         })
         .sum();
-    // All of them within one line, or spread over two.
+    // All of them are in one line, or spread over two.
     assert!((4..=6).contains(&requests), "{requests}");
 }
 
@@ -428,7 +429,7 @@ fn a_stop_without_clients_takes_no_time() {
     let mut juggler = Config::new([server.address()]).start();
     let began = Instant::now();
     assert_eq!(juggler.stop(), Some(0));
-    // The drain's deadline is 30 s; nothing is there to wait for.
+    // The drain's deadline is 30 s, and nothing is there to wait for.
     assert!(
         began.elapsed() < Duration::from_secs(10),
         "{:?}",

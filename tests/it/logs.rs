@@ -1,5 +1,5 @@
-//! Logs hold nobody up: what does not take them, takes only a part of them, or never reads them
-//! costs lines and nothing else.
+//! Logs delay no request. A log that takes nothing, takes only a part, or is never read loses
+//! lines, and nothing else is lost.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -17,7 +17,7 @@ use crate::support::{
     Client, Config, Juggler, Origin, PATIENCE, Start, eventually, eventually_eq, tool,
 };
 
-/// A pipe with room for one page, which is not read until the test does. Its writers find a reader.
+/// A pipe with room for one page, which the test does not read for now. Its writers find a reader.
 fn unread_pipe(path: &Path) -> File {
     nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap();
     let reader = File::options()
@@ -29,7 +29,7 @@ fn unread_pipe(path: &Path) -> File {
     reader
 }
 
-/// Reads it in a thread until nobody writes to it any more.
+/// Reads the pipe in a thread until it has no writer any more.
 fn read_all(mut pipe: File) -> thread::JoinHandle<String> {
     fcntl(&pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     thread::spawn(move || {
@@ -39,7 +39,7 @@ fn read_all(mut pipe: File) -> thread::JoinHandle<String> {
     })
 }
 
-/// Becomes what follows, with this redirection.
+/// A shell command that runs its arguments with this redirection.
 fn redirected(to: &str) -> [String; 4] {
     [
         "sh".into(),
@@ -49,17 +49,17 @@ fn redirected(to: &str) -> [String; 4] {
     ]
 }
 
-/// Where it listens, once it does.
+/// The address of the listener, once it listens.
 fn front(juggler: &Juggler) -> String {
     let path = juggler.folder().join("front");
     let address = format!("unix:{}", path.display());
-    eventually(PATIENCE, "it listens", || {
+    eventually(PATIENCE, "the program listens", || {
         Client::try_connect(&address).is_ok()
     });
     address
 }
 
-/// So many requests of 30 KB each on one connection, one after the other.
+/// Sends `count` requests of 30 KB each on one connection, one after the other.
 fn large_requests(address: &str, count: usize) {
     let agent = "a".repeat(30_000);
     let mut client = Client::connect(address);
@@ -82,7 +82,7 @@ fn number_before(line: &str, word: &str) -> u64 {
         .unwrap()
 }
 
-/// Each connection leads to a message.
+/// Opens connections, each of which leads to a message.
 fn be_refused(address: &str, count: usize) {
     for _ in 0..count {
         let mut client = Client::connect(address);
@@ -91,7 +91,7 @@ fn be_refused(address: &str, count: usize) {
     }
 }
 
-/// Its standard error is a pipe of this name, and it has much to say.
+/// Starts a program that has many messages, with standard error into a pipe of this name.
 fn start_with_stuck_messages(origin: &Origin) -> (Juggler, File) {
     let text = Config::new([origin.address()])
         .top("[log]\nqueue = \"64KiB\"")
@@ -105,16 +105,16 @@ fn start_with_stuck_messages(origin: &Origin) -> (Juggler, File) {
 }
 
 #[test]
-fn nobody_waits_for_standard_error() {
+fn nothing_waits_for_standard_error() {
     let origin = Origin::answering("fine");
     let (mut juggler, pipe) = start_with_stuck_messages(&origin);
     let address = front(&juggler);
     be_refused(&address, 1500);
     let mut client = Client::connect(&address);
     client.get("/").expect(200);
-    // Once somebody reads there are messages again, and one of them tells how many are missing.
+    // Once the pipe is read there are messages again, and one of them says how many are missing.
     let reading = read_all(pipe);
-    eventually(PATIENCE, "it goes on", || {
+    eventually(PATIENCE, "messages are written again", || {
         be_refused(&address, 1);
         juggler.signal(Signal::SIGUSR1);
         client.get("/").expect(200);
@@ -134,7 +134,7 @@ fn nobody_waits_for_standard_error() {
     let last = said.lines().last().unwrap();
     assert!(
         last.contains("stopped after"),
-        "what was said last is written: {last}"
+        "the last messages are written: {last}"
     );
     let totals = said.lines().find(|line| line.contains("in all: ")).unwrap();
     assert!(
@@ -177,9 +177,9 @@ fn standard_error_without_a_reader_or_on_a_full_disk_is_no_end() {
 }
 
 #[test]
-fn nobody_waits_for_the_reader_of_the_access_log() {
+fn nothing_waits_for_the_reader_of_the_access_log() {
     let origin = Origin::answering("fine");
-    // Standard output, and a pipe that stands in the place of a file.
+    // Standard output, and a pipe in the place of a file.
     for (access, redirection) in [("stdout", "1>out"), ("{dir}/out", "1>/dev/null")] {
         let text = Config::new([origin.address()])
             .top(&format!("[log]\nqueue = \"64KiB\"\naccess = \"{access}\""))
@@ -197,7 +197,7 @@ fn nobody_waits_for_the_reader_of_the_access_log() {
             told.contains("WARN") && number_before(&told, "lines dropped") > 0,
             "{told}"
         );
-        // Who reads now gets whole lines, and those of the last requests before the end.
+        // A reader that comes now gets whole lines, and those of the last requests before the end.
         let reading = read_all(pipe);
         eventually(PATIENCE, "there is room again", || {
             Client::connect(juggler.address()).get("/last").expect(200);
@@ -283,7 +283,7 @@ fn a_file_that_may_not_grow_holds_whole_lines_and_goes_on_when_it_may() {
     let text = Config::new([origin.address()])
         .top("[log]\naccess = \"{dir}/log\"\nformat = \"json\"")
         .text();
-    // What another one has left there begins no line of ours.
+    // What another program has left there is no beginning of our lines.
     let start = Start::config(&text).file("log", "{\"half\": 1");
     let mut juggler = start.ready();
     let limit = |size: &str| {
@@ -315,18 +315,18 @@ fn a_file_that_may_not_grow_holds_whole_lines_and_goes_on_when_it_may() {
     // The limit falls into a different place of a line each time.
     for size in [3000, 5001, 7003] {
         limit(&size.to_string());
-        // As many as do not fit into it.
+        // More lines than fit into the limit.
         for _ in 0..30 {
             asked += 1;
             client.get(&format!("/{asked}")).expect(200);
         }
-        eventually(PATIENCE, "it is full", || {
+        eventually(PATIENCE, "the file is full", || {
             fs::metadata(&log).unwrap().len() + 500 > size
         });
         limit("unlimited");
         asked += 1;
         let last = format!("/{asked}");
-        eventually(PATIENCE, "it goes on", || {
+        eventually(PATIENCE, "lines are written again", || {
             client.get(&last).expect(200);
             fs::read_to_string(&log)
                 .unwrap()
@@ -358,7 +358,7 @@ fn what_a_terminal_would_obey_is_escaped_in_json() {
         "é 漢字 😀",
     ];
     for agent in agents {
-        // DEL is no byte that a field may have: what a log tells of it then is another line.
+        // A field may not contain DEL: the log line then has a different form.
         let request = format!("GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: {agent}\r\n\r\n");
         Client::connect(juggler.address()).exchange(request);
     }
@@ -370,7 +370,14 @@ fn what_a_terminal_would_obey_is_escaped_in_json() {
     assert_eq!(juggler.stop(), Some(0));
     let is_harmful = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+            || matches!(
+                c,
+                '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2066}'..='\u{2069}'
+                    | '\u{feff}'
+                    | '\u{e0000}'..='\u{e007f}'
+            )
     };
     let mut seen = Vec::new();
     for line in juggler.output() {
@@ -392,8 +399,9 @@ fn what_others_have_written_forges_no_message() {
     let text = Config::new([origin.address()])
         .top("[process]\nstate = \"{dir}/state.json\"")
         .text();
-    let released = r#"{ "version": 1, "held": [], "released": [{ "cluster": "main", "server": "s9",
-        "by": "me\u001b[2J\u009b\u202e\n[forged] INFO all is well", "at": "2026-11-01T00:00:00Z" }] }"#;
+    let released = r#"{ "version": 1, "held": [], "released": [{ "cluster": "main",
+        "server": "s9", "by": "me\u001b[2J\u009b\u202e\n[forged] INFO all is well",
+        "at": "2026-11-01T00:00:00Z" }] }"#;
     let juggler = Start::config(&text).ready();
     let told = || {
         juggler
@@ -402,7 +410,7 @@ fn what_others_have_written_forges_no_message() {
             .find(|line| line.contains("main/s9 was released by"))
     };
     // The balancer may write the file itself in between.
-    eventually(PATIENCE, "it is told", || {
+    eventually(PATIENCE, "the release is logged", || {
         fs::write(juggler.folder().join("state.json"), released).unwrap();
         juggler.signal(Signal::SIGHUP);
         told().is_some()
@@ -421,7 +429,7 @@ fn what_others_have_written_forges_no_message() {
 }
 
 #[test]
-fn colours_are_for_terminals_or_for_those_who_insist() {
+fn colours_are_for_terminals_or_on_demand() {
     let origin = Origin::answering("fine");
     let text = Config::new([origin.address()]).text();
     for (variables, coloured) in [

@@ -1,5 +1,4 @@
-//! Fields whose names a server may take for others: CGI, WSGI and PHP see no difference between `_`
-//! and `-`.
+//! Fields whose names a server may take for others: CGI, WSGI and PHP do not tell `_` from `-`.
 
 use crate::support::{Client, Config, Juggler, Origin};
 
@@ -13,7 +12,7 @@ fn start(listener: &str) -> (Origin, Juggler) {
     (origin, juggler)
 }
 
-/// Names of the fields that the server got of a request with these lines, but for Host and
+/// The names of the fields that the server receives of a request with these lines, without Host and
 /// Connection.
 #[track_caller]
 fn received(listener: &str, lines: &[&str]) -> Vec<String> {
@@ -97,7 +96,7 @@ fn a_trailer_that_looks_like_framing_is_refused() {
         client.expect_closed();
     }
     assert!(origin.requests().is_empty());
-    // What only looks like itself goes through.
+    // Names without a look-alike go through.
     Client::connect(juggler.address())
         .exchange(with_trailer("X_Sum: 9"))
         .expect(200);
@@ -127,7 +126,7 @@ fn a_response_may_have_such_fields() {
     );
 }
 
-/// What an untrusted client may not say where the listener says it.
+/// Fields that an untrusted client may not send where the listener sets them.
 const NAMING: &[&str] = &[
     "X_Forwarded_For: 6.6.6.6",
     "X-Forwarded-For: 6.6.6.6",
@@ -147,7 +146,7 @@ const NAMING: &[&str] = &[
 ];
 
 #[test]
-fn an_untrusted_client_names_nobody() {
+fn an_untrusted_client_names_no_other_client() {
     let lines = [NAMING, &["X-Stays: 1", "X-Forwarde: 1", "X-Real-IPv6: 1"]].concat();
     let stays = [
         "X-Stays of the client",
@@ -174,7 +173,7 @@ fn an_untrusted_client_names_nobody() {
             "{listener}"
         );
     }
-    // Where the listener says nothing, nothing is of consequence.
+    // Where the listener sets no field, the client's fields pass.
     let off = received("", &lines);
     assert_eq!(off.len(), lines.len(), "{off:?}");
 }
@@ -300,7 +299,7 @@ fn other_odd_names_are_the_operators_choice() {
     );
 }
 
-/// To have one's own word in the place of a trusted client's is no reason to trust it less.
+/// That the listener replaces a trusted client's field is no reason to trust that client less.
 #[test]
 fn a_trusted_client_that_is_replaced_may_send_what_others_may_not() {
     let lines = ["X-Client-Cert: a", "X-Real-IP: b", "X-Other: c"];

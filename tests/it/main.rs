@@ -5,7 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::arithmetic_side_effects,
-    reason = "that is how a test says no"
+    reason = "a test fails by a panic"
 )]
 
 mod aborts;

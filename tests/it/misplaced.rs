@@ -1,4 +1,4 @@
-//! Plain HTTP at an HTTPS port, and TLS at a plain one: whoever looks at it learns what is wrong.
+//! Plain HTTP at an HTTPS port, and TLS at a plain one: the client is told what is wrong.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Servers that are named: what becomes of connections when a name leads elsewhere, or nowhere.
+//! Servers with names: what happens to connections when a name leads to another address, or to
+//! none.
 
 use std::fmt::Display;
 
@@ -16,7 +17,7 @@ fn beside(address: impl Display, host: &str) -> TestServer {
     TestServer::listening(host, &format!("{host}:{}", port(address)))
 }
 
-/// The balancer before these, which are looked up often.
+/// The balancer before these servers, which are looked up often.
 fn before(hosts: &Hosts, config: &Config) -> Juggler {
     let config = config.clone().top("[process]\nresolve = \"100ms\"");
     hosts.before(Start::config(&config.text())).ready()
@@ -51,7 +52,7 @@ fn connections_move_with_the_name_when_they_have_served_what_they_have() {
     served.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     gate.wait_for(1);
     hosts.set(&["127.0.0.2 app.test"]);
-    // Two have nothing to do.
+    // Two of the connections have nothing to do.
     new.wait_for_stat("connections_now", 2);
     let mut client = Client::connect(juggler.address());
     for _ in 0..4 {
@@ -93,7 +94,7 @@ fn a_name_that_changes_under_load_fails_no_request() {
             _ => (&two, &one, "127.0.0.1"),
         };
         hosts.set(&[&format!("{address} app.test")]);
-        // All of them, also those that are always at work.
+        // All connections move, also those that are always at work.
         from.wait_for_stat("connections_now", 0);
         to.wait_for_stat("connections_now", 5);
     }
@@ -101,7 +102,7 @@ fn a_name_that_changes_under_load_fails_no_request() {
     assert_eq!(
         one.stat("requests") + two.stat("requests"),
         count,
-        "each was sent once"
+        "each request was sent once"
     );
 }
 
@@ -119,7 +120,7 @@ fn a_name_that_is_no_more_leads_where_it_led_last() {
     hosts.set(&["127.0.0.1 clock.test"]);
     juggler.wait_for_log("main/s0: the name app.test cannot be resolved: ");
     let mut client = Client::connect(juggler.address());
-    // Names are looked up meanwhile: each of these takes one more look.
+    // Names are looked up meanwhile: each round takes one more look.
     for round in 0..4 {
         let address = format!("127.0.0.{}", 2 + round % 2);
         let lines = juggler.log_length();
@@ -144,7 +145,7 @@ fn a_name_that_is_no_more_leads_where_it_led_last() {
 }
 
 #[test]
-fn a_name_that_leads_nowhere_stops_nobody() {
+fn a_name_that_leads_nowhere_stops_no_request() {
     let Some(hosts) = Hosts::new(&["127.0.0.1 other.test"]) else {
         return;
     };

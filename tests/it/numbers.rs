@@ -1,5 +1,5 @@
-//! Numbers that others send, as large as a field can say them: each is bounded where it is read,
-//! and none hurts anybody.
+//! Numbers that others send, as large as a field can say them. Each is bounded where it is read,
+//! and none does harm.
 
 use std::thread;
 
@@ -15,7 +15,7 @@ const ENDLESS: [&str; 6] = [
     "99999999999999999999999",
 ];
 
-/// A server whose responses promise to keep the connection for so long.
+/// A server whose responses promise to keep the connection for this time.
 fn promising(seconds: &'static str) -> Origin {
     Origin::start(move |conn, _| {
         while conn.request().is_some() {
@@ -35,7 +35,7 @@ fn a_server_that_keeps_connections_for_ever_costs_no_worker() {
             .cluster("capacity = 2")
             .start();
         let mut client = Client::connect(juggler.address());
-        // More than there are workers, so that each has had its part.
+        // More requests than workers, so that each worker has had one.
         for _ in 0..6 {
             assert_eq!(client.get("/").expect(200).text(), "good");
         }

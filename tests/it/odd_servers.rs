@@ -1,5 +1,5 @@
-//! Servers whose HTTP is odd and harmless: what nginx and HAProxy deliver is delivered, written
-//! anew, and costs nobody anything.
+//! Servers whose HTTP is odd and harmless. What nginx and HAProxy deliver is delivered, written
+//! anew, and harms no other exchange.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use crate::support::{
     Client, Config, Framing, Gate, Juggler, Origin, PATIENCE, Response, eventually,
 };
 
-/// A server that says this to all requests for `/odd`, and closes nothing by itself.
+/// A server that sends this to all requests for `/odd`, and closes nothing by itself.
 fn saying(odd: impl Into<Vec<u8>>) -> Origin {
     let odd = odd.into();
     Origin::start(move |conn, _| {
@@ -33,16 +33,16 @@ fn before(origin: &Origin) -> Juggler {
     juggler
 }
 
-/// What of it the client gets, and whether the server's connection was used again.
+/// What the client gets of it, and whether the server's connection was used again.
 fn delivered(method: &str, odd: impl Into<Vec<u8>>) -> (Response, bool) {
     let origin = saying(odd);
     let juggler = before(&origin);
     let mut client = Client::connect(juggler.address());
-    // Strict: a framing that is not clear is none for this client.
+    // The client is strict: it accepts no unclear framing.
     let response = client.exchange(format!("{method} /odd HTTP/1.1\r\nHost: a\r\n\r\n"));
     assert!(
         !response.closes(),
-        "the client's connection has nothing to do with it"
+        "the client's connection is not affected"
     );
     assert_eq!(client.get("/").expect(200).text(), "good");
     origin.assert_no_failures();
@@ -66,7 +66,8 @@ fn what_has_no_content_ends_at_the_empty_line_whatever_its_fields_say() {
         ("304 Not Modified", "Transfer-Encoding: chunked\r\n", false),
         ("304 Not Modified", "Content-Length: many\r\n", false),
     ] {
-        // With what should not be there, and without: never is it somebody's response.
+        // With bytes that should not be there, and without: they never become another client's
+        // response.
         for body in [
             "",
             "hello",
@@ -108,7 +109,7 @@ fn what_has_no_content_ends_at_the_empty_line_whatever_its_fields_say() {
     assert_eq!(
         response.field("content-length"),
         None,
-        "which of both is not known"
+        "which of both is right is unknown"
     );
 }
 
@@ -123,7 +124,7 @@ fn after_an_interim_response_that_claims_a_body_the_connection_is_not_used_again
         ("Content-Length: many\r\n", false),
     ] {
         for status in ["100 Continue", "103 Early Hints"] {
-            // Nor if another follows that claims none.
+            // The same holds if another interim response follows that claims no body.
             for next in ["", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
                 let odd = format!("HTTP/1.1 {status}\r\n{fields}\r\n{next}{answer}");
                 let (response, was_kept) = delivered("GET", odd);
@@ -216,7 +217,7 @@ fn odd_heads_are_delivered_and_written_anew() {
     }
 }
 
-/// `5 \r\n`, and what else servers write round a size: however much came before it.
+/// `5 \r\n`, and other padding that servers write around a size, however much came before it.
 #[test]
 fn chunks_with_padding_are_delivered() {
     for (size, end) in [
@@ -274,7 +275,8 @@ fn trailers_that_may_not_be_there_cost_a_response_nothing() {
     }
 }
 
-/// What is good of a body goes on, however it came, before the cut that shows that the rest is not.
+/// The good part of a body is delivered, however it came, before the cut that shows that the rest
+/// is bad.
 #[test]
 fn what_comes_before_a_wrong_chunk_is_delivered() {
     let gate = Gate::new();
@@ -328,7 +330,7 @@ fn many_fields_pass_up_to_their_limit() {
 
 // === 408
 
-/// A server that answers `/first` and then says this, and whatever is asked over any later
+/// A server that answers `/first`, then sends this, and serves every request over a later
 /// connection.
 fn timing_out(said: &'static str, ends: bool) -> Origin {
     Origin::start(move |conn, number| {
@@ -359,7 +361,7 @@ fn a_408_is_handed_on_unless_it_ends_a_used_connection() {
     const HINTED: &str = "HTTP/1.1 103 Hint\r\n\r\nHTTP/1.1 408 Too Late\r\nContent-Length: \
                           4\r\nConnection: close\r\n\r\nlate";
     for (method, said, ends, is_repeated) in [
-        // On a connection that is kept it is what the application says: a DELETE must not be done
+        // On a connection that is kept, the 408 is the application's own: a DELETE must not run
         // twice for it.
         ("GET", KEPT, false, false),
         ("DELETE", KEPT, false, false),
@@ -399,7 +401,7 @@ fn a_408_is_handed_on_unless_it_ends_a_used_connection() {
     }
 }
 
-/// "Followed by the end": on a connection of which it does not say that it will be closed.
+/// "Followed by the end": on a connection whose response does not announce the close.
 #[test]
 fn a_408_with_the_end_right_behind_it_is_a_stale_connection() {
     let said = "HTTP/1.1 408 Too Late\r\nContent-Length: 4\r\n\r\nlate";
@@ -478,7 +480,7 @@ fn odd_responses_take_no_server_offline() {
             response.text()
         );
     }
-    eventually(PATIENCE, "all were asked", || {
+    eventually(PATIENCE, "every server was asked", || {
         count.load(Ordering::SeqCst) == 20
     });
     assert_eq!(changes(&juggler, "main/s0").len(), 1);

@@ -1,5 +1,5 @@
-//! More is asked for than can be done: what is served all the same, who gets it, and how soon the
-//! others are told.
+//! More load than the servers can serve: what is served all the same, which clients are served, and
+//! how soon the others get their answer.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -30,7 +30,7 @@ fn ask(juggler: &Juggler, path: &str, fields: &str) -> Response {
     send(juggler, path, fields).read_response()
 }
 
-/// One that is held at the server.
+/// Sends a request that waits at the server's gate.
 fn hold(juggler: &Juggler, station: &Station) -> Client {
     let before = station.total().now;
     let client = send(juggler, "/held", "");
@@ -64,7 +64,7 @@ fn a_client_with_one_request_goes_before_the_second_of_one_with_many() {
         .targets()
         .iter()
         .position(|target| target == "/single");
-    // Behind the one that was held, and at most one of the other client's.
+    // Behind the request at the gate, and at most one of the other client's.
     assert!(place.is_some_and(|place| place <= 2), "{place:?}");
 }
 
@@ -77,7 +77,7 @@ fn a_client_with_many_leaves_room_in_the_queue_for_others() {
     let many: Vec<_> = (0..50)
         .map(|_| send(&juggler, "/noisy", "X-Client: a\r\n"))
         .collect();
-    // Just more than half of the queue is theirs.
+    // They have just more than half of the queue.
     wait_for_queued(&juggler, 11);
     let mut single = send(&juggler, "/single", "X-Client: b\r\n");
     wait_for_queued(&juggler, 12);
@@ -113,18 +113,18 @@ fn a_client_with_many_leaves_room_in_the_queue_for_others() {
 
 // === Deadlines
 
-/// Serves some requests of this path, so that it is known how long they take.
+/// Serves some requests of this path, so that the balancer learns how long they take.
 fn teach(juggler: &Juggler, path: &str, count: usize) {
     let mut client = Client::connect(juggler.address());
     (0..count).for_each(|_| drop(client.get(path).expect(200)));
 }
 
 #[test]
-fn who_cannot_be_answered_in_time_is_told_at_once() {
+fn a_request_that_cannot_be_answered_in_time_is_refused_at_once() {
     let station = Station::start("s0", Duration::from_millis(300));
     let juggler = start(&station, 1, "deadline_field = \"grpc-timeout\"", "");
     teach(&juggler, "/", 2);
-    // Nobody is before it, and it may be quicker than others.
+    // No request is before it, and this one may be quicker than others.
     juggler.wait_for_log_behind(juggler.log_length(), " 0 served, 0 queued");
     ask(&juggler, "/quick", "grpc-timeout: 100m\r\n").expect(200);
     let mut busy = hold(&juggler, &station);
@@ -147,14 +147,14 @@ fn who_cannot_be_answered_in_time_is_told_at_once() {
         line.to_string().contains("deadline cannot be met"),
         "{line}"
     );
-    // The more wait before it, the later it is told to come again.
+    // The more requests wait before it, the later `Retry-After` is.
     let waiting: Vec<_> = (0..12).map(|_| send(&juggler, "/waits", "")).collect();
     wait_for_queued(&juggler, 12);
     let refused = ask(&juggler, "/", "grpc-timeout: 1S\r\n").expect(503);
     let seconds: u32 = refused.field("retry-after").unwrap().parse().unwrap();
-    // 13 of 0.3 s; more if the machine has been slow.
+    // 13 requests of 0.3 s; more if the machine was slow.
     assert!((3..30).contains(&seconds), "{seconds}");
-    // Who has the time waits, too.
+    // A request with enough time waits in the queue.
     let mut patient = send(&juggler, "/patient", "grpc-timeout: 2H\r\n");
     wait_for_queued(&juggler, 13);
     station.set_service(Duration::ZERO);
@@ -167,7 +167,7 @@ fn who_cannot_be_answered_in_time_is_told_at_once() {
 }
 
 #[test]
-fn who_waits_is_told_when_the_deadline_has_passed() {
+fn a_request_that_waits_is_answered_when_its_deadline_has_passed() {
     let station = Station::start("s0", Duration::from_millis(1));
     let cluster = "deadline_field = \"X-Timeout\"\ntimeout = { abort = \"1m\" }\nbucket = [{ name \
                    = \"short\", queue = { timeout = \"60ms\" } }]";
@@ -195,8 +195,7 @@ fn who_waits_is_told_when_the_deadline_has_passed() {
         "20 requests that gave up after 60 ms each took {:?}",
         began.elapsed()
     );
-    // It is not only looked from time to time, each second at most: that would have taken ten
-    // seconds.
+    // Deadlines are not only checked once a second, for that would have taken ten seconds.
     assert!(
         began.elapsed() < Duration::from_secs(6),
         "{:?}",
@@ -208,7 +207,7 @@ fn who_waits_is_told_when_the_deadline_has_passed() {
         (line["end"].as_str(), line["status"].as_u64()),
         (Some("sQ"), Some(504))
     );
-    // What says nothing is no deadline, and one that is met is none either.
+    // A field without a meaning sets no deadline. A deadline that is met refuses nothing.
     let mut patient = [
         send(&juggler, "/", "x-timeout: soon\r\n"),
         send(&juggler, "/", "x-timeout: 60000\r\n"),
@@ -223,16 +222,16 @@ fn who_waits_is_told_when_the_deadline_has_passed() {
 
 // === Goodput
 
-/// The server takes so long for a request, and so many at once.
+/// The time that the server takes for a request. `CAPACITY` is how many it serves at once.
 const SERVICE: Duration = Duration::from_millis(20);
 const CAPACITY: usize = 4;
 
-/// What it can do in a second, at best.
+/// The most requests that the server can serve in a second.
 fn full_rate() -> f64 {
     CAPACITY as f64 / SERVICE.as_secs_f64()
 }
 
-/// Good responses in time, for each second of that time.
+/// Good responses in time, per second of that span.
 fn goodput(replies: &Replies, deadline: Duration, (from, to): (Instant, Instant)) -> f64 {
     let good = replies.ended_between(from, to).with(200);
     let in_time = good.0.iter().filter(|reply| reply.took <= deadline).count();
@@ -244,7 +243,7 @@ fn ms(time: Duration) -> f64 {
 }
 
 #[test]
-fn too_much_load_costs_nobody_who_can_be_served() {
+fn too_much_load_costs_no_client_that_can_be_served() {
     let deadline = Duration::from_millis(200);
     let station = Station::start("s0", SERVICE);
     let juggler = start(&station, CAPACITY, "deadline_field = \"grpc-timeout\"", "");
@@ -255,7 +254,7 @@ fn too_much_load_costs_nobody_who_can_be_served() {
     );
     table +=
         "offered/s   good/s   of 100 %    200: p50  p99 ms    503: count  p50  p99 ms   other\n";
-    // What it gives to as many clients as it can serve is all that there is.
+    // The rate with as many clients as the server can serve is the full rate.
     let (warm, long) = (span(200), span(900));
     let base = || {
         let began = Instant::now();
@@ -264,7 +263,7 @@ fn too_much_load_costs_nobody_who_can_be_served() {
         goodput(&load.end(), deadline, (began + warm, began + long))
     };
     for part in [1.2, 2.0] {
-        // A machine that has something else to do for a moment is given another chance.
+        // A busy machine is given another chance.
         let is_good = (0..6).any(|_| {
             let base = base();
             writeln!(table, "   (100%)   {base:6.1}     100.0%").unwrap();
@@ -287,7 +286,7 @@ fn too_much_load_costs_nobody_who_can_be_served() {
             )
             .unwrap();
             assert!(station.total().most <= CAPACITY);
-            // At a fifth too much it may be that all find a place in the queue for so short a time.
+            // At a fifth too much all requests may find a place in the queue for that short time.
             let is_told = part < 2.0
                 || refused.len() > 0 && refused.quantile(0.5) < Duration::from_millis(10);
             found >= 0.95 * base && is_told
@@ -365,9 +364,9 @@ fn what_is_assured_holds_beside_too_much_load() {
     assert!(vip.ends_with(" 0 violations"), "{vip}");
     let (_, waited) = vip.split_once("longest wait so far ").unwrap();
     let slots: u32 = waited.split(')').next().unwrap().parse().unwrap();
-    // What vip and main may be owed at the same time.
+    // The slots that may be owed to vip and main at the same time.
     assert!(slots <= 4, "{vip}");
-    // A queue of 200 would be a second.
+    // A queue of 200 would take a second.
     let most = (slots + 1) * SERVICE + Duration::from_millis(400);
     assert!(worst < most, "{worst:?} of {most:?}");
 }

@@ -1,8 +1,7 @@
-//! Threads that panic, of each kind and at each point: what was in that hand is answered with 500
-//! or cut, and nothing else is lost.
+//! Threads that panic, of each kind and at each point: the exchange in hand is answered with 500 or
+//! cut, and nothing else is lost.
 //!
-//! Built with the feature `panic_points` alone (`make test` does), without which the program has no
-//! such points.
+//! Needs the feature `panic_points` (`make test` sets it); no other build has such points.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,30 +13,29 @@ use juggler::base::panic_points::Point;
 
 use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, Start, eventually};
 
-/// Workers of the only server.
+/// The workers of the only server.
 const WORKERS: usize = 2;
 
-/// A body that no socket's buffers hold.
+/// The size of a body that no socket's buffers hold.
 const LARGE: usize = 12 << 20;
 
-/// Each client asks at least so often.
+/// The least number of requests of each client.
 const LEAST_TURNS: usize = 20;
 
-/// Panics of each point where it is tried alone.
+/// The panics of each point where it is tried alone.
 const EACH: usize = 3;
 
-/// The balancer before a server that answers with what it was asked, and what the clients of both
-/// are told.
+/// The balancer before a server that echoes requests, and what both sides have seen.
 struct Arena {
     juggler: Juggler,
     origin: Origin,
     gate: Gate,
-    /// Large responses that the server has sent whole.
+    /// How many large responses the server has sent whole.
     large: Arc<AtomicUsize>,
 }
 
 impl Arena {
-    /// With these rules for panics.
+    /// Starts with these rules for panics.
     fn start(rules: &str) -> Self {
         let (gate, large) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
         let (held, sent) = (gate.clone(), Arc::clone(&large));
@@ -54,7 +52,7 @@ impl Arena {
                     }
                     "/probe" => conn.answer(200, "well"),
                     target => {
-                        // Long enough for others to wait in the queue meanwhile.
+                        // Long enough for other requests to wait in the queue meanwhile.
                         thread::sleep(Duration::from_micros(500));
                         conn.answer(200, [target.as_bytes(), &request.body].concat());
                     }
@@ -99,8 +97,8 @@ impl Arena {
         counts
     }
 
-    /// A client that reads nothing before the server has sent all, so that a courier has to come to
-    /// it.
+    /// A client that reads nothing before the server has sent everything, so that the exchange
+    /// needs a courier.
     fn take_slowly(&self) -> Outcome {
         let sent = self.large.load(Ordering::SeqCst);
         let Ok(mut client) = Client::try_connect(self.juggler.address()) else {
@@ -117,7 +115,7 @@ impl Arena {
         outcome(&client.try_read_response(false), |body| body.len() == LARGE)
     }
 
-    /// So many requests held by the server at once are so many workers that are there.
+    /// Expects all workers: as many requests at the server at once as there are workers.
     fn expect_whole(&self) {
         let address = self.juggler.address();
         let came = self.gate.came();
@@ -138,15 +136,15 @@ impl Arena {
     }
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Good,
-    /// 500.
+    /// Status 500.
     Failed,
     /// The connection ended instead.
     Cut,
-    /// Somebody else's response, or another status.
+    /// The response of another request, or another status.
     Wrong,
 }
 
@@ -169,7 +167,7 @@ fn outcome(
     }
 }
 
-/// Clients that each ask for paths of their own, one after the other, with and without a body.
+/// Clients that each request paths of their own, one after the other, with and without a body.
 struct Crowd {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<BTreeMap<String, Outcome>>>,
@@ -236,7 +234,7 @@ fn ask_on(stop: &AtomicBool, address: &str, name: &str) -> BTreeMap<String, Outc
     outcomes
 }
 
-/// What the last line of a run says.
+/// A number in the last line of a run.
 fn total(log: &[String], what: &str) -> usize {
     let line = log
         .iter()
@@ -246,13 +244,13 @@ fn total(log: &[String], what: &str) -> usize {
     before.rsplit([' ', '(']).next().unwrap().parse().unwrap()
 }
 
-/// Runs clients until there were so many panics, and looks at what they cost.
+/// Runs clients until there were `panics` panics, and checks what they cost.
 fn storm(rules: &str, panics: usize, with_courier: bool) {
     let mut arena = Arena::start(rules);
     let (mut outcomes, mut large) = (BTreeMap::new(), Vec::new());
     let end = Instant::now() + PATIENCE;
     for round in 0.. {
-        // Many clients leave no worker idle, and one leaves no request waiting.
+        // Many clients leave no worker idle. One client leaves no request waiting.
         let crowd = Crowd::start(
             &arena.juggler.address(),
             round,
@@ -291,7 +289,8 @@ fn storm(rules: &str, panics: usize, with_courier: bool) {
         "{rules}: {lost} requests were lost by {panics} panics"
     );
     assert!(count(Outcome::Good) > 0);
-    // Each request is logged once, whatever became of it; one that nobody has read is none.
+    // Each request is logged once, whatever its outcome. A request that the balancer never read is
+    // not logged.
     assert_eq!(arena.juggler.stop(), Some(0), "{rules}");
     arena.juggler.wait_for_log("in all: ");
     let log = arena.juggler.log();
@@ -317,11 +316,11 @@ fn storm(rules: &str, panics: usize, with_courier: bool) {
 
 fn alone(point: Point) {
     let every = match point {
-        // Before the first round is over, and after.
+        // Before the first round is over, and after it.
         Point::Tick | Point::ReaperTick | Point::ClusterTick => 2,
         Point::ResolverLook | Point::ProberLook | Point::ClusterLook => 2,
         Point::CourierDeliver | Point::WorkerConnect | Point::WorkerBatch => 1,
-        // As often as clients come in.
+        // Once for every new client.
         Point::SessionAccept => 3,
         _ => 5,
     };
@@ -367,7 +366,7 @@ fn a_courier_that_panics_ends_its_client_alone() {
 }
 
 #[test]
-fn who_looks_after_things_begins_anew() {
+fn threads_that_look_after_things_begin_anew() {
     for point in [
         Point::ReaperTick,
         Point::ClusterTick,
@@ -417,8 +416,8 @@ fn a_panic_while_a_request_is_refused_is_a_500_for_that_one() {
 
 #[test]
 fn a_storm_of_panics_loses_nothing_but_what_was_in_those_hands() {
-    // Each point but the one that needs a full queue; in numbers that share no factor, so that they
-    // fall on all sorts of things.
+    // Each point but the one that needs a full queue. The numbers share no factor, so that the
+    // panics fall on all kinds of work.
     let mut rules = Vec::new();
     let mut panics = 0;
     for (index, point) in Point::ALL.into_iter().enumerate() {

@@ -1,7 +1,7 @@
-//! Threads that panic where others, or what comes after, must not suffer: one of several clusters,
-//! an answer to what was lost, and a worker whose server is down.
+//! Threads that panic where others must not suffer: one of several clusters, the answer to a lost
+//! exchange, and a worker whose server is down.
 //!
-//! Built with the feature `panic_points` alone.
+//! Built with the feature `panic_points` only.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,8 +41,8 @@ fn a_cluster_whose_deadlines_always_fail_holds_up_no_other() {
         }
     });
     let address = || origin.address().to_string();
-    // Every second passage: the second cluster of three would end each round, if one cluster's
-    // panic did.
+    // Every second passage panics: if one cluster's panic ended the round, the third would never be
+    // reached.
     let juggler = three_clusters(
         [address(), address(), address()],
         "capacity = 1\nqueue = { timeout = \"50ms\" }",
@@ -96,7 +96,7 @@ fn an_answer_to_what_was_lost_that_panics_costs_its_own_client_alone() {
         outcomes,
         [Some(200), None, Some(200), Some(500), Some(200), Some(200)]
     );
-    // Each is logged once.
+    // Each exchange is logged once.
     eventually(PATIENCE, "all lines", || {
         juggler.output().len() >= outcomes.len()
     });
@@ -134,7 +134,7 @@ fn workers_that_panic_while_their_server_is_down_lose_no_capacity() {
     let end = Instant::now() + Duration::from_secs(4);
     while Instant::now() < end {
         load.wait_for_more(30);
-        // A worker that panics now has lost its connection, and gets no other.
+        // A worker that panics now loses its connection, and cannot connect again.
         origin.refuse();
         thread::sleep(Duration::from_millis(30));
         origin.restart();

@@ -3,7 +3,7 @@
 
 use crate::support::{Client, Juggler, Origin};
 
-/// Two servers: `rest` gets everything, `admin` what is below `/admin` and `/caf%C3%A9`.
+/// Two servers: `admin` gets what is below `/admin` and `/caf%C3%A9`, `rest` gets everything else.
 fn start(listener: &str) -> (Origin, Origin, Juggler) {
     let (rest, admin) = (Origin::answering("rest"), Origin::answering("admin"));
     let juggler = Juggler::start(&format!(
@@ -67,7 +67,7 @@ fn every_spelling_of_a_path_leads_to_its_route() {
             panic!("{target}: {got:?}")
         };
         assert_eq!(server.requests().len(), 1, "{target}");
-        // The server gets it as it was spelt.
+        // The server receives the path as the client spelt it.
         assert_eq!(
             one.target,
             target.trim_start_matches("http://test"),
@@ -92,11 +92,11 @@ fn a_path_that_cannot_be_decoded_passes_no_route() {
         let mut client = Client::connect(juggler.address());
         let response = client.exchange(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
         assert_eq!(response.status, 400, "{target}");
-        // Nothing is wrong with where the request ends.
+        // The end of the request is clear, so the connection stays.
         assert!(!response.closes(), "{target}");
     }
     assert!(rest.requests().is_empty() && admin.requests().is_empty());
-    // A query is the server's alone.
+    // A query is for the server alone.
     Client::connect(juggler.address())
         .get("/x?q=100%")
         .expect(200);

@@ -1,5 +1,5 @@
-//! Probes over connections of their own: of a server that is silent while all its connections are
-//! at work, and to another port. And what a probe sends.
+//! Probes over connections of their own: to a server that is silent while all its connections are
+//! at work, and to another port. Also what a probe sends.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::support::patient::{PROBE, Patient, changes, probes, wait_for_changes, wait_for_probes};
 use crate::support::{Client, Config, Gate, Load, Origin, PATIENCE, TestServer, eventually};
 
-/// A server whose `/long` waits, and which answers everything else.
+/// A server that holds `/long` at a gate and serves everything else.
 fn held() -> (Origin, Gate) {
     let gate = Gate::new();
     let opened = gate.clone();
@@ -48,16 +48,16 @@ fn a_server_that_is_stopped_under_load_is_noticed_though_all_its_connections_are
     juggler.wait_for_log("main/s1 is offline: 1 probe failed: no answer in time");
     let noticed = stopped.elapsed();
     assert!(noticed <= 2 * INTERVAL + TIMEOUT, "{noticed:?}");
-    // Others are served meanwhile, and it comes back when it goes on.
+    // Other servers serve meanwhile. This server is back soon after it continues.
     load.wait_for_more(100);
     servers[1].signal(Signal::SIGCONT);
     juggler.wait_for_log("main/s1 is online: 2 probes succeeded");
     load.end_without_failure();
     for server in &servers {
-        assert!(server.stat("connections_most") <= 3, "capacity and one");
+        assert!(server.stat("connections_most") <= 3, "capacity plus one");
         server.wait_for_stat("connections_now", 2);
     }
-    eventually(PATIENCE, "no thread is left over", || {
+    eventually(PATIENCE, "no extra thread is left", || {
         !juggler
             .threads_by_name()
             .keys()
@@ -88,12 +88,12 @@ fn a_server_that_works_long_stays_and_one_probe_at_a_time_is_made_beside() {
     for client in &mut clients {
         client.read_response().expect(200);
     }
-    assert_eq!(origin.connections_most(), 3, "capacity and one");
+    assert_eq!(origin.connections_most(), 3, "capacity plus one");
     assert_eq!(changes(&juggler, "main/s0"), ["online: 1 probe succeeded"]);
     origin.wait_for_connections(2);
 }
 
-/// Not by its place in a queue, nor by who asks: as long as anything comes over one of the
+/// Neither the place in a queue nor the client matters, as long as bytes come over one of the
 /// connections.
 #[test]
 fn a_server_of_which_something_comes_is_not_probed_beside() {
@@ -149,7 +149,7 @@ fn a_server_that_answers_with_failures_is_probed_beside_however_much_it_says() {
     let gate = Gate::new();
     let opened = gate.clone();
     let origin = Origin::start(move |conn, _| {
-        // Well to begin with.
+        // The server is well to begin with.
         while let Some(request) = conn.request() {
             match request.target.as_str() {
                 "/up" if gate.came() < 2 => conn.answer(200, "well"),
@@ -181,8 +181,8 @@ fn a_server_that_answers_with_failures_is_probed_beside_however_much_it_says() {
     drips.send("GET /drip HTTP/1.1\r\nHost: x\r\n\r\n");
     opened.wait_for(1);
     Client::connect(juggler.address()).get("/good").expect(200);
-    // Too many failures to trust it, of one client alone; and from then on both workers hear
-    // something without an end.
+    // Too many failures to trust the server, though of one client alone. From then on both workers
+    // receive bytes without an end.
     for _ in 0..12 {
         Client::connect(juggler.address()).get("/").expect(502);
     }
@@ -202,7 +202,7 @@ fn clients_that_read_slowly_do_not_make_a_server_silent() {
     let held = gate.clone();
     let origin = Origin::start(move |conn, _| {
         while let Some(request) = conn.request() {
-            // It has two connections to give.
+            // The server serves two connections.
             if conn.number() >= 2 {
                 held.wait();
                 return;
@@ -230,8 +230,8 @@ fn clients_that_read_slowly_do_not_make_a_server_silent() {
     };
     let mut clients = [ask(), ask()];
     origin.wait_for_requests(2);
-    // Many intervals, in which they read, but so little that the workers wait for them most of the
-    // time.
+    // The clients read over many intervals, but so little that the workers wait for them most of
+    // the time.
     let end = Instant::now() + Duration::from_millis(3000);
     while Instant::now() < end {
         for client in &mut clients {
@@ -239,7 +239,11 @@ fn clients_that_read_slowly_do_not_make_a_server_silent() {
         }
         std::thread::sleep(Duration::from_millis(300));
     }
-    assert_eq!(origin.connections_ever(), 2, "nobody has asked beside");
+    assert_eq!(
+        origin.connections_ever(),
+        2,
+        "there was no extra probe connection"
+    );
     assert_eq!(changes(&juggler, "main/s0"), ["online: 1 probe succeeded"]);
     gate.open();
 }
@@ -264,7 +268,7 @@ fn another_port_is_asked_over_connections_of_its_own() {
     assert_eq!(
         (probes(&server), server.connections_ever()),
         (0, 2),
-        "its own port sees its capacity"
+        "the server's own port sees its capacity"
     );
     health.set(503);
     juggler.wait_for_log(
@@ -278,13 +282,13 @@ fn another_port_is_asked_over_connections_of_its_own() {
         .wait_for_log("main/s0 is offline: 2 probes failed, the last: no connection could be made");
     health.origin.restart();
     eventually(PATIENCE, "in use again", || client.get("/").status == 200);
-    eventually(PATIENCE, "no connection is left over", || {
+    eventually(PATIENCE, "no extra connection is left", || {
         health.origin.connections_now() <= 1
     });
 }
 
 #[test]
-fn another_port_that_hangs_is_given_up_in_the_probes_time_and_holds_up_nobody() {
+fn another_port_that_hangs_is_given_up_in_the_probes_time_and_holds_up_no_other() {
     let server = Origin::answering("good");
     let health = Origin::start(|conn, _| {
         conn.request();
@@ -309,7 +313,7 @@ fn another_port_that_hangs_is_given_up_in_the_probes_time_and_holds_up_nobody() 
     assert!(other.probes() > so_far, "others are probed meanwhile");
     assert!(
         health.connections_most() <= 2,
-        "the last one's end may be on its way"
+        "the last connection's end may be on its way"
     );
 }
 
@@ -329,7 +333,7 @@ fn a_connect_to_another_port_is_a_probe_as_well() {
     assert_eq!(changes(&juggler, "main/s0"), ["online: 1 probe succeeded"]);
     eventually(PATIENCE, "probed", || health.connections_ever() >= 5);
     assert_eq!(server.connections_ever(), 1);
-    // The server's own port is no other.
+    // `port` with the server's own number changes nothing.
     let juggler = Config::new([server.address()])
         .cluster(&format!(
             "capacity = 1\nhealth = {{ path = \"/up\", port = {}, interval = \"10ms\" }}",

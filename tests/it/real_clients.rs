@@ -1,5 +1,5 @@
-//! Programs that everybody uses, before the balancer: `curl`, `openssl s_client`, and `wrk` where
-//! it is installed.
+//! Common programs before the balancer: `curl`, `openssl s_client`, and `wrk` where it is
+//! installed.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
 use crate::support::{Authority, Config, Juggler, Lines, PATIENCE, Start, TestServer, check, tool};
 
-/// A balancer that speaks plain and TLS, and the server behind it.
+/// A balancer with a plain and a TLS listener, and the server behind it.
 struct Stage {
     server: TestServer,
     juggler: Juggler,
@@ -42,7 +42,7 @@ impl Stage {
 
     fn curl(&self, program: &Path, arguments: &[&str]) -> Output {
         Command::new(program)
-            // Nothing of this machine's own settings.
+            // No settings of this machine.
             .args([
                 "--disable",
                 "--noproxy",
@@ -61,7 +61,7 @@ impl Stage {
             .unwrap()
     }
 
-    /// The same, which has to go well; gives what it wrote.
+    /// The same for a run that must succeed. Returns its output.
     #[track_caller]
     fn curl_well(&self, program: &Path, arguments: &[&str]) -> String {
         let output = self.curl(program, arguments);
@@ -71,7 +71,7 @@ impl Stage {
     }
 }
 
-/// All ways in which curl is tried.
+/// All ways in which the test runs curl.
 const WAYS: &[(&str, &[&str])] = &[
     ("main", &[]),
     ("main", &["--http1.0"]),
@@ -88,7 +88,8 @@ fn curl_keeps_its_connection() {
         let mut arguments = options.to_vec();
         arguments.extend(["--write-out", "%{num_connects} ", "--output", "/dev/null"]);
         arguments.extend([url.as_str(), url.as_str(), url.as_str()]);
-        // The first URL takes the file, the others standard output: so there is one for each.
+        // The first URL takes the file and the others standard output, so the test names one for
+        // each.
         arguments.extend(["--output", "/dev/null", "--output", "/dev/null"]);
         let connects = stage.curl_well(&curl, &arguments);
         let kept = if options.contains(&"--http1.0") {
@@ -167,7 +168,7 @@ fn curl_is_refused_what_it_may_not() {
     let old = stage.curl(&curl, &["--tls-max", "1.2", &url]);
     let said = String::from_utf8_lossy(&old.stderr);
     assert!(said.contains("alert protocol version"), "{said}");
-    // Plain HTTP to the port of HTTPS, and the other way round: an error at once, no hang.
+    // Plain HTTP to the port of HTTPS and the reverse: an error at once, no hang.
     for url in [
         url.replace("https:", "http:"),
         stage.url("main", "/").replace("http:", "https:"),
@@ -223,7 +224,7 @@ impl SClient {
         }
     }
 
-    /// Gives an order and waits until it says that it has done so.
+    /// Gives an order and waits until the program reports it as done.
     #[track_caller]
     fn order(&mut self, letter: &str, echo: &str) {
         let before = self.errors.all().len();
@@ -234,7 +235,7 @@ impl SClient {
         assert!(done.is_some(), "{:#?}", self.errors.all());
     }
 
-    /// Asks for a file and waits for its one line.
+    /// Requests a file and waits for its one line.
     #[track_caller]
     fn get(&mut self, more: &str) {
         write!(
@@ -262,11 +263,11 @@ impl SClient {
         self.seen += skipped.unwrap() + 1;
     }
 
-    /// Waits for its end, and gives all that it said.
+    /// Waits for the program's end and returns its output.
     fn end(mut self) -> (bool, String) {
         drop(self.input);
         let status = self.child.wait().unwrap();
-        // Both streams have ended with it.
+        // Both streams have ended with the program.
         for lines in [&self.output, &self.errors] {
             lines.wait(0, PATIENCE, |_| None::<()>);
         }
@@ -282,7 +283,7 @@ fn openssl_updates_keys_both_ways() {
     let mut client = SClient::start(&openssl, &stage, &["-tls1_3"]);
     client.get("");
     for _ in 0..5 {
-        // Our new keys alone, then new ones for the other side as well.
+        // First our own new keys alone, then new ones for the other side as well.
         client.order("k", "KEYUPDATE");
         client.get("");
         client.order("K", "KEYUPDATE");
@@ -335,7 +336,7 @@ fn a_client_cannot_fill_the_log() {
     let openssl = tool("openssl");
     let stage = Stage::new("");
     let before = stage.juggler.log().len();
-    // An address is no name, which the library would like to tell us for each connection.
+    // An address is no server name, and rustls would warn about that for each connection.
     let mut client = SClient::start(&openssl, &stage, &["-servername", "127.0.0.1"]);
     client.get("Connection: close\n");
     assert!(client.end().0);
@@ -381,6 +382,6 @@ fn wrk_finds_no_errors() {
             "{said}"
         );
     }
-    // What it asked for last it does not wait for, and such connections are made anew.
+    // wrk does not wait for its last responses, and such connections to the server are made anew.
     assert_eq!(stage.server.stat("connections_most"), 5);
 }

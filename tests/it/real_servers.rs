@@ -1,4 +1,4 @@
-//! nginx behind the balancer, as Debian has it.
+//! The nginx of Debian behind the balancer.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{Client, Config, Framing, Juggler, PATIENCE, check, eventually, tool};
 
-/// An nginx of our own, on a port of its own.
+/// An nginx for the test, on a port of its own.
 struct Nginx {
     child: Child,
     address: String,
@@ -20,7 +20,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it. Its `root` holds `small.txt`, `large.bin` and `page.html`.
+    /// Starts nginx. Its `root` holds `small.txt`, `large.bin` and `page.html`.
     fn start() -> Self {
         let nginx = tool("nginx");
         let folder = TempDir::with_prefix("juggler-nginx-").unwrap();
@@ -33,12 +33,12 @@ impl Nginx {
             "<p>all work and no play</p>\n".repeat(1000),
         )
         .unwrap();
-        // It takes over a socket that is bound already, as it does when it is replaced while it
-        // runs. So no port has to be guessed.
+        // nginx takes over a bound socket, as it does when it is replaced while it runs. So the
+        // test need not guess a port.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        // It takes it as it is: of two workers that see one connection the slower would block in
-        // accept(), and serve nobody any more.
+        // nginx does not change the socket. If it blocked, of two workers that see one connection
+        // the slower would hang in accept() and serve no client any more.
         listener.set_nonblocking(true).unwrap();
         fs::write(folder.path().join("nginx.conf"), configuration(&address)).unwrap();
         let child = Command::new("sh")
@@ -61,7 +61,7 @@ impl Nginx {
         }
     }
 
-    /// How many connections it has taken, and how many requests, by its own log.
+    /// How many connections and how many requests nginx has counted in its log.
     fn counted(&self) -> (usize, usize) {
         let log = fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default();
         let connections: std::collections::BTreeSet<_> = log
@@ -74,7 +74,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Its workers end with it when it is asked to end, and only then.
+        // Only a SIGTERM ends nginx's workers together with it.
         let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -85,7 +85,7 @@ impl Drop for Nginx {
 }
 
 fn configuration(address: &str) -> String {
-    // Its workers would otherwise become somebody who may not read the folder.
+    // As another user nginx's workers could not read the folder.
     let user = if nix::unistd::geteuid().is_root() {
         "user root root;"
     } else {
@@ -153,7 +153,7 @@ fn nginx_serves_files_over_kept_connections() {
     assert_eq!(part.body, check::bytes(1_000_000, 1_001_000));
     let head = ask(&mut client, "HEAD /large.bin", "").expect(200);
     assert_eq!(head.field("content-length"), Some("20000000"));
-    // And one at the start.
+    // One more request was sent at the start.
     eventually(PATIENCE, "all logged", || nginx.counted().1 == 54);
     assert!(nginx.counted().0 <= 2, "{:?}", nginx.counted());
 }
@@ -215,12 +215,15 @@ fn nginx_says_no_and_that_is_passed_on() {
 }
 
 #[test]
-fn nginx_ends_connections_now_and_then_and_nobody_notices() {
+fn nginx_ends_connections_now_and_then_and_no_client_notices() {
     let (nginx, juggler) = start(2);
     let mut client = Client::connect(juggler.address());
     for _ in 0..100 {
         let response = client.get("/few/small.txt").expect(200);
-        assert!(!response.closes(), "that is between nginx and us");
+        assert!(
+            !response.closes(),
+            "nginx's close must not reach the client"
+        );
     }
     assert!(nginx.counted().0 >= 30, "{:?}", nginx.counted());
 }
@@ -264,7 +267,7 @@ fn curl_and_nginx_understand_each_other_through_us() {
         "--output",
         "/dev/null",
     ];
-    // It says so at once, and reads no more of that.
+    // nginx responds at once, and reads no more of the body.
     assert_eq!(output(&upload, "/small.txt"), b"413");
     assert!(output(&[], "/large.bin") == check::bytes(0, 20_000_000));
 }

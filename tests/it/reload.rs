@@ -1,4 +1,4 @@
-//! SIGHUP: everything is read anew, and nothing is lost by that.
+//! SIGHUP: the whole configuration is read anew, and nothing is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -120,7 +120,7 @@ fn a_wrong_configuration_changes_nothing_and_is_reported_whole() {
         assert!(log.contains(part), "{part}: {log}");
     }
     client.get("/test.txt").expect(200);
-    // A port that somebody else has.
+    // A port that another socket has.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let more = format!(
         "[[listener]]\nname = \"more\"\nbind = \"{}\"",
@@ -153,7 +153,7 @@ fn listeners_come_and_go_and_their_clients_stay() {
     let mut new = Client::connect(&socket);
     new.get("/health").expect(200);
     old.get("/test.txt").expect(200);
-    // What has changed counts for those who come from now on.
+    // A change applies to sessions that begin from now on.
     let other = with.replace("health_path = \"/health\"", "health_path = \"/alive\"");
     reload(&juggler, &other, "reloaded");
     Client::connect(&socket).get("/alive").expect(200);
@@ -196,7 +196,7 @@ fn a_cluster_that_is_removed_serves_what_was_admitted_to_it() {
     assert_eq!(coming.read_exactly(interim.len()), interim);
     reload(&juggler, &text(&server.address(), "new"), "reloaded");
     Client::connect(&address).get("/test.txt").expect(200);
-    // Longer than what a removed cluster is kept for in any case.
+    // Longer than a removed cluster is kept in any case.
     thread::sleep(std::time::Duration::from_millis(3500));
     coming.send("body");
     gate.open();
@@ -224,9 +224,11 @@ fn a_protected_server_is_not_removed() {
     assert_eq!(two.stat("connections_now"), 5);
     reload(&juggler, &both.text(), "reloaded");
     reload(&juggler, &without, "reloaded");
-    eventually(PATIENCE, "its connections are gone", || {
-        two.stat("connections_now") == 0
-    });
+    eventually(
+        PATIENCE,
+        "the removed server's connections are gone",
+        || two.stat("connections_now") == 0,
+    );
 }
 
 #[test]
@@ -241,7 +243,7 @@ fn workers_that_cannot_connect_heed_the_new_settings() {
     });
     let config = Config::new([wide.address()])
         .cluster("health = { path = \"/\", interval = \"20ms\", rise = 1 }");
-    // Every answer is too much for this limit: no probe succeeds, and no request ever comes to the
+    // Every response exceeds this limit: no probe succeeds, and no request ever comes to the
     // workers.
     let juggler = config
         .clone()
@@ -261,7 +263,7 @@ fn a_socket_that_was_handed_over_can_be_left_out_and_taken_up_again() {
     let address = socket.local_addr().unwrap();
     let config = Config::new([server.address()]);
     let more = format!("[[listener]]\nname = \"more\"\nbind = \"{address}\"");
-    // Nobody asks for it at first.
+    // At first no listener of the configuration has this address.
     let juggler = Start::config(&config.text()).socket(socket).ready();
     juggler.wait_for_log("which no listener asks for");
     for _ in 0..3 {

@@ -1,11 +1,10 @@
-//! Requests that are served: what comes back, in which order, and what the server has received for
-//! it.
+//! Requests that are served: what comes back, in which order, and what the server has received.
 
 use std::time::Duration;
 
 use crate::support::{Client, Config, Framing, Gate, Juggler, Origin, Request, eventually_eq};
 
-/// Answers with the target as the body, to HEAD without it.
+/// Responds with the target as the body. The response to HEAD has no body.
 fn answer_with_target(conn: &mut crate::support::OriginConn, request: &Request) {
     if request.method == "HEAD" {
         let length = request.target.len();
@@ -17,7 +16,7 @@ fn answer_with_target(conn: &mut crate::support::OriginConn, request: &Request) 
     }
 }
 
-/// A server that answers with the target, and the balancer with one connection to it.
+/// A server that responds with the target, and the balancer with one connection to it.
 fn targets() -> (Origin, Juggler) {
     let origin = Origin::start(|conn, _| {
         while let Some(request) = conn.request() {
@@ -72,7 +71,7 @@ fn connections_are_kept_as_long_as_the_client_wants() {
         "GET /x HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
     ] {
         let mut client = Client::connect(juggler.address());
-        // Whatever comes after it is not a request any more.
+        // Anything behind it is not a request any more.
         client.send(format!("{ending}GET /never HTTP/1.1\r\nHost: a\r\n\r\n"));
         let response = client.read_response().expect(200);
         assert_eq!(
@@ -85,7 +84,7 @@ fn connections_are_kept_as_long_as_the_client_wants() {
     let requests = origin.requests();
     assert_eq!(requests.len(), 5 + 3 + 5);
     for request in requests {
-        // In HTTP/1.1 with a host, in HTTP/1.0 without one.
+        // HTTP/1.1 with a host, HTTP/1.0 without one.
         let minor = u8::from(request.field("host").is_some());
         assert_eq!(
             (request.connection, request.minor),
@@ -161,7 +160,7 @@ fn a_slow_first_one_holds_the_others_back() {
             answer_with_target(conn, &request);
         }
     });
-    // More connections than requests, so that it is order that holds them back.
+    // There are more connections than requests, so only the order holds the requests back.
     let juggler = Config::new([origin.address()])
         .cluster("capacity = 6")
         .start();
@@ -174,7 +173,7 @@ fn a_slow_first_one_holds_the_others_back() {
         1,
         "the next one waits for its turn"
     );
-    // Other clients are not held back.
+    // Other clients do not wait for it.
     Client::connect(juggler.address()).get("/other").expect(200);
     gate.open();
     are_answered_in_order(&mut client);
@@ -198,7 +197,7 @@ fn a_thousand_may_come_at_once() {
 }
 
 #[test]
-fn who_leaves_takes_all_with_him_that_waits() {
+fn a_client_that_leaves_takes_all_its_waiting_requests_with_it() {
     let gate = Gate::new();
     let held = gate.clone();
     let origin = Origin::start(move |conn, _| {
@@ -223,7 +222,7 @@ fn who_leaves_takes_all_with_him_that_waits() {
             client.expect_gone();
         }
         // A reset is on its way when `reset` returns. The second request is dropped as soon as its
-        // session sees that.
+        // session sees the reset.
         let is_dropped = |line: &String| line.contains("GET /2 ") && line.contains(" end=CQ ");
         eventually_eq("dropped", round + 1, || {
             juggler
@@ -311,7 +310,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 #[test]
 fn continue_is_said_once_and_before_the_body() {
-    // The server says it too, though nobody asks it to.
+    // The server sends a 100 too, though it never sees the expectation.
     let (origin, juggler) =
         saying("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine");
     let mut client = Client::connect(juggler.address());
@@ -350,7 +349,7 @@ fn continue_is_not_said_where_it_is_of_no_use() {
         expecting("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n",
         expecting("Content-Length: 0"),
         expecting("X: no body at all"),
-        // HTTP/1.0 does not know it (RFC 9110 §10.1.1).
+        // HTTP/1.0 has no 100 (RFC 9110 §10.1.1).
         "POST /x HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: \
          5\r\n\r\n"
             .to_owned(),
@@ -475,7 +474,7 @@ fn responses_without_a_body_have_none() {
             "{method} {path}"
         );
     }
-    // After a 304 that speaks of chunks the end is in doubt: the connection to the server is not
+    // After a 304 that claims chunks the end is in doubt, so the connection to the server is not
     // used again.
     assert_eq!(
         (origin.requests().len(), origin.connections_ever()),
@@ -485,7 +484,7 @@ fn responses_without_a_body_have_none() {
 }
 
 #[test]
-fn interim_responses_pass_to_those_who_know_them() {
+fn interim_responses_pass_to_clients_that_know_them() {
     let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b.js>\r\n\r\n";
     let (origin, juggler) = saying(format!(
         "{early}HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nConnection: \
@@ -534,7 +533,7 @@ fn request_trailers_survive_and_nothing_else_stays_chunked() {
         )
     );
     origin.forget();
-    // Without content, in every possible piece.
+    // A body without content, in every possible piece.
     client.send_slowly(format!("{head}0\r\n{trailers}\r\n"));
     client.read_response().expect(200);
     let got = origin.request();
@@ -547,7 +546,7 @@ fn request_trailers_survive_and_nothing_else_stays_chunked() {
         ]
     );
     origin.forget();
-    // Without trailers there is a length.
+    // Without trailers the server gets a length.
     for body in [
         "5\r\nhello\r\n0\r\n\r\n",
         "0005 ;a;b=c\r\nhello\r\n00;d\r\n\r\n",
@@ -562,7 +561,7 @@ fn request_trailers_survive_and_nothing_else_stays_chunked() {
         );
         origin.forget();
     }
-    // Hop-by-hop ones end here.
+    // Hop-by-hop trailers end here.
     client
         .exchange(format!(
             "{head}1\r\na\r\n0\r\nKeep-Alive: 5\r\nX-Sum: 1\r\n\r\n"
@@ -594,7 +593,7 @@ fn response_trailers_survive() {
             ("x-END".to_owned(), "e n d".to_owned())
         ]
     );
-    // HTTP/1.0 has none.
+    // HTTP/1.0 has no trailers.
     let mut old = Client::connect(juggler.address());
     old.send("GET / HTTP/1.0\r\n\r\n");
     assert_eq!(

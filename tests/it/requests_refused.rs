@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Client, Config, Juggler, Origin, PATIENCE, eventually};
 
-/// Shorter than the timeouts of [`guarded`]: who waits for more bytes before he refuses is late.
+/// Shorter than the timeouts of [`guarded`]: an answer that waits for more bytes comes too late.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// A server that keeps what it gets, behind one connection, and the balancer before it with an
-/// access log. Timeouts are so long that they cannot be what ends a request.
+/// A server that keeps what it receives, behind one connection, and the balancer before it with an
+/// access log. The timeouts are so long that they never end a request.
 fn guarded(listener: &str) -> (Origin, Juggler) {
     let origin = Origin::answering("fine");
     let juggler = Config::new([origin.address()])
@@ -23,7 +23,7 @@ fn guarded(listener: &str) -> (Origin, Juggler) {
     (origin, juggler)
 }
 
-/// The requests, each with the status that refuses it.
+/// Requests, each with the status that refuses it.
 type Cases = Vec<(u16, Vec<u8>)>;
 
 fn cases<B: AsRef<[u8]>>(status: u16, requests: impl IntoIterator<Item = B>) -> Cases {
@@ -33,8 +33,8 @@ fn cases<B: AsRef<[u8]>>(status: u16, requests: impl IntoIterator<Item = B>) -> 
         .collect()
 }
 
-/// Sends each on a connection of its own: whole, and byte by byte. Then looks at what the server
-/// and the log have got.
+/// Sends each request on a connection of its own: whole, and byte by byte. Then checks what the
+/// server and the log have seen.
 #[track_caller]
 fn are_refused(all: &Cases, listener: &str) {
     let (origin, juggler) = guarded(listener);
@@ -76,12 +76,12 @@ fn is_refused(juggler: &Juggler, status: u16, drip: bool, request: &[u8], name: 
     assert_eq!(response.all("connection"), ["close"], "\"{name}\"");
     assert!(
         text.starts_with(&format!("{status} ")) && text.contains(": "),
-        "\"{name}\" is told why: {text}"
+        "\"{name}\" has an answer with the reason: {text}"
     );
     client.expect_closed();
 }
 
-/// One good request is the first thing that the server's only connection has seen.
+/// Expects that the server's only connection has seen nothing before one good request.
 #[track_caller]
 fn nothing_arrived(origin: &Origin, juggler: &Juggler) {
     Client::connect(juggler.address())
@@ -96,8 +96,8 @@ fn nothing_arrived(origin: &Origin, juggler: &Juggler) {
     origin.assert_no_failures();
 }
 
-/// The access log has as many lines of each status, and those of refused requests are flagged and
-/// say why.
+/// Expects the right number of lines for each status in the access log. Lines of refused requests
+/// have flags and a reason.
 #[track_caller]
 fn is_logged(juggler: &Juggler, expected: &BTreeMap<u16, usize>) {
     let total = expected.values().sum();
@@ -121,7 +121,7 @@ fn is_logged(juggler: &Juggler, expected: &BTreeMap<u16, usize>) {
     assert_eq!(&found, expected);
 }
 
-/// A request of HTTP/1.1 with these field lines.
+/// An HTTP/1.1 request with these field lines.
 fn with_fields(fields: &str) -> String {
     format!("POST /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")
 }
@@ -153,7 +153,7 @@ fn line_ends_that_two_parsers_could_see_differently() {
                 "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n",
                 "GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n",
                 "GET / HTTP/1.1\r\nHost: a\r\n\rX",
-                // More empty lines than anybody sends by mistake.
+                // More empty lines than a client sends by mistake.
                 "\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             ],
         ),
@@ -244,7 +244,7 @@ fn request_lines_and_targets_that_are_none() {
             "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n",
         ],
     );
-    // A ClientHello of TLS, as far as it goes.
+    // The beginning of a TLS ClientHello.
     all.extend(cases(
         400,
         [b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03".as_slice()],
@@ -291,7 +291,7 @@ fn hosts_that_are_missing_double_or_none() {
                 "GET / HTTP/1.1\r\nHost: ::1\r\n\r\n",
                 "GET / HTTP/1.1\r\nHost: a%zz\r\n\r\n",
                 "GET / HTTP/1.0\r\nHost: a b\r\n\r\n",
-                // An authority in the target makes a wrong Host no better.
+                // An authority in the target does not mend a wrong Host.
                 "GET http://a/ HTTP/1.1\r\nHost: a b\r\n\r\n",
                 "GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n",
             ],
@@ -463,7 +463,7 @@ fn what_is_too_large() {
         431,
         [
             format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", long(33 << 10)),
-            // It does not have to end to be too large.
+            // A head without an end is too large as well.
             format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", long(33 << 10)),
             format!(
                 "GET / HTTP/1.1\r\nHost: a\r\n{}",
@@ -498,7 +498,7 @@ fn what_is_too_large() {
                 with_fields("Transfer-Encoding: chunked"),
                 "1\r\nx\r\n".repeat(1001)
             ),
-            // What is announced is believed, so that nobody has to wait for it.
+            // The announced size decides, so the client need not send so much.
             format!("{}3e9\r\nx", with_fields("Transfer-Encoding: chunked")),
             format!(
                 "{}ffffffffffffffff\r\nx",
@@ -539,13 +539,13 @@ fn what_is_just_small_enough_passes() {
     }
     let got = origin.requests();
     assert!(got[0].target == target);
-    assert_eq!(got[1].fields.len(), 101, "Connection is ours");
+    assert_eq!(got[1].fields.len(), 101, "Connection is added here");
     assert_eq!(got[2].field("x").map(str::len), Some((32 << 10) - rest));
     assert_eq!((got[3].body.len(), got[4].body.len()), (1000, 1000));
 }
 
 #[test]
-fn expectations_that_nobody_can_meet() {
+fn expectations_that_cannot_be_met() {
     are_refused(
         &cases(
             417,
@@ -571,7 +571,7 @@ fn a_refused_head_request_gets_no_body() {
         "{raw}"
     );
     assert!(raw.contains("\r\nContent-Length: "), "{raw}");
-    // What comes after it on other connections is not about HEAD.
+    // This HEAD has no effect on other connections.
     is_refused(&juggler, 400, false, b"\x00", "NUL");
     assert!(origin.requests().is_empty());
 }
@@ -600,7 +600,7 @@ fn the_log_tells_what_was_refused() {
         assert_eq!(logged["client"], "127.0.0.1");
         assert_eq!(
             logged["host"], "",
-            "what was not understood is not guessed at"
+            "a request that is refused leaves nothing to guess"
         );
     }
 }
@@ -612,7 +612,7 @@ fn a_refusal_arrives_though_the_client_sends_on() {
     let writer = thread::spawn(move || {
         use std::io::Write as _;
         let head = with_fields("Content-Length: 3000000");
-        // Less than what is read and thrown away after an answer that ends the connection.
+        // Less than the balancer reads and discards after an answer that ends the connection.
         sender
             .write_all(head.as_bytes())
             .and_then(|()| sender.write_all(&vec![b'x'; 3_000_000]))
@@ -624,8 +624,8 @@ fn a_refusal_arrives_though_the_client_sends_on() {
     assert!(origin.requests().is_empty());
 }
 
-/// Sends the bytes one by one, each a moment after the one before, until the connection is gone or
-/// they are used up; and answers what came back and how long that took.
+/// Sends the bytes one by one with a pause between them, until all are sent or the connection is
+/// gone. Returns what came back, and the time.
 fn drip(juggler: &Juggler, bytes: Vec<u8>, pause: Duration) -> (Vec<u8>, Duration) {
     let (receiver, mut sender) = Client::connect(juggler.address()).split();
     let began = Instant::now();
@@ -660,7 +660,8 @@ fn a_drip_does_not_reset_the_time_for_a_head_or_a_body() {
         let drips = [(head, 0), (body, 0), (chunks, 0)].map(|(request, _)| {
             let juggler = &juggler;
             scope.spawn(move || {
-                // The head of a request with a body comes at once: it has its own time.
+                // The head of a request with a body comes at once, for it has a time limit of its
+                // own.
                 drip(juggler, request.into_bytes(), Duration::from_millis(10))
             })
         });
@@ -683,7 +684,7 @@ fn a_drip_does_not_reset_the_time_for_a_head_or_a_body() {
             "{line}"
         );
     }
-    // Whoever stops in the middle is told so too.
+    // A client that stops in the middle of a request gets an answer too.
     let mut client = Client::connect(juggler.address());
     client.send("GET / HT");
     client.read_response().expect(408);
@@ -692,7 +693,7 @@ fn a_drip_does_not_reset_the_time_for_a_head_or_a_body() {
 }
 
 #[test]
-fn who_says_nothing_is_let_go_in_silence() {
+fn a_client_that_sends_nothing_is_let_go_in_silence() {
     let origin = Origin::answering("fine");
     let juggler = Config::new([origin.address()])
         .top("[log]\naccess = \"stdout\"\nformat = \"json\"")

@@ -17,7 +17,7 @@ enum From {
     CloseOld,
 }
 
-/// Sends a response with this body. `true` if the connection is to go on.
+/// Sends a response with this body. Returns `true` if the connection continues.
 fn send_as(conn: &mut OriginConn, from: From, body: &[u8]) -> bool {
     match from {
         From::Length => {
@@ -30,7 +30,7 @@ fn send_as(conn: &mut OriginConn, from: From, body: &[u8]) -> bool {
         }
         From::Chunked => {
             conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-            // Sizes that fall together with no buffer's.
+            // Sizes that match no buffer's size.
             for (index, chunk) in body.chunks(65_537).enumerate() {
                 conn.send(format!("{:x};n={index}\r\n", chunk.len()));
                 conn.send(chunk);
@@ -54,7 +54,7 @@ fn send_as(conn: &mut OriginConn, from: From, body: &[u8]) -> bool {
 
 const ALL: [From; 4] = [From::Length, From::Chunked, From::Close, From::CloseOld];
 
-/// A server that answers `/SIZE` as told, and the balancer with one connection to it.
+/// A server that responds to `/SIZE` in this framing, and the balancer with one connection to it.
 fn sizes(from: From) -> (Origin, Juggler) {
     let origin = Origin::start(move |conn, _| {
         while let Some(request) = conn.request() {
@@ -83,7 +83,8 @@ fn is_framed(response: &Response, from: From, to: &str) {
         (From::Length, "1.0") => (Framing::Length, true),
         (From::Length, _) => (Framing::Length, false),
         (_, "1.1") => (Framing::Chunked, false),
-        // Whatever such a client wishes: nothing else could end it.
+        // The end of the connection, whatever such a client asks for: nothing else can mark the end
+        // of the body.
         _ => (Framing::Close, true),
     };
     assert_eq!(
@@ -98,7 +99,7 @@ fn is_framed(response: &Response, from: From, to: &str) {
         !closes && to != "1.1",
         "{from:?} to {to}"
     );
-    // The version is ours, not the client's (RFC 9110 §2.5).
+    // The version is the balancer's, not the client's (RFC 9110 §2.5).
     assert_eq!(response.minor, 1);
 }
 
@@ -212,7 +213,7 @@ fn a_body_is_passed_on_as_it_comes() {
     }
 }
 
-/// Responses whose pieces may come apart anywhere, and what a client gets of each.
+/// Responses whose pieces may be split anywhere, and what a client gets of each.
 const TO_SPLIT: [(&str, &str); 5] = [
     (
         "HTTP/1.1 200 OK\r\nDate: d\r\nContent-Length: 5\r\n\r\nhello",
@@ -258,7 +259,8 @@ fn split_everywhere(answer: &'static str, expected: &str) {
             } else {
                 let (first, second) = answer.split_at(at);
                 conn.send(first);
-                // Not to let something happen, but so that both pieces are seldom read as one.
+                // The pause lets nothing happen. It makes the balancer read the two pieces apart
+                // most of the time.
                 thread::sleep(Duration::from_millis(1));
                 conn.send(second);
             }
@@ -369,7 +371,7 @@ fn what_cannot_be_a_response_is_a_502() {
         let origin = Origin::start(move |conn, _| {
             conn.request();
             conn.send(wrong);
-            // Not the end of the connection makes it wrong.
+            // Not the end of the connection makes the response wrong.
             conn.wait_for_close();
         });
         let juggler = Config::new([origin.address()])

@@ -1,4 +1,4 @@
-//! What is tried again on another server, what never is, and how often.
+//! Retries: what is tried again on another server, what never is, and how often.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -14,8 +14,8 @@ use crate::support::{
     Client, Config, Gate, Juggler, Origin, OriginConn, PATIENCE, check, eventually,
 };
 
-/// The balancer before these, with one connection each, and an access log in JSON on standard
-/// output.
+/// The balancer before these servers, with one connection each, and an access log in JSON on
+/// standard output.
 fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>, cluster: &str) -> Juggler {
     let origins: Vec<_> = origins.into_iter().collect();
     let juggler = Config::new(origins.iter().map(|origin| origin.address()))
@@ -30,8 +30,8 @@ fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>, cluster: &str) -> J
     juggler
 }
 
-/// Two servers, of which the one that gets the first request does this with it; all others are
-/// answered.
+/// Two servers. The one that gets the first request does this with it; all other requests are
+/// served.
 fn pair(first: impl Fn(&mut OriginConn) + Send + Sync + 'static) -> [Origin; 2] {
     let (requests, first) = (Arc::new(AtomicUsize::new(0)), Arc::new(first));
     [0, 1].map(|_| {
@@ -248,7 +248,7 @@ fn retries_have_a_budget() {
         .collect();
     first.wait_for(ALL);
     first.open();
-    // Ten are always allowed, and as long as they are in progress no more.
+    // Ten are always allowed, and no more while these are in progress.
     second.wait_for(10);
     let all = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -312,7 +312,7 @@ fn a_servers_5xx_is_handed_on_tried_again_or_hidden() {
     let (status, text, sent, _) = ask("on_5xx = \"bad_gateway\"", "GET");
     assert_eq!((status, sent), (502, 1));
     assert!(text.contains("answered with an error"), "{text}");
-    // The last one is handed on.
+    // The response of the last attempt goes to the client.
     let servers = [0, 1].map(|_| {
         Origin::start(|conn, _| {
             while conn.request().is_some() {
@@ -335,7 +335,7 @@ fn a_servers_5xx_is_handed_on_tried_again_or_hidden() {
             .sum::<usize>(),
         3
     );
-    // What is small enough to be here already costs no connection.
+    // A body that is small enough to be here already costs no connection.
     assert_eq!(
         servers.iter().map(Origin::connections_ever).sum::<usize>(),
         2
@@ -355,7 +355,7 @@ fn without_a_server_requests_are_refused_or_wait() {
     waiting.expect_silence(Duration::from_millis(100));
     server.restart();
     assert_eq!(waiting.read_response().expect(200).text(), "back");
-    // Waiting has an end, too.
+    // The wait has an end, too.
     server.stop();
     let impatient = Config::new([server.address()])
         .cluster("on_unavailable = \"queue\"\nqueue = { timeout = \"100ms\" }")
@@ -368,7 +368,7 @@ fn without_a_server_requests_are_refused_or_wait() {
     );
 }
 
-/// One more balancer before the same server.
+/// Another balancer before the same server.
 fn before_again(origin: &Origin, cluster: &str) -> Juggler {
     let juggler = Config::new([origin.address()])
         .cluster("capacity = 1")
@@ -420,8 +420,8 @@ fn bound_early_a_request_waits_for_its_server_and_late_for_any() {
     }
 }
 
-/// A server that has closed its connection and takes no new one, without refusing it either: its
-/// backlog is full.
+/// A server that has closed its connection and neither accepts nor refuses a new one: its backlog
+/// is full.
 struct Mute {
     listener: Socket,
     address: SocketAddr,
@@ -452,7 +452,7 @@ impl Mute {
         for _ in 0..4 {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.set_nonblocking(true).unwrap();
-            // In progress, for ever.
+            // These connects stay in progress for ever.
             let _ = socket.connect(&self.address.into());
             self.fill.push(socket);
         }
@@ -463,7 +463,7 @@ impl Mute {
 }
 
 #[test]
-fn who_leaves_while_a_server_is_connected_to_is_not_served_by_another() {
+fn a_client_that_leaves_while_a_worker_connects_is_not_served_by_another_server() {
     // A worker has requests while it connects only if a batch of them broke.
     let (mut mute, gate) = (Mute::new(), Gate::new());
     let good = {
@@ -509,7 +509,7 @@ fn who_leaves_while_a_server_is_connected_to_is_not_served_by_another() {
         .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         .unwrap();
     client.read_response().expect(200);
-    // Three of the six come at once; the first one's retry is queued again, the other two wait for
+    // Three of the six come at once. The first one's retry is queued again, the other two wait for
     // a connection.
     let mut batch = Vec::new();
     while batch.windows(4).filter(|end| end == b"\r\n\r\n").count() < 3 {
@@ -523,7 +523,7 @@ fn who_leaves_while_a_server_is_connected_to_is_not_served_by_another() {
     let second = batch.split("GET /batch/").nth(2).unwrap();
     let index: usize = second[..1].parse().unwrap();
     waiting.remove(index).reset();
-    // No server can be reached to be asked for it, so it waits with the others.
+    // No server can be reached, so this request waits with the others.
     queued("6");
     gate.open();
     let left = format!("/batch/{index}");
@@ -537,7 +537,7 @@ fn who_leaves_while_a_server_is_connected_to_is_not_served_by_another() {
         .into_iter()
         .map(|request| request.target)
         .collect();
-    assert!(!seen.contains(&left), "nobody is there for it: {seen:?}");
+    assert!(!seen.contains(&left), "its client has left: {seen:?}");
 }
 
 #[test]
@@ -569,7 +569,7 @@ fn every_further_retry_waits_twice_as_long() {
 }
 
 #[test]
-fn who_rests_before_a_retry_counts_for_the_budget() {
+fn a_request_that_rests_before_a_retry_counts_for_the_budget() {
     const FAILING: usize = 12;
     let gate = Gate::new();
     let held = gate.clone();
@@ -594,9 +594,9 @@ fn who_rests_before_a_retry_counts_for_the_budget() {
         .collect();
     gate.wait_for(FAILING);
     gate.open();
-    // Ten are tried again, fail again, and rest; two are given up.
+    // Ten are tried again, fail again, and rest. Two are given up.
     origin.wait_for_requests(FAILING + 10);
-    // So is whoever fails now, with what its server did.
+    // A request that fails now is given up as well, with its server's failure.
     let given_up = Client::connect(juggler.address()).get("/late").expect(502);
     assert!(
         given_up.text().contains("without a response"),
@@ -604,7 +604,7 @@ fn who_rests_before_a_retry_counts_for_the_budget() {
         given_up.text()
     );
     assert_eq!(origin.requests().len(), FAILING + 10 + 1);
-    // The time of a stop is up before they are rested.
+    // The time of the drain is over before their rest is.
     juggler.signal(nix::sys::signal::Signal::SIGTERM);
     let mut statuses: Vec<_> = clients
         .iter_mut()
@@ -617,8 +617,8 @@ fn who_rests_before_a_retry_counts_for_the_budget() {
 
 #[test]
 fn a_used_connection_that_ends_does_not_use_up_an_attempt() {
-    // All five connections have served somebody. Then the server ends one under a request, and two
-    // new ones.
+    // All five connections have served a request. Then the server closes one under a request, and
+    // two new ones.
     let (gate, stopping) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
     let (held, ends) = (gate.clone(), Arc::clone(&stopping));
     let origin = Origin::start(move |conn, _| {
@@ -648,7 +648,7 @@ fn a_used_connection_that_ends_does_not_use_up_an_attempt() {
     stopping.store(3, Ordering::SeqCst);
     assert_eq!(client.get("/").expect(200).text(), "served");
     assert_eq!(stopping.load(Ordering::SeqCst), 0);
-    // Where it does not stop, there is an end to it: three, and three more.
+    // If the server goes on like this, the retries end: three, and three more.
     stopping.store(100, Ordering::SeqCst);
     client.get("/").expect(502);
     assert!(100 - stopping.load(Ordering::SeqCst) <= 6);

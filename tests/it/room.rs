@@ -1,5 +1,5 @@
-//! Room that all share: memory, spool, disk, places. Nobody that goes on is cut because room is
-//! lacking; who stands still gives way.
+//! Room that all clients share: memory, spool, disk, places. No client that makes progress is cut
+//! because room is lacking. A client that has stopped gives way.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Client, Config, Juggler, Origin, PATIENCE, Start, check, eventually};
 
-/// Answers `/big…` with so many bytes of the pattern, everything else with the length of its body.
+/// Responds to `/big…` with this many bytes of the pattern, to everything else with the length of
+/// its body.
 fn serving(size: usize) -> (Origin, Arc<[u8]>) {
     let pattern: Arc<[u8]> = check::bytes(0, size as u64).into();
     let bytes = Arc::clone(&pattern);
@@ -38,7 +39,7 @@ fn stopped_upload(juggler: &Juggler, announced: usize, sent: usize) -> Client {
     ));
     let piece = vec![b'x'; 64 << 10];
     let mut left = sent;
-    // The balancer may refuse it before all is sent.
+    // The balancer may refuse it before everything is sent.
     while left > 0 && client.try_send(&piece[..piece.len().min(left)]).is_ok() {
         left = left.saturating_sub(piece.len());
     }
@@ -67,7 +68,7 @@ fn uploads_that_stop_take_no_room_from_downloads_nor_all_from_uploads() {
         .listener("limit = { body_memory = \"64KiB\", response_memory = \"64KiB\" }")
         .cluster("capacity = 2")
         .start();
-    // Each takes about as much as it may beside those before it.
+    // Each takes about as much as its share allows beside those before it.
     let mut in_all = 0;
     let stopped = [23, 8, 2].map(|mebibytes| {
         let client = stopped_upload(&juggler, 1 << 30, mebibytes << 20);
@@ -108,7 +109,7 @@ fn uploads_that_stand_still_give_way_to_one_that_needs_room() {
             == 200
     });
     let response = stopped.read_response();
-    // It gave way, or its time was up meanwhile.
+    // The upload gave way, or its time was over meanwhile.
     assert!([503, 408].contains(&response.status), "{}", response.text());
     if response.status == 503 {
         assert!(
@@ -181,7 +182,7 @@ fn one_response_takes_a_bounded_part_of_the_spool() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_and_cuts_nobody() {
+fn a_disk_that_is_full_is_logged_and_cuts_no_client() {
     let (origin, pattern) = serving(30 << 20);
     let config = Config::new([origin.address()])
         .top("[spool]\nfolder = \"{dir}/small\"")
@@ -242,7 +243,7 @@ fn clients_that_take_nothing_are_cut_in_time_and_cost_others_nothing() {
             client
         })
         .collect();
-    // Before the first of them is cut: no courier waits for them.
+    // The response comes before the last of them is cut, because no courier waits for them.
     let mut good = ask(&juggler, "/big/good");
     assert!(good.read_response().expect(200).body == pattern[..]);
     assert!(cut() < STALLED, "the good client waited for all of them");
@@ -251,7 +252,7 @@ fn clients_that_take_nothing_are_cut_in_time_and_cost_others_nothing() {
         thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(cut(), STALLED, "{:#?}", juggler.output());
-    // From the response's first byte to the cut.
+    // The time from the response's first byte to the cut.
     let of = |line: &str, name: &str| {
         let value = line
             .split(&format!(" {name}="))
@@ -366,7 +367,7 @@ fn chunks_of_one_byte_are_refused_if_there_are_many() {
         let chunk = format!("{size:x}\r\n{}\r\n", "x".repeat(size));
         let mut client = Client::connect(juggler.address());
         client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
-        // It may be refused before all is sent.
+        // The balancer may refuse it before everything is sent.
         let _ = client.try_send(chunk.repeat(chunks) + "0\r\n\r\n");
         client.read_response()
     };
@@ -419,7 +420,7 @@ fn a_client_that_reads_steadily_and_slowly_is_not_taken_for_one_that_takes_nothi
     let mut client = Client::connect(juggler.address());
     client.receive_buffer(256 << 10);
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
-    // A third of what the kernel holds takes far longer than the time limit at this rate.
+    // At this rate a third of what the kernel holds takes far longer than the time limit.
     let began = Instant::now();
     let mut read = 0;
     while began.elapsed() < Duration::from_secs(6) {
@@ -455,7 +456,7 @@ fn a_client_that_trickles_holds_no_worker_without_end() {
     client.receive_buffer(32 << 10);
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
     let trickling = thread::spawn(move || {
-        // Always something, and never a mebibyte in a second.
+        // Bytes always flow, and never a mebibyte in a second.
         loop {
             match client.try_read_a_little() {
                 Ok(0) | Err(_) => return,

@@ -1,4 +1,4 @@
-//! Schedulers, roles, weights and capacities, with real traffic and changed while there is some.
+//! Schedulers, roles, weights and capacities, under real traffic, and changed while it flows.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -31,13 +31,13 @@ fn text(servers: &[(&Station, &str)], cluster: &str) -> String {
     config.text()
 }
 
-/// Without anything of their own.
+/// The same without lines of their own.
 fn plain(stations: &[Station], cluster: &str) -> String {
     let servers: Vec<_> = stations.iter().map(|station| (station, "")).collect();
     text(&servers, cluster)
 }
 
-/// Starts the balancer, and waits until each server has so many connections.
+/// Starts the balancer and waits until each server has this number of connections.
 fn start(text: &str, stations: &[Station], connections: usize) -> Juggler {
     let juggler = Juggler::start(text);
     for station in stations {
@@ -46,12 +46,12 @@ fn start(text: &str, stations: &[Station], connections: usize) -> Juggler {
     juggler
 }
 
-/// How many are at work at each server.
+/// How many requests are at work at each server.
 fn at_work(stations: &[Station]) -> Vec<usize> {
     stations.iter().map(|station| station.total().now).collect()
 }
 
-/// One more request that is held at its server, so that it stays at work.
+/// Sends one more request, which stays at work at its server.
 fn hold_one(juggler: &Juggler, stations: &[Station]) -> Client {
     let before: usize = at_work(stations).iter().sum();
     let mut client = Client::connect(juggler.address());
@@ -60,13 +60,13 @@ fn hold_one(juggler: &Juggler, stations: &[Station]) -> Client {
     client
 }
 
-/// So many, one after the other; where they are.
+/// Sends `count` such requests one after the other. Returns how many each server has.
 fn hold(juggler: &Juggler, stations: &[Station], count: usize) -> (Vec<Client>, Vec<usize>) {
     let clients = (0..count).map(|_| hold_one(juggler, stations)).collect();
     (clients, at_work(stations))
 }
 
-/// Lets those go that are held, and waits until they have gone. The gates are closed then.
+/// Lets these requests end and waits until they have. Then the gates are closed.
 fn let_go(clients: Vec<Client>, stations: &[Station]) {
     stations.iter().for_each(|station| station.gate().open());
     for mut client in clients {
@@ -75,7 +75,7 @@ fn let_go(clients: Vec<Client>, stations: &[Station]) {
     stations.iter().for_each(|station| station.gate().close());
 }
 
-/// Sends so many requests one after the other; how many each server has answered.
+/// Sends `count` requests one after the other. Returns how many each server has served.
 fn tally(juggler: &Juggler, count: usize) -> BTreeMap<String, usize> {
     let mut client = Client::connect(juggler.address());
     let mut tally = BTreeMap::new();
@@ -122,7 +122,7 @@ fn weights_are_heeded_and_can_be_changed() {
     reload(&juggler, &weighted("random", [1, 2, 4]), "reloaded");
     let found = tally(&juggler, 700);
     for (name, expected) in [("s0", 100_usize), ("s1", 200), ("s2", 400)] {
-        // More than six standard deviations of the one in the middle.
+        // More than six standard deviations of the middle one.
         assert!(found[name].abs_diff(expected) < 80, "{found:?}");
     }
 }
@@ -151,7 +151,7 @@ fn chance_fills_one_server_before_the_next() {
 }
 
 #[test]
-fn who_looks_at_loads_avoids_the_busy_server() {
+fn schedulers_that_compare_loads_avoid_the_busy_server() {
     let stations = Station::quick::<3>();
     let [a, ..] = &stations;
     let with = |scheduler: &str| {
@@ -161,13 +161,13 @@ fn who_looks_at_loads_avoids_the_busy_server() {
         )
     };
     let juggler = start(&with("chance"), &stations, 8);
-    // Four at the first one, of eight.
+    // Four of eight are at the first server.
     let (clients, found) = hold(&juggler, &stations, 4);
     assert_eq!(found, [4, 0, 0]);
     for scheduler in ["least_load", "two_choices"] {
         reload(&juggler, &with(scheduler), "reloaded");
         let found = tally(&juggler, 200);
-        // Two choices: only if no other is drawn, once in 243.
+        // Two choices: only if no other server is drawn, once in 243.
         assert!(
             found.get("s0").is_none_or(|count| *count < 10),
             "{scheduler}: {found:?}"
@@ -178,12 +178,12 @@ fn who_looks_at_loads_avoids_the_busy_server() {
         );
     }
     let_go(clients, &stations);
-    // By how long it takes, too.
+    // The time that a server takes counts, too.
     a.set_service(Duration::from_millis(50));
     reload(&juggler, &with("peak_ewma"), "reloaded");
     let found = tally(&juggler, 200);
-    // One or two, and less than its turn even if a moment's stop of the machine makes another one
-    // look slow.
+    // One or two requests, and less than its turn even if the machine stops for a moment and makes
+    // another server look slow.
     assert!(found.get("s0").is_none_or(|count| *count < 60), "{found:?}");
 }
 
@@ -208,7 +208,7 @@ fn a_key_keeps_its_server_and_few_move_when_one_goes() {
         };
         let juggler = start(&with(""), &all, 4);
         let ask = |number: usize| {
-            // Over a new connection each time: it is the key that counts.
+            // A new connection each time: only the key counts.
             let mut client = Client::connect(juggler.address());
             client
                 .exchange(get("/", &format!("{field}{number}\r\n")))
@@ -279,7 +279,7 @@ fn no_key_takes_more_of_a_server_than_the_bound() {
             );
         }
         let found = at_work(&stations);
-        // As many as it has connections: the bound would be nine.
+        // As many as the server has connections. The bound would be nine.
         assert_eq!(found.iter().max(), Some(&8), "{scheduler}: {found:?}");
         let_go(clients, &stations);
         drop(juggler);
@@ -290,7 +290,7 @@ fn no_key_takes_more_of_a_server_than_the_bound() {
 }
 
 #[test]
-fn bound_late_nobody_waits_for_a_busy_server_while_another_is_free() {
+fn bound_late_no_request_waits_for_a_busy_server_while_another_is_free() {
     let stations = Station::quick::<3>();
     let with = |binding: &str| {
         plain(
@@ -315,11 +315,11 @@ fn bound_late_nobody_waits_for_a_busy_server_while_another_is_free() {
     for mut client in ask() {
         client.read_response().expect(200);
     }
-    // Bound early it is not so: each third has to wait.
+    // Bound early, every third request has to wait.
     reload(&juggler, &with("early"), "reloaded");
     stations.iter().for_each(Station::begin);
     let waiting = ask();
-    // It may be just the busy one's turn.
+    // It may be the busy server's turn right now.
     eventually(PATIENCE, "answered", || {
         let answered = stations.iter().map(|station| station.total().served);
         (19..=20).contains(&answered.sum::<usize>())
@@ -331,7 +331,7 @@ fn bound_late_nobody_waits_for_a_busy_server_while_another_is_free() {
         ),
         (0, 0)
     );
-    // Bound late again, nobody has to.
+    // Bound late again, no request has to wait.
     reload(&juggler, &with("late"), "reloaded");
     for mut client in waiting {
         client.read_response().expect(200);
@@ -339,7 +339,7 @@ fn bound_late_nobody_waits_for_a_busy_server_while_another_is_free() {
     let_go(vec![busy], &stations);
 }
 
-/// A row of the table: how a scheduler does with one slow server of three.
+/// A row of the table: a scheduler's results with one slow server of three.
 struct Measured {
     replies: Replies,
     part_of_slow: f64,
@@ -354,7 +354,7 @@ impl Measured {
     }
 }
 
-/// Two servers that take 2 ms, and one between them that takes 200.
+/// Two servers that take 2 ms, and one between them that takes 200 ms.
 fn fast_slow_fast() -> [Station; 3] {
     let fast = Duration::from_millis(2);
     [
@@ -364,7 +364,7 @@ fn fast_slow_fast() -> [Station; 3] {
     ]
 }
 
-/// Eight clients before these.
+/// Measures with eight clients.
 fn measure(stations: &[Station], scheduler: &str, binding: &str) -> Measured {
     let cluster = format!(
         "capacity = 4\nclient_key = \"field:X-Client\"\nscheduler = \"{scheduler}\"\nbinding = \
@@ -404,8 +404,8 @@ fn beside_a_slow_one(stations: &[Station], binding: &str) -> BTreeMap<&'static s
 fn a_slow_server_gets_little_bound_late() {
     let rows = beside_a_slow_one(&fast_slow_fast(), "late");
     for (scheduler, row) in &rows {
-        // A hundredth where there is time for the others to be fast. No more than its connections
-        // can bear in any case.
+        // A hundredth where the machine lets the others be fast. In any case no more than its
+        // connections can bear.
         let slow = row
             .replies
             .0
@@ -422,7 +422,7 @@ fn a_slow_server_gets_its_turns_bound_early_unless_loads_are_looked_at() {
     let stations = fast_slow_fast();
     let rows = beside_a_slow_one(&stations, "early");
     let turns = rows["round_robin"].part_of_slow;
-    // Who is at work when the time is over is counted, so it is not exactly a third.
+    // Requests at work at the end of the time are counted, so it is not exactly a third.
     assert!((0.25..0.45).contains(&turns), "{turns}");
     for scheduler in ["least_load", "two_choices", "peak_ewma"] {
         let is_little = |row: &Measured| row.part_of_slow < turns / 2.0;
@@ -447,12 +447,12 @@ fn standby_servers_help_out_and_backups_stand_in() {
         "capacity = 3",
     );
     let juggler = start(&text, &stations, 3);
-    // With more connections than one: a worker that has just answered may not be back when its
-    // client asks again.
+    // The server has more than one connection, because a worker that has just responded may not be
+    // back when its client sends the next request.
     assert_eq!(tally(&juggler, 20)["s0"], 20);
     let (clients, found) = hold(&juggler, &stations, 6);
     assert_eq!(found, [3, 3, 0]);
-    // One more waits for one of them, although the backup has nothing to do.
+    // One more request waits for one of them, although the backup has nothing to do.
     let mut more = Client::connect(juggler.address());
     more.send(get("/", ""));
     more.expect_silence(Duration::from_millis(100));
@@ -499,7 +499,7 @@ fn a_server_that_is_drained_or_disabled_ends_what_it_has() {
         assert_eq!(tally(&juggler, 20)["s1"], 20, "{admin}");
         reload(&juggler, &with("enabled"), "reloaded");
         a.wait_for_connections(3);
-        eventually(PATIENCE, "it is used again", || {
+        eventually(PATIENCE, "the server is used again", || {
             tally(&juggler, 4).contains_key("s0")
         });
     }

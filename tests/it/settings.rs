@@ -1,4 +1,4 @@
-//! What can be set for a listener, a cluster and the process, seen from outside.
+//! Settings of a listener, a cluster and the process, seen from outside.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use crate::support::{
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A server that answers once the gate is open.
+/// A server that responds once the gate is open.
 fn gated(gate: &Gate) -> Origin {
     let gate = gate.clone();
     Origin::start(move |conn, _| {
@@ -30,8 +30,8 @@ fn gated(gate: &Gate) -> Origin {
     })
 }
 
-/// An address at which nobody listens, nor will as long as the socket is kept.
-fn nobody() -> (SocketAddr, Socket) {
+/// An address that refuses connections as long as the socket is kept.
+fn refusing() -> (SocketAddr, Socket) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket
         .bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0))))
@@ -41,7 +41,7 @@ fn nobody() -> (SocketAddr, Socket) {
 
 #[test]
 fn the_health_path_answers_for_the_balancer_itself() {
-    let (address, _kept) = nobody();
+    let (address, _kept) = refusing();
     let juggler = Config::new([address])
         .listener("health_path = \"/up\"")
         .start();
@@ -77,10 +77,10 @@ fn the_health_path_says_when_it_drains() {
     watcher.get("/up").expect(200);
     juggler.signal(Signal::SIGTERM);
     juggler.wait_for_log("stopping");
-    // Who is connected is heard once more.
+    // A client that is connected may send one more request.
     let mut response = watcher.get("/up");
     while response.status == 200 {
-        // It is written before it is done.
+        // The log line is written a moment before the drain begins.
         response = watcher.get("/up");
     }
     let response = response.expect(503);
@@ -135,7 +135,7 @@ fn plain_requests_are_sent_to_https() {
             );
         }
         client.get("/up").expect(200);
-        // A body is not asked for.
+        // The balancer does not ask for this body.
         let post =
             "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
         let response = client.exchange(post).expect(308);
@@ -149,7 +149,7 @@ fn plain_requests_are_sent_to_https() {
 
 #[test]
 fn error_pages_are_the_operators_own() {
-    let (address, _kept) = nobody();
+    let (address, _kept) = refusing();
     let config = Config::new([address])
         .cluster(
             "error_page = [{ status = 503, file = \"busy.html\" }, { status = 502, file = \
@@ -186,7 +186,7 @@ fn one_address_has_so_many_sessions() {
     first.get("/").expect(200);
     second.get("/").expect(200);
     for _ in 0..3 {
-        // The reset may come before we know that we were connected.
+        // The reset may come before the connect has returned.
         if let Ok(mut third) = Client::try_connect(juggler.address()) {
             third.expect_gone();
         }
@@ -213,7 +213,7 @@ fn a_client_that_sends_no_more_is_served_if_asked_for() {
     for (requests, answers) in [
         (GET.to_owned(), 1),
         (GET.repeat(3), 3),
-        // One that is not whole takes nothing away from those before it.
+        // A request that is not whole takes nothing from those before it.
         (format!("{GET}GET /half HT"), 1),
         (
             format!("{GET}POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel"),
@@ -302,10 +302,10 @@ fn unix_sockets_on_both_sides() {
         0o666
     );
     assert_eq!(juggler.stop(), Some(0));
-    assert!(!socket.exists(), "it is removed at the end");
+    assert!(!socket.exists(), "the socket file is removed at the end");
 }
 
-/// A port that nobody else gets, of both families: bound, but not listened on.
+/// A port of both families that no other program gets: bound, but not listened on.
 fn reserved_port() -> (u16, [Socket; 2]) {
     for _ in 0..100 {
         let bound = |domain, address: SocketAddr| {
@@ -412,15 +412,15 @@ fn a_proxy_header_names_the_client() {
         [b"PROXY ".as_slice(), &[b'x'; 200]].concat(),
     ] {
         let mut through = Client::connect(juggler.address());
-        // It may be gone before all of this is sent.
-        let _sent = through.try_send([wrong.as_slice(), GET.as_bytes()].concat());
+        // The connection may be gone before all of this is sent.
+        let _ = through.try_send([wrong.as_slice(), GET.as_bytes()].concat());
         through.expect_gone();
     }
     assert!(origin.requests().is_empty());
 }
 
 #[test]
-fn a_proxy_header_of_anybody_else_is_no_request() {
+fn a_proxy_header_of_another_peer_is_no_request() {
     let origin = Origin::answering("fine");
     let juggler = Config::new([origin.address()])
         .listener("proxy_protocol = [\"10.0.0.0/8\"]")
@@ -484,7 +484,7 @@ fn a_proxy_header_comes_before_tls() {
     }
 }
 
-/// A chunked request with this body, in chunks of no buffer's size.
+/// A chunked request with this body, in chunks that match no buffer's size.
 fn in_chunks(body: &[u8]) -> Vec<u8> {
     let mut request = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for chunk in body.chunks(70_001) {
@@ -528,7 +528,7 @@ fn large_bodies_go_through_memory_and_spool() {
             let got = origin.request();
             assert_eq!(got.field("content-length"), Some("5242880"));
             assert!(got.body == body, "{memory}, chunked: {chunked}");
-            // An unlinked file for what is not in memory.
+            // An unlinked file holds what is not in memory.
             assert_eq!(
                 juggler.open_files(),
                 files + usize::from(memory != "64MiB"),
@@ -643,17 +643,17 @@ fn so_many_requests_at_once() {
     assert!(response.interim.is_empty() && response.closes());
     gate.open();
     first.read_response().expect(200);
-    // The place is given back once the response is delivered.
+    // The place is free again once the response is delivered.
     first.exchange(GET).expect(200);
     Client::connect(juggler.address()).exchange(GET).expect(200);
 }
 
-/// Sends so many requests on connections of their own; gives the responses as they come.
+/// Sends `count` requests on connections of their own. Returns the responses as they come.
 fn all_at_once(juggler: &Juggler, count: usize) -> mpsc::Receiver<Response> {
     let (sender, receiver) = mpsc::channel();
     for _ in 0..count {
         let (sender, address) = (sender.clone(), juggler.address());
-        // A test that has failed does not receive it any more.
+        // A test that has failed does not receive the response any more.
         thread::spawn(move || sender.send(Client::connect(address).exchange(GET)).is_ok());
     }
     receiver
@@ -672,7 +672,7 @@ fn the_queue_has_an_end() {
         let served = all_at_once(&juggler, 2);
         gate.wait_for(2);
         let responses = all_at_once(&juggler, limit + 4);
-        // Those that find no place are told so while the others wait.
+        // Requests without a place are refused while the others wait.
         for _ in 0..4 {
             let response = responses.recv_timeout(PATIENCE).unwrap().expect(503);
             assert!(
@@ -698,7 +698,7 @@ fn the_queue_has_an_end() {
 }
 
 #[test]
-fn nobody_waits_longer_than_told() {
+fn no_request_waits_longer_than_configured() {
     let gate = Gate::new();
     let origin = gated(&gate);
     let juggler = Config::new([origin.address()])

@@ -1,5 +1,5 @@
-//! Schedulers, buckets, health and names in a configuration: what the commands that only look say
-//! of them.
+//! Schedulers, buckets, health and names in a configuration: the output of the commands that only
+//! look.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -54,7 +54,7 @@ bucket = "paying"
 cluster = "api"
 "#;
 
-/// Runs a command on this text, as a service of systemd with this folder, if any.
+/// Runs a command on this text, with this folder as a systemd service's state directory, if any.
 fn run(command: &str, text: &str, state_directory: Option<&str>) -> (Option<i32>, String, String) {
     let folder = TempDir::with_prefix("juggler-test-").unwrap();
     let file = folder.path().join("juggler.toml");
@@ -90,7 +90,7 @@ fn check_says_where_the_state_is_missing() {
     let (code, out, err) = run("check", WHOLE, None);
     assert_eq!((code, &*out), (Some(0), GOOD));
     assert!(err.starts_with(forgotten), "{err}");
-    // The service has a place by itself, unless it is told to use none.
+    // A service has a place by itself, unless the file says `off`.
     assert_eq!(
         run("check", WHOLE, Some("/var/lib/juggler")),
         (Some(0), GOOD.to_owned(), String::new())

@@ -1,5 +1,5 @@
-//! Clients that ask for much and read little: they hold no worker, they are cut when they take too
-//! little or there is no room left, and when they read on they get every byte.
+//! Clients that request much and read little. They hold no worker. They are cut when they take too
+//! little or there is no room left. When they read on they get every byte.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +10,8 @@ use crate::support::{
     Authority, Client, Config, Gate, Juggler, Origin, PATIENCE, check, eventually,
 };
 
-/// Answers `/big` with so many bytes of the pattern, and everything else with few; counts the large
-/// ones that are sent.
+/// Responds to `/big` with this many bytes of the pattern, to everything else with few. Counts the
+/// large responses that are sent.
 fn serving(size: usize) -> (Origin, Arc<AtomicUsize>) {
     let sent = Arc::new(AtomicUsize::new(0));
     let (count, pattern) = (Arc::clone(&sent), pattern(size));
@@ -32,7 +32,7 @@ fn pattern(size: usize) -> Arc<[u8]> {
     check::bytes(0, size as u64).into()
 }
 
-/// A client that has asked for `/big` and reads nothing.
+/// A client that has requested `path` and reads nothing.
 fn ask(mut client: Client, path: &str) -> Client {
     client.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
     client
@@ -55,8 +55,8 @@ fn summary(juggler: &Juggler, text: &str) -> Option<u64> {
 }
 
 #[test]
-fn fifty_that_read_nothing_delay_nobody_and_get_every_byte() {
-    // What the kernel does not hide: its buffers take 4 MB. The whole of it is 50 of 64 MiB, over
+fn fifty_that_read_nothing_delay_no_other_and_get_every_byte() {
+    // The kernel's buffers hold 4 MB, so the bodies are larger. In full it is 50 of 64 MiB, over
     // HTTP and over HTTPS.
     let full = std::env::var("JUGGLER_STORM").is_ok_and(|storm| storm == "full");
     let (size, each): (usize, usize) = if full { (64 << 20, 50) } else { (8 << 20, 25) };
@@ -81,7 +81,7 @@ fn fifty_that_read_nothing_delay_nobody_and_get_every_byte() {
         stalled.push(ask(Client::connect(&plain), "/big"));
         stalled.push(ask(Client::tls(&tls, &config, "localhost"), "/big"));
     }
-    // Two workers, more stalled clients, and every response has left the server.
+    // There are two workers and more stalled clients, and yet every response has left the server.
     wait_for_sent(&sent, stalled.len());
     let mut others = [
         Client::connect(&plain),
@@ -117,7 +117,7 @@ fn fifty_that_read_nothing_delay_nobody_and_get_every_byte() {
 }
 
 #[test]
-fn who_takes_nothing_or_too_little_is_cut() {
+fn a_client_that_takes_nothing_or_too_little_is_cut() {
     let (origin, sent) = serving(16 << 20);
     let juggler = Config::new([origin.address()])
         .top("[log]\naccess = \"stdout\"\n[spool]\nfolder = \"{dir}\"")
@@ -129,7 +129,7 @@ fn who_takes_nothing_or_too_little_is_cut() {
     wait_for_sent(&sent, 1);
     let line = juggler.wait_for_output("/big/nothing");
     assert!(line.contains("end=cD"), "{line}");
-    // This one reads all the time, but no 20 MiB in a second.
+    // This client reads all the time, but less than 20 MiB in a second.
     let mut little = ask(Client::connect(juggler.address()), "/big/little");
     let cut = thread::spawn(move || {
         let mut read = 0;
@@ -155,7 +155,7 @@ fn who_takes_nothing_or_too_little_is_cut() {
     assert_eq!(
         origin.connections_ever(),
         1,
-        "the worker's connection is none the worse"
+        "the worker keeps its connection"
     );
 }
 
@@ -182,7 +182,7 @@ fn when_room_gets_short_the_client_that_stands_still_gives_way_and_the_others_ge
         buffers <= 128,
         "of one response only 64 KiB stay in memory, and not {buffers}"
     );
-    // Asks for as much again, and begins to read only when the server is rid of it.
+    // This client requests as much again, and reads only when the server has sent everything.
     let mut late = ask(Client::connect(juggler.address()), "/big/late");
     wait_for_sent(&sent, 2);
     let line = juggler.wait_for_output("/big/stalled");
@@ -198,7 +198,7 @@ fn when_room_gets_short_the_client_that_stands_still_gives_way_and_the_others_ge
 #[test]
 fn what_a_server_has_sent_is_delivered_while_it_waits_for_more() {
     // However much the kernel takes: for one of these lengths a little is left over, too little for
-    // a courier to be called.
+    // a courier.
     const STEP: usize = 128 << 10;
     const CLIENTS: usize = 40;
     let (gate, all) = (Gate::new(), pattern(STEP * CLIENTS));
@@ -262,7 +262,7 @@ fn clients_that_reset_while_a_courier_delivers_leave_no_trace() {
                 for round in 0..10 {
                     let mut client = ask(Client::connect(juggler.address()), "/big");
                     let mut read = 0;
-                    // In the middle of what is delivered as fast as can be.
+                    // In the middle of a body that is delivered at full speed.
                     while read < (1 << 20) + round * (300 << 10) {
                         read += client.read_some().len();
                     }

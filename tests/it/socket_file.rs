@@ -1,4 +1,4 @@
-//! The file of a Unix listener: who may connect to it.
+//! The file of a Unix listener: which users may connect.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -33,7 +33,7 @@ fn the_mode_is_the_operators() {
 }
 
 #[test]
-fn the_mode_is_there_before_anybody_can_connect() {
+fn the_mode_is_there_before_a_client_can_connect() {
     let strace = tool("strace");
     if !Command::new(&strace)
         .args(["-o", "/dev/null", "true"])
@@ -41,7 +41,7 @@ fn the_mode_is_there_before_anybody_can_connect() {
         .unwrap()
         .success()
     {
-        return without("ptrace", "this system lets nobody be traced");
+        return without("ptrace", "this system does not allow tracing");
     }
     let origin = Origin::answering("fine");
     let start = Start::config(&text(&origin, "mode = \"0660\"")).by([
@@ -78,7 +78,7 @@ fn the_mode_is_there_before_anybody_can_connect() {
 fn owner_and_group_are_the_operators() {
     let origin = Origin::answering("fine");
     if !nix::unistd::geteuid().is_root() {
-        // Nobody else may give files away: that is told, and what was made is removed.
+        // Only root may give files away. The failure is reported, and the socket file is removed.
         let mut juggler = Start::config(&text(&origin, "owner = \"root\"")).spawn();
         assert_eq!(juggler.wait(PATIENCE), Some(1));
         assert!(
@@ -124,7 +124,7 @@ fn a_reload_changes_the_file_of_a_listener_that_stays() {
     );
     assert_eq!((mode(&juggler), inode()), (0o660, before));
     kept.get("/").expect(200);
-    // A socket that is new has its mode too.
+    // A new socket gets its mode too.
     let more = text(&origin, "mode = \"0640\"").replace(
         "juggler.sock\"",
         "juggler.sock\", \"unix:{dir}/second.sock\"",

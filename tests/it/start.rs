@@ -1,5 +1,5 @@
-//! Starting: sockets that are handed over or lie in the way, privileges that are given up, limits
-//! that are kept to.
+//! Starting: sockets that are handed over or in the way, privileges that are given up, limits that
+//! are observed.
 
 use std::fs;
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_restart_with_a_socket_that_was_handed_over_refuses_nobody() {
+fn a_restart_with_a_socket_that_was_handed_over_refuses_no_client() {
     const RESTARTS: usize = 3;
     let server = TestServer::start();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -42,7 +42,8 @@ fn a_restart_with_a_socket_that_was_handed_over_refuses_nobody() {
             thread::spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
                     let mut client = Client::connect(address);
-                    // Some ask once, some again and again until they are told that it was the last.
+                    // Some clients send one request, some go on until a response is marked as the
+                    // last.
                     for _ in 0..(number % 3) * 50 + 1 {
                         let closes = client.get("/test.txt").expect(200).closes();
                         served.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +65,7 @@ fn a_restart_with_a_socket_that_was_handed_over_refuses_nobody() {
         assert!(!juggler.log().iter().any(|line| line.contains("time is up")));
     }
     ended.store(true, Ordering::Relaxed);
-    let _last = start();
+    let _running = start();
     for client in clients {
         client.join().unwrap();
     }
@@ -97,8 +98,8 @@ fn both_families_can_have_one_port() {
         return without("ipv6", "there is no IPv6");
     }
     let server = TestServer::start();
-    // A port that is free for IPv4 is nearly always free for IPv6, too: whoever takes it meanwhile
-    // is tried around.
+    // A port that is free for IPv4 is nearly always free for IPv6, too. If another program takes it
+    // meanwhile, the test tries the next one.
     let juggler = (0..20).find_map(|_| {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -120,7 +121,7 @@ fn both_families_can_have_one_port() {
 }
 
 #[test]
-fn a_unix_socket_that_nobody_listens_on_is_replaced_and_removed_at_the_end() {
+fn a_unix_socket_without_a_listener_is_replaced_and_removed_at_the_end() {
     let server = TestServer::start();
     let config = Config::new([server.address()]).listener("bind = \"unix:{dir}/socket\"");
     let start = Start::config(&config.text());
@@ -148,7 +149,7 @@ fn a_unix_socket_that_another_process_took_over_is_left() {
     assert!(path.exists());
 }
 
-/// Starts with a Unix socket's place taken, and gives what it says of that.
+/// Starts while a Unix socket's place is taken, and returns the log about it.
 #[track_caller]
 fn refused(prepare: impl FnOnce(&Path)) -> String {
     let config = Config::new(["127.0.0.1:1"]).listener("bind = \"unix:{dir}/socket\"");
@@ -157,7 +158,7 @@ fn refused(prepare: impl FnOnce(&Path)) -> String {
     prepare(&path);
     let mut juggler = start.spawn();
     assert_eq!(juggler.wait(PATIENCE), Some(1));
-    assert!(path.exists(), "it is still there");
+    assert!(path.exists(), "the other's socket file is still there");
     juggler.wait_for_log("cannot listen on unix:")
 }
 
@@ -167,7 +168,7 @@ fn what_is_in_the_place_of_a_unix_socket_and_alive_stays() {
     let said = refused(|path| live = Some(UnixListener::bind(path).unwrap()));
     assert!(said.contains("another process listens there"), "{said}");
 
-    // One that is too busy to be connected to is alive as well, and nobody waits for it.
+    // A socket with a full backlog is alive as well, and the start does not wait for it.
     let busy = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     let mut waiting = Vec::new();
     let said = refused(|path| {
@@ -210,7 +211,7 @@ fn identities(juggler: &Juggler) -> Vec<Vec<String>> {
 #[test]
 fn privileges_are_dropped_by_every_thread_for_good() {
     if !geteuid().is_root() {
-        return without("root", "it does not run as root");
+        return without("root", "this test does not run as root");
     }
     let nobody = User::from_name("nobody").unwrap().unwrap();
     let server = TestServer::start();
@@ -253,7 +254,7 @@ fn privileges_are_dropped_by_every_thread_for_good() {
     for identity in identities {
         assert_eq!(identity, expected);
     }
-    // What it will not be able to open again is said now, and kept when it is asked for.
+    // Warnings name what this user cannot open again. After SIGHUP the old files stay in use.
     juggler.wait_for_log("nobody cannot read");
     juggler.wait_for_log("nobody cannot write to");
     juggler.wait_for_log("no files can be made in");
@@ -273,7 +274,7 @@ fn privileges_are_dropped_by_every_thread_for_good() {
 #[test]
 fn what_the_user_can_open_again_is_not_complained_of() {
     if !geteuid().is_root() {
-        return without("root", "it does not run as root");
+        return without("root", "this test does not run as root");
     }
     let nobody = User::from_name("nobody").unwrap().unwrap();
     let server = TestServer::start();
@@ -301,7 +302,7 @@ fn sessions_are_as_many_as_files_allow() {
     let prlimit = tool("prlimit");
     let mut by = vec![prlimit.display().to_string(), "--nofile=300".into()];
     if geteuid().is_root() {
-        // Root may raise any limit, but for this.
+        // With this capability root may raise any limit.
         let setpriv = tool("setpriv");
         by.extend([
             setpriv.display().to_string(),
@@ -322,7 +323,7 @@ fn sessions_are_as_many_as_files_allow() {
     let said =
         juggler.wait_for_log("max_sessions is lowered from 16384 to 41 by the limit of open files");
     assert!(said.contains("ulimit -n"), "{said}");
-    // More than that wait in the backlog, and are served all the same.
+    // More clients than that wait in the backlog, and are served later.
     let mut clients: Vec<_> = (0..100)
         .map(|_| {
             let mut client = Client::connect(juggler.address());
@@ -374,7 +375,7 @@ fn running_out_of_files_is_no_end() {
             client
         })
         .collect();
-    // Threads that were in accept() already had a descriptor put by.
+    // Threads that were in accept() had a descriptor in reserve.
     waiting
         .last_mut()
         .unwrap()
@@ -401,8 +402,8 @@ fn a_socket_file_is_one() {
 }
 
 #[test]
-fn descriptors_that_nobody_handed_over_are_left_alone() {
-    // Without LISTEN_PID these numbers were meant for another process; here they are the program's
+fn descriptors_that_were_not_handed_over_are_left_alone() {
+    // Without LISTEN_PID these numbers were meant for another process. Here they are the program's
     // own.
     let origin = Origin::answering("fine");
     let mut juggler = Start::config(&Config::new([origin.address()]).text())

@@ -1,4 +1,4 @@
-//! What a stop does before it shuts the door: `process.drain_delay`.
+//! A stop before the door is shut: `process.drain_delay`.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -27,7 +27,7 @@ fn a_stop_that_is_announced_serves_as_before_and_says_so_at_the_health_path() {
     }
     let began = juggler.log_length();
     juggler.wait_for_log_behind(began - 1, "clients are connected");
-    // Now it is as it always is: the last call, and the end.
+    // Then comes the usual drain: one last request, and the end.
     assert_eq!(juggler.wait(PATIENCE), Some(0));
     assert!(Client::try_connect(&address).is_err());
 }

@@ -1,5 +1,5 @@
-//! Much at once: servers that are killed, clients that come and go, more of them than there is room
-//! for. Counted by the servers themselves, and at the end everything is back where it was.
+//! Much at once: servers are killed, clients come and go, and more clients come than there is room
+//! for. The servers count, and at the end the program has everything back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
@@ -29,7 +29,7 @@ impl Dice {
     }
 }
 
-/// What of the balancer has to be back after a storm.
+/// What the balancer must have back after a storm.
 #[derive(Debug)]
 struct Footprint {
     files: usize,
@@ -46,7 +46,7 @@ impl Footprint {
         }
     }
 
-    /// Spare threads go within ten seconds; the rest is at once.
+    /// Spare threads end within ten seconds. Everything else is back at once.
     #[track_caller]
     fn is_back(&self, juggler: &Juggler) {
         eventually(PATIENCE, "as many threads and files as before", || {
@@ -100,7 +100,7 @@ fn no_get_fails_while_servers_are_killed_and_restarted() {
         let bad = client.join().unwrap();
         assert!(
             bad.is_empty(),
-            "{} bad ones, {kills} kills: {:?}",
+            "{} bad responses, {kills} kills: {:?}",
             bad.len(),
             bad.first()
         );
@@ -111,7 +111,8 @@ fn no_get_fails_while_servers_are_killed_and_restarted() {
 
 #[test]
 fn no_post_is_done_twice_while_connections_break() {
-    // In this process, so that what a server has done is known even if it could tell nobody.
+    // The server runs in this process, so the test knows what it has done even if it could not
+    // respond.
     let done = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
     let answers = Arc::new(AtomicUsize::new(0));
     let servers: Vec<_> = (0..3)
@@ -123,7 +124,7 @@ fn no_post_is_done_twice_while_connections_break() {
                     match answers.fetch_add(1, Ordering::SeqCst) % 10 {
                         3 => return conn.reset(),
                         6 => return conn.send("HTTP/1.1 200 OK\r\n"),
-                        // Closes without a word, for the next one to run into.
+                        // Closes without an announcement, for the next request to run into.
                         9 => return conn.answer(200, "done"),
                         _ => conn.answer(200, "done"),
                     }
@@ -162,7 +163,7 @@ fn no_post_is_done_twice_while_connections_break() {
     assert!(answered.iter().all(|key| done.contains_key(key)));
     assert!(
         answered.len() > each * 8 / 2,
-        "only {} were answered",
+        "only {} got a response",
         answered.len()
     );
 }
@@ -180,7 +181,8 @@ fn two_thousand_clients_are_fifteen_connections() {
         .map(|_| Client::connect(juggler.address()))
         .collect();
     for round in 0..2 {
-        // Half a request each, then the other halves at once, so that all of them come together.
+        // Half a request from each client, then the other halves at once, so that all requests come
+        // together.
         let request = get("/__delay/1");
         let (first, second) = request.split_at(10);
         clients.iter_mut().for_each(|client| client.send(first));
@@ -212,8 +214,8 @@ fn two_thousand_clients_are_fifteen_connections() {
 fn thousands_that_leave_at_any_moment_never_raise_what_a_server_does_at_once() {
     let clients = 5_000;
     let servers = TestServer::three();
-    // With `close` a server may still be busy with what was called off when the next connection
-    // comes: that caps connections. What caps executions is `ignore`.
+    // With `close` a server may still be busy with a cancelled request when the next connection
+    // comes: that caps connections. `ignore` caps executions.
     let juggler = Config::new(servers.iter().map(TestServer::address))
         .top("[process]\nsummary = \"1s\"\n[spool]\nfolder = \"{dir}\"")
         .listener("limit = { body_memory = \"4KiB\" }")
@@ -245,10 +247,10 @@ fn thousands_that_leave_at_any_moment_never_raise_what_a_server_does_at_once() {
                         0 => dice.roll(request.len() as u64) as usize,
                         _ => request.len(),
                     };
-                    // It may be refused already.
+                    // The balancer may refuse it before everything is sent.
                     let _ = client.try_send(&request[..part]);
                     staying.push(client);
-                    // Any of those that are still there, at any moment.
+                    // Any of the clients that are still there, at any moment.
                     while staying.len() > dice.roll(20) as usize {
                         let mut client =
                             staying.swap_remove(dice.roll(staying.len() as u64) as usize);
@@ -331,8 +333,8 @@ fn a_stop_under_load_breaks_no_request() {
             })
         })
         .collect();
-    // These have not said anything yet when the signal comes: some are accepted, and some are in
-    // the backlog still.
+    // These clients have sent nothing yet when the signal comes. Some are accepted, and some are
+    // still in the backlog.
     eventually(PATIENCE, "under load", || {
         answered.load(Ordering::SeqCst) > 200
     });
@@ -379,14 +381,14 @@ fn at_the_cap_the_client_idle_longest_makes_room() {
             clients.remove(0).expect_closed();
         }
     }
-    // Who is being served is not idle, however long it takes.
+    // A client in an exchange is not idle, however long the exchange takes.
     for client in &mut clients {
         assert_eq!(client.get("/").expect(200).text(), "good");
     }
 }
 
 #[test]
-fn without_descriptors_nobody_is_accepted_and_then_all_are() {
+fn without_descriptors_no_client_is_accepted_and_then_all_are() {
     let prlimit = tool("prlimit");
     let origin = Origin::answering("good");
     let juggler = Config::new([origin.address()])
@@ -407,7 +409,7 @@ fn without_descriptors_nobody_is_accepted_and_then_all_are() {
         .collect();
     clients.iter_mut().for_each(|client| client.send(get("/")));
     for mut client in clients {
-        // Each one that goes makes room for the next.
+        // Each client that closes makes room for the next.
         assert_eq!(client.read_response().expect(200).text(), "good");
     }
     Client::connect(juggler.address()).get("/").expect(200);

@@ -146,7 +146,7 @@ fn an_expectation_is_answered_before_the_body() {
 }
 
 #[test]
-fn counters_say_what_happened_and_not_who_looks() {
+fn counters_count_requests_and_not_the_look_at_them() {
     let server = TestServer::start();
     let (mut first, mut second) = (
         Client::connect(server.address()),

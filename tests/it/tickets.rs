@@ -1,4 +1,4 @@
-//! Sessions that clients resume, over a reload.
+//! TLS sessions that clients resume, over a reload.
 
 use std::fs;
 use std::path::Path;
@@ -50,7 +50,7 @@ fn a_reload_with_the_same_certificates_keeps_sessions() {
             assert_eq!(shakes(&juggler, client), HandshakeKind::Resumed);
         }
     }
-    // The files are written anew, with the same in them.
+    // The files are written anew, with the same content.
     for name in ["s.crt", "s.key"] {
         let path = juggler.folder().join(name);
         let content = fs::read(&path).unwrap();
@@ -99,13 +99,13 @@ fn a_session_ends_with_the_certificate_that_vouched_for_it() {
         assert_eq!(
             shakes(&juggler, &client),
             HandshakeKind::Resumed,
-            "nobody has said so yet"
+            "there was no reload yet"
         );
         again(&juggler);
         assert_eq!(shakes(&juggler, &client), HandshakeKind::Full);
         assert_eq!(shakes(&juggler, &client), HandshakeKind::Resumed);
     }
-    // With a certificate for another name, who resumed would never learn of it.
+    // The certificate is now for another name. A client that resumed would never see that.
     let client = authority.client();
     shakes(&juggler, &client);
     renew(&juggler.folder(), &["other.test"]);

@@ -1,4 +1,4 @@
-//! HTTPS with a client that can be made to do anything: handshakes, names, records, ends.
+//! HTTPS with a client that the test controls fully: handshakes, names, records, ends.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -74,7 +74,7 @@ fn a_handshake_may_come_byte_by_byte() {
             Some(version.version)
         );
         client.get("/test.txt").expect(200);
-        // And so may a request, in as many records.
+        // A request may come in as many records, too.
         client.send_slowly("GET /test.txt HTTP/1.1\r\nHost: x\r\n\r\n");
         client.read_response().expect(200);
     }
@@ -148,7 +148,8 @@ fn keys_may_be_updated_while_a_response_comes() {
     client.receive_buffer(256 * 1024);
     let path = format!("GET /__size/{SIZE} HTTP/1.1\r\nHost: x\r\n\r\n");
     client.send(&path);
-    // By now the rest waits with a courier, and what answers the update has to wait behind it.
+    // By now a courier has the rest of the response. The reply to the key update has to wait behind
+    // it.
     eventually(PATIENCE, "a courier", || {
         juggler.threads_by_name().contains_key("courier")
     });
@@ -198,7 +199,7 @@ fn the_name_chooses_the_certificate() {
         let refused = Client::try_tls(juggler.address(), &config, name, false)
             .err()
             .unwrap();
-        // The client says which names it saw instead.
+        // The client reports which names it saw instead.
         assert!(
             format!("{refused:?}").contains("first.test"),
             "{name}: {refused:?}"
@@ -320,7 +321,7 @@ fn what_is_no_tls_gets_an_alert_and_an_end() {
         let mut client = Client::connect(juggler.address());
         client.send(garbage);
         client.shutdown_write();
-        // An alert is a record of type 21; to an alert there is nothing to say.
+        // An alert is a record of type 21. An alert gets no reply.
         let said = client.try_read_to_end().unwrap_or_else(|(_, said)| said);
         assert!(
             said.first() == Some(&21) || garbage[0] == 0x15,
@@ -340,7 +341,7 @@ fn a_clean_end_is_said() {
     let (authority, juggler) = https(config);
     for version in VERSIONS {
         let config = authority.client_with(&[version], &[]);
-        // The harness takes an end without close_notify for an error.
+        // For the harness an end without close_notify is an error.
         let mut client = connect(&juggler, &config);
         client
             .exchange("GET /test.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -383,7 +384,7 @@ fn a_stop_says_goodbye_and_waits_for_no_handshake() {
     let mut silent = Client::connect(juggler.address());
     let began = Instant::now();
     assert_eq!(juggler.stop(), Some(0));
-    // A handshake may take 10 s, and the stop 30.
+    // A handshake may take 10 s, and the stop 30 s.
     assert!(
         began.elapsed() < Duration::from_secs(8),
         "{:?}",
@@ -428,7 +429,7 @@ fn a_truncation_is_never_said_to_be_an_end() {
     }
 }
 
-/// An origin that sends half of its response, and the rest when the gate is open.
+/// An origin that sends half of its response, and the rest once the gate is open.
 fn halting(gate: &Gate) -> Origin {
     let gate = gate.clone();
     Origin::start(move |conn, _| {
@@ -507,14 +508,14 @@ fn certificates_are_read_again_on_sighup() {
     authority
         .issue(&["new.test"])
         .write(&juggler.folder(), "server");
-    assert!(reach("old.test"), "nobody has said so yet");
+    assert!(reach("old.test"), "there was no reload yet");
     juggler.signal(Signal::SIGHUP);
     juggler.wait_for_log("listener main: certificates reloaded");
     assert!(reach("new.test") && !reach("old.test"));
     old.get("/test.txt").expect(200);
 
-    // A key that does not fit, and a file that is no certificate: each is said, and the last good
-    // one stays.
+    // A key that does not fit, and a file that is no certificate: each is reported, and the last
+    // good certificate stays.
     authority
         .issue(&["newer.test"])
         .write(&juggler.folder(), "other");
@@ -560,7 +561,7 @@ fn an_optional_listener_without_certificate_is_left_out() {
 }
 
 #[test]
-fn a_listener_can_send_everybody_to_https() {
+fn a_listener_can_send_all_clients_to_https() {
     let server = TestServer::start();
     let config = |port: &str| {
         Config::new([server.address()]).listener(&format!(

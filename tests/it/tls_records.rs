@@ -1,4 +1,4 @@
-//! HTTPS by the record: what comes before, between and inside of them.
+//! HTTPS by the record: what comes before, between and inside of records.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,7 +15,7 @@ use crate::support::{
 
 const REQUEST: &[u8] = b"GET /test.txt HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// A client whose records are in the test's own hands.
+/// A client whose records the test makes itself.
 struct Wire<S> {
     tls: ClientConnection,
     stream: S,
@@ -46,7 +46,7 @@ impl<S: Read + Write> Wire<S> {
         wire
     }
 
-    /// The record with this in it.
+    /// Returns the record for these bytes.
     fn record(&mut self, plain: &[u8]) -> Vec<u8> {
         self.tls.writer().write_all(plain).unwrap();
         let mut record = Vec::new();
@@ -56,7 +56,7 @@ impl<S: Read + Write> Wire<S> {
         record
     }
 
-    /// What comes until the end, and whether that was a proper one.
+    /// Reads until the end. Returns the text, and whether the end was a proper one.
     fn read_to_end(&mut self) -> (String, io::Result<()>) {
         let mut got = Vec::new();
         let mut both = rustls::Stream::new(&mut self.tls, &mut self.stream);
@@ -64,12 +64,12 @@ impl<S: Read + Write> Wire<S> {
         (String::from_utf8_lossy(&got).into_owned(), end)
     }
 
-    /// Reads until that has come.
+    /// Reads until this text has come.
     fn read_until(&mut self, text: &str) {
         self.read_until_times(text, 1);
     }
 
-    /// Reads until that has come so often. (One read may bring several.)
+    /// Reads until this text has come `times` times. (One read may bring several.)
     fn read_until_times(&mut self, text: &str, times: usize) {
         let mut got = Vec::new();
         let mut both = rustls::Stream::new(&mut self.tls, &mut self.stream);
@@ -86,8 +86,8 @@ impl<S: Read + Write> Wire<S> {
     }
 }
 
-/// Sends bytes one by one and slowly, until they are through or the other side has had enough;
-/// answers how long that took.
+/// Sends bytes one by one and slowly, until all are sent or the other side closes. Returns how long
+/// that took.
 fn drip(mut stream: TcpStream, bytes: Vec<u8>) -> thread::JoinHandle<Duration> {
     thread::spawn(move || {
         let began = Instant::now();
@@ -121,7 +121,7 @@ fn a_record_that_drips_extends_no_deadline() {
     let padding = "x".repeat(2000);
     let head = format!("GET /test.txt HTTP/1.1\r\nHost: x\r\nPadding: {padding}\r\n\r\n");
     let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n";
-    // What has come whole, what drips, and what is said to that.
+    // What comes whole, what drips, and the answer.
     for (whole, dripping, answer) in [
         (
             &head.as_bytes()[..30],
@@ -129,7 +129,7 @@ fn a_record_that_drips_extends_no_deadline() {
             "HTTP/1.1 408 ",
         ),
         (post.as_bytes(), padding.as_bytes(), "HTTP/1.1 408 "),
-        // Nothing was asked yet, so nothing is answered.
+        // There was no request yet, so there is no answer.
         (b"", head.as_bytes(), ""),
     ] {
         let mut wire = Wire::connect(&juggler, &config);
@@ -143,7 +143,7 @@ fn a_record_that_drips_extends_no_deadline() {
             said.starts_with(answer) && said.is_empty() == answer.is_empty(),
             "{said}"
         );
-        // All of it takes 20 s.
+        // All of it would take 20 s.
         assert!(
             began.elapsed() < Duration::from_secs(10),
             "{:?}",
@@ -197,7 +197,7 @@ fn the_first_request_may_come_with_the_end_of_the_handshake() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let mut tls = ClientConnection::new(config, name).unwrap();
-    // What is given before it is kept until it may be sent, and goes out behind our Finished.
+    // What the test writes before the handshake is kept, and goes out behind our Finished.
     tls.writer().write_all(&REQUEST.repeat(3)).unwrap();
     let mut wire = Wire {
         tls,
@@ -222,7 +222,7 @@ fn a_forged_record_ends_it_with_an_alert() {
             .cluster("timeout = { abort = \"50ms\" }"),
     );
     let forged = [&b"\x17\x03\x03\x00\x20"[..], &[7; 32]].concat();
-    // While nothing is going on, and while a request is open.
+    // While nothing is in progress, and while a request is open.
     for open in [false, true] {
         let mut wire = Wire::connect(&juggler, &config);
         if open {
@@ -263,5 +263,5 @@ fn records_without_content_do_no_harm_and_too_many_end_it() {
         }
     }
     let (_, end) = wire.read_to_end();
-    assert!(end.is_err(), "it went on");
+    assert!(end.is_err(), "the connection went on");
 }

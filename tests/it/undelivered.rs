@@ -1,5 +1,5 @@
-//! Clients that pipeline for ever and read nothing: what a connection may leave undelivered is
-//! bounded, in bytes, in responses, and in places among the requests at once.
+//! Clients that pipeline for ever and read nothing. What a connection may leave undelivered is
+//! bounded: in bytes, in responses, and in places among the requests at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,13 +9,14 @@ use crate::support::{
     Authority, Client, Config, Juggler, Origin, PATIENCE, Request, Start, eventually,
 };
 
-/// The address space that the program gets. It ends the process to ask for more.
+/// The address space that the program gets. A larger demand ends the process.
 const ADDRESS_SPACE: u64 = 256 << 20;
 
-/// So much is tried to be sent by a client that never reads.
+/// How many bytes a client that never reads tries to send.
 const FLOOD: usize = 24 << 20;
 
-/// Answers with as many bytes as the path says (`/10`), and counts the responses that it is rid of.
+/// Responds with as many bytes as the path says (`/10`), and counts the responses that are sent
+/// whole.
 fn sized() -> (Origin, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let sent = Arc::clone(&count);
@@ -29,8 +30,8 @@ fn sized() -> (Origin, Arc<AtomicUsize>) {
     (origin, count)
 }
 
-/// Sends the request again and again until the balancer takes no more for a moment, or all is sent.
-/// Returns how many bytes went out.
+/// Sends the request repeatedly until the balancer takes no more for a moment, or everything is
+/// sent. Returns how many bytes went out.
 fn flood(client: &mut Client, request: &str) -> usize {
     client.set_patience(Duration::from_millis(700));
     let many = request.repeat((64 << 10) / request.len());
@@ -76,7 +77,7 @@ fn a_client_that_never_reads_what_it_asks_for_costs_little_memory() {
         let mut client = Client::connect(juggler.address_of(listener));
         client.small_receive_buffer();
         let sent = flood(&mut client, request);
-        assert!(sent < FLOOD, "{request:?}: all of it was read");
+        assert!(sent < FLOOD, "{request:?}: everything was read");
         clients.push(client);
     }
     assert!(juggler.is_running());
@@ -97,7 +98,7 @@ fn a_second_large_response_is_not_fetched_before_the_first_is_taken() {
     client.receive_buffer(128 << 10);
     let size = 16 << 20;
     client.send(format!("GET /{size} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(50));
-    eventually(PATIENCE, "the server is rid of the first", || {
+    eventually(PATIENCE, "the server has sent the first", || {
         count.load(Ordering::SeqCst) > 0
     });
     for _ in 0..20 {
@@ -105,7 +106,7 @@ fn a_second_large_response_is_not_fetched_before_the_first_is_taken() {
     }
     let is_large = |request: &&Request| request.target == format!("/{size}");
     let large = origin.requests().iter().filter(is_large).count();
-    assert_eq!(large, 1, "large responses asked for");
+    assert_eq!(large, 1, "large responses that were requested");
     // All of them come when the client reads, in their order and whole.
     for _ in 0..3 {
         assert_eq!(client.read_response().expect(200).body.len(), size);
@@ -156,7 +157,7 @@ fn over_tls_too_a_client_that_never_reads_costs_little() {
     let asked = count.load(Ordering::SeqCst);
     assert!(
         asked < 6000,
-        "{asked} requests were served that nobody reads"
+        "{asked} requests were served whose responses are not read"
     );
     let mut other = Client::tls(juggler.address(), &authority.client(), "localhost");
     other.get("/10").expect(200);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::{Answered, Client, Config, Juggler, Load, Origin, PATIENCE, eventually};
 
-/// Servers that share what they have got whole: how often each path.
+/// Servers that share a count of the requests they received whole, by path.
 struct Servers {
     all: Vec<Origin>,
     got: Arc<Mutex<BTreeMap<String, usize>>>,
@@ -42,7 +42,8 @@ impl Servers {
         juggler
     }
 
-    /// Each stops in the middle of what it does and comes back, one after the other, so many times.
+    /// Each server stops in the middle of its work and comes back, one after the other, `times`
+    /// times.
     fn roll(&mut self, times: usize, load: &Load) -> usize {
         for _ in 0..times {
             for server in &mut self.all {
@@ -57,8 +58,8 @@ impl Servers {
         times * self.all.len()
     }
 
-    /// What has failed had been sent to a server that died: no more than it can have at once. And
-    /// nothing was done twice.
+    /// Failed requests had been sent to a server that died: no more than one server has at once.
+    /// And nothing was done twice.
     #[track_caller]
     fn check_posts(&self, all: &[Answered], deaths: usize) {
         let got = self.got.lock().unwrap();
@@ -74,7 +75,7 @@ impl Servers {
                 .response
                 .as_ref()
                 .unwrap_or_else(|| panic!("{} was cut", one.path));
-            // It may have got it, and may not do it again.
+            // A server may have received it, so no server may do it again.
             assert!(
                 response.status == 502 && response.text().contains("the server"),
                 "{response:?}"
@@ -141,7 +142,7 @@ fn servers_that_are_probed_restart_without_a_failed_get() {
 }
 
 #[test]
-fn who_waits_for_a_server_uses_up_no_attempt() {
+fn a_request_that_waits_for_a_server_uses_up_no_attempt() {
     let mut servers = Servers::new(1);
     let juggler = Config::new(servers.all.iter().map(Origin::address))
         .top("[log]\naccess = \"stdout\"\nformat = \"json\"")
@@ -185,11 +186,12 @@ fn who_waits_for_a_server_uses_up_no_attempt() {
 }
 
 #[test]
-fn who_waits_in_vain_is_told_when_his_time_is_up() {
+fn a_request_that_waits_in_vain_is_answered_when_its_time_is_up() {
     let mut servers = Servers::new(1);
     let juggler = servers.before("on_unavailable = \"queue\"\nqueue = { timeout = \"100ms\" }");
     servers.all[0].stop();
-    // Who had been given to one of its connections would be told what became of that.
+    // A request that was given to one of the connections would be answered with that connection's
+    // failure.
     eventually(PATIENCE, "all workers know", || {
         let log = juggler.log();
         log.iter()

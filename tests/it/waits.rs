@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::support::names::Hosts;
 use crate::support::{Client, Config, Gate, Origin, PATIENCE, Start, eventually, reload};
 
-/// A Unix socket whose backlog is full, with those that wait there.
+/// A Unix socket whose backlog is full, with the connections in it.
 struct Clogged {
     listener: Socket,
     waiting: Vec<Socket>,
@@ -40,11 +40,11 @@ impl Clogged {
                 Ok(()) => self.waiting.push(socket),
                 Err(_) => return,
             }
-            assert!(self.waiting.len() < 10, "its backlog has no end");
+            assert!(self.waiting.len() < 10, "the socket's backlog has no end");
         }
     }
 
-    /// Accepts all from now on, and answers each request.
+    /// Accepts all connections from now on, and answers each request.
     fn serve(self) {
         thread::spawn(move || {
             drop(self.waiting);
@@ -61,12 +61,13 @@ fn answer_all(stream: &UnixStream) {
     while let Some(Ok(line)) = lines.next() {
         if line.is_empty() {
             let mut stream = stream;
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"); // The client may have gone.
+            // The client may have gone.
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
         }
     }
 }
 
-/// A TCP address where connections are neither taken nor refused.
+/// A TCP address where connections are neither accepted nor refused.
 struct Silent {
     _listener: Socket,
     _waiting: Vec<TcpStream>,
@@ -83,7 +84,7 @@ impl Silent {
         let mut waiting = Vec::new();
         while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
             waiting.push(stream);
-            assert!(waiting.len() < 10, "its backlog has no end");
+            assert!(waiting.len() < 10, "the socket's backlog has no end");
         }
         Self {
             _listener: listener,
@@ -112,7 +113,7 @@ fn a_unix_server_with_a_full_backlog_is_given_up_in_time() {
         client.set_patience(Duration::from_secs(8));
         client.read_response().expect(503);
     }
-    // Where there is room again it is found.
+    // Once there is room again the worker connects.
     clogged.serve();
     eventually(PATIENCE, "served", || {
         Client::connect(juggler.address()).get("/").status == 200
@@ -135,14 +136,14 @@ fn a_request_that_waits_for_a_unix_connection_waits_no_longer_than_its_time() {
         format!("unix:{}", path.display()),
     ];
     let juggler = config(&servers).start();
-    // A server that cannot be connected to holds up neither the others' requests nor a reload that
+    // A server that cannot be connected to delays neither other servers' requests nor a reload that
     // removes it.
     let mut client = Client::connect(juggler.address());
     for _ in 0..4 {
         assert_eq!(client.get("/").expect(200).text(), "good");
     }
     reload(&juggler, &config(&servers[..1]).text(), "reloaded");
-    eventually(PATIENCE, "its workers are gone", || {
+    eventually(PATIENCE, "the removed server's workers are gone", || {
         juggler
             .threads_by_name()
             .keys()
@@ -167,7 +168,7 @@ fn all_addresses_of_a_name_together_have_the_time_for_connecting() {
     juggler.wait_for_log("cannot connect");
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(900), "{took:?}");
-    // Four times as long before.
+    // One address after the other with a full timeout each would take four times as long.
     assert!(took < Duration::from_millis(3000), "{took:?}");
     drop(others);
 }
@@ -176,7 +177,7 @@ fn all_addresses_of_a_name_together_have_the_time_for_connecting() {
 fn the_last_of_several_addresses_is_tried_in_time() {
     let dead = Silent::at("127.0.0.31", 0);
     let good = Origin::answering("good");
-    // The same port at another address, of which only a relay is there.
+    // The same port at another address, with only a relay behind it.
     let relay = std::net::TcpListener::bind(("127.0.0.32", dead.port)).unwrap();
     let target = good.address();
     thread::spawn(move || {
@@ -203,7 +204,7 @@ fn the_last_of_several_addresses_is_tried_in_time() {
     );
 }
 
-/// A server that reads requests and says nothing.
+/// A server that reads requests and sends nothing.
 fn mute() -> (Origin, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
@@ -215,8 +216,7 @@ fn mute() -> (Origin, Arc<AtomicUsize>) {
     (origin, asked)
 }
 
-/// How long a request is answered with 504 after it was sent, each time over a connection that was
-/// idle for a moment.
+/// The times from a request to its 504, each over a connection that was idle for a moment.
 fn times_to_504(cluster: &str, tries: usize, request: &str) -> Vec<Duration> {
     let (origin, _asked) = mute();
     let juggler = Config::new([origin.address()]).cluster(cluster).start();
@@ -249,7 +249,8 @@ fn the_time_for_the_first_byte_counts_from_the_moment_of_sending() {
             &request,
         );
         assert!(times.iter().all(|time| *time >= first_byte), "{times:?}");
-        // All of them took 0.3 to 0.7 s before. One may be late on a machine that has much to do.
+        // A timeout that counts from an earlier moment gives 0.3 to 0.7 s. One time may be late on
+        // a busy machine.
         let mut sorted = times.clone();
         sorted.sort_unstable();
         assert!(sorted[3] < Duration::from_millis(280), "{times:?}");
@@ -258,7 +259,7 @@ fn the_time_for_the_first_byte_counts_from_the_moment_of_sending() {
 
 #[test]
 fn a_queued_request_has_the_whole_time_for_its_first_byte() {
-    // It waits in the queue for longer than its server may take for the first byte.
+    // The request waits in the queue for longer than its server may take for the first byte.
     let gate = Gate::new();
     let held = gate.clone();
     let origin = Origin::start(move |conn, _| {

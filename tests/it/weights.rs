@@ -12,7 +12,7 @@ use crate::support::{Client, Config, Juggler, PATIENCE, eventually, reload};
 /// How far a share may be from what the weights say.
 const TOLERANCE: f64 = 0.05;
 
-/// One cluster of stations of these weights.
+/// One cluster of stations with these weights.
 fn text(stations: &[Station], weights: &[u32], cluster: &str) -> String {
     let mut config = Config::new([""; 0]).cluster(cluster);
     for (station, weight) in stations.iter().zip(weights) {
@@ -33,7 +33,8 @@ fn start(text: &str, stations: &[Station], connections: usize) -> Juggler {
     juggler
 }
 
-/// Sends so many requests one after the other, each as another client; the share of each server.
+/// Sends `count` requests one after the other, each as another client. Returns the share of each
+/// server.
 fn shares(juggler: &Juggler, count: usize) -> BTreeMap<String, f64> {
     let mut client = Client::connect(juggler.address());
     let mut shares = BTreeMap::new();
@@ -61,7 +62,7 @@ fn are_near(shares: &BTreeMap<String, f64>, weights: &[u32]) -> bool {
 
 const KEYED: &str = "client_key = \"field:X-Client\"\n";
 
-/// How many requests it takes until chance is no excuse.
+/// The number of requests beyond which a deviation is not chance.
 fn enough(scheduler: &str) -> usize {
     match scheduler {
         "random" | "rendezvous" | "jump" => 2000,
@@ -85,8 +86,8 @@ fn one_request_at_a_time_each_server_has_its_share() {
         "rendezvous",
         "jump",
     ] {
-        // Longer than it takes a worker to come back that has just answered: else it is not one
-        // request at a time.
+        // Longer than a worker takes to come back after a response. Otherwise it is not one request
+        // at a time.
         let takes_turns = !matches!(scheduler, "random" | "rendezvous" | "jump");
         let service = Duration::from_millis(if takes_turns { 2 } else { 0 });
         stations
@@ -96,7 +97,7 @@ fn one_request_at_a_time_each_server_has_its_share() {
             reload(&juggler, &with(scheduler, weights), "reloaded");
             let mut tried = Vec::new();
             while tried.last().is_none_or(|found| !are_near(found, weights)) {
-                // On a machine with much else to do it may take longer all the same.
+                // On a busy machine the worker may still take longer.
                 assert!(tried.len() < 4, "{scheduler}: {tried:.3?} of {weights:?}");
                 tried.push(shares(&juggler, enough(scheduler)));
             }
@@ -112,8 +113,8 @@ fn servers_that_answer_alike_have_their_shares_by_response_time_too() {
         .for_each(|station| station.set_service(Duration::from_millis(8)));
     let weights = [2, 1, 1];
     let cluster = "capacity = 4\nscheduler = \"peak_ewma\"";
-    // A machine that stops for a moment makes a server look slow, which is remembered for seconds:
-    // then it begins anew.
+    // A machine that stops for a moment makes a server look slow, which is remembered for seconds.
+    // Then the test begins anew.
     let mut tried = Vec::new();
     eventually(PATIENCE, "shares by weight", || {
         let juggler = start(&text(&stations, &weights, cluster), &stations, 4);
@@ -174,7 +175,7 @@ fn several_requests_at_a_time_leave_the_shares_as_they_are() {
 }
 
 #[test]
-fn reloads_cost_nobody_its_turn() {
+fn reloads_cost_no_server_its_turn() {
     let stations = Station::quick::<3>();
     for scheduler in ["round_robin", "least_load"] {
         let with = |number: usize| {
@@ -204,14 +205,15 @@ fn reloads_cost_nobody_its_turn() {
     }
 }
 
-/// What was answered when, since the server came back.
+/// The responses since the server came back, with their times.
 struct Warming {
-    /// Since it came back, in parts of the slow start, and by which server.
+    /// The time since the server came back, in parts of the slow start, and the server that
+    /// responded.
     answers: Vec<(f64, String)>,
 }
 
 impl Warming {
-    /// One request after the other, with a pause between them, until somewhat behind the slow
+    /// Sends one request after the other, with a pause between them, until somewhat behind the slow
     /// start.
     fn watch(scheduler: &str, servers: usize, slow_start: Duration, pause: Duration) -> Self {
         let names = ["s0", "s1", "s2", "s3"];
@@ -243,8 +245,8 @@ impl Warming {
         Self { answers }
     }
 
-    /// Its share of what was asked in this part of the time, and what it should be on average: its
-    /// weight was so great as the time was advanced.
+    /// The server's share of the requests in this part of the time, the share that its weight calls
+    /// for on average, and the number of requests.
     fn share(&self, from: f64, to: f64, servers: usize) -> (f64, f64, usize) {
         let those: Vec<_> = self
             .answers
@@ -273,7 +275,7 @@ fn a_server_that_warms_up_rises_from_little_to_its_share() {
         let mut before = -1.0;
         for (from, to) in [(0.0, 0.33), (0.33, 0.66), (0.66, 1.0), (1.0, 1.4)] {
             let (found, expected, count) = warming.share(from, to, servers);
-            // Where the machine has let it ask enough.
+            // Only where the machine allowed enough requests.
             if count >= 60 {
                 let what = format!(
                     "{scheduler} of {servers}: {found:.3} of {expected:.3}, {count} from {from} on"
@@ -288,7 +290,7 @@ fn a_server_that_warms_up_rises_from_little_to_its_share() {
         }
         assert!(
             before > 0.0,
-            "{scheduler}: {} answers are too few",
+            "{scheduler}: {} responses are too few",
             warming.answers.len()
         );
     }

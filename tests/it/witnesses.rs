@@ -1,4 +1,4 @@
-//! What one client provokes, or what is wrong with one path, takes no server from all.
+//! Failures that one client provokes, or that belong to one path, take no server from all others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::support::{Client, Config, Juggler, Origin, PATIENCE, eventually};
 /// What servers do wrong with some requests.
 const WRONGS: [&str; 5] = ["/malformed", "/large", "/upgrade", "/broken", "/error"];
 
-/// A server that does this with requests for such paths, and answers all others unless it is `ill`.
+/// A server that does this with requests for such paths, and serves all others unless it is `ill`.
 fn server(ill: &Arc<AtomicBool>) -> Origin {
     let ill = Arc::clone(ill);
     Origin::start(move |conn, _| {
@@ -41,7 +41,7 @@ fn server(ill: &Arc<AtomicBool>) -> Origin {
     })
 }
 
-/// The balancer, which takes failures of every kind seriously.
+/// The balancer, with failures of every kind as evidence.
 fn before(origin: &Origin, mode: &str, more: &str) -> Juggler {
     let health = format!(
         "health = {{ mode = \"{mode}\", path = \"{PROBE}\", interval = \"1h\", recheck = \
@@ -55,7 +55,7 @@ fn before(origin: &Origin, mode: &str, more: &str) -> Juggler {
         .start()
 }
 
-/// Offline by what the traffic shows, and not by probes.
+/// The changes of the server's state that traffic caused, and not probes.
 fn falls(juggler: &Juggler) -> Vec<String> {
     let mut changes = changes(juggler, "main/s0");
     changes.retain(|change| change.contains("exchanges"));
@@ -71,7 +71,7 @@ fn one_client_takes_no_server_offline_whatever_it_asks_for() {
         eventually(PATIENCE, "in use", || client.get("/").status == 200);
         for wrong in WRONGS {
             for number in 0..12 {
-                // The same path again and again, and others.
+                // The same path repeatedly, and others.
                 let path = if number < 6 {
                     wrong.to_owned()
                 } else {
@@ -83,7 +83,7 @@ fn one_client_takes_no_server_offline_whatever_it_asks_for() {
             }
         }
         assert_eq!(falls(&juggler), [""; 0], "{mode}");
-        // It was looked at instead, and is well.
+        // The server was probed instead, and is well.
         wait_for_probes(&origin, 1);
         assert_eq!(
             Client::connect_as(2, juggler.address())
@@ -154,8 +154,8 @@ fn what_several_see_at_several_paths_takes_a_server_offline_at_once() {
         let origin = server(&Arc::default());
         let juggler = before(&origin, "lazy", "");
         Client::connect(juggler.address()).get("/").expect(200);
-        // What breaks over a connection that has served before may have been closed while idle: it
-        // does not count.
+        // A connection that breaks after it has served may have been closed while idle. That does
+        // not count.
         for number in 2..10 {
             Client::connect_as(number, juggler.address()).get(&format!("{wrong}/{number}"));
         }
@@ -181,7 +181,7 @@ fn of_a_server_that_one_client_finds_ill_a_probe_decides_also_with_lazy() {
     assert_eq!(falls(&juggler), [""; 0]);
 }
 
-/// A key that every client chooses for itself makes no two clients of one.
+/// A key that every client chooses for itself does not make two clients of one.
 #[test]
 fn a_cookie_makes_no_client_another() {
     let origin = server(&Arc::default());

@@ -1,4 +1,4 @@
-//! A client that says exactly what it is told to say, and reads strictly.
+//! A client that sends exactly the given bytes and reads strictly.
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
@@ -28,7 +28,7 @@ enum Wire {
     Tls(Box<rustls::StreamOwned<ClientConnection, Transport>>),
 }
 
-/// The socket below TLS, which can be told to send byte by byte.
+/// The socket below TLS. With `drip` it sends every byte in a packet of its own.
 struct Transport {
     stream: TcpStream,
     drip: bool,
@@ -63,7 +63,7 @@ impl Client {
             .unwrap_or_else(|problem| panic!("connect to {address}: {problem}"))
     }
 
-    /// Connects, or says why not.
+    /// Connects; returns the error where that fails.
     pub(crate) fn try_connect(address: impl Display) -> io::Result<Self> {
         let address = address.to_string();
         let wire = match address.strip_prefix("unix:") {
@@ -77,7 +77,7 @@ impl Client {
         })
     }
 
-    /// Connects as another client: from 127.0.0.`number`.
+    /// Connects from 127.0.0.`number`, as another client.
     #[track_caller]
     pub(crate) fn connect_as(number: u8, address: impl Display) -> Self {
         let to: SocketAddr = address.to_string().parse().unwrap();
@@ -90,7 +90,7 @@ impl Client {
         Self::from_tcp(socket.into())
     }
 
-    /// Takes a connection that is there already.
+    /// Takes over a connection that exists already.
     pub(crate) fn from_tcp(stream: TcpStream) -> Self {
         Self {
             wire: Wire::Tcp(stream),
@@ -106,7 +106,8 @@ impl Client {
             .unwrap_or_else(|problem| panic!("TLS to {address}: {problem}"))
     }
 
-    /// Connects with TLS; `drip` sends each byte of the handshake (and only that) alone.
+    /// Connects with TLS. With `drip` each byte of the handshake (and only of the handshake) is
+    /// sent alone.
     pub(crate) fn try_tls(
         address: impl Display,
         config: &Arc<ClientConfig>,
@@ -131,7 +132,7 @@ impl Client {
         })
     }
 
-    /// The TLS side of it.
+    /// The TLS state of this client.
     #[track_caller]
     pub(crate) fn tls_connection(&mut self) -> &mut ClientConnection {
         match &mut self.wire {
@@ -140,24 +141,24 @@ impl Client {
         }
     }
 
-    /// Waits no longer than this for anything from now on.
+    /// Limits every later wait of this client to this time.
     pub(crate) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
 
-    /// Our own address.
+    /// The client's own address.
     pub(crate) fn local_address(&self) -> SocketAddr {
         self.tcp().local_addr().unwrap()
     }
 
-    /// Sends bytes, at once.
+    /// Sends bytes at once.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes)
             .unwrap_or_else(|problem| panic!("send: {problem}"));
     }
 
-    /// Sends bytes, or says why not.
+    /// Sends bytes; returns the error where that fails.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         let patience = Some(self.patience);
         match &mut self.wire {
@@ -190,7 +191,8 @@ impl Client {
     pub(crate) fn send_split(&mut self, bytes: impl AsRef<[u8]>, at: usize) {
         let (first, second) = bytes.as_ref().split_at(at);
         self.send(first);
-        // Not to let something happen, but so that both pieces are seldom read as one.
+        // The pause lets nothing happen. It makes the server read the two pieces apart most of the
+        // time.
         std::thread::sleep(Duration::from_millis(2));
         self.send(second);
     }
@@ -202,14 +204,14 @@ impl Client {
             .unwrap_or_else(|problem| panic!("no response: {problem}"))
     }
 
-    /// Reads the next response, which answers a HEAD.
+    /// Reads the next response, as the response to a HEAD.
     #[track_caller]
     pub(crate) fn read_head_response(&mut self) -> Response {
         self.try_read_response(true)
             .unwrap_or_else(|problem| panic!("no response: {problem}"))
     }
 
-    /// Reads the next response, or says why there is none.
+    /// Reads the next response; returns the error where there is none.
     pub(crate) fn try_read_response(&mut self, to_head: bool) -> io::Result<Response> {
         let end = Instant::now() + self.patience;
         let wire = &mut self.wire;
@@ -246,7 +248,7 @@ impl Client {
         self.exchange([head.as_bytes(), body].concat())
     }
 
-    /// Waits for some bytes, and gives all that are here and were not read yet. Empty at the end.
+    /// Waits for some bytes and returns all unread bytes that are here. They are empty at the end.
     #[track_caller]
     pub(crate) fn read_some(&mut self) -> Vec<u8> {
         if self.buffer.is_empty() {
@@ -258,14 +260,14 @@ impl Client {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Reads what comes in one piece, or says why nothing does.
+    /// Reads what comes in one piece; returns the error where nothing comes.
     pub(crate) fn try_read_a_little(&mut self) -> io::Result<usize> {
         self.buffer.clear();
         self.wire
             .read(&mut self.buffer, Instant::now() + self.patience)
     }
 
-    /// Reads until so many bytes are here and were not read yet.
+    /// Reads until `count` unread bytes are here.
     #[track_caller]
     pub(crate) fn read_exactly(&mut self, count: usize) -> Vec<u8> {
         let end = Instant::now() + self.patience;
@@ -283,14 +285,14 @@ impl Client {
         self.buffer.drain(..count).collect()
     }
 
-    /// Reads all that comes until the connection ends properly.
+    /// Reads until the connection ends properly and returns the bytes.
     #[track_caller]
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         self.try_read_to_end()
             .unwrap_or_else(|(problem, got)| panic!("read after {} bytes: {problem}", got.len()))
     }
 
-    /// Reads all that comes; the error has what came before it.
+    /// Reads until the connection ends. The error carries the bytes that came before it.
     pub(crate) fn try_read_to_end(&mut self) -> Result<Vec<u8>, (io::Error, Vec<u8>)> {
         let end = Instant::now() + self.patience;
         loop {
@@ -302,7 +304,7 @@ impl Client {
         }
     }
 
-    /// Nothing more comes, and the connection ends properly.
+    /// Expects a proper end of the connection, and no bytes before it.
     #[track_caller]
     pub(crate) fn expect_closed(&mut self) {
         let rest = self.read_to_end();
@@ -313,7 +315,7 @@ impl Client {
         );
     }
 
-    /// The connection ends, properly or by a reset, and nothing more comes before that.
+    /// Expects the end of the connection, proper or by a reset, and no bytes before it.
     #[track_caller]
     pub(crate) fn expect_gone(&mut self) {
         let rest = match self.try_read_to_end() {
@@ -328,7 +330,7 @@ impl Client {
         );
     }
 
-    /// The connection ends somehow, and nothing more comes before that.
+    /// Expects any end of the connection, and no bytes before it.
     #[track_caller]
     pub(crate) fn expect_gone_or_cut(&mut self) {
         let rest = match self.try_read_to_end() {
@@ -347,8 +349,7 @@ impl Client {
         );
     }
 
-    /// The connection ends in a way that shows a cut: by a reset, or without TLS's own end. Gives
-    /// what came before.
+    /// Expects an end that shows a cut: a reset, or no `close_notify`. Returns the bytes before it.
     #[track_caller]
     pub(crate) fn expect_cut(&mut self) -> Vec<u8> {
         match self.try_read_to_end() {
@@ -362,7 +363,7 @@ impl Client {
         }
     }
 
-    /// Nothing comes for so long, and the connection stays.
+    /// Expects that nothing comes for this time and that the connection stays open.
     #[track_caller]
     pub(crate) fn expect_silence(&mut self, long: Duration) {
         let got = self.wire.read(&mut self.buffer, Instant::now() + long);
@@ -374,12 +375,12 @@ impl Client {
         );
     }
 
-    /// What came after what was read.
+    /// The bytes behind the last message that was read.
     pub(crate) fn leftover(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// Ends our sending side (FIN; with TLS, `close_notify` before it).
+    /// Ends the client's sending side (FIN; with TLS, `close_notify` before it).
     #[track_caller]
     pub(crate) fn shutdown_write(&mut self) {
         if let Wire::Tls(stream) = &mut self.wire {
@@ -389,28 +390,27 @@ impl Client {
         SockRef::from(&self.fd()).shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Leaves with a reset.
+    /// Closes the connection by a reset.
     pub(crate) fn reset(self) {
         SockRef::from(&self.fd())
             .set_linger(Some(Duration::ZERO))
             .unwrap();
     }
 
-    /// Makes the kernel's buffer for what comes in as small as it can be, so that a slow reader is
-    /// felt early.
+    /// Makes the kernel's receive buffer as small as possible, so that a slow reader is felt early.
     pub(crate) fn small_receive_buffer(&self) {
         self.receive_buffer(4096);
     }
 
-    /// Fixes the size of the kernel's buffer for what comes in. With less than a packet of 64 KiB
-    /// reading is slow, too.
+    /// Sets the size of the kernel's receive buffer. Below one packet of 64 KiB reading is slow,
+    /// too.
     pub(crate) fn receive_buffer(&self, size: usize) {
         SockRef::from(&self.fd())
             .set_recv_buffer_size(size)
             .unwrap();
     }
 
-    /// Two of the same connection, for reading in one thread and writing in another.
+    /// Returns two clients of one connection, for reading in one thread and writing in another.
     #[track_caller]
     pub(crate) fn split(self) -> (TcpStream, TcpStream) {
         let stream = self.tcp().try_clone().unwrap();
@@ -436,7 +436,7 @@ impl Client {
 }
 
 impl Wire {
-    /// Adds what comes next to the buffer.
+    /// Appends the next bytes to the buffer.
     fn read(&mut self, buffer: &mut Vec<u8>, end: Instant) -> io::Result<usize> {
         let mut bytes = [0; 32 * 1024];
         // A timeout of zero would mean none.
@@ -463,7 +463,7 @@ impl Wire {
                 buffer.extend_from_slice(&bytes[..got]);
                 Ok(got)
             }
-            // With a timeout that is what a process gets that was stopped for a moment.
+            // With a timeout, a process that was stopped for a moment gets this error.
             Err(problem) if problem.kind() == io::ErrorKind::Interrupted => self.read(buffer, end),
             Err(problem) => Err(problem),
         }
@@ -477,7 +477,7 @@ fn connect_tcp(address: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Whether the other side cut the connection.
+/// Returns whether the other side cut the connection.
 pub(crate) fn is_reset(problem: &io::Error) -> bool {
     matches!(
         problem.kind(),
@@ -485,7 +485,7 @@ pub(crate) fn is_reset(problem: &io::Error) -> bool {
     )
 }
 
-/// Whether nothing came in time.
+/// Returns whether nothing came in time.
 pub(crate) fn is_timeout(problem: &io::Error) -> bool {
     matches!(
         problem.kind(),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::PATIENCE;
 
-/// Holds whoever comes until it is opened.
+/// Holds each thread that comes until the gate is opened.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<(Mutex<State>, Condvar)>);
 
@@ -20,7 +20,7 @@ impl Gate {
         Self::default()
     }
 
-    /// Waits until it is open.
+    /// Waits until the gate is open.
     #[track_caller]
     pub(crate) fn wait(&self) {
         let (state, changed) = &*self.0;
@@ -34,23 +34,23 @@ impl Gate {
         assert!(!timed_out.timed_out(), "the gate was never opened");
     }
 
-    /// Lets everybody through, now and later.
+    /// Lets all threads through, now and later.
     pub(crate) fn open(&self) {
         self.0.0.lock().unwrap().open = true;
         self.0.1.notify_all();
     }
 
-    /// Holds whoever comes from now on.
+    /// Holds each thread that comes from now on.
     pub(crate) fn close(&self) {
         self.0.0.lock().unwrap().open = false;
     }
 
-    /// How many have come so far.
+    /// How many threads have come so far.
     pub(crate) fn came(&self) -> usize {
         self.0.0.lock().unwrap().came
     }
 
-    /// Waits until so many have come, in all.
+    /// Waits until `count` threads have come in all.
     #[track_caller]
     pub(crate) fn wait_for(&self, count: usize) {
         let (state, changed) = &*self.0;

@@ -1,4 +1,4 @@
-//! The real program, with a configuration of the test's own.
+//! The real program, with a configuration that the test makes.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -30,7 +30,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// With these servers, named `s0`, `s1`, ...
+    /// A configuration with these servers, named `s0`, `s1`, ...
     pub(crate) fn new<A: Display>(servers: impl IntoIterator<Item = A>) -> Self {
         Self {
             servers: servers
@@ -41,25 +41,25 @@ impl Config {
         }
     }
 
-    /// Lines before everything else, such as a `[process]` table.
+    /// Adds lines before everything else, such as a `[process]` table.
     pub(crate) fn top(mut self, lines: &str) -> Self {
         self.top += &format!("{lines}\n");
         self
     }
 
-    /// Lines in `[[listener]]`.
+    /// Adds lines to `[[listener]]`.
     pub(crate) fn listener(mut self, lines: &str) -> Self {
         self.listener += &format!("{lines}\n");
         self
     }
 
-    /// Lines in `[[cluster]]`.
+    /// Adds lines to `[[cluster]]`.
     pub(crate) fn cluster(mut self, lines: &str) -> Self {
         self.cluster += &format!("{lines}\n");
         self
     }
 
-    /// Lines after everything else, such as another `[[listener]]`.
+    /// Adds lines after everything else, such as another `[[listener]]`.
     pub(crate) fn rest(mut self, lines: &str) -> Self {
         self.rest += &format!("{lines}\n");
         self
@@ -85,14 +85,14 @@ impl Config {
         text + &self.rest
     }
 
-    /// Runs the balancer with it.
+    /// Runs the balancer with this configuration.
     #[track_caller]
     pub(crate) fn start(&self) -> Juggler {
         Juggler::start(&self.text())
     }
 }
 
-/// How to start it.
+/// How the program is started.
 pub(crate) struct Start {
     config: Option<String>,
     arguments: Vec<String>,
@@ -103,7 +103,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// With this configuration. `{dir}` in it stands for a folder of the test's own.
+    /// Starts with this configuration. `{dir}` in the text stands for a folder of the test.
     pub(crate) fn config(text: &str) -> Self {
         Self {
             config: Some(text.to_owned()),
@@ -111,7 +111,7 @@ impl Start {
         }
     }
 
-    /// Without any.
+    /// Starts without a configuration.
     pub(crate) fn bare() -> Self {
         let folder = TempDir::with_prefix("juggler-test-").unwrap();
         Self {
@@ -124,26 +124,26 @@ impl Start {
         }
     }
 
-    /// With one more argument.
+    /// Adds an argument.
     pub(crate) fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// With a variable in its environment.
+    /// Sets an environment variable.
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// With a socket that listens already, handed over as systemd does.
+    /// Hands over a socket that listens already, as systemd does.
     pub(crate) fn socket(mut self, listener: TcpListener) -> Self {
         self.socket = Some(listener);
         self
     }
 
-    /// By this program with these arguments, which has to become it (as `prlimit` and `setpriv`
-    /// do).
+    /// Starts through this program with these arguments, which must exec the balancer (as `prlimit`
+    /// and `setpriv` do).
     pub(crate) fn by(mut self, prefix: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.prefix = prefix.into_iter().map(Into::into).collect();
         self
@@ -154,26 +154,26 @@ impl Start {
         self.folder.path()
     }
 
-    /// Writes a file into that folder.
+    /// Writes a file into the test's folder.
     pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         fs::write(self.folder().join(name), content).unwrap();
         self
     }
 
-    /// Runs it until it is ready.
+    /// Runs the program until it is ready.
     #[track_caller]
     pub(crate) fn ready(self) -> Juggler {
         let juggler = self.spawn();
-        assert!(juggler.is_ready(), "it did not get ready");
+        assert!(juggler.is_ready(), "the program did not get ready");
         juggler
     }
 
-    /// Runs it and waits for nothing.
+    /// Runs the program and waits for nothing.
     #[track_caller]
     pub(crate) fn spawn(self) -> Juggler {
         let mut command;
         if let Some(listener) = self.socket {
-            // Without `unsafe` a child's descriptor 3 can only be set by a shell.
+            // Only a shell can set a child's descriptor 3 without `unsafe`.
             command = Command::new("sh");
             command.args([
                 "-c",
@@ -200,7 +200,7 @@ impl Start {
                     .iter()
                     .map(|argument| fill_in(argument, self.folder.path())),
             )
-            // The addresses are in the log, whatever the configuration says of it.
+            // The log then has the addresses, whatever the configuration sets as its level.
             .env("RUST_LOG", "info")
             .envs(self.environment)
             .current_dir(self.folder.path())
@@ -236,13 +236,13 @@ pub(crate) struct Juggler {
 }
 
 impl Juggler {
-    /// Starts it with this configuration and waits until it is ready.
+    /// Starts the program with this configuration and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(config: &str) -> Self {
         Start::config(config).ready()
     }
 
-    /// Runs it with these arguments to its end.
+    /// Runs the program with these arguments to its end.
     #[track_caller]
     pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
         Command::new(PROGRAM)
@@ -252,17 +252,17 @@ impl Juggler {
             .unwrap()
     }
 
-    /// Where the only listener listens: `HOST:PORT` or `unix:/path`.
+    /// The address of the only listener: `HOST:PORT` or `unix:/path`.
     #[track_caller]
     pub(crate) fn address(&self) -> String {
         let all: Vec<_> = self.addresses().into_values().flatten().collect();
         let [address] = &all[..] else {
-            panic!("not one address but {all:?}")
+            panic!("expected one address, got {all:?}")
         };
         address.clone()
     }
 
-    /// Where a listener listens, first in the order of its `bind`.
+    /// The address of a listener, the first in the order of its `bind`.
     #[track_caller]
     pub(crate) fn address_of(&self, listener: &str) -> String {
         let all = self.addresses();
@@ -291,18 +291,18 @@ impl Juggler {
         found
     }
 
-    /// Its folder, which `{dir}` in the configuration stands for.
+    /// The folder that `{dir}` in the configuration stands for.
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    /// What it has logged so far; all of it if it was waited for.
+    /// The lines logged so far. After the program's end was waited for, these are all lines.
     pub(crate) fn log(&self) -> Vec<String> {
         self.all(&self.lines)
     }
 
-    /// What it has written to standard output so far (the access log, by default); all of it if it
-    /// was waited for.
+    /// The lines on standard output so far (the access log, by default). After the program's end
+    /// was waited for, these are all lines.
     pub(crate) fn output(&self) -> Vec<String> {
         self.all(&self.output)
     }
@@ -315,17 +315,17 @@ impl Juggler {
         lines.all()
     }
 
-    /// Waits for a log line with that text, and gives it.
+    /// Waits for a log line with this text and returns the line.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         self.lines
             .wait(0, PATIENCE, |line| {
                 line.contains(text).then(|| line.to_owned())
             })
-            .unwrap_or_else(|| panic!("it never logged {text:?}"))
+            .unwrap_or_else(|| panic!("the program never logged {text:?}"))
     }
 
-    /// Waits for a log line with that text behind the first so many lines.
+    /// Waits for a log line with this text behind the first `lines` lines.
     #[track_caller]
     pub(crate) fn wait_for_log_behind(&self, lines: usize, text: &str) {
         let found = self
@@ -333,48 +333,49 @@ impl Juggler {
             .wait(lines, PATIENCE, |line| line.contains(text).then_some(()));
         assert!(
             found.is_some(),
-            "it never logged {text:?} behind line {lines}"
+            "the program never logged {text:?} behind line {lines}"
         );
     }
 
-    /// How many lines it has logged so far.
+    /// How many lines are logged so far.
     pub(crate) fn log_length(&self) -> usize {
         self.lines.count()
     }
 
-    /// Waits for a line on standard output with that text, and gives it.
+    /// Waits for a line on standard output with this text and returns the line.
     #[track_caller]
     pub(crate) fn wait_for_output(&self, text: &str) -> String {
         self.output
             .wait(0, PATIENCE, |line| {
                 line.contains(text).then(|| line.to_owned())
             })
-            .unwrap_or_else(|| panic!("it never wrote {text:?}: {:#?}", self.output.all()))
+            .unwrap_or_else(|| panic!("the program never wrote {text:?}: {:#?}", self.output.all()))
     }
 
-    /// Sends it a signal.
+    /// Sends the program a signal.
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
         process::signal(&self.child, signal);
     }
 
-    /// Sends SIGTERM, waits for its end and gives the exit code; `None` when a signal killed it.
+    /// Sends SIGTERM, waits for the end and returns the exit code; `None` when a signal killed the
+    /// program.
     #[track_caller]
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
         self.wait(PATIENCE)
     }
 
-    /// Waits for its end and gives the exit code; `None` when a signal killed it.
+    /// Waits for the end and returns the exit code; `None` when a signal killed the program.
     #[track_caller]
     pub(crate) fn wait(&mut self, within: Duration) -> Option<i32> {
-        let status =
-            process::wait(&mut self.child, within).unwrap_or_else(|| panic!("it still runs"));
+        let status = process::wait(&mut self.child, within)
+            .unwrap_or_else(|| panic!("the program still runs"));
         self.gone = Some(status);
         status.code()
     }
 
-    /// Waits until it is ready; `false` if it ends instead.
+    /// Waits until the program is ready; `false` when it ends instead.
     pub(crate) fn is_ready(&self) -> bool {
         let is_ready = self
             .lines
@@ -382,31 +383,31 @@ impl Juggler {
         is_ready.is_some()
     }
 
-    /// Whether it still runs.
+    /// Returns whether the program still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.gone.is_none() && self.child.try_wait().unwrap().is_none()
     }
 
-    /// A panic in its log is what this test wants to see.
+    /// Allows panics in the program's log, because this test provokes them.
     pub(crate) fn may_panic(&mut self) {
         self.may_panic = true;
     }
 
-    /// Its process.
+    /// The id of the process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How many threads it has.
+    /// How many threads the program has.
     pub(crate) fn threads(&self) -> usize {
         self.count("task")
     }
 
-    /// How many threads it has of each name.
+    /// How many threads of each name the program has.
     pub(crate) fn threads_by_name(&self) -> BTreeMap<String, usize> {
         let mut names = BTreeMap::new();
         for task in fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap() {
-            // A thread may end between the listing and the look.
+            // A thread may end between the listing and this read.
             if let Ok(name) = fs::read_to_string(task.unwrap().path().join("comm")) {
                 *names.entry(name.trim_end().to_owned()).or_default() += 1;
             }
@@ -414,12 +415,12 @@ impl Juggler {
         names
     }
 
-    /// How many files it has open.
+    /// How many files the program has open.
     pub(crate) fn open_files(&self) -> usize {
         self.count("fd")
     }
 
-    /// How much memory it has in use, in KiB.
+    /// How much memory the program uses, in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status
@@ -429,7 +430,7 @@ impl Juggler {
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
-    /// Waits until it has at most so many threads.
+    /// Waits until the program has at most `most` threads.
     #[track_caller]
     pub(crate) fn wait_for_threads(&self, most: usize) {
         eventually(PATIENCE, &format!("at most {most} threads"), || {
@@ -447,15 +448,15 @@ impl Juggler {
 impl Drop for Juggler {
     fn drop(&mut self) {
         if self.gone.is_none() {
-            // It may have ended by itself.
+            // The program may have ended by itself.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        // All that it wrote is read once the pipe has ended.
+        // All lines are read once the pipe has ended.
         self.lines.wait(0, Duration::from_secs(2), |_| None::<()>);
         let log = self.lines.all();
         if thread::panicking() {
-            eprintln!("--- its log:\n{}\n---", log.join("\n"));
+            eprintln!("--- the program's log:\n{}\n---", log.join("\n"));
         } else if !self.may_panic {
             let panics: Vec<_> = log
                 .iter()

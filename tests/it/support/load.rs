@@ -1,5 +1,5 @@
-//! Clients that ask in a closed loop: each sends its next request as soon as it has the answer to
-//! the one before.
+//! Clients in a closed loop: each sends its next request as soon as it has the response to the one
+//! before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,23 +7,23 @@ use std::thread::{self, JoinHandle};
 
 use super::{Client, PATIENCE, Response, eventually};
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
-    /// Its path, of no other request.
+    /// The request's path, which no other request has.
     pub(crate) path: String,
-    /// `None` where the connection ended instead.
+    /// `None` when the connection ended instead.
     pub(crate) response: Option<Response>,
 }
 
 impl Answered {
-    /// Its status, 0 where there was no response.
+    /// The response's status; 0 when there was no response.
     pub(crate) fn status(&self) -> u16 {
         self.response.as_ref().map_or(0, |response| response.status)
     }
 }
 
-/// The clients, at work.
+/// Clients at work.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
@@ -31,7 +31,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// So many of them, who send what is made for each path.
+    /// Starts `clients` clients, which send what `request` makes for each path.
     pub(crate) fn start(
         address: &str,
         clients: usize,
@@ -67,26 +67,26 @@ impl Load {
         }
     }
 
-    /// Clients that GET.
+    /// Clients that send GET requests.
     pub(crate) fn of_gets(address: &str, clients: usize) -> Self {
         Self::start(address, clients, |path| {
             format!("GET {path} HTTP/1.1\r\nHost: load\r\n\r\n")
         })
     }
 
-    /// Clients that POST.
+    /// Clients that send POST requests.
     pub(crate) fn of_posts(address: &str, clients: usize) -> Self {
         Self::start(address, clients, |path| {
             format!("POST {path} HTTP/1.1\r\nHost: load\r\nContent-Length: 4\r\n\r\nbody")
         })
     }
 
-    /// How many requests are over so far.
+    /// How many requests have ended so far.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more are over.
+    /// Waits until `more` further requests have ended.
     #[track_caller]
     pub(crate) fn wait_for_more(&self, more: usize) {
         let wanted = self.count() + more;
@@ -95,7 +95,7 @@ impl Load {
         });
     }
 
-    /// Ends it; all that was asked, with what became of it.
+    /// Ends the load and returns the outcome of every request.
     #[track_caller]
     pub(crate) fn end(self) -> Vec<Answered> {
         self.stop.store(true, Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Load {
         clients.flat_map(|client| client.join().unwrap()).collect()
     }
 
-    /// Ends it, and every request was answered by 200; says how many there were.
+    /// Ends the load and expects status 200 for every request. Returns the number of requests.
     #[track_caller]
     pub(crate) fn end_without_failure(self) -> usize {
         let all = self.end();

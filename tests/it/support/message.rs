@@ -1,9 +1,8 @@
-//! Reads HTTP messages strictly: what this does not take, no client or server should have been
-//! sent.
+//! Reads HTTP messages strictly. No client and no server should ever be sent what this refuses.
 
 use std::io;
 
-/// How the end of a body was found.
+/// How the end of a body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     None,
@@ -12,10 +11,10 @@ pub(crate) enum Framing {
     Close,
 }
 
-/// A response, as a client got it.
+/// A response, as a client receives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
-    /// All bytes of it, without the interim responses before it.
+    /// All its bytes, without the interim responses before it.
     pub(crate) raw: Vec<u8>,
     /// The minor version.
     pub(crate) minor: u8,
@@ -25,16 +24,16 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Vec<(String, String)>,
     pub(crate) framing: Framing,
-    /// What came before it, with a status below 200.
+    /// The responses before it with a status below 200.
     pub(crate) interim: Vec<Self>,
 }
 
-/// A request, as a server got it.
+/// A request, as a server receives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// All bytes of it.
+    /// All its bytes.
     pub(crate) raw: Vec<u8>,
-    /// How many of them are the head.
+    /// How many of these bytes are the head.
     pub(crate) head_length: usize,
     pub(crate) method: String,
     pub(crate) target: String,
@@ -43,7 +42,7 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Vec<(String, String)>,
     pub(crate) framing: Framing,
-    /// Which connection it came on, counted from 0.
+    /// The number of its connection, counted from 0.
     pub(crate) connection: usize,
 }
 
@@ -78,7 +77,7 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Whether the connection ends after it, by what it says.
+    /// Returns whether the message says that the connection ends after it.
     pub(crate) fn closes(&self) -> bool {
         let says = |word: &str| {
             self.field("connection")
@@ -92,7 +91,7 @@ impl Response {
             }
     }
 
-    /// Panics, with all of it, when the status is another.
+    /// Panics with the whole response when the status is another one.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(
@@ -122,7 +121,7 @@ impl Request {
     }
 }
 
-/// Where bytes come from: adds some to the buffer, and says how many; 0 is the end.
+/// A source of bytes: appends some to the buffer and returns how many; 0 is the end.
 pub(crate) trait More {
     fn more(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 }
@@ -137,7 +136,7 @@ fn wrong(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
-/// Takes a message off the front of a buffer that is filled as needed.
+/// Takes a message off the front of a buffer and fills the buffer as needed.
 struct Taker<'a, M> {
     buffer: &'a mut Vec<u8>,
     more: &'a mut M,
@@ -150,7 +149,7 @@ impl<M: More> Taker<'_, M> {
             0 => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 format!(
-                    "it broke off after {:?}",
+                    "the connection ended after {:?}",
                     String::from_utf8_lossy(&self.buffer[..self.buffer.len().min(2000)])
                 ),
             )),
@@ -241,7 +240,7 @@ fn version(word: &str) -> io::Result<u8> {
     }
 }
 
-/// What the fields say of the body's end; `None` when they say nothing.
+/// What the fields say about the body's end; `None` when they say nothing.
 fn framing(fields: &[(String, String)]) -> io::Result<Option<(Framing, u64)>> {
     match (
         find_all(fields, "transfer-encoding").as_slice(),
@@ -263,7 +262,7 @@ fn framing(fields: &[(String, String)]) -> io::Result<Option<(Framing, u64)>> {
     }
 }
 
-/// Reads a response with the interim ones before it. `to_head` says that it answers a HEAD.
+/// Reads a response and the interim ones before it. `to_head`: the request was a HEAD.
 pub(crate) fn read_response(
     buffer: &mut Vec<u8>,
     more: &mut impl More,

@@ -1,12 +1,11 @@
-//! The tool box of the integration tests: the balancer, servers and clients, all of them with
-//! deadlines.
+//! The tool box of the integration tests: the balancer, servers and clients, all with deadlines.
 //!
 //! [`Juggler`] runs the real program. Behind it stand [`TestServer`]s (the real `test_server`,
-//! which counts what it gets) or [`Origin`]s (scripted in the test, for what no honest server
-//! does). [`Client`] is a raw client, over TCP, Unix sockets or TLS. Nothing sleeps to let
-//! something happen: [`eventually`] polls, a [`Gate`] holds.
+//! which counts what it receives) or [`Origin`]s (scripted in the test, for what no correct server
+//! does). [`Client`] is a raw client over TCP, Unix sockets or TLS. Nothing sleeps to let something
+//! happen: [`eventually`] polls, and a [`Gate`] holds.
 
-// A tool box is not less useful for a tool that nobody needs today.
+// A tool box may have a tool that no test uses today.
 #![allow(dead_code, unused_imports)]
 
 mod client;
@@ -42,23 +41,26 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that should happen soon. Long, for machines that have much to do; a
-/// test that works does not wait for it.
+/// The limit for anything that should happen soon. It is long for the sake of busy machines; a test
+/// that passes does not use it up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Polls until it is so, and panics when it is not within that time.
+/// Polls until the condition holds, and panics when it does not hold within this time.
 #[track_caller]
 pub(crate) fn eventually(within: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + within;
     let mut pause = Duration::from_millis(1);
     while !is_so() {
-        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        assert!(
+            Instant::now() < end,
+            "did not happen within {within:?}: {what}"
+        );
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-/// Polls until both are equal, and panics with both values when they are not in time.
+/// Polls until both values are equal, and panics with both when they are not in time.
 #[track_caller]
 pub(crate) fn eventually_eq<T: PartialEq + std::fmt::Debug>(
     what: &str,
@@ -79,7 +81,8 @@ pub(crate) fn eventually_eq<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// A program that not every machine has. `tests/install.sh` installs those that the tests need.
+/// Requires a program that not every machine has. `tests/install.sh` installs those that the tests
+/// need.
 #[track_caller]
 pub(crate) fn tool(name: &str) -> PathBuf {
     let folders = std::env::var_os("PATH").unwrap_or_default();
@@ -95,8 +98,8 @@ pub(crate) fn tool(name: &str) -> PathBuf {
         })
 }
 
-/// This machine has not what the test needs: it fails, unless `JUGGLER_TEST_WITHOUT` says that this
-/// is known (a list of such words with commas between).
+/// Called when the machine lacks what the test needs. Fails, unless `JUGGLER_TEST_WITHOUT` lists
+/// this word (words with commas between).
 #[track_caller]
 pub(crate) fn without(what: &str, reason: &str) {
     let known = std::env::var("JUGGLER_TEST_WITHOUT").unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Names that the test decides on: the balancer runs with its own `/etc/hosts`, and asks nobody
-//! else.
+//! Names that the test defines: the balancer runs with its own `/etc/hosts` and uses no other
+//! source of names.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -9,20 +9,21 @@ use tempfile::TempDir;
 
 use super::{Start, without};
 
-/// A file of hosts, in a folder of its own.
+/// A hosts file in a folder of its own.
 pub(crate) struct Hosts {
     folder: TempDir,
 }
 
-/// It always has this length, so that a change is one write, and nobody reads half of it.
+/// The file always has this length, so that a change is one write and no reader sees half of it.
 const LENGTH: usize = 1024;
 
-/// Mounts the files over the system's (in a namespace of its own), and becomes what follows.
+/// Mounts the files over the system's (in a namespace of its own) and runs the command that
+/// follows.
 const MOUNT: &str = "for file in hosts nsswitch.conf host.conf; do [ ! -e /etc/$file ] || mount \
                      --bind \"$0/$file\" /etc/$file || exit 1; done; exec \"$@\"";
 
 impl Hosts {
-    /// With these lines. `None` (and a word about it) where namespaces are not to be had and that
+    /// A file with these lines. `None` (with a note) where the machine has no namespaces and that
     /// is known ([`without`]).
     pub(crate) fn new(lines: &[&str]) -> Option<Self> {
         let hosts = Self {
@@ -44,12 +45,12 @@ impl Hosts {
         }
         without(
             "namespaces",
-            "no namespace of one's own is to be had here (unshare --map-root-user --mount)",
+            "this machine gives us no namespace of our own (unshare --map-root-user --mount)",
         );
         None
     }
 
-    /// Other lines, from now on.
+    /// Replaces the lines.
     pub(crate) fn set(&self, lines: &[&str]) {
         let mut content = lines.join("\n").into_bytes();
         assert!(content.len() < LENGTH);
@@ -59,7 +60,7 @@ impl Hosts {
         file.write_all(&content).unwrap();
     }
 
-    /// The balancer is to go by them.
+    /// Makes the balancer use these names.
     pub(crate) fn before(&self, start: Start) -> Start {
         start.by(self.prefix())
     }

@@ -1,4 +1,4 @@
-//! A server that does what the test says, however wrong that is.
+//! A server that does what the test scripts, however wrong that is.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -35,8 +35,8 @@ struct Shared {
 }
 
 impl Origin {
-    /// Starts one. The script is run for each connection, in a thread of its own, with the
-    /// connection's number counted from 0; when it returns, the connection is closed.
+    /// Starts a server. The script runs once for each connection, in a thread of its own, with the
+    /// connection's number counted from 0. When the script returns, the connection is closed.
     pub(crate) fn start(script: impl Fn(&mut OriginConn, usize) + Send + Sync + 'static) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut origin = Self {
@@ -49,8 +49,8 @@ impl Origin {
         origin
     }
 
-    /// One that answers every request with 200 and this body, in order, for as long as the client
-    /// likes.
+    /// A server that answers every request with 200 and this body, in order, until the client
+    /// closes.
     pub(crate) fn answering(body: &'static str) -> Self {
         Self::start(move |conn, _| {
             while conn.request().is_some() {
@@ -59,17 +59,17 @@ impl Origin {
         })
     }
 
-    /// Where it listens (or did).
+    /// The address on which the server listens or did listen.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Listens again, on the same port as before.
+    /// Listens again on the same port as before.
     pub(crate) fn restart(&mut self) {
-        assert!(self.listener.is_none(), "it is not stopped");
+        assert!(self.listener.is_none(), "the server is not stopped");
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
-        // It may be somebody's client's for a moment.
+        // The port may belong to another program's client for a moment.
         eventually(PATIENCE, "bound", || {
             socket.bind(&self.address.into()).is_ok()
         });
@@ -81,10 +81,10 @@ impl Origin {
         thread::spawn(move || accept(&listener, &script, &shared));
     }
 
-    /// Refuses connections from now on; those that are there stay.
+    /// Refuses connections from now on. Open ones stay.
     pub(crate) fn refuse(&mut self) {
         if let Some(listener) = self.listener.take() {
-            // Wakes the thread that accepts, which then drops the last handle.
+            // Wakes the accepting thread, which then drops the last handle.
             SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
             drop(listener);
             let address = self.address;
@@ -95,13 +95,13 @@ impl Origin {
         }
     }
 
-    /// Refuses connections, and closes those that are there.
+    /// Refuses connections from now on and closes the open ones.
     pub(crate) fn stop(&mut self) {
         self.refuse();
         self.close_all();
     }
 
-    /// Closes the connections that are there.
+    /// Closes the open connections.
     pub(crate) fn close_all(&self) {
         for stream in self.shared.open.lock().unwrap().values() {
             // The other side may have closed it.
@@ -109,22 +109,22 @@ impl Origin {
         }
     }
 
-    /// Connections that are open now.
+    /// How many connections are open.
     pub(crate) fn connections_now(&self) -> usize {
         self.shared.open.lock().unwrap().len()
     }
 
-    /// Connections so far.
+    /// How many connections there were so far.
     pub(crate) fn connections_ever(&self) -> usize {
         self.shared.ever.load(Ordering::SeqCst)
     }
 
-    /// Most connections at once.
+    /// The most connections that were open at once.
     pub(crate) fn connections_most(&self) -> usize {
         self.shared.most.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many connections are open.
+    /// Waits until `count` connections are open.
     #[track_caller]
     pub(crate) fn wait_for_connections(&self, count: usize) {
         eventually(PATIENCE, &format!("{count} connections"), || {
@@ -132,7 +132,7 @@ impl Origin {
         });
     }
 
-    /// Whole requests so far, in the order in which they were complete.
+    /// The whole requests so far, in the order of their completion.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
     }
@@ -145,7 +145,7 @@ impl Origin {
         requests.into_iter().next().unwrap()
     }
 
-    /// Waits until there were so many requests.
+    /// Waits until there were `count` requests.
     #[track_caller]
     pub(crate) fn wait_for_requests(&self, count: usize) {
         eventually(PATIENCE, &format!("{count} requests"), || {
@@ -158,7 +158,7 @@ impl Origin {
         self.shared.requests.lock().unwrap().clear();
     }
 
-    /// No script has panicked so far.
+    /// Expects that no script has panicked so far.
     #[track_caller]
     pub(crate) fn assert_no_failures(&self) {
         let failures = self.shared.failures.lock().unwrap();
@@ -194,7 +194,7 @@ fn accept(listener: &TcpListener, script: &Arc<Script>, shared: &Arc<Shared>) {
                 shared: Arc::clone(&shared),
             };
             let result = catch_unwind(AssertUnwindSafe(|| script(&mut conn, number)));
-            // The second handle goes first, so that the count is down before the other side can see
+            // The second handle goes first, so that the count falls before the other side can see
             // the end.
             shared.open.lock().unwrap().remove(&number);
             if let Err(problem) = result {
@@ -220,8 +220,7 @@ pub(crate) struct OriginConn {
 }
 
 impl OriginConn {
-    /// Reads a whole request; `None` when the other side has closed the connection instead. Waits
-    /// as long as it takes.
+    /// Reads a whole request, however long that takes; `None` when the other side closes instead.
     pub(crate) fn request(&mut self) -> Option<Request> {
         let mut stream = &self.stream;
         let request = read_request(&mut self.buffer, &mut |buffer: &mut Vec<u8>| {
@@ -230,7 +229,7 @@ impl OriginConn {
         self.record(request)
     }
 
-    /// Reads a request's head alone. It is not in the list of requests before its body was read.
+    /// Reads a request's head alone. The list of requests has it only after its body was read.
     pub(crate) fn request_head(&mut self) -> Option<Request> {
         let mut stream = &self.stream;
         match read_request_head(&mut self.buffer, &mut |buffer: &mut Vec<u8>| {
@@ -267,9 +266,9 @@ impl OriginConn {
         }
     }
 
-    /// Sends bytes. It is no failure when the other side has gone.
+    /// Sends bytes. A client that has left is no failure.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // What the other side makes of it is for the test to look at.
+        // The test looks at what the other side makes of it.
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
@@ -288,17 +287,17 @@ impl OriginConn {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// The close when the script returns will be a reset.
+    /// Makes the close after the script a reset.
     pub(crate) fn reset(&self) {
         SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
-        // The other handle would put the reset off.
+        // The other handle would delay the reset.
         self.shared.open.lock().unwrap().remove(&self.number);
     }
 
-    /// Waits until the other side has closed the connection; true when it did so by a reset, or
-    /// with bytes of ours unread, which looks the same.
+    /// Waits until the other side closes the connection. True for a reset, and for a close with
+    /// unread bytes of ours, which looks the same.
     pub(crate) fn wait_for_close(&mut self) -> bool {
         let end = Instant::now() + PATIENCE;
         let mut bytes = [0; 16 * 1024];
@@ -316,7 +315,7 @@ impl OriginConn {
         }
     }
 
-    /// What came and was not taken for a request.
+    /// Bytes that came and are not part of a request.
     pub(crate) fn leftover(&self) -> &[u8] {
         &self.buffer
     }

@@ -1,4 +1,4 @@
-//! Servers that are looked after, and what the balancer tells of their states.
+//! Servers that are probed, and what the balancer's log says about their states.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use nix::sys::signal::Signal;
 
 use super::{Juggler, Origin, PATIENCE, eventually};
 
-/// What probes ask for in these tests.
+/// The path of probes in these tests.
 pub(crate) const PROBE: &str = "/up";
 
-/// A server that answers probes with a status that the test sets, and everything else with its
+/// A server that answers probes with the status that the test sets, and other requests with its
 /// name.
 pub(crate) struct Patient {
     pub(crate) origin: Origin,
@@ -19,7 +19,7 @@ pub(crate) struct Patient {
 }
 
 impl Patient {
-    /// One that is well.
+    /// A server that passes its probes.
     pub(crate) fn named(name: &'static str) -> Self {
         let status = Arc::new(AtomicU16::new(200));
         let is = Arc::clone(&status);
@@ -34,23 +34,23 @@ impl Patient {
         Self { origin, status }
     }
 
-    /// Answers probes with this from now on.
+    /// Answers probes with this status from now on.
     pub(crate) fn set(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
     }
 
-    /// Probes that it got so far.
+    /// How many probes the server received so far.
     pub(crate) fn probes(&self) -> usize {
         probes(&self.origin)
     }
 
-    /// Other requests that it got so far.
+    /// How many other requests the server received so far.
     pub(crate) fn served(&self) -> usize {
         self.origin.requests().len() - self.probes()
     }
 }
 
-/// Probes that it got so far.
+/// How many probes this origin received so far.
 pub(crate) fn probes(origin: &Origin) -> usize {
     let requests = origin.requests();
     requests
@@ -59,7 +59,7 @@ pub(crate) fn probes(origin: &Origin) -> usize {
         .count()
 }
 
-/// Waits until it has got so many.
+/// Waits until this origin has received `count` probes.
 #[track_caller]
 pub(crate) fn wait_for_probes(origin: &Origin, count: usize) {
     eventually(PATIENCE, &format!("{count} probes"), || {
@@ -67,7 +67,7 @@ pub(crate) fn wait_for_probes(origin: &Origin, count: usize) {
     });
 }
 
-/// Writes another configuration and has it read.
+/// Writes another configuration and makes the program read it.
 pub(crate) fn reload(juggler: &Juggler, text: &str) {
     let before = juggler.log_length();
     fs::write(juggler.folder().join("juggler.toml"), text).unwrap();
@@ -75,7 +75,7 @@ pub(crate) fn reload(juggler: &Juggler, text: &str) {
     juggler.wait_for_log_behind(before, "reloaded");
 }
 
-/// The lines that tell of a change of this server's state, without what stands before.
+/// The log lines about changes of this server's state, without their prefix.
 pub(crate) fn changes(juggler: &Juggler, server: &str) -> Vec<String> {
     let start = format!("health: {server} is ");
     let log = juggler.log();
@@ -86,7 +86,7 @@ pub(crate) fn changes(juggler: &Juggler, server: &str) -> Vec<String> {
     found.filter(|rest| !rest.starts_with("kept")).collect()
 }
 
-/// Waits until this server's state has changed so often.
+/// Waits until this server's state has changed `count` times.
 #[track_caller]
 pub(crate) fn wait_for_changes(juggler: &Juggler, server: &str, count: usize) {
     eventually(PATIENCE, &format!("{count} changes of {server}"), || {

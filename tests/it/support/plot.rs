@@ -1,13 +1,13 @@
-//! Draws what a process took over time, as an SVG.
+//! Draws what a process used over time, as an SVG.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::{fs, io};
 
-/// What it took at one moment.
+/// What the process used at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// Since the beginning.
+    /// Time since the beginning.
     pub(crate) seconds: f64,
     /// Memory in use.
     pub(crate) memory_kib: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Sample {
     pub(crate) files: usize,
 }
 
-/// Width and height of one curve's field, and the margin around it.
+/// Width and height of one curve's field, and the margin around the field.
 const FIELD: (f64, f64, f64) = (800.0, 160.0, 60.0);
 
 /// Writes three curves, one below the other, each from 0 to its greatest value.
@@ -60,7 +60,8 @@ pub(crate) fn write(path: &Path, samples: &[Sample]) -> io::Result<()> {
                 format!("{x:.1},{:.1}", top + height - height * value / most)
             })
             .collect();
-        let _a_string_takes_all = write!(
+        // Writing to a string cannot fail.
+        let _ = write!(
             svg,
             "<text x=\"{margin}\" y=\"{:.0}\">{name}: at most {most:.0}</text>\n<rect \
              x=\"{margin}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" \
@@ -70,7 +71,8 @@ pub(crate) fn write(path: &Path, samples: &[Sample]) -> io::Result<()> {
             points.join(" ")
         );
     }
-    let _a_string_takes_all = write!(
+    // Writing to a string cannot fail.
+    let _ = write!(
         svg,
         "<text x=\"{margin}\" y=\"{:.0}\">0 to {duration:.0} s</text>\n</svg>\n",
         3.0 * (height + margin) + margin / 2.0

@@ -1,4 +1,4 @@
-//! A program that runs beside the test, and what it says.
+//! A program that runs beside the test, and the lines that it writes.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, ExitStatus};
@@ -20,7 +20,7 @@ struct State {
 }
 
 impl Lines {
-    /// Reads them in a thread of its own.
+    /// Reads lines in a thread of its own.
     pub(crate) fn of(source: impl Read + Send + 'static) -> Self {
         let lines = Self::default();
         let sink = lines.clone();
@@ -43,18 +43,18 @@ impl Lines {
         lines
     }
 
-    /// How many so far.
+    /// How many lines there are so far.
     pub(crate) fn count(&self) -> usize {
         self.0.0.lock().unwrap().lines.len()
     }
 
-    /// All so far.
+    /// All lines so far.
     pub(crate) fn all(&self) -> Vec<String> {
         self.0.0.lock().unwrap().lines.clone()
     }
 
-    /// The first line from that place on for which there is something; `None` when none comes in
-    /// time, or no more lines can come.
+    /// The first result of `look` for a line from this index on; `None` when none comes in time, or
+    /// when no more lines can come.
     pub(crate) fn wait<T>(
         &self,
         from: usize,

@@ -1,4 +1,4 @@
-//! SIGHUP.
+//! Reloads by SIGHUP.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::Juggler;
 
-/// Writes another configuration and has it read; waits for the answer.
+/// Writes another configuration, makes the program read it, and waits for the result.
 #[track_caller]
 pub(crate) fn reload(juggler: &Juggler, text: &str, answer: &str) {
     let before = juggler.log_length();

@@ -1,4 +1,4 @@
-//! Load, and a server that measures what comes of it.
+//! Load, and a server that measures it.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::{Client, Gate, Origin};
 
-/// A server that takes a fixed time for each request, answers with its name, and counts what it
+/// A server that takes a fixed time for each request, responds with its name, and counts what it
 /// does at once.
 ///
-/// What asks for `/held...` waits at a gate instead. A request ends *before* its response is sent:
-/// after that the next one may come in faster than it can be subtracted.
+/// Requests for `/held...` wait at a gate instead. The server counts a request as ended *before* it
+/// sends the response, because the next one may come in before the count falls.
 pub(crate) struct Station {
     name: &'static str,
     origin: Origin,
@@ -33,16 +33,16 @@ struct State {
     by_path: BTreeMap<String, Row>,
 }
 
-/// What was done of one path, or of all.
+/// What was done for one path, or for all.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    /// At once, now.
+    /// How many at once, now.
     pub(crate) now: usize,
-    /// At once, at most.
+    /// How many at once, at most.
     pub(crate) most: usize,
-    /// Ended.
+    /// How many have ended.
     pub(crate) served: usize,
-    /// At once, on average, by the time.
+    /// How many at once, on average over time.
     pub(crate) mean: f64,
     changed: Instant,
     busy: f64,
@@ -95,7 +95,7 @@ impl Row {
 }
 
 impl Station {
-    /// Starts one that takes so long.
+    /// Starts a server that takes this long for a request.
     pub(crate) fn start(name: &'static str, service: Duration) -> Self {
         let now = Instant::now();
         let desk = Arc::new(Desk {
@@ -130,45 +130,45 @@ impl Station {
         }
     }
 
-    /// Some of them, named `s0`, `s1`, `s2` and so on, that answer at once.
+    /// Returns `N` servers without delay, named `s0`, `s1`, `s2` and so on.
     pub(crate) fn quick<const N: usize>() -> [Self; N] {
         let names = ["s0", "s1", "s2", "s3"];
         std::array::from_fn(|index| Self::start(names[index], Duration::ZERO))
     }
 
-    /// It takes so long from now on.
+    /// Sets the time that the server takes from now on.
     pub(crate) fn set_service(&self, service: Duration) {
         let service = service.as_micros().try_into().unwrap();
         self.desk.service.store(service, Ordering::Relaxed);
     }
 
-    /// Where those wait that ask for `/held...`.
+    /// The gate at which requests for `/held...` wait.
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 
-    /// The server below.
+    /// The scripted server below.
     pub(crate) fn origin(&mut self) -> &mut Origin {
         &mut self.origin
     }
 
-    /// Its name.
+    /// The server's name.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Where it listens.
+    /// The server's address.
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.origin.address()
     }
 
-    /// Waits until so many connections are open.
+    /// Waits until `count` connections are open.
     #[track_caller]
     pub(crate) fn wait_for_connections(&self, count: usize) {
         self.origin.wait_for_connections(count);
     }
 
-    /// The targets of whole requests so far, in order.
+    /// The targets of the whole requests so far, in order.
     pub(crate) fn targets(&self) -> Vec<String> {
         self.origin
             .requests()
@@ -177,7 +177,7 @@ impl Station {
             .collect()
     }
 
-    /// Counts anew; what is being done counts as begun now.
+    /// Starts counting anew. Requests in progress count as begun now.
     pub(crate) fn begin(&self) {
         self.origin.forget();
         let now = Instant::now();
@@ -187,13 +187,13 @@ impl Station {
         state.by_path.values_mut().for_each(|row| row.forget(now));
     }
 
-    /// What was done of all paths since it counts.
+    /// What was done for all paths since counting began.
     pub(crate) fn total(&self) -> Row {
         let state = self.desk.state.lock().unwrap();
         state.total.look(state.since)
     }
 
-    /// What was done of this path since it counts.
+    /// What was done for this path since counting began.
     pub(crate) fn of(&self, path: &str) -> Row {
         let state = self.desk.state.lock().unwrap();
         let row = state.by_path.get(path).cloned();
@@ -223,7 +223,7 @@ pub(crate) fn get(path: &str, fields: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n")
 }
 
-/// How long to measure; `JUGGLER_TEST_STRETCH` multiplies it, for figures to be written down.
+/// The time to measure. `JUGGLER_TEST_STRETCH` multiplies it, for figures that go into documents.
 pub(crate) fn span(milliseconds: u64) -> Duration {
     let stretch = std::env::var("JUGGLER_TEST_STRETCH")
         .ok()
@@ -231,24 +231,24 @@ pub(crate) fn span(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds * stretch.unwrap_or(1))
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
-    /// When it was sent.
+    /// When the request was sent.
     pub(crate) sent: Instant,
-    /// Until its response was whole.
+    /// The time until the response was whole.
     pub(crate) took: Duration,
     pub(crate) status: u16,
     /// The response's body.
     pub(crate) text: String,
 }
 
-/// What came of many.
+/// The outcomes of many requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Replies(pub(crate) Vec<Reply>);
 
 impl Replies {
-    /// Those with this status.
+    /// The outcomes with this status.
     pub(crate) fn with(&self, status: u16) -> Self {
         Self(
             self.0
@@ -259,18 +259,18 @@ impl Replies {
         )
     }
 
-    /// Those that were answered after this moment and no later than that.
+    /// The outcomes that ended after `from` and no later than `to`.
     pub(crate) fn ended_between(&self, from: Instant, to: Instant) -> Self {
         let ended = |reply: &&Reply| (from..to).contains(&(reply.sent + reply.took));
         Self(self.0.iter().filter(ended).cloned().collect())
     }
 
-    /// How many.
+    /// How many outcomes there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// So great a part of them took this long or less.
+    /// The time within which this part of them ended.
     pub(crate) fn quantile(&self, part: f64) -> Duration {
         let mut times: Vec<_> = self.0.iter().map(|reply| reply.took).collect();
         times.sort_unstable();
@@ -281,12 +281,12 @@ impl Replies {
             .unwrap_or_default()
     }
 
-    /// All of them were answered well.
+    /// Expects status 200 for all.
     #[track_caller]
     pub(crate) fn expect_good(&self) {
         let bad = self.0.iter().find(|reply| reply.status != 200);
         assert!(bad.is_none(), "{bad:?}, and {} in all", self.len());
-        assert!(self.len() > 0, "there were none");
+        assert!(self.len() > 0, "there were no requests");
     }
 }
 
@@ -297,7 +297,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// So many clients begin to send this request; `{n}` in it is the client's number.
+    /// Starts `clients` clients that send this request. `{n}` in it is the client's number.
     pub(crate) fn start(address: impl Display, clients: usize, request: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let start = |number: usize| {
@@ -318,7 +318,7 @@ impl Load {
         Self { stop, clients }
     }
 
-    /// Each ends what it has; what came of all.
+    /// Lets each client end its request, and returns all outcomes.
     #[track_caller]
     pub(crate) fn end(mut self) -> Replies {
         self.stop.store(true, Ordering::Relaxed);
@@ -338,7 +338,7 @@ impl Drop for Load {
     }
 }
 
-/// Sends this request so many times a second for so long, evenly, whatever comes of those before,
+/// Sends this request `rate` times a second for this time, evenly and independent of the responses,
 /// as long as one of the clients is free.
 #[track_caller]
 pub(crate) fn offer(
@@ -380,8 +380,8 @@ pub(crate) fn offer(
     )
 }
 
-/// Sends a request and reads its response; none is status 0, and then the connection is of no use
-/// any more.
+/// Sends a request and reads its response. Status 0 means that there was none and that the
+/// connection is of no more use.
 fn ask(client: &mut Client, request: &str) -> Reply {
     let sent = Instant::now();
     let response = client

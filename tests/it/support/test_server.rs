@@ -11,7 +11,7 @@ use super::{Client, PATIENCE, eventually, eventually_eq};
 /// The program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_test_server");
 
-/// A server that counts.
+/// A server that counts what it receives.
 pub(crate) struct TestServer {
     name: String,
     address: String,
@@ -21,24 +21,24 @@ pub(crate) struct TestServer {
 
 struct Running {
     child: Child,
-    // The server ends when this does, even if we are killed.
+    // The server ends when this pipe does, even if the test is killed.
     _alive: ChildStdin,
 }
 
 impl TestServer {
-    /// Starts one that calls itself `test`.
+    /// Starts a server with the name `test`.
     #[track_caller]
     pub(crate) fn start() -> Self {
         Self::named("test")
     }
 
-    /// Starts one that calls itself so.
+    /// Starts a server with this name.
     #[track_caller]
     pub(crate) fn named(name: &str) -> Self {
         Self::listening(name, "127.0.0.1:0")
     }
 
-    /// Starts one on a certain address: `HOST:PORT` or `unix:/path`.
+    /// Starts a server at this address: `HOST:PORT` or `unix:/path`.
     #[track_caller]
     pub(crate) fn listening(name: &str, address: &str) -> Self {
         let (name, address) = (name.to_owned(), address.to_owned());
@@ -52,23 +52,23 @@ impl TestServer {
         server
     }
 
-    /// Three of them, named `one`, `two` and `three`.
+    /// Three servers, named `one`, `two` and `three`.
     #[track_caller]
     pub(crate) fn three() -> [Self; 3] {
         ["one", "two", "three"].map(Self::named)
     }
 
-    /// Where it listens.
+    /// The server's address.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// What it calls itself.
+    /// The server's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Kills it, as a crash does.
+    /// Kills the server, as a crash does.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.child.kill().unwrap();
@@ -76,17 +76,20 @@ impl TestServer {
         }
     }
 
-    /// Sends it a signal.
+    /// Sends the server a signal.
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
-        process::signal(&self.running.as_ref().expect("it runs").child, signal);
+        process::signal(
+            &self.running.as_ref().expect("the server runs").child,
+            signal,
+        );
     }
 
-    /// Starts it again after a kill, on the same addresses.
+    /// Starts the server again after a kill, on the same addresses.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        assert!(self.running.is_none(), "it still runs");
-        // Its port may be somebody's client's for a moment.
+        assert!(self.running.is_none(), "the server still runs");
+        // The port may belong to another program's client for a moment.
         eventually(PATIENCE, &format!("started on {}", self.address), || {
             self.try_start()
         });
@@ -132,30 +135,30 @@ impl TestServer {
         true
     }
 
-    /// Whether it still runs.
+    /// Returns whether the server still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.running
             .as_mut()
             .is_some_and(|running| running.child.try_wait().unwrap().is_none())
     }
 
-    /// Sends a signal and waits for the end; gives the signal that ended it.
+    /// Sends a signal, waits for the end and returns the signal that ended the server.
     #[track_caller]
     pub(crate) fn stop_by(&mut self, signal: Signal) -> Option<i32> {
         let mut running = self.running.take().unwrap();
         process::signal(&running.child, signal);
-        let status =
-            process::wait(&mut running.child, PATIENCE).unwrap_or_else(|| panic!("it still runs"));
+        let status = process::wait(&mut running.child, PATIENCE)
+            .unwrap_or_else(|| panic!("the server still runs"));
         std::os::unix::process::ExitStatusExt::signal(&status)
     }
 
-    /// What it has counted.
+    /// What the server has counted.
     #[track_caller]
     pub(crate) fn stats(&self) -> Value {
         self.observe("/__stats")
     }
 
-    /// One of the numbers that it has counted.
+    /// One of the numbers that the server has counted.
     #[track_caller]
     pub(crate) fn stat(&self, name: &str) -> u64 {
         self.stats()[name]
@@ -163,7 +166,7 @@ impl TestServer {
             .unwrap_or_else(|| panic!("{name} is not counted"))
     }
 
-    /// Waits until a number is this.
+    /// Waits until a number has this value.
     #[track_caller]
     pub(crate) fn wait_for_stat(&self, name: &str, value: u64) {
         eventually_eq(name, value, || self.stat(name));
@@ -175,7 +178,7 @@ impl TestServer {
         self.observe("/__stats/reset");
     }
 
-    /// How often `/__count/KEY` was asked for.
+    /// How often `/__count/KEY` was requested.
     #[track_caller]
     pub(crate) fn counted(&self, key: &str) -> u64 {
         self.stats()["counted"][key].as_u64().unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Certificates of an authority that only the test believes in.
+//! Certificates of an authority that only the test trusts.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
-/// An authority.
+/// A certificate authority.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -32,7 +32,7 @@ impl Issued {
 }
 
 impl Authority {
-    /// A new one.
+    /// A new authority.
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -44,7 +44,7 @@ impl Authority {
         }
     }
 
-    /// A certificate for these names and addresses.
+    /// Issues a certificate for these names and addresses.
     pub(crate) fn issue(&self, names: &[&str]) -> Issued {
         let key = KeyPair::generate().unwrap();
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
@@ -63,7 +63,7 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// What a client has to trust.
+    /// The roots that a client must trust.
     pub(crate) fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots
@@ -72,12 +72,12 @@ impl Authority {
         roots
     }
 
-    /// Settings of a client that trusts it.
+    /// Settings of a client that trusts the authority.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
         self.client_with(rustls::DEFAULT_VERSIONS, &[])
     }
 
-    /// Settings of a client that trusts it, with these versions and protocols.
+    /// Settings of a client that trusts the authority, with these versions and protocols.
     pub(crate) fn client_with(
         &self,
         versions: &[&'static SupportedProtocolVersion],
