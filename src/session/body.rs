@@ -13,10 +13,10 @@ use super::malformed::fault_of;
 use super::reader::{Reader, Stop};
 use super::room::retry_for_room;
 
-/// So many chunks of a body may be as small as they like.
+/// Chunks of a body that may have any size.
 const SMALL_CHUNKS: u64 = 16 * 1024;
 
-/// The others have so many bytes at least, on average: a body in chunks of one byte costs the
+/// The fewest bytes of the chunks beyond these, on average: a body in chunks of one byte costs the
 /// balancer many times what it costs its sender.
 const LEAST_CHUNK: u64 = 16;
 
@@ -96,14 +96,14 @@ enum Coming {
     Chunks(Box<Chunks>),
 }
 
-/// What the input amounts to.
+/// What a piece of input amounts to.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Step {
-    /// So many bytes of it are used.
+    /// Bytes of the input that are used.
     used: usize,
-    /// So many bytes of content are at its beginning now.
+    /// Bytes of content, which are at the beginning of the input now.
     content: usize,
-    /// That was the last of it.
+    /// The body ends behind them.
     is_last: bool,
 }
 
@@ -127,7 +127,7 @@ impl Coming {
         }
     }
 
-    /// Whether more than so many bytes may come.
+    /// Whether more than `bytes` bytes may come.
     fn may_exceed(&self, bytes: usize) -> bool {
         match self {
             Self::Length(left) => *left > bytes as u64,
@@ -239,7 +239,7 @@ impl Pace {
         self.end.map_or(next, |end| end.min(next))
     }
 
-    /// So many bytes came. Returns `false` if that is too slow.
+    /// `bytes` bytes came. Returns `false` if that is too slow.
     fn note(&mut self, bytes: usize, now: Instant) -> bool {
         self.last = now;
         self.came = self.came.saturating_add(bytes as u64);

@@ -11,7 +11,7 @@ use crate::net::stream::is_timeout;
 use crate::plan::Listener;
 use crate::proto::proxy_header::{self, BadProxyHeader, LONGEST};
 
-/// Enough for nearly every header; for longer ones more room is made.
+/// Bytes of room for a header. Nearly every one fits; for longer ones more room is made.
 const ROOM: usize = 4096;
 
 /// A client that has been greeted.
@@ -19,17 +19,17 @@ const ROOM: usize = 4096;
 pub(super) struct Greeting {
     /// Its address, told by the PROXY header where there is one.
     pub(super) peer: Option<SocketAddr>,
-    /// The connection is that of somebody behind the balancer, whose address is not known: `peer`
-    /// is the balancer's.
+    /// The client is behind another balancer that does not tell its address: `peer` is that
+    /// balancer's.
     pub(super) is_of_unknown: bool,
-    /// What came behind the header already.
-    pub(super) rest: Vec<u8>,
+    /// The bytes that came behind the header already.
+    pub(super) first: Vec<u8>,
 }
 
 impl Greeting {
-    /// Whether what this client says of others counts. Of somebody unknown it does not, even if the
-    /// balancer is trusted: few balancers that send a PROXY header read HTTP, so what comes over it
-    /// is not theirs.
+    /// Whether what this client says of others counts. What an unknown client says does not, even
+    /// if the other balancer is trusted: few balancers that send a PROXY header read HTTP, so the
+    /// requests are not theirs.
     pub(super) fn is_trusted(&self, listener: &Listener) -> bool {
         !self.is_of_unknown
             && listener
@@ -39,7 +39,7 @@ impl Greeting {
     }
 }
 
-/// Reads the PROXY header if one must come. `None` if it did not, or not in time, which is told.
+/// Reads the PROXY header if one must come. `None` if none came in time, which is logged.
 pub(super) fn greet(
     listener: &Listener,
     stream: &Stream,
@@ -50,13 +50,13 @@ pub(super) fn greet(
         return Some(Greeting {
             peer,
             is_of_unknown: false,
-            rest: Vec::new(),
+            first: Vec::new(),
         });
     }
     match read_header(listener, stream, peer, began) {
         Ok(greeting) => Some(greeting),
         Err(problem) => {
-            // To connect and leave is how some see whether a port is open.
+            // Some monitors connect and leave, to see whether a port is open.
             let level = if problem.is_silence() {
                 log::Level::Debug
             } else {
@@ -85,7 +85,7 @@ fn read_header(
         let left = left.ok_or_else(|| ended(true))?;
         stream.set_read_timeout(left).map_err(|_| ended(false))?;
         if filled == buffer.len() {
-            // A header that is longer is refused before this is full.
+            // A longer header is refused before this is full.
             buffer.resize(LONGEST, 0);
         }
         match stream.read(&mut buffer[filled..]) {
@@ -98,7 +98,7 @@ fn read_header(
             return Ok(Greeting {
                 peer,
                 is_of_unknown: header.addresses.is_none() && !header.is_local,
-                rest: buffer[header.length..filled].to_vec(),
+                first: buffer[header.length..filled].to_vec(),
             });
         }
     }
@@ -108,14 +108,17 @@ fn read_header(
 #[derive(Clone, Copy, Debug)]
 enum Problem {
     Bad(BadProxyHeader),
-    /// After so many bytes nothing more came.
+    /// Nothing more came.
     Ended {
+        /// Bytes that came before.
         filled: usize,
+        /// The time was up.
         late: bool,
     },
 }
 
 impl Problem {
+    /// The client left and had said nothing.
     fn is_silence(self) -> bool {
         matches!(
             self,

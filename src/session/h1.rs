@@ -68,7 +68,7 @@ pub(super) fn serve(
         client: &client,
         listener,
         limits,
-        reader: Reader::new(&client, listener, &greeting.rest),
+        reader: Reader::new(&client, listener, &greeting.first),
         scanner: HeadScanner::default(),
         date: DateCache::default(),
         cluster: 0,
@@ -102,7 +102,7 @@ struct Session<'a> {
     routed: Option<usize>,
 }
 
-/// The session is over; everything is said and done.
+/// The session is over, and everything is done that its end asks for.
 struct Over;
 
 impl Session<'_> {
@@ -345,7 +345,7 @@ impl Session<'_> {
         self.finish_refused(exchange, fault)
     }
 
-    /// The same when the exchange is open already.
+    /// Refuses what has its turn already.
     fn finish_refused(&mut self, mut exchange: Exchange, fault: Fault) -> Result<(), Over> {
         log::debug!(
             "{}: {}: {}",
@@ -381,9 +381,9 @@ impl Session<'_> {
         bytes
     }
 
-    /// The client has left in the middle of a request head.
+    /// The client has left in the middle of a request head, `how` says in which way.
     fn client_left(&mut self, mut exchange: Exchange, how: Stop) -> Result<(), Over> {
-        // Behind the last request it was none.
+        // Bytes after the last request of a connection are no request.
         if self.client.is_closing() {
             exchange.forget();
         } else {
@@ -397,7 +397,7 @@ impl Session<'_> {
         self.end_idle()
     }
 
-    /// It is the balancer that reads no more: what the client has asked for is still answered.
+    /// The balancer has ended the reading. What the client has asked for is still answered.
     fn is_ended_here(&self) -> bool {
         self.client.is_dismissed() || self.client.is_condemned()
     }
@@ -409,12 +409,13 @@ impl Session<'_> {
             self.client.say_goodbye();
             return Err(Over);
         }
-        // What it asked for is still answered.
+        // What the client has asked for is still answered.
         while !self.client.wait_turn(TURN_TICK) {}
         self.reader.has_ended = true;
         Ok(())
     }
 
+    /// The client is gone: what it waits for is called off.
     fn leave(&self, reset: bool) {
         if let Left::Cancel(id) = self.client.leave(reset) {
             self.service.cancel(self.cluster, id);
@@ -430,8 +431,8 @@ impl Session<'_> {
         Err(Over)
     }
 
-    /// Tells a client that speaks plain HTTP so, and in plain HTTP. TLS has said nothing yet and
-    /// never will.
+    /// Refuses a client that speaks plain HTTP to a TLS listener, in plain HTTP. TLS has said
+    /// nothing yet and never will.
     fn refuse_plain(&mut self) {
         let mut exchange = Exchange::begin(self.client, Instant::now());
         capture(self.client, &mut exchange, self.reader.cipher.data());
@@ -459,7 +460,8 @@ impl Session<'_> {
     }
 }
 
-/// Differs between requests by its number, and between processes by a random key.
+/// The id of a request: it differs between requests by their number, and between processes by a
+/// random key.
 fn request_id(listener: &Listener, id: u64) -> u128 {
     static KEY: OnceLock<RandomState> = OnceLock::new();
     if !listener.request_id {

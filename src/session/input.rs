@@ -1,14 +1,15 @@
-//! What has been read of a client and not used yet: a small buffer of its own, a large one of the
-//! region when that is not enough.
+//! Bytes that are read of a client and not used yet: in a small buffer of the session's own, or in
+//! a large one of the shared region when that is not enough.
 
 use std::sync::Arc;
 
 use crate::base::buffers::{Buffer, BufferPool};
 
-/// Enough for nearly every request without a body. Idle clients keep no more than this.
+/// Bytes of the small buffer. Nearly every request without a body fits, and idle clients keep no
+/// more than this.
 const SMALL: usize = 4096;
 
-/// What has been read of a client and not used yet.
+/// Bytes that are read of a client and not used yet.
 #[derive(Debug)]
 pub(super) struct Input {
     small: Box<[u8]>,
@@ -20,7 +21,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// With these bytes in it, which came with a PROXY header (so there are few of them).
+    /// An input with these bytes in it, which came with a PROXY header (so there are few of them).
     pub(super) fn new(first: &[u8]) -> Self {
         let mut small = vec![0; SMALL.max(first.len())].into_boxed_slice();
         small[..first.len()].copy_from_slice(first);
@@ -33,11 +34,12 @@ impl Input {
         }
     }
 
-    /// So many bytes can be in it at once.
+    /// The most bytes that can be in it at once.
     pub(super) fn most(pool: &BufferPool) -> usize {
         pool.size().max(SMALL)
     }
 
+    /// The bytes that are read and not used.
     pub(super) fn data(&self) -> &[u8] {
         match &self.large {
             Some(large) => &large.all()[self.start..self.end],
@@ -45,11 +47,12 @@ impl Input {
         }
     }
 
+    /// Whether everything that was read is used.
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// The first so many bytes are used.
+    /// The first `bytes` bytes are used, or all if there are fewer.
     pub(super) fn consume(&mut self, bytes: usize) {
         self.start += bytes.min(self.end - self.start);
         if self.is_empty() {
@@ -58,7 +61,7 @@ impl Input {
         }
     }
 
-    /// Room to read into. Empty if all of it is taken.
+    /// Room to read into. Empty if there is none.
     pub(super) fn space(&mut self) -> &mut [u8] {
         if self.end == self.bytes().len() && self.start > 0 {
             let (start, end) = (self.start, self.end);
@@ -70,7 +73,7 @@ impl Input {
         &mut self.bytes()[end..]
     }
 
-    /// So many bytes were read into [`Self::space`].
+    /// `bytes` bytes were read into [`Self::space`].
     pub(super) fn filled(&mut self, bytes: usize) {
         self.end += bytes;
     }
@@ -80,12 +83,13 @@ impl Input {
         self.large.is_some() || pool.size() <= self.small.len()
     }
 
-    /// Makes more room, of the region. `false` if it has none, or if there is all the room already.
+    /// Makes more room, of the shared region. Returns `false` if that has none, or if there is all
+    /// the room already.
     pub(super) fn grow(&mut self, pool: &Arc<BufferPool>) -> bool {
         !self.is_grown(pool) && self.grow_into(pool.take())
     }
 
-    /// Makes more room for a head, for which some is reserved.
+    /// Makes more room for a head. Some of the region is reserved for heads.
     pub(super) fn grow_for_head(&mut self, pool: &Arc<BufferPool>) -> bool {
         let has_grown = !self.is_grown(pool) && self.grow_into(pool.take_for_head());
         self.is_reserved |= has_grown;
@@ -113,13 +117,13 @@ impl Input {
         }
     }
 
-    /// A large buffer that was taken for a head.
+    /// Whether the bytes are in a large buffer that was taken for a head.
     pub(super) fn is_reserved(&self) -> bool {
         self.is_reserved && self.large.is_some()
     }
 
-    /// Gives a large buffer that was taken for a head back, as soon as what is in it fits into the
-    /// small one: a body is not to be read with room that is reserved for heads.
+    /// Gives back a large buffer that was taken for a head, as soon as its bytes fit into the small
+    /// one: no body is read with room that is reserved for heads.
     pub(super) fn settle(&mut self) {
         let length = self.end - self.start;
         let may_go = self.is_reserved && length <= self.small.len();
@@ -131,7 +135,7 @@ impl Input {
         }
     }
 
-    /// What has been read and not used, to be worked on in place.
+    /// The bytes that are read and not used, to be worked on in place.
     pub(super) fn data_mut(&mut self) -> &mut [u8] {
         let (start, end) = (self.start, self.end);
         &mut self.bytes()[start..end]

@@ -25,27 +25,26 @@ const SMALL: u64 = 16 * 1024;
 pub(super) struct Connection {
     link: Link,
     speak: Speak,
-    /// Where it leads.
+    /// The address that it leads to.
     pub(super) address: ServerAddress,
     input: Box<[u8]>,
     start: usize,
     end: usize,
-    /// It has served a request before.
+    /// The connection has served a request before.
     pub(super) is_used: bool,
-    /// Several requests were sent at once over it. What a server says too much of then may come at
-    /// any time.
+    /// Several requests were sent at once over it. Bytes that no request asked for may come at any
+    /// time then.
     pub(super) has_pipelined: bool,
-    /// A request was begun on it and not sent whole: whatever came next would be taken for the
-    /// rest.
+    /// A request was begun and not sent whole: the server would take what is sent next for the rest
+    /// of that.
     is_dirty: bool,
-    /// Since when nothing is going on.
+    /// When the last exchange over it ended.
     idle_since: Instant,
-    /// The server will close it when it has been idle for so long (`Keep-Alive: timeout`), less a
-    /// margin.
+    /// How long it may be idle before the server closes it (`Keep-Alive: timeout`), less a margin.
     pub(super) idle_limit: Option<Duration>,
-    /// What the socket waits for bytes at most.
+    /// How long one read waits for bytes.
     tick: Duration,
-    /// What it does so when nobody is in a hurry.
+    /// How long it does where no time limit asks for less.
     usual_tick: Duration,
 }
 
@@ -73,12 +72,13 @@ impl Upload {
     }
 }
 
-/// A connection over which its worker waits for a job. Whoever has one may send its request.
+/// A connection over which its worker waits for a job. The thread that brings the job may send its
+/// request.
 #[derive(Debug)]
 pub(super) struct Idle {
     link: Link,
     encoding: Encoding,
-    /// It is not to be used any more then.
+    /// When the connection may not be used any more.
     until: Option<Instant>,
 }
 
@@ -88,8 +88,8 @@ impl Idle {
         &self.link
     }
 
-    /// Sends what goes out at once of a request that is small: nothing if the connection is not
-    /// good any more.
+    /// Sends what goes out at once of a small request, as it is `now`. Sends nothing if the
+    /// connection is of no use any more.
     pub(super) fn send(&self, request: &mut Request, now: Instant) -> Upload {
         let mut upload = Upload::default();
         let is_late = self.until.is_some_and(|until| now >= until);
@@ -121,7 +121,7 @@ impl Idle {
 pub(super) enum SendError {
     /// The server has said something before it had everything; the rest was not sent.
     Answered,
-    /// The connection broke. Whatever the server said before may still be read.
+    /// The connection broke. What the server said before may still be read.
     Broken {
         /// Not one byte went out.
         unsent: bool,
@@ -159,7 +159,7 @@ impl Connection {
         })
     }
 
-    /// Goes by other settings from now on.
+    /// Goes by these settings from now on.
     pub(super) fn adapt(&mut self, timeout: &ClusterTimeout, limits: HeadLimits) {
         self.speak.set_limits(limits);
         self.usual_tick = timeout.first_byte.min(timeout.read);
@@ -173,7 +173,7 @@ impl Connection {
         }
     }
 
-    /// What it goes over: for other threads, which send over it while its worker waits, or end it.
+    /// The link, for other threads: they send over it while the worker waits, or end it.
     pub(super) fn link(&self) -> &Link {
         &self.link
     }
@@ -183,7 +183,7 @@ impl Connection {
         self.speak.encoding()
     }
 
-    /// Whether the server has ended it, behind what is read.
+    /// Whether the server has ended the connection, behind what is read.
     pub(super) fn has_ended(&self) -> bool {
         self.link.peek() == Peek::Ended
     }
@@ -204,14 +204,14 @@ impl Connection {
         }
     }
 
-    /// The same for one that was in use until now.
+    /// Whether the connection, which was in use until now, can go on.
     pub(super) fn is_silent(&self) -> bool {
         self.start == self.end && self.link.is_quiet()
     }
 
-    /// Waits a little whether the server says more than it was asked. For responses that have no
-    /// body, which some servers send one with: it would be read as the response to the next
-    /// request, somebody else's perhaps.
+    /// Waits a little whether the server says more than it was asked. Some servers send a body with
+    /// responses that have none: it would be read as the response to the next request, another
+    /// client's perhaps.
     pub(super) fn says_more(&self, patience: Duration) -> bool {
         self.start < self.end
             || self
@@ -220,7 +220,7 @@ impl Connection {
                 .map_or(true, |(readable, _)| readable)
     }
 
-    /// An exchange is over. `false` if something is left that does not belong to it.
+    /// An exchange is over. Returns `false` if something is left that does not belong to it.
     pub(super) fn rest(&mut self) -> bool {
         self.next_turn();
         self.idle_since = Instant::now();
@@ -230,7 +230,7 @@ impl Connection {
         is_clean
     }
 
-    /// An exchange is over, and what is read next belongs to another.
+    /// An exchange is over, and the bytes that are read next belong to another.
     pub(super) fn next_turn(&mut self) {
         self.is_used = true;
         if self.tick != self.usual_tick {
@@ -240,7 +240,7 @@ impl Connection {
 
     // === Sending
 
-    /// Sends several heads as far as the socket has room now. Answers how many bytes went out.
+    /// Sends several heads as far as the link has room now. Returns how many bytes went out.
     pub(super) fn send_heads(&mut self, heads: &[u8]) -> usize {
         self.has_pipelined = true;
         // What did not go out is sent over another connection, whatever the reason.
@@ -249,7 +249,7 @@ impl Connection {
         sent
     }
 
-    /// Sends a small request. `false` if it did not go out whole.
+    /// Sends a small request. Returns whether it went out whole.
     pub(super) fn send_small(&mut self, request: &[u8]) -> bool {
         let sent = self.link.write_now(&[IoSlice::new(request)]).unwrap_or(0);
         self.is_dirty = sent < request.len();
@@ -296,7 +296,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Between pieces, a look whether the server has made up its mind already.
+    /// Looks between pieces whether the server has answered already.
     fn look(&self, upload: &Upload) -> Result<(), SendError> {
         if upload.has_begun && (self.start < self.end || self.link.peek() == Peek::Bytes) {
             return Err(SendError::Answered);
@@ -304,8 +304,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends all of these. While the socket has no room it also listens, for a server that answers
-    /// early.
+    /// Sends all of these. While the link has no room, also waits for a server that answers early.
     fn send_pieces(
         &self,
         mut pieces: &mut [IoSlice<'_>],
@@ -365,20 +364,20 @@ impl Connection {
         }
     }
 
-    /// What has been read and not used.
+    /// The bytes that are read and not used.
     pub(super) fn data(&self) -> &[u8] {
         &self.input[self.start..self.end]
     }
 
-    /// The first so many bytes are used.
+    /// The first `bytes` bytes are used.
     pub(super) fn consume(&mut self, bytes: usize) {
         self.start += bytes;
     }
 
-    /// Reads more, and waits for it at most this long. 0 is the end.
+    /// Reads more, and waits at most this long for it. Returns how many bytes came; 0 is the end.
     pub(super) fn fill(&mut self, patience: Duration) -> Result<usize, Fault> {
-        // What is left of a time limit is always a little less than that: this is not worth two
-        // system calls for each response.
+        // A time limit that has begun has always a little less left than the tick. That difference is
+        // not worth two system calls for each response.
         if patience < self.tick.saturating_sub(self.tick / 64) {
             self.hurry(patience);
         }
@@ -390,8 +389,8 @@ impl Connection {
                     self.end += read;
                     return Ok(read);
                 }
-                // The socket's own timeout is the shortest of several. (Counting these costs no
-                // look at the clock.)
+                // The tick is the shortest of several limits. To count ticks costs no look at the
+                // clock.
                 Err(error) if is_timeout(&error) => {
                     waited = waited.saturating_add(self.tick);
                     if waited >= patience {
@@ -417,7 +416,7 @@ impl Connection {
         }
     }
 
-    /// Nothing more fits, though nothing was used.
+    /// Nothing more fits, though nothing of the input is used.
     pub(super) fn is_full(&self) -> bool {
         self.end - self.start == self.input.len()
     }
@@ -449,7 +448,7 @@ impl Connection {
 }
 
 fn piece<'a>(request: &'a Request, offset: u64, room: &'a mut [u8]) -> Result<&'a [u8], SendError> {
-    // Asked twice because a piece in memory borrows the body and one of the file borrows the room.
+    // A piece in memory borrows the body, and one from the file borrows the room.
     let body = &request.body;
     match body.piece(offset, room).map_err(SendError::Spool)? {
         Piece::Memory(piece) if !piece.is_empty() || body.length() == 0 => Ok(piece),
