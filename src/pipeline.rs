@@ -16,7 +16,7 @@ use crate::http::{RequestHead, TargetForm};
 use crate::plan::{ClientKey, ErrorPage, Listener, Plan};
 use crate::proto::deadline::parse_deadline;
 use crate::route::path::{self, PathRoom};
-use crate::upstream::{Cluster, Clusters};
+use crate::upstream::{Cluster, Clusters, Controller};
 
 /// The way from a parsed head to a cluster.
 #[derive(Debug)]
@@ -48,20 +48,22 @@ struct Entry {
 
 impl Table {
     /// Of this plan, whose clusters have these numbers and run already.
-    pub fn new(plan: Arc<Plan>, running: &[(usize, Arc<Cluster>)]) -> Self {
-        let entry =
-            |(cluster, (number, running)): (&Arc<crate::plan::Cluster>, &(usize, Arc<Cluster>))| {
-                let ids = running.bucket_ids(cluster);
-                let patience = cluster.buckets.iter().map(|bucket| bucket.queue_timeout);
-                Entry {
-                    number: *number,
-                    root_patience: cluster.queue_timeout,
-                    buckets: ids.into_iter().zip(patience).collect(),
-                    client_key: cluster.client_key.clone(),
-                    deadline_field: cluster.deadline_field.clone(),
-                    pipelines: cluster.pipeline > 1,
-                }
-            };
+    pub fn new(plan: Arc<Plan>, running: &[(usize, Arc<Controller>)]) -> Self {
+        let entry = |(cluster, (number, running)): (
+            &Arc<crate::plan::Cluster>,
+            &(usize, Arc<Controller>),
+        )| {
+            let ids = running.bucket_ids(cluster);
+            let patience = cluster.buckets.iter().map(|bucket| bucket.queue_timeout);
+            Entry {
+                number: *number,
+                root_patience: cluster.queue_timeout,
+                buckets: ids.into_iter().zip(patience).collect(),
+                client_key: cluster.client_key.clone(),
+                deadline_field: cluster.deadline_field.clone(),
+                pipelines: cluster.pipeline > 1,
+            }
+        };
         let entries = plan.clusters.iter().zip(running).map(entry).collect();
         Self { plan, entries }
     }
@@ -188,7 +190,7 @@ impl Service for Pipeline {
 
     fn error_page(&self, cluster: usize, status: u16) -> Option<ErrorPage> {
         let page =
-            |cluster: &Arc<Cluster>| ErrorPage::find(&cluster.plan().error_pages, status).cloned();
+            |cluster: &Cluster| ErrorPage::find(&cluster.plan().error_pages, status).cloned();
         self.clusters.with(cluster, page).flatten()
     }
 }

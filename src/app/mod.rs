@@ -5,6 +5,7 @@ mod logging;
 mod losses;
 mod privileges;
 mod reload;
+mod render;
 mod retired;
 mod summary;
 mod systemd;
@@ -34,7 +35,7 @@ use crate::pipeline::{Pipeline, Table};
 use crate::plan::{BindAddress, Listener, Plan};
 use crate::session::{Door, Front};
 use crate::threads::{self, Kind};
-use crate::upstream::{Cluster, Clusters, Prober, Reaper};
+use crate::upstream::{Clusters, Controller, Prober, Reaper};
 use arc_swap::ArcSwap;
 
 pub use reload::Source;
@@ -79,7 +80,7 @@ struct Running {
     /// All that run, those that are leaving too.
     clusters: Arc<Clusters>,
     /// Those of the plan, in its order, with their numbers.
-    current: Vec<(usize, Arc<Cluster>)>,
+    current: Vec<(usize, Arc<Controller>)>,
     retired: Arc<Retired>,
     tables: Tables,
     pipeline: Arc<Pipeline>,
@@ -138,7 +139,7 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     let clusters = Arc::new(Clusters::default());
     let mut current = Vec::new();
     for cluster in &plan.clusters {
-        let cluster = Cluster::start(cluster, &hub, now);
+        let cluster = Controller::start(cluster, &hub, now);
         current.push((clusters.add(Arc::clone(&cluster)), cluster));
     }
     let state = plan.process.state.clone();
@@ -280,7 +281,7 @@ fn bind(listener: &Listener, address: &BindAddress) -> Result<Acceptor, (io::Err
 }
 
 /// Keeps servers out of use that were so before a restart.
-fn hold_back(state: Option<&PathBuf>, clusters: &[(usize, Arc<Cluster>)]) {
+fn hold_back(state: Option<&PathBuf>, clusters: &[(usize, Arc<Controller>)]) {
     let Some(path) = state else { return };
     match held::load(path) {
         Ok(file) => {
@@ -289,7 +290,7 @@ fn hold_back(state: Option<&PathBuf>, clusters: &[(usize, Arc<Cluster>)]) {
                     .iter()
                     .find(|(_, cluster)| cluster.name() == server.cluster)
                 {
-                    cluster.hold(server);
+                    cluster.keep_out(server);
                 }
             }
         }

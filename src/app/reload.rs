@@ -13,7 +13,7 @@ use crate::observe::held;
 use crate::pipeline::Table;
 use crate::plan::{Listener, Plan};
 use crate::session::Door;
-use crate::upstream::Cluster;
+use crate::upstream::Controller;
 
 use super::limits::Limits;
 use super::{FIRST_CONNECTS, Running, bind, is_dispensable};
@@ -257,7 +257,7 @@ impl Running {
 
     /// Brings the clusters to what the plan says, and then the requests to them.
     fn set_clusters(&mut self, plan: &Arc<Plan>, now: Instant) {
-        let mut running: Vec<(usize, Arc<Cluster>)> = Vec::new();
+        let mut running: Vec<(usize, Arc<Controller>)> = Vec::new();
         let mut new = Vec::new();
         for wanted in &plan.clusters {
             let known = self
@@ -270,7 +270,7 @@ impl Running {
                     (*number, Arc::clone(cluster))
                 }
                 None => {
-                    let cluster = Cluster::start(wanted, &self.hub, now);
+                    let cluster = Controller::start(wanted, &self.hub, now);
                     new.push(Arc::clone(&cluster));
                     (self.clusters.add(Arc::clone(&cluster)), cluster)
                 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::exchange::Promise;
-use crate::upstream::{Cluster, Clusters};
+use crate::upstream::{Clusters, Controller};
 
 /// Clusters on their way out.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Retired(Mutex<Vec<Leaving>>);
 #[derive(Debug)]
 struct Leaving {
     number: usize,
-    cluster: Arc<Cluster>,
+    cluster: Arc<Controller>,
     /// Tables that lead there, as long as requests are on the way that were admitted by them.
     tables: Vec<Weak<Promise>>,
     is_closing: bool,
@@ -24,7 +24,7 @@ struct Leaving {
 impl Retired {
     /// No request is admitted to this cluster any more; those that were, were by one of these
     /// tables.
-    pub(super) fn add(&self, number: usize, cluster: &Arc<Cluster>, tables: &[Weak<Promise>]) {
+    pub(super) fn add(&self, number: usize, cluster: &Arc<Controller>, tables: &[Weak<Promise>]) {
         self.0.lock().push(Leaving {
             number,
             cluster: Arc::clone(cluster),
@@ -38,7 +38,7 @@ impl Retired {
         self.0.lock().retain_mut(|leaving| {
             // First, whether anything can still come there: what has come is counted from then on.
             let is_unknown = leaving.tables.iter().all(|table| table.strong_count() == 0);
-            let counts = leaving.cluster.counts();
+            let counts = leaving.cluster.cluster().counts();
             let is_idle = counts.queued + counts.resting + counts.serving == 0;
             if !leaving.is_closing && is_unknown && is_idle {
                 leaving.is_closing = true;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::exchange::Hub;
 use crate::fault::Fault;
 use crate::threads::{self, Kind};
-use crate::upstream::Cluster;
+use crate::upstream::Controller;
 
-use super::logging;
+use super::{logging, render};
 
 /// What the last line told.
 #[derive(Debug)]
@@ -33,20 +33,24 @@ impl Summary {
         now: Instant,
         every: Duration,
         hub: &Hub,
-        clusters: &[Arc<Cluster>],
+        clusters: &[Arc<Controller>],
     ) {
         let passed = now.saturating_duration_since(self.at);
         // The clock behind this ticks every second, so half of one early is in time.
         if passed.saturating_add(Duration::from_millis(500)) < every {
             return;
         }
-        for cluster in clusters {
-            write_buckets(cluster);
+        let views = clusters
+            .iter()
+            .map(|cluster| cluster.view(now))
+            .collect::<Vec<_>>();
+        for view in &views {
+            write(&render::buckets(view));
         }
         let (requests, bytes) = (hub.counters.requests.get(), hub.counters.bytes_out.get());
         let per_second = |count: u64| count as f64 / passed.as_secs_f64();
         let (mut queued, mut serving, mut up, mut workers) = (0, 0, 0, 0);
-        for counts in clusters.iter().map(|cluster| cluster.counts()) {
+        for counts in views.iter().map(|view| &view.counts) {
             queued += counts.queued;
             serving += counts.serving;
             up += counts.up;
@@ -87,43 +91,23 @@ fn lost(hub: &Hub) -> u64 {
     access + logging::lost().0.all()
 }
 
-/// Everything about each cluster, its servers and its buckets: what SIGUSR1 asks for.
-pub(super) fn write_state(clusters: &[Arc<Cluster>]) {
-    for cluster in clusters {
-        cluster
-            .describe_servers()
-            .iter()
-            .for_each(|line| log::info!("{line}"));
-        write_buckets(cluster);
+/// Writes everything about each cluster, its servers and its buckets: SIGUSR1 asks for that.
+pub(super) fn write_state(clusters: &[Arc<Controller>]) {
+    let now = Instant::now();
+    for view in clusters.iter().map(|cluster| cluster.view(now)) {
+        write(&render::cluster(&view));
     }
 }
 
-/// The shares of a cluster that has some, and whether its guarantees hold.
-fn write_buckets(cluster: &Cluster) {
-    let buckets = cluster.buckets();
-    if buckets.len() < 2 {
-        return;
-    }
-    for (name, counts) in buckets {
-        log::info!(
-            "cluster {}, bucket {name}: {} served of {} assured, at most {}; {} queued; who is \
-             under the share waits for at most {} slots (longest wait so far {}), {} violations",
-            cluster.name(),
-            counts.held,
-            counts.assured,
-            counts.ceiling,
-            counts.queued,
-            counts.bound,
-            counts.longest_wait,
-            counts.violations,
-        );
-    }
+fn write(lines: &[String]) {
+    lines.iter().for_each(|line| log::info!("{line}"));
 }
 
 /// What there was in all, and each fault that came, at the end.
-pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Cluster>]) {
-    for cluster in clusters {
-        write_buckets(cluster);
+pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Controller>]) {
+    let now = Instant::now();
+    for view in clusters.iter().map(|cluster| cluster.view(now)) {
+        write(&render::buckets(&view));
     }
     let counters = &hub.counters;
     let mut line = format!(

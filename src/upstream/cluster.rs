@@ -1,18 +1,17 @@
-//! A cluster as it runs: the lock round its dispatcher, its workers' slots, and what the
-//! dispatcher's decisions lead to.
+//! A cluster as sessions and workers see it: the lock round its dispatcher, the workers' slots, and
+//! what the dispatcher's decisions lead to. What changes a cluster is in `control`.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::balance::{
-    BucketCounts, BucketId, Cancelled, Change, Counts, Dispatcher, Handout, Link, Offer, Refusal,
-    ServerId, Ticket, Verdict, WorkerId,
+    Cancelled, Counts, Dispatcher, Handout, Link, Offer, Refusal, ServerId, Ticket, Verdict,
+    WorkerId,
 };
 use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
@@ -22,42 +21,67 @@ use crate::fault::Fault;
 use crate::plan::{self, ErrorPage, OnClientAbort};
 use crate::proto::h1::Persistence;
 
-use super::control::Control;
 use super::slot::Slot;
 
-/// A client that is refused is told to come again after so long at most, in seconds.
+/// The longest time that a refused client is told to wait (`Retry-After`), in seconds.
 const RETRY_AFTER: u64 = 300;
 
-/// It is looked at least so often whether something is due.
+/// The reaper looks for what is due at least this often.
 pub(super) const LONGEST_PERIOD: Duration = Duration::from_secs(1);
 
-/// A cluster as it runs.
+/// The slots of a cluster's workers, by the workers' numbers.
+type Slots = Vec<Option<Arc<Slot>>>;
+
+/// A cluster: its dispatcher, its slots and its settings.
 #[derive(Debug)]
 pub struct Cluster {
-    pub(super) name: Arc<str>,
+    name: Arc<str>,
     pub(super) hub: Arc<Hub>,
-    pub(super) plan: ArcSwap<plan::Cluster>,
-    pub(super) dispatcher: Mutex<Dispatcher<Exchange>>,
-    /// By the workers' numbers.
-    pub(super) slots: ArcSwap<Vec<Option<Arc<Slot>>>>,
-    /// Its servers and buckets by name. Held while something is changed; taken before the
-    /// dispatcher's lock.
-    pub(super) control: Mutex<Control>,
-    pub(super) first_tries: Mutex<usize>,
-    pub(super) tried: Condvar,
-    pub(super) alive: AtomicUsize,
-    pub(super) is_closed: AtomicBool,
-    /// Who is held back is to be written down, whether it has changed or not.
-    pub(super) is_to_remember: AtomicBool,
+    plan: ArcSwap<plan::Cluster>,
+    dispatcher: Mutex<Dispatcher<Exchange>>,
+    /// Replaced only under the control lock.
+    slots: ArcSwap<Slots>,
 }
 
 impl Cluster {
-    /// Its name.
+    /// A cluster without servers and workers.
+    pub(super) fn new(
+        plan: &plan::Cluster,
+        hub: &Arc<Hub>,
+        dispatcher: Dispatcher<Exchange>,
+    ) -> Self {
+        Self {
+            name: Arc::from(plan.name.as_str()),
+            hub: Arc::clone(hub),
+            plan: ArcSwap::from_pointee(plan.clone()),
+            dispatcher: Mutex::new(dispatcher),
+            slots: ArcSwap::default(),
+        }
+    }
+
+    /// The cluster's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A whole request.
+    /// The cluster's name, to be shared.
+    pub(super) fn name_shared(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The cluster's settings.
+    pub fn plan(&self) -> Guard<Arc<plan::Cluster>> {
+        self.plan.load()
+    }
+
+    /// Counts of the dispatcher.
+    pub fn counts(&self) -> Counts {
+        self.dispatcher.lock().counts()
+    }
+
+    // === For sessions
+
+    /// Takes a whole request: it goes to a worker, waits, or is refused.
     pub fn offer(&self, mut exchange: Exchange) {
         let now = Instant::now();
         exchange.times.offered = Some(now);
@@ -67,7 +91,7 @@ impl Cluster {
         }
         let mut ticket = ticket(&exchange, None);
         ticket.batchable = exchange.destination.pipelines && exchange.request.is_batchable();
-        // What is due later is found in time by whoever looks.
+        // The reaper looks often enough for what is due later.
         let is_soon = ticket.gives_up() < after(now, LONGEST_PERIOD);
         let (offer, is_first) = {
             let mut dispatcher = self.dispatcher.lock();
@@ -88,12 +112,12 @@ impl Cluster {
         }
     }
 
-    /// The client of this exchange has left.
+    /// The client of exchange `id` has left.
     pub fn cancel(&self, id: u64) {
         let plan = self.plan.load();
         let mut dispatcher = self.dispatcher.lock();
         let found = match plan.on_client_abort {
-            // What was asked for is done, whoever waits for it.
+            // A request is served to its end, whether its client waits for that or not.
             OnClientAbort::Ignore => dispatcher
                 .serving(id)
                 .map_or(Cancelled::Unknown, Cancelled::Serving),
@@ -108,8 +132,8 @@ impl Cluster {
             }
             Cancelled::Serving(worker) => {
                 if let Some(slot) = self.slot(worker) {
-                    // Still under the lock: the worker can have come to no other exchange then,
-                    // whose own cancel would be lost.
+                    // Still under the lock: the worker cannot have come to another exchange, whose
+                    // own cancel would be lost.
                     let grace = match plan.on_client_abort {
                         OnClientAbort::Close | OnClientAbort::Notify => Some(plan.timeout.abort),
                         OnClientAbort::Ignore => None,
@@ -131,7 +155,8 @@ impl Cluster {
         self.respond_later(exchange, fault, 1);
     }
 
-    /// The same; a 503 says after how many seconds to come again.
+    /// Answers an exchange with the reason why it failed. A 503 tells the client to come again
+    /// after `retry_after` seconds.
     fn respond_later(&self, mut exchange: Exchange, fault: Fault, retry_after: u32) {
         let client = Arc::clone(&exchange.client);
         let mut answer = Answer::fault(fault);
@@ -156,9 +181,11 @@ impl Cluster {
         client.finish(&[&bytes], close, exchange);
     }
 
-    /// Does what is due now: requests that waited too long, retries whose time has come, servers
-    /// that had their grace.
-    pub fn tick(self: &Arc<Self>, now: Instant) {
+    // === For the reaper
+
+    /// Does what is due at `now`: refuses requests that waited too long, gives out retries whose
+    /// time has come, breaks connections whose servers had their grace.
+    pub(super) fn tick(&self, now: Instant) {
         let handout = {
             let mut dispatcher = self.dispatcher.lock();
             match dispatcher.next_deadline() {
@@ -169,15 +196,15 @@ impl Cluster {
         if let Some(handout) = handout {
             self.carry_out_all(handout);
         }
-        for slot in self.slots.load().iter().flatten() {
+        for slot in self.slots().iter().flatten() {
             slot.abort_if_due(now);
         }
-        self.start_again();
     }
 
-    /// When [`Self::tick`] has to be called next, so that nothing is much too late.
-    pub fn next_tick(&self, now: Instant) -> Instant {
-        // Who waits has a deadline that is known; what a client's leaving has begun is looked for.
+    /// The moment at which [`Self::tick`] has to be called next, so that nothing is much too late.
+    pub(super) fn next_tick(&self, now: Instant) -> Instant {
+        // Deadlines in the queue are known. A grace that a client's leaving has begun is not, so
+        // the reaper looks for it.
         let regular = after(
             now,
             (self.plan.load().timeout.abort / 4).min(LONGEST_PERIOD),
@@ -186,165 +213,105 @@ impl Cluster {
         deadline.map_or(regular, |deadline| deadline.min(regular))
     }
 
-    /// Waits until every worker has tried to connect once and every server that is probed before it
-    /// is used was, at most until then.
-    pub fn wait_tried(&self, until: Instant) {
-        let mut left = self.first_tries.lock();
-        while *left > 0 {
-            if self.tried.wait_until(&mut left, until).timed_out() {
-                return;
-            }
-        }
-        drop(left);
-        while self.has_unknown_servers() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
+    // === For workers
 
-    /// Refuses what waits, and ends the workers once they have served what they have.
-    pub fn close(self: &Arc<Self>) {
-        self.is_closed.store(true, Ordering::Release);
-        // With the lock: whoever starts workers has seen this, or has started them.
-        let control = self.control.lock();
-        let closed = self.dispatcher.lock().apply(Change::Close, Instant::now());
-        if let Ok(outcome) = closed {
-            self.carry_out_all(outcome.handout);
-        }
-        for slot in self.slots.load().iter().flatten() {
-            slot.stop();
-        }
-        for server in control.servers() {
-            server.remove();
-        }
-    }
-
-    /// After [`Self::close`]: breaks off what is being served all the same.
-    pub fn abort(&self) {
-        self.slots
-            .load()
-            .iter()
-            .flatten()
-            .for_each(|slot| slot.abort());
-    }
-
-    /// Waits until no worker is left, at most until then.
-    pub fn wait_closed(&self, until: Instant) {
-        while self.alive.load(Ordering::Acquire) > 0 && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Whether it is closed and no worker is left.
-    pub fn is_gone(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire) && self.alive.load(Ordering::Acquire) == 0
-    }
-
-    /// Counts to look at.
-    pub fn counts(&self) -> Counts {
-        self.dispatcher.lock().counts()
-    }
-
-    /// Counts of its buckets, by name, the root first.
-    pub fn buckets(&self) -> Vec<(String, BucketCounts)> {
-        let control = self.control.lock();
-        let dispatcher = self.dispatcher.lock();
-        let root = ("root".to_owned(), dispatcher.bucket(BucketId::default()));
-        let others = control.buckets.iter();
-        std::iter::once(root)
-            .chain(others.map(|bucket| (bucket.plan.name.clone(), dispatcher.bucket(bucket.id))))
-            .collect()
-    }
-
-    /// Its settings.
-    pub fn plan(&self) -> Guard<Arc<plan::Cluster>> {
-        self.plan.load()
-    }
-
-    // === For its workers
-
+    /// The slot of a worker, as long as the worker is there.
     pub(super) fn slot(&self, worker: WorkerId) -> Option<Arc<Slot>> {
-        self.slots.load().get(worker.0 as usize).cloned().flatten()
+        self.slots().get(worker.0 as usize).cloned().flatten()
     }
 
-    /// A worker has ended its job or its connection has changed; answers its next job.
+    /// A worker has ended its job, or its connection has changed. Returns its next job.
     pub(super) fn next(
         &self,
         worker: WorkerId,
         verdict: Verdict<Exchange>,
         link: Link,
     ) -> Option<Exchange> {
-        let rests = rests(&verdict);
+        let is_delayed = is_delayed(&verdict);
         let handout = self
             .dispatcher
             .lock()
             .next(worker, verdict, link, Instant::now());
-        self.follow_up(handout, rests)
+        self.follow_up(handout, is_delayed)
     }
 
-    /// The same, and up to `most` at once: `more` gets those behind the first.
+    /// Like [`Self::next`], but for up to `most` jobs at once: `behind` gets those after the first.
+    #[must_use = "the worker has to serve this"]
     pub(super) fn next_batch(
         &self,
         worker: WorkerId,
         verdict: Verdict<Exchange>,
         link: Link,
-        batch: (usize, &mut VecDeque<Exchange>),
+        (most, behind): (usize, &mut VecDeque<Exchange>),
     ) -> Option<Exchange> {
-        let (now, rests) = (Instant::now(), rests(&verdict));
+        let (now, is_delayed) = (Instant::now(), is_delayed(&verdict));
         let handout = self
             .dispatcher
             .lock()
-            .next_batch(worker, verdict, link, batch, now);
-        self.follow_up(handout, rests)
+            .next_batch(worker, verdict, link, (most, behind), now);
+        self.follow_up(handout, is_delayed)
     }
 
-    /// One of several exchanges that a worker has is over or goes back; it keeps the others.
+    /// One of several jobs of a worker is over or goes back; the worker keeps the others.
     pub(super) fn part(&self, worker: WorkerId, id: u64, verdict: Verdict<Exchange>) {
-        let rests = rests(&verdict);
+        let is_delayed = is_delayed(&verdict);
         let handout = self
             .dispatcher
             .lock()
             .end_one(worker, id, verdict, Instant::now());
-        if rests {
+        if is_delayed {
             self.alarm();
         }
         self.carry_out_all(handout);
     }
 
-    fn follow_up(&self, handout: Handout<Exchange>, rests: bool) -> Option<Exchange> {
-        if rests {
+    /// A worker takes no jobs until it calls [`Self::next`]. Returns `false` if a job was assigned
+    /// to it just before: that job is in its slot, or on the way there.
+    pub(super) fn retire(&self, worker: WorkerId) -> bool {
+        self.dispatcher.lock().retire(worker)
+    }
+
+    fn follow_up(&self, handout: Handout<Exchange>, is_delayed: bool) -> Option<Exchange> {
+        if is_delayed {
             self.alarm();
         }
         self.carry_out(handout)
     }
 
-    pub(super) fn retire(&self, worker: WorkerId) -> bool {
-        self.dispatcher.lock().retire(worker)
+    // === For the controller
+
+    /// The dispatcher. Nothing that may block happens under this lock.
+    pub(super) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher<Exchange>> {
+        self.dispatcher.lock()
     }
 
-    /// Something is due before whoever looks after that expects it.
+    /// Has the settings replaced.
+    pub(super) fn set_plan(&self, plan: &plan::Cluster) {
+        self.plan.store(Arc::new(plan.clone()));
+    }
+
+    /// The slots of all workers.
+    pub(super) fn slots(&self) -> Guard<Arc<Slots>> {
+        self.slots.load()
+    }
+
+    /// Puts a worker's slot in its place, or takes it away. Called under the control lock only.
+    pub(super) fn set_slot(&self, worker: WorkerId, slot: Option<Arc<Slot>>) {
+        let mut slots = Vec::clone(&self.slots());
+        let place = worker.0 as usize;
+        if slots.len() <= place {
+            slots.resize(place + 1, None);
+        }
+        slots[place] = slot;
+        self.slots.store(Arc::new(slots));
+    }
+
+    /// Wakes the reaper: something is due before its next look.
     pub(super) fn alarm(&self) {
         self.hub.reaper.ring();
     }
 
-    pub(super) fn note_first_try(&self) {
-        let mut left = self.first_tries.lock();
-        *left = left.saturating_sub(1);
-        self.tried.notify_all();
-    }
-
-    /// Does what was decided. Returns the job of the worker that asked for one.
-    #[must_use = "a worker that asked has to serve this"]
-    fn carry_out(&self, handout: Handout<Exchange>) -> Option<Exchange> {
-        for (worker, exchange) in handout.assigned {
-            self.fenced(|| self.give(worker, exchange));
-        }
-        for (refusal, exchange) in handout.refused {
-            self.fenced(|| self.refuse(refusal, exchange));
-        }
-        handout.next
-    }
-
-    /// Does what was decided where nobody has asked for a job.
+    /// Does what the dispatcher has decided where no worker has asked for a job.
     pub(super) fn carry_out_all(&self, handout: Handout<Exchange>) {
         if let Some(exchange) = self.carry_out(handout) {
             log::error!(
@@ -355,7 +322,21 @@ impl Cluster {
         }
     }
 
-    /// Does something for one exchange: a panic costs no other one.
+    // === What the dispatcher's decisions lead to
+
+    /// Does what the dispatcher has decided. Returns the job of the worker that asked for one.
+    #[must_use = "the worker that asked has to serve this"]
+    fn carry_out(&self, handout: Handout<Exchange>) -> Option<Exchange> {
+        for (worker, exchange) in handout.assigned {
+            self.fenced(|| self.give(worker, exchange));
+        }
+        for (refusal, exchange) in handout.refused {
+            self.fenced(|| self.refuse(refusal, exchange));
+        }
+        handout.next
+    }
+
+    /// Does something for one exchange, so that a panic costs no other one.
     fn fenced(&self, act: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(act)).is_err() {
             self.hub.answer_lost();
@@ -363,9 +344,9 @@ impl Cluster {
     }
 
     fn give(&self, worker: WorkerId, exchange: Exchange) {
-        match self.slots.load().get(worker.0 as usize) {
+        match self.slots().get(worker.0 as usize) {
             Some(Some(slot)) => slot.put(exchange),
-            // A worker that has a job is not let go.
+            // Unreachable: a worker that has a job is not let go.
             _ => self.respond(exchange, Fault::Internal),
         }
     }
@@ -374,7 +355,7 @@ impl Cluster {
         let fault = match refusal {
             Refusal::QueueFull => Fault::QueueFull,
             Refusal::ClientQueueFull => Fault::ClientQueueFull,
-            // What made a retry necessary says more than that its time is up.
+            // The failure that made a retry necessary says more than that its time is up.
             Refusal::Hopeless => exchange.fault.unwrap_or(Fault::Hopeless),
             Refusal::QueueTimeout => exchange.fault.unwrap_or_else(|| late(&exchange)),
             Refusal::NoServer => exchange.fault.unwrap_or(Fault::NoServer),
@@ -398,8 +379,8 @@ impl Cluster {
     }
 }
 
-/// Whether its job is to be tried again later.
-fn rests(verdict: &Verdict<Exchange>) -> bool {
+/// Whether the job is to be tried again later, and not at once.
+fn is_delayed(verdict: &Verdict<Exchange>) -> bool {
     matches!(verdict, Verdict::Retry { back_off, .. } if !back_off.is_zero())
 }
 
@@ -419,6 +400,7 @@ pub(super) fn ticket(exchange: &Exchange, avoid: Option<ServerId>) -> Ticket {
     }
 }
 
+/// The moment by which the client wants the whole response, if it said so.
 pub(super) fn answer_by(exchange: &Exchange) -> Option<Instant> {
     exchange
         .destination
@@ -426,7 +408,7 @@ pub(super) fn answer_by(exchange: &Exchange) -> Option<Instant> {
         .and_then(|time| exchange.times.began.checked_add(time))
 }
 
-/// What it waited for in vain: the queue's time limit, or its client's.
+/// The time limit that an exchange has exceeded in the queue: the client's own, or the queue's.
 fn late(exchange: &Exchange) -> Fault {
     match answer_by(exchange) {
         Some(answer_by) if answer_by <= Instant::now() => Fault::DeadlinePassed,

@@ -1,4 +1,4 @@
-//! All clusters, by number. Numbers are given once, so that a request in progress never finds
+//! All clusters, by number. A number is given once, so that a request in progress never finds
 //! another cluster than its own.
 
 use std::sync::Arc;
@@ -6,21 +6,32 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::Cluster;
+use super::cluster::Cluster;
+use super::control::Controller;
 
 /// All clusters that run.
 #[derive(Debug, Default)]
 pub struct Clusters {
-    by_number: ArcSwap<Vec<Option<Arc<Cluster>>>>,
+    by_number: ArcSwap<Vec<Option<Running>>>,
     changing: Mutex<()>,
 }
 
+/// A cluster, as the data path sees it and as changes do.
+#[derive(Clone, Debug)]
+struct Running {
+    cluster: Arc<Cluster>,
+    controller: Arc<Controller>,
+}
+
 impl Clusters {
-    /// Adds a cluster; answers its number.
-    pub fn add(&self, cluster: Arc<Cluster>) -> usize {
-        let _one_after_the_other = self.changing.lock();
+    /// Adds a cluster. Returns its number.
+    pub fn add(&self, controller: Arc<Controller>) -> usize {
+        let _guard = self.changing.lock(); // One after the other.
         let mut all = Vec::clone(&self.by_number.load());
-        all.push(Some(cluster));
+        all.push(Some(Running {
+            cluster: Arc::clone(controller.cluster()),
+            controller,
+        }));
         let number = all.len() - 1;
         self.by_number.store(Arc::new(all));
         number
@@ -28,7 +39,7 @@ impl Clusters {
 
     /// Takes a cluster out. Its number leads nowhere from now on.
     pub fn remove(&self, number: usize) {
-        let _one_after_the_other = self.changing.lock();
+        let _guard = self.changing.lock(); // One after the other.
         let mut all = Vec::clone(&self.by_number.load());
         if let Some(cluster) = all.get_mut(number) {
             *cluster = None;
@@ -37,16 +48,20 @@ impl Clusters {
     }
 
     /// Does something with the cluster of this number, if it is there.
-    pub fn with<T>(&self, number: usize, act: impl FnOnce(&Arc<Cluster>) -> T) -> Option<T> {
+    pub fn with<T>(&self, number: usize, act: impl FnOnce(&Cluster) -> T) -> Option<T> {
         self.by_number
             .load()
             .get(number)
             .and_then(Option::as_ref)
-            .map(act)
+            .map(|running| act(&running.cluster))
     }
 
-    /// All that are there.
-    pub fn all(&self) -> Vec<Arc<Cluster>> {
-        self.by_number.load().iter().flatten().cloned().collect()
+    /// The controllers of all clusters that are there.
+    pub fn all(&self) -> Vec<Arc<Controller>> {
+        let all = self.by_number.load();
+        all.iter()
+            .flatten()
+            .map(|running| Arc::clone(&running.controller))
+            .collect()
     }
 }

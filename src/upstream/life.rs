@@ -130,7 +130,7 @@ impl Worker {
         }
         self.live();
         self.leave();
-        self.cluster().worker_ended(self.id, self.server.id);
+        self.overseer().ended(self.id, self.server.id);
         if let Some(probe) = self.slot().take_probe() {
             self.server.monitor().skipped(probe, Instant::now());
         }
@@ -145,7 +145,7 @@ impl Worker {
             self.server.note_connected(false);
         }
         if std::mem::take(&mut self.hands.is_first_try) {
-            self.cluster().note_first_try();
+            self.overseer().tried();
         }
         let probe = self.hands.probe.take();
         if let Some(probe) = probe {
@@ -208,11 +208,11 @@ impl Worker {
                     }
                     if back_off > BACK_OFF.0 {
                         log::info!("{}: connected again", self.name());
-                        self.cluster().wake_workers(&self.server);
+                        self.overseer().reconnected(&self.server);
                     }
                     back_off = BACK_OFF.0;
                     if std::mem::take(&mut self.hands.is_first_try) {
-                        self.cluster().note_first_try();
+                        self.overseer().tried();
                     }
                     job = self.serve_all(&mut connection, job);
                     self.slot().forget_connection();
@@ -244,10 +244,10 @@ impl Worker {
                             class: FaultClass::Connect,
                             witness: None,
                         };
-                        self.cluster().exchanged(&self.server, Err(failure));
+                        self.overseer().exchanged(&self.server, Err(failure));
                     }
                     if std::mem::take(&mut self.hands.is_first_try) {
-                        self.cluster().note_first_try();
+                        self.overseer().tried();
                     }
                     // The dispatcher gives nothing to an unreachable worker: a stop, or another
                     // worker that is connected again, ends this wait. So does a job that was

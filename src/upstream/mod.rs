@@ -1,27 +1,31 @@
-//! The back: clusters, their workers, and who watches deadlines and health. Nothing but a worker
-//! ever connects to a server.
+//! The back: clusters, their workers, and what changes and watches them. But for probes apart, only
+//! a worker connects to a server.
 
 mod batch;
 mod cluster;
 mod clusters;
 mod connection;
 mod control;
+mod health;
 mod life;
 mod link;
+mod overseer;
 #[cfg(test)]
 mod played;
 mod probe;
-mod prober;
+mod question;
 mod reaper;
 mod relay;
 mod resolver;
 mod server;
 mod slot;
 mod speak;
-mod watch;
+mod view;
 mod worker;
 
 pub use cluster::Cluster;
 pub use clusters::Clusters;
-pub use prober::Prober;
+pub use control::Controller;
+pub use health::Prober;
 pub use reaper::Reaper;
+pub use view::{BucketView, ClusterView, HealthView, ServerView};

@@ -1,4 +1,4 @@
-//! One thread that looks after what is due in every cluster.
+//! The reaper: one thread that looks after what is due in every cluster.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::base::time::after;
 use crate::exchange::Hub;
 use crate::threads::{self, Kind};
 
-use super::Clusters;
 use super::cluster::LONGEST_PERIOD;
+use super::clusters::Clusters;
 
-/// Looks more rarely or more often than this are of no use.
+/// The shortest and the longest time between two looks.
 const PERIOD: (Duration, Duration) = (Duration::from_millis(2), LONGEST_PERIOD);
 
-/// A cluster that has panicked is looked at again so soon.
-pub(super) const AFTER_PANIC: Duration = Duration::from_millis(50);
+/// A cluster whose look has panicked is looked at again so soon.
+const AFTER_PANIC: Duration = Duration::from_millis(50);
 
 /// The thread.
 #[derive(Debug)]
@@ -38,12 +38,12 @@ impl Reaper {
                 Point::ReaperTick.pass();
                 let now = Instant::now();
                 let mut next = after(now, PERIOD.1);
-                for cluster in clusters.all() {
-                    // One that panics each time holds up no other.
+                for controller in clusters.all() {
+                    // A cluster whose look panics each time holds up no other.
                     let look = AssertUnwindSafe(|| {
                         Point::ClusterTick.pass();
-                        cluster.tick(now);
-                        cluster.next_tick(now)
+                        controller.tick(now);
+                        controller.cluster().next_tick(now)
                     });
                     next = next.min(catch_unwind(look).unwrap_or_else(|_| after(now, AFTER_PANIC)));
                 }
@@ -61,6 +61,6 @@ impl Reaper {
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        let _ended_either_way = self.thread.join();
+        let _ = self.thread.join(); // It has ended either way.
     }
 }

@@ -22,11 +22,11 @@ use crate::proto::h1::{
 };
 use crate::route::path::{self, PathRoom};
 
-use super::Cluster;
 use super::batch::Batching;
-use super::cluster::ticket;
+use super::cluster::{Cluster, ticket};
 use super::connection::{Connection, SendError, Upload};
 use super::life::Hands;
+use super::overseer::Overseer;
 use super::relay::{Rest, end_alone};
 use super::server::Server;
 use super::slot::Slot;
@@ -50,6 +50,7 @@ const TRAILERS: usize = 32 * 1024;
 /// A worker.
 pub(super) struct Worker {
     cluster: Arc<Cluster>,
+    overseer: Arc<dyn Overseer>,
     pub(super) id: WorkerId,
     pub(super) server: Arc<Server>,
     slot: Arc<Slot>,
@@ -169,6 +170,7 @@ pub(super) fn limits(plan: &plan::Cluster) -> HeadLimits {
 impl Worker {
     pub(super) fn new(
         cluster: &Arc<Cluster>,
+        overseer: Arc<dyn Overseer>,
         id: WorkerId,
         server: &Arc<Server>,
         slot: Arc<Slot>,
@@ -177,6 +179,7 @@ impl Worker {
         let plan = Arc::clone(&cluster.plan());
         Self {
             cluster: Arc::clone(cluster),
+            overseer,
             id,
             server: Arc::clone(server),
             slot,
@@ -217,6 +220,10 @@ impl Worker {
         &self.cluster
     }
 
+    pub(super) fn overseer(&self) -> &dyn Overseer {
+        &*self.overseer
+    }
+
     pub(super) fn slot(&self) -> &Slot {
         &self.slot
     }
@@ -228,7 +235,7 @@ impl Worker {
             && self.server.is_monitored()
             && !self.slot().is_stopped()
         {
-            self.cluster.exchanged(&self.server, result);
+            self.overseer.exchanged(&self.server, result);
         }
     }
 

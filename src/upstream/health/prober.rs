@@ -14,11 +14,15 @@ use crate::exchange::Hub;
 use crate::observe::held::{self, HeldFile, HeldServer};
 use crate::threads::{self, Kind};
 
-use super::Clusters;
-use super::reaper::AFTER_PANIC;
+use crate::upstream::clusters::Clusters;
+
+use super::watch;
 
 /// A look more often than this, or more rarely, is of no use.
 const PERIOD: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// A cluster whose look has panicked is looked at again so soon.
+const AFTER_PANIC: Duration = Duration::from_millis(50);
 
 /// What could not be written is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -45,16 +49,16 @@ impl Prober {
                 Point::ProberLook.pass();
                 let now = Instant::now();
                 let mut next = after(now, PERIOD.1);
-                for cluster in clusters.all() {
+                for controller in clusters.all() {
                     // One that panics each time holds up no other.
                     let look = AssertUnwindSafe(|| {
                         Point::ClusterLook.pass();
-                        cluster.look_after_health(now)
+                        watch::look_after(&controller, now)
                     });
                     match catch_unwind(look) {
                         Ok(due) => next = due.map_or(next, |due| next.min(due)),
                         Err(_) => {
-                            cluster.hub.answer_lost();
+                            controller.cluster().hub.answer_lost();
                             next = next.min(after(now, AFTER_PANIC));
                         }
                     }
@@ -80,7 +84,7 @@ impl Prober {
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        let _ended_either_way = self.thread.join();
+        let _ = self.thread.join(); // It has ended either way.
     }
 }
 

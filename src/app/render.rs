@@ -1,0 +1,228 @@
+//! Views as lines for the log.
+
+use crate::balance::{Admin, Role};
+use crate::health::State;
+use crate::upstream::{ClusterView, HealthView, ServerView};
+
+/// Everything about a cluster: a line for the cluster, for each server and for each bucket.
+pub(super) fn cluster(view: &ClusterView) -> Vec<String> {
+    let counts = &view.counts;
+    let mut lines = vec![format!(
+        "cluster {}: {}, {} slots; {} served, {} queued, {} resting",
+        view.name,
+        admin(view.admin),
+        counts.capacity,
+        counts.serving,
+        counts.queued,
+        counts.resting
+    )];
+    lines.extend(view.servers.iter().map(|of| server(&view.name, of)));
+    lines.extend(buckets(view));
+    lines
+}
+
+/// The shares of a cluster that has some, and whether its guarantees hold.
+pub(super) fn buckets(view: &ClusterView) -> Vec<String> {
+    if view.buckets.len() < 2 {
+        return Vec::new();
+    }
+    let buckets = view.buckets.iter().map(|bucket| {
+        let counts = &bucket.counts;
+        format!(
+            "cluster {}, bucket {}: {} served of {} assured, at most {}; {} queued; who is under \
+             the share waits for at most {} slots (longest wait so far {}), {} violations",
+            view.name,
+            bucket.name,
+            counts.held,
+            counts.assured,
+            counts.ceiling,
+            counts.queued,
+            counts.bound,
+            counts.longest_wait,
+            counts.violations,
+        )
+    });
+    buckets.collect()
+}
+
+fn server(cluster: &str, view: &ServerView) -> String {
+    let health = view
+        .health
+        .as_ref()
+        .map_or_else(|| "not checked".to_owned(), health);
+    let use_ = match (view.counts.in_use, view.warmth) {
+        (false, _) => "not in use".to_owned(),
+        (true, 1000) => "in use".to_owned(),
+        (true, warmth) => format!("in use, {} % warm", warmth / 10),
+    };
+    format!(
+        "server {cluster}/{} ({}): {}, {}, {use_}; {} served, {} bound; {} of {} connected; \
+         {health}",
+        view.name,
+        view.address,
+        role(view.role),
+        admin(view.admin),
+        view.counts.serving,
+        view.counts.bound,
+        view.connected,
+        view.counts.workers,
+    )
+}
+
+fn health(view: &HealthView) -> String {
+    let state = match view.state {
+        State::Unknown => "not probed yet",
+        State::Online => "online",
+        State::Offline => "offline",
+    };
+    let held = if view.is_held {
+        ", held back (sticky_offline)"
+    } else {
+        ""
+    };
+    match &view.since {
+        Some((since, cause)) => format!("{state} for {} s{held}: {cause}", since.as_secs()),
+        None => format!("{state}{held}"),
+    }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Active => "active",
+        Role::Standby => "standby",
+        Role::Backup => "backup",
+        Role::Terminating => "terminating",
+    }
+}
+
+fn admin(admin: Admin) -> &'static str {
+    match admin {
+        Admin::Enabled => "enabled",
+        Admin::Draining => "draining",
+        Admin::Disabled => "disabled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::balance::{BucketCounts, Counts, ServerCounts};
+    use crate::health::Cause;
+    use crate::plan::ServerAddress;
+    use crate::upstream::BucketView;
+
+    use super::*;
+
+    fn view() -> ClusterView {
+        let counts = ServerCounts {
+            serving: 4,
+            bound: 1,
+            workers: 5,
+            leaving: 0,
+            in_use: true,
+            latency: None,
+        };
+        let server = ServerView {
+            name: Arc::from("app-1"),
+            address: ServerAddress::Tcp(([10, 0, 0, 1], 8000).into()),
+            role: Role::Active,
+            admin: Admin::Enabled,
+            counts,
+            connected: 3,
+            warmth: 1000,
+            health: None,
+        };
+        let bucket = |name: &str| BucketView {
+            name: name.to_owned(),
+            counts: BucketCounts {
+                assured: 2,
+                ceiling: 4,
+                held: 1,
+                serving: 1,
+                queued: 7,
+                claims: 0,
+                bound: 1,
+                longest_wait: 6,
+                violations: 0,
+            },
+        };
+        ClusterView {
+            name: Arc::from("app"),
+            admin: Admin::Draining,
+            counts: Counts {
+                queued: 7,
+                resting: 2,
+                serving: 4,
+                up: 3,
+                workers: 5,
+                capacity: 5,
+            },
+            servers: vec![server],
+            buckets: vec![bucket("root"), bucket("vip")],
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_a_line_for_itself_each_server_and_each_bucket() {
+        assert_eq!(
+            cluster(&view()),
+            [
+                "cluster app: draining, 5 slots; 4 served, 7 queued, 2 resting",
+                "server app/app-1 (10.0.0.1:8000): active, enabled, in use; 4 served, 1 bound; 3 \
+                 of 5 connected; not checked",
+                "cluster app, bucket root: 1 served of 2 assured, at most 4; 7 queued; who is \
+                 under the share waits for at most 1 slots (longest wait so far 6), 0 violations",
+                "cluster app, bucket vip: 1 served of 2 assured, at most 4; 7 queued; who is \
+                 under the share waits for at most 1 slots (longest wait so far 6), 0 violations",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_root_alone_is_no_share() {
+        let mut view = view();
+        view.buckets.truncate(1);
+        assert!(buckets(&view).is_empty());
+        assert_eq!(cluster(&view).len(), 2);
+    }
+
+    #[test]
+    fn a_server_tells_how_warm_and_how_well_it_is() {
+        let mut view = view();
+        let server = &mut view.servers[0];
+        server.role = Role::Terminating;
+        server.admin = Admin::Disabled;
+        server.warmth = 345;
+        server.health = Some(HealthView {
+            state: State::Unknown,
+            is_held: false,
+            since: None,
+        });
+        let line = |server: &ServerView| super::server("app", server);
+        assert_eq!(
+            line(server),
+            "server app/app-1 (10.0.0.1:8000): terminating, disabled, in use, 34 % warm; 4 \
+             served, 1 bound; 3 of 5 connected; not probed yet"
+        );
+        server.counts.in_use = false;
+        server.health = Some(HealthView {
+            state: State::Offline,
+            is_held: true,
+            since: Some((
+                Duration::from_millis(12_900),
+                Cause::Remembered("why".to_owned()),
+            )),
+        });
+        let cause = Cause::Remembered("why".to_owned());
+        assert!(
+            line(server).ends_with(&format!(
+                "disabled, not in use; 4 served, 1 bound; 3 of 5 connected; offline for 12 s, \
+                 held back (sticky_offline): {cause}"
+            )),
+            "{}",
+            line(server)
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! A view of the cluster.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::balance::{BucketId, Role, ServerCounts};
+use crate::upstream::server::Server;
+use crate::upstream::view::{BucketView, ClusterView, HealthView, ServerView};
+
+use super::controller::Controller;
+use super::roster::Member;
+
+impl Controller {
+    /// How the cluster is at `now`. All counts are of one moment.
+    pub fn view(&self, now: Instant) -> ClusterView {
+        let roster = self.roster();
+        let dispatcher = self.cluster.dispatcher();
+        let counts = dispatcher.counts();
+        let root = BucketView {
+            name: "root".to_owned(),
+            counts: dispatcher.bucket(BucketId::default()),
+        };
+        let below = roster.buckets.iter().map(|bucket| BucketView {
+            name: bucket.plan.name.clone(),
+            counts: dispatcher.bucket(bucket.id),
+        });
+        let buckets = std::iter::once(root).chain(below).collect();
+        let of_servers = roster
+            .servers()
+            .map(|server| dispatcher.server(server.id))
+            .collect::<Vec<_>>();
+        drop(dispatcher);
+        let servers = roster.members.iter().zip(of_servers);
+        let servers = servers.filter_map(|(member, counts)| Some(view(member, counts?, now)));
+        ClusterView {
+            name: Arc::clone(self.cluster.name_shared()),
+            admin: self.plan().admin,
+            counts,
+            servers: servers.collect(),
+            buckets,
+        }
+    }
+}
+
+fn view(member: &Member, counts: ServerCounts, now: Instant) -> ServerView {
+    let server = &member.server;
+    let plan = server.plan();
+    ServerView {
+        name: Arc::clone(&server.name),
+        address: plan.address.clone(),
+        role: if server.is_removed() {
+            Role::Terminating
+        } else {
+            plan.role
+        },
+        admin: plan.admin,
+        counts,
+        connected: server.connected(),
+        warmth: member.warmth,
+        health: server.is_monitored().then(|| health(server, now)),
+    }
+}
+
+fn health(server: &Server, now: Instant) -> HealthView {
+    let monitor = server.monitor();
+    let since = monitor.last_change().map(|change| {
+        let since = now.saturating_duration_since(change.at);
+        (since, change.cause.clone())
+    });
+    HealthView {
+        state: monitor.state(),
+        is_held: monitor.held().is_some(),
+        since,
+    }
+}
