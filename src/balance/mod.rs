@@ -147,7 +147,7 @@ pub enum Link {
 
 /// What to do after a call, all decided under one lock.
 #[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), must_use = "jobs in here that nobody takes are lost")]
+#[cfg_attr(not(test), must_use = "jobs in here are lost unless they are taken")]
 pub struct Handout<J> {
     /// The next job of the worker that asked.
     pub next: Option<J>,

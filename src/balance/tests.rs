@@ -114,7 +114,7 @@ impl Bench {
         )
     }
 
-    /// What a worker that has served all gets next: the first, and what it takes besides.
+    /// Returns what a worker that has served all gets next: the first job, and those taken besides.
     fn batch(&mut self, worker: u32, most: usize) -> (Option<u64>, Vec<u64>) {
         let mut more = VecDeque::new();
         let (worker, batch) = (WorkerId(worker), (most, &mut more));
@@ -166,7 +166,7 @@ fn woken(worker: u32, id: u64) -> Handout<u64> {
 #[test]
 fn offers_go_round_the_servers() {
     let mut bench = Bench::new(LATE, &[2, 2, 2]);
-    // Of each server the worker that became idle last.
+    // Of each server, the worker that became idle last is used.
     let workers = [1, 3, 5, 0, 2, 4];
     for (id, worker) in (1..).zip(workers) {
         assert_eq!(bench.offer(id), assigned(worker, id));
@@ -195,7 +195,7 @@ fn the_warmest_worker_of_a_server_is_used() {
     for worker in [2, 0, 1] {
         bench.done(worker);
     }
-    // Looking after an idle connection changes nothing.
+    // A check of an idle connection changes nothing.
     bench.up(2);
     assert_eq!(bench.offer(4), assigned(1, 4));
     assert!(bench.dispatcher.retire(WorkerId(0)));
@@ -246,7 +246,7 @@ fn without_a_reachable_server_jobs_are_refused_or_wait() {
         let mut bench = Bench::new(settings, &[]);
         assert_eq!(bench.offer(1), Offer::Refused(Refusal::NoServer, 1));
         bench.add(1);
-        // Being connected is as good as reachable.
+        // A server that is being connected counts as reachable.
         assert_eq!(bench.offer(2), Offer::Queued);
         assert_eq!(
             bench.next(0, Verdict::None, Link::Unreachable),
@@ -291,7 +291,7 @@ fn a_retry_waits_at_the_head_for_another_server() {
             bench.offer(id);
         }
         let ticket = bench.avoiding(1, 0);
-        // Not for its own worker, who takes the one behind it.
+        // Not for its own worker, which takes the job behind it.
         assert_eq!(bench.retry(0, ticket, Link::Up), next(3));
         assert_eq!(bench.done(1), next(1));
         assert_eq!(bench.done(1), next(4));
@@ -352,7 +352,7 @@ fn early_binding_waits_for_its_own_server() {
     assert_eq!(bench.done(0), next(3));
     assert_eq!(bench.done(0), next(5));
     assert_eq!(bench.done(0), Handout::default());
-    // Its turn is the first server's, which is idle; then the second's, which is not.
+    // The first turn is the first server's, which is idle; the next is the second's, which is not.
     assert_eq!(bench.offer(7), assigned(0, 7));
     bench.done(0);
     assert_eq!(bench.offer(8), Offer::Queued);
@@ -424,7 +424,7 @@ fn a_job_counts_once_however_often_it_is_tried() {
     for _ in 0..3 {
         assert_eq!(bench.retry(0, bench.ticket(1), Link::Up), next(1));
     }
-    // A free retry does not wipe that out, and is never refused.
+    // A free retry does not undo that, and is never refused.
     for (worker, id) in [(0, 1), (1, 2)] {
         let ticket = bench.ticket(id);
         let free = Verdict::Retry {

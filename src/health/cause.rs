@@ -1,4 +1,4 @@
-//! Why a server's state has changed, and how that is told.
+//! Why a server's state has changed, and how that is displayed.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use crate::fault::FaultClass;
 /// Why a state has changed. Displayed in words, without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It is new, and the mode trusts it.
+    /// The server is new, and its mode trusts it.
     Trusted,
     /// Enough probes succeeded.
     ProbesSucceeded(u32),
-    /// Enough probes failed, the last like this.
+    /// Enough probes failed. The class is the last one's.
     ProbesFailed(u32, FaultClass),
-    /// Exchanges failed one after the other.
+    /// Exchanges failed in a row.
     ExchangesFailed(u32, FaultClass),
-    /// Of so many exchanges within the window so many failed.
+    /// Too many of the exchanges within the window failed.
     FailureRatio {
-        /// Those that failed.
+        /// The number of exchanges that failed.
         failed: usize,
-        /// All.
+        /// The number of all exchanges.
         of: usize,
     },
-    /// Health checking was changed.
+    /// The settings of health checking have changed.
     Reconfigured,
-    /// Somebody cleared it, and who.
+    /// An operator, named here, released the server.
     Released(String),
-    /// One of the others, as it was told by the process before this one.
+    /// A cause from a process before this one, in its words.
     Remembered(String),
 }
 

@@ -1,7 +1,8 @@
-//! Not everybody at once: what is wrong with most servers at the same time is more likely wrong
-//! with the check, or with what they share, and using none helps nobody.
+//! Limits how many servers of a cluster are taken out. What is wrong with most servers at the same
+//! time is more likely wrong with the check, or with what they share, and taking all of them out
+//! helps no client.
 
-/// Ejection never takes the last servers.
+/// Keeps the last servers of a cluster in use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Panic {
     /// At least this part of the servers stays in use.
@@ -15,13 +16,13 @@ impl Default for Panic {
 }
 
 impl Panic {
-    /// Which servers are to be used, by what is known of each; `None` is one that traffic or probes
-    /// have nothing to do with (disabled by somebody, say), which is neither used nor counted.
+    /// Returns which servers to use, by what is known of each. `None` is a server outside traffic
+    /// and probes (one that an operator has disabled, say), which is neither used nor counted.
     ///
-    /// If fewer than the threshold asks for are usable, those that were taken out last come back
-    /// until there are enough: `fallen_for` is how long a server has been out, in any unit, and
-    /// they are those that may have fallen for no fault of theirs. Those that somebody is to look
-    /// at first (sticky offline) come last.
+    /// If fewer servers are usable than the threshold asks for, those that were taken out last come
+    /// back until there are enough. `fallen_for` is how long a server has been out, in any unit; a
+    /// recent fall is more likely a common cause's. Held servers (sticky offline), which an
+    /// operator has to look at first, come last.
     pub fn decide(self, servers: &[Option<Seen>]) -> Vec<bool> {
         let counted = servers.iter().flatten().count();
         let least =
@@ -60,9 +61,10 @@ impl Panic {
 pub struct Seen {
     /// See [`super::Monitor::is_usable`].
     pub usable: bool,
-    /// It may be used all the same if there are too few: not one that has never been seen to work.
+    /// It may be used if too few servers are usable. A server that has never been seen to work may
+    /// not.
     pub may_return: bool,
-    /// It is held back until somebody releases it.
+    /// It is held until an operator releases it.
     pub held: bool,
     /// How long it has been out.
     pub fallen_for: std::time::Duration,

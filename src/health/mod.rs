@@ -1,10 +1,9 @@
-//! What is known of a server's health, and what follows from it. Pure: it says when a probe is due
-//! and is told how it went, and is told how exchanges went; it never connects to anything and has
-//! no clock.
+//! What is known of a server's health, and what follows from it. Pure: a monitor tells when a probe
+//! is due, and is told how probes and exchanges went. It connects to nothing and has no clock.
 //!
-//! Three things are kept apart: the *operational* state (what checks and traffic show), the
-//! *administrative* one (what somebody has decided, [`crate::health::Monitor`] knows nothing of it
-//! but for being kept offline), and *use*, which follows from both in the dispatcher.
+//! Three things are separate: the *operational* state (what checks and traffic show), the
+//! *administrative* one (what an operator has decided; [`crate::health::Monitor`] knows only of
+//! holds), and *use*, which follows from both in the dispatcher.
 
 mod cause;
 mod cluster;
@@ -28,11 +27,11 @@ use witness::Streak;
 /// When a server is probed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Taken for online at first; probed only while it is offline.
+    /// Online at first. Probed only while offline.
     Lazy,
-    /// Like lazy, and probed while it is online and has had nothing to do for an interval.
+    /// Like lazy, and also probed while online after an interval without exchanges.
     Opportunistic,
-    /// Probed always, and offline until a probe has shown the contrary.
+    /// Always probed, and offline until a probe has succeeded.
     #[default]
     Paranoid,
     /// Never probed, always online.
@@ -41,29 +40,29 @@ pub enum Mode {
 
 /// When traffic takes a server out.
 ///
-/// Where a request may be the cause (everything but connects), no client's failures count for more
-/// than those of all others together, and no path's either while others work: what one client can
-/// provoke, or what is wrong with one path, is only a reason to probe (also with [`Mode::Lazy`]).
+/// Where a request may be the cause (everything but connects), the failures of one client count for
+/// no more than those of all others together, and likewise for one path while others work. What one
+/// client can provoke, or what is wrong with one path, is only a reason to probe (also with
+/// [`Mode::Lazy`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Passive {
-    /// So many failures of one class one after the other, at least 2: a single slow request never
-    /// takes a server out. 0: never.
+    /// The number of failures of one class in a row that take a server out, at least 2: a single
+    /// slow request never does. 0: never.
     pub consecutive: [u32; FaultClass::COUNT],
-    /// This part of all exchanges within the window.
+    /// The failed part of all exchanges within the window that takes a server out.
     pub ratio: f64,
-    /// But only if there were so many.
+    /// The least number of exchanges for that.
     pub least: usize,
-    /// How far back that looks.
+    /// The length of the window.
     pub window: Duration,
-    /// Which classes count for it.
+    /// Which classes count in the window.
     pub counts: [bool; FaultClass::COUNT],
 }
 
 impl Default for Passive {
     fn default() -> Self {
         Self {
-            // A server that cannot be connected to is known for certain; an answer that is late may
-            // be the request's fault.
+            // A failed connect is certain. A late response may be the request's fault.
             consecutive: [3, 5, 5, 5, 0],
             ratio: 0.5,
             least: 20,
@@ -73,31 +72,31 @@ impl Default for Passive {
     }
 }
 
-/// What a monitor goes by.
+/// The settings of a monitor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// When it is probed.
+    /// When the server is probed.
     pub mode: Mode,
-    /// From one probe's end to the next one's start.
+    /// The time from one probe's end to the next one's start.
     pub interval: Duration,
-    /// That is made longer or shorter by up to this part, so that servers are not all probed at the
-    /// same time.
+    /// The interval is longer or shorter by up to this part, so that servers are not all probed at
+    /// the same time.
     pub jitter: f64,
-    /// After a failure that has not yet taken the server out the next probe comes so soon.
+    /// The time to the next probe after a failure that has not yet taken the server out.
     pub recheck: Duration,
-    /// A probe without a result after so long has failed.
+    /// A probe without a result has failed after this time.
     pub timeout: Duration,
-    /// So many successes one after the other bring a server online that is offline.
+    /// How many successes in a row bring an offline server online.
     pub rise: u32,
-    /// So many failures one after the other take it offline if it is online. Of a server of which
-    /// nothing is known yet, the first probe decides: both are for changes of mind.
+    /// How many failures in a row take an online server offline. While nothing is known of a
+    /// server, its first probe decides: both numbers are only for changes of state.
     pub fall: u32,
-    /// What traffic does.
+    /// When traffic takes the server out.
     pub passive: Passive,
-    /// After coming online it is warmed up for so long. 0: it is warm at once.
+    /// How long a server is warmed up after coming online. 0: it is warm at once.
     pub slow_start: Duration,
-    /// A server that was taken out stays out of use though it comes back, until somebody releases
-    /// it.
+    /// A server that was taken out stays out of use even if it comes back, until an operator
+    /// releases it.
     pub sticky_offline: bool,
 }
 
@@ -121,50 +120,50 @@ impl Default for Settings {
 /// The operational state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing is known yet, and the mode does not trust in that.
+    /// Nothing is known yet, and the mode does not trust the server.
     Unknown,
-    /// It works.
+    /// The server works.
     Online,
-    /// It does not.
+    /// The server does not work.
     Offline,
 }
 
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What it was.
+    /// The old state.
     pub from: State,
-    /// What it is.
+    /// The new state.
     pub to: State,
-    /// Why.
+    /// Why it changed.
     pub cause: Cause,
-    /// When.
+    /// When it changed.
     pub at: Instant,
 }
 
-/// A server that was taken out, and stays out of use though it may come back, until somebody
-/// decides otherwise.
+/// A server that was taken out, and stays out of use even if it comes back, until an operator
+/// releases it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// What took it out.
     pub cause: Cause,
-    /// When it was taken out. Whoever writes that down says it in wall-clock time: there is no
+    /// When it was taken out. A writer of this converts it to wall-clock time, because there is no
     /// clock here.
     pub since: Instant,
 }
 
-/// What probes have shown lately, to look at.
+/// What probes have shown lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Probes that succeeded one after the other since the last change of state or failure.
+    /// Probes that succeeded in a row since the last change of state or failure.
     pub successes: u32,
-    /// Probes that failed one after the other since the last change of state or success.
+    /// Probes that failed in a row since the last change of state or success.
     pub failures: u32,
-    /// When the last probe ended, and how.
+    /// When the last probe ended, and its result.
     pub last_probe: Option<(Instant, Result<(), FaultClass>)>,
 }
 
-/// Number of a probe, so that a late result is not taken for another's.
+/// The number of a probe, so that a late result is not taken for another probe's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeId(u64);
 
@@ -174,37 +173,37 @@ pub struct Monitor {
     settings: Settings,
     state: State,
     last: Option<Change>,
-    /// It has been seen to work: sticky offline is for those that have, not for a server that is
-    /// started after the balancer.
+    /// The server has been seen to work. Only such a server is held, not one that is started after
+    /// the balancer.
     was_online: bool,
     held: Option<Held>,
-    /// When it went offline last.
+    /// When it last went offline.
     fell: Instant,
-    /// Results of probes one after the other, all alike.
+    /// Results of probes in a row, all alike.
     counts: Counts,
-    /// Failures of exchanges one after the other, by class.
+    /// Failures of exchanges in a row, by class.
     streaks: [Streak; FaultClass::COUNT],
-    /// When an exchange went well the last time.
+    /// When an exchange last went well.
     worked: Option<Instant>,
-    /// Traffic shows failures that are many enough, but not of enough clients and paths: a probe
-    /// has to decide.
+    /// Traffic shows enough failures, but not of enough clients and paths, so a probe has to
+    /// decide.
     is_suspected: bool,
     window: Window,
-    /// The probe that is under way, and when it will have failed.
+    /// The current probe, and when it will have failed.
     probing: Option<(ProbeId, Instant)>,
     next_probe: Instant,
     probes: u64,
-    /// When there was the last exchange.
+    /// When the last exchange was.
     last_used: Instant,
     online_since: Instant,
     random: u64,
 }
 
-/// Exchanges that a window remembers.
+/// The number of exchanges that a window remembers.
 const WINDOW: usize = 4096;
 
 impl Monitor {
-    /// A new server. The first probe, if its mode wants one, is due at once.
+    /// Makes the monitor of a new server. The first probe, if its mode wants one, is due at once.
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
         let mut monitor = Self {
             settings,
@@ -231,30 +230,30 @@ impl Monitor {
         monitor
     }
 
-    /// The operational state.
+    /// Returns the operational state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Whether it may be used: online, and not held back.
+    /// Returns whether the server may be used: online, and not held.
     pub fn is_usable(&self) -> bool {
         self.state == State::Online && self.held.is_none()
     }
 
-    /// Why it is kept out of use until somebody releases it, though it may come back or be back
-    /// already. That is what has to outlive a restart: see [`Self::hold`].
+    /// Returns the hold that keeps the server out of use until an operator releases it, even if the
+    /// server is or comes back. A hold has to survive a restart: see [`Self::hold`].
     pub fn held(&self) -> Option<&Held> {
         self.held.as_ref()
     }
 
-    /// Whether it has ever been seen to work: online by a probe, or with an exchange that went
-    /// well. Being trusted is not enough.
+    /// Returns whether the server has ever been seen to work: online by a probe, or with an
+    /// exchange that went well. Being trusted is not enough.
     pub fn was_online(&self) -> bool {
         self.was_online
     }
 
-    /// How long it has been out of use, for [`Seen::fallen_for`]; zero while it is in use, or
-    /// nothing is known of it yet.
+    /// Returns how long the server has been out of use, for [`Seen::fallen_for`]. Zero while it is
+    /// in use or nothing is known of it yet.
     pub fn fallen_for(&self, now: Instant) -> Duration {
         let since = match (&self.held, self.state) {
             (Some(held), _) => held.since,
@@ -264,22 +263,22 @@ impl Monitor {
         now.saturating_duration_since(since)
     }
 
-    /// Whether probes have failed of late, or exchanges so that it is to be asked.
+    /// Returns whether probes have failed lately, or so many exchanges that the server is probed.
     pub fn is_doubted(&self) -> bool {
         self.is_suspected || self.counts.failures > 0
     }
 
-    /// What probes have shown lately.
+    /// Returns what probes have shown lately.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// The last change of state.
+    /// Returns the last change of state.
     pub fn last_change(&self) -> Option<&Change> {
         self.last.as_ref()
     }
 
-    /// How warm it is, in thousandths: rising evenly while it starts slowly, never nothing.
+    /// Returns how warm the server is, in thousandths: rising evenly during slow start, never 0.
     pub fn warmth(&self, now: Instant) -> u16 {
         let up = now.saturating_duration_since(self.online_since);
         if up >= self.settings.slow_start {
@@ -289,7 +288,7 @@ impl Monitor {
         ((part * 1000.0) as u16).clamp(1, 1000)
     }
 
-    /// When something is to be done next: [`Self::poll`] has to be called then.
+    /// Returns when [`Self::poll`] has to be called next.
     pub fn next_event(&self) -> Option<Instant> {
         match self.probing {
             Some((_, until)) => Some(until),
@@ -297,7 +296,7 @@ impl Monitor {
         }
     }
 
-    /// Starts a probe if one is due; a probe that is out of time has failed.
+    /// Starts a probe if one is due. A probe that is out of time has failed.
     pub fn poll(&mut self, now: Instant) -> (Option<ProbeId>, Option<Change>) {
         let mut change = None;
         if let Some((id, until)) = self.probing
@@ -314,7 +313,7 @@ impl Monitor {
         (Some(id), change)
     }
 
-    /// How a probe went. One that is not under way (any more) is of no interest.
+    /// Takes over the result of a probe. A probe that is not the current one is ignored.
     pub fn probed(
         &mut self,
         id: ProbeId,
@@ -360,8 +359,9 @@ impl Monitor {
         change
     }
 
-    /// A probe could not be made, for all of the server's workers are busy: traffic shows more of
-    /// it than a probe could. Nothing is counted, and the next one is due an interval later.
+    /// Ends a probe that could not be made because all of the server's workers are busy. Traffic
+    /// then shows more than a probe could. Nothing is counted, and the next probe is due an
+    /// interval later.
     pub fn skipped(&mut self, id: ProbeId, now: Instant) {
         if self
             .probing
@@ -372,7 +372,8 @@ impl Monitor {
         }
     }
 
-    /// A probe could not be begun yet. Nothing is counted, and it is due again then.
+    /// Ends a probe that could not be begun yet. Nothing is counted, and a probe is due again at
+    /// `until`.
     pub fn postponed(&mut self, id: ProbeId, until: Instant) {
         if self
             .probing
@@ -383,8 +384,8 @@ impl Monitor {
         }
     }
 
-    /// How an exchange with the server went. Those that end while it is offline were begun before:
-    /// they change nothing.
+    /// Takes over the result of an exchange with the server. Exchanges that end while the server is
+    /// offline were begun before, and change nothing.
     pub fn exchanged(&mut self, result: Result<(), Failure>, now: Instant) -> Option<Change> {
         self.last_used = now;
         if result.is_ok() {
@@ -410,7 +411,7 @@ impl Monitor {
             },
             now,
         );
-        // Where nothing has worked for a while, it is not one path that is broken.
+        // If nothing has worked for a while, the cause is not a single path.
         let works = self
             .worked
             .is_some_and(|then| now.saturating_duration_since(then) < passive.window);
@@ -441,7 +442,7 @@ impl Monitor {
         }
         let was_suspected = self.is_suspected;
         self.is_suspected |= is_enough(all) || is_too_much(failed, of);
-        // Not enough to be sure: ask it soon, if it is asked at all.
+        // Not enough to be sure, so a probe is due soon if the server is probed at all.
         if self.settings.mode != Mode::Lazy || self.is_suspected && !was_suspected {
             let soon = after(now, self.settings.recheck);
             self.next_probe = match self.settings.mode {
@@ -452,8 +453,7 @@ impl Monitor {
         None
     }
 
-    /// Keeps it out of use, as the process before this one did. Without sticky offline nothing is
-    /// held.
+    /// Holds the server, as a process before this one did. Without sticky offline nothing is held.
     pub fn hold(&mut self, held: Held) {
         if self.settings.sticky_offline {
             self.was_online = true;
@@ -461,14 +461,14 @@ impl Monitor {
         }
     }
 
-    /// Somebody has decided that it may be used again: at once if it is online, else as soon as it
-    /// is.
+    /// Releases the server on an operator's behalf. It may be used at once if it is online, else as
+    /// soon as it is.
     pub fn release(&mut self, who: &str, now: Instant) -> Option<Change> {
         self.let_go(Cause::Released(who.to_owned()), now)
     }
 
-    /// Goes by other settings from now on. What is known stays known, except that who is not probed
-    /// is online. Who is held stays so as long as sticky offline is on.
+    /// Changes the settings. What is known stays known, except that a server that is not probed is
+    /// online. A held server stays held as long as sticky offline is on.
     pub fn set(&mut self, settings: Settings, now: Instant) -> Option<Change> {
         if settings.passive.window != self.settings.passive.window {
             self.window = Window::new(settings.passive.window, WINDOW);
@@ -493,8 +493,8 @@ impl Monitor {
         }
     }
 
-    /// Nobody has looked at it for a while, and nobody will until somebody switches it on again:
-    /// where nothing is trusted, nothing is known any more. The first probe is due at once.
+    /// Forgets a server that is not probed for a while, because an operator has switched it off.
+    /// Where the mode trusts nothing, nothing is known any more. The first probe is due at once.
     pub fn forget(&mut self, now: Instant) {
         self.probing = None;
         self.next_probe = now;
@@ -516,7 +516,7 @@ impl Monitor {
             cause,
             at: now,
         };
-        // Of one that is offline, what took it there is still what there is to know.
+        // For an offline server, the cause of its fall is still what matters.
         if self.state != State::Offline {
             self.online_since = now;
             self.last = Some(change.clone());
@@ -524,7 +524,7 @@ impl Monitor {
         Some(change)
     }
 
-    /// When the next probe may start, if its mode wants one in this state.
+    /// Returns when the next probe may start, if the mode wants one in this state.
     fn due(&self) -> Option<Instant> {
         match (self.settings.mode, self.state) {
             (Mode::Disabled, _) => None,
@@ -549,14 +549,14 @@ impl Monitor {
         self.window.clear();
         (self.counts.successes, self.counts.failures) = (0, 0);
         match to {
-            // What the first look has shown to work was at work before: nobody knows of a reason to
-            // spare it.
+            // A server that works at the first probe was already at work, so there is no reason for
+            // a slow start.
             State::Online if from == State::Unknown => {
                 self.online_since = now.checked_sub(self.settings.slow_start).unwrap_or(now);
             }
             State::Online => self.online_since = now,
             State::Offline => {
-                // Who falls while it is held has been out since before.
+                // A server that falls while it is held has been out since before.
                 if self.settings.sticky_offline && self.was_online && self.held.is_none() {
                     self.held = Some(Held {
                         cause: cause.clone(),
@@ -567,7 +567,7 @@ impl Monitor {
             }
             State::Unknown => {}
         }
-        // The next look is an interval away.
+        // The next probe is an interval away.
         self.next_probe = after(now, self.interval());
         let change = Change {
             from,
@@ -579,7 +579,7 @@ impl Monitor {
         change
     }
 
-    /// The interval with its jitter.
+    /// Returns the interval with its jitter.
     fn interval(&mut self) -> Duration {
         // SplitMix64.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);

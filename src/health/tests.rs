@@ -19,7 +19,7 @@ fn settings(mode: Mode) -> Settings {
     }
 }
 
-/// A monitor, and the time.
+/// A monitor and the time.
 struct Bench {
     monitor: Monitor,
     now: Instant,
@@ -40,7 +40,7 @@ impl Bench {
         self.now += time;
     }
 
-    /// Waits for the next probe; answers how long that took.
+    /// Waits for the next probe. Returns how long that took, and the change.
     fn probe(&mut self, result: Result<(), FaultClass>) -> (Duration, Option<Change>) {
         let due = self.monitor.next_event().expect("it is probed");
         let waited = due.saturating_duration_since(self.now);
@@ -53,7 +53,7 @@ impl Bench {
         (waited, change)
     }
 
-    /// Another client's, at another path, each time.
+    /// Fails an exchange of another client, at another path, each time.
     fn fail(&mut self, class: FaultClass) -> Option<Change> {
         self.witnesses += 1;
         self.fail_for(class, self.witnesses, self.witnesses)
@@ -151,7 +151,7 @@ fn a_failed_probe_is_followed_soon() {
         change(State::Online, State::Offline, cause, bench.now)
     );
     assert_eq!(bench.monitor.last_change().cloned(), changed);
-    // A success between them begins anew.
+    // A success between them starts the count again.
     bench.probe(Ok(()));
     bench.probe(Err(FaultClass::Connect));
     assert_eq!(bench.probe(Ok(())).1, None);
@@ -200,9 +200,9 @@ fn a_probe_that_nobody_had_time_for_counts_for_nothing() {
         let probe = probe.expect("a probe is due");
         bench.monitor.skipped(probe, bench.now);
         assert_eq!(bench.monitor.counts(), before);
-        // An interval, although one has failed: a recheck would not find anybody free either.
+        // An interval, although one probe has failed: at a recheck all workers would still be busy.
         assert_eq!(bench.monitor.next_event(), Some(bench.now + 2 * SECOND));
-        // It has ended: neither a result of it nor skipping it again means anything.
+        // The probe has ended: neither its result nor skipping it again has an effect.
         bench.pass(SECOND);
         assert_eq!(
             bench
@@ -215,7 +215,7 @@ fn a_probe_that_nobody_had_time_for_counts_for_nothing() {
         assert_eq!(bench.monitor.next_event(), Some(bench.now + SECOND));
     }
     assert_eq!(bench.monitor.state(), State::Online);
-    // What failed before still counts.
+    // The failure before still counts.
     assert!(bench.probe(Err(FaultClass::Timeout)).1.is_some());
 }
 
@@ -230,7 +230,7 @@ fn a_probe_that_cannot_be_begun_yet_is_due_again_soon_and_counts_nothing() {
         assert_eq!(bench.monitor.next_event(), Some(soon));
         assert_eq!(bench.monitor.poll(bench.now), (None, None));
         bench.pass(SECOND / 10);
-        // Nobody is concerned any more.
+        // The probe is not the current one any more, so postponing it has no effect.
         bench.monitor.postponed(probe.unwrap(), bench.now + SECOND);
     }
     assert_eq!(
@@ -258,7 +258,7 @@ fn counts_are_of_probes_alike_since_the_last_change() {
     assert_eq!(bench.monitor.counts(), counts(0, 1, bench.now, failed));
     bench.probe(failed);
     assert_eq!(bench.monitor.counts(), counts(0, 0, bench.now, failed));
-    // Traffic is not counted with them.
+    // Traffic is not counted with probes.
     let at = bench.now;
     bench.pass(SECOND);
     bench.succeed();
@@ -319,7 +319,7 @@ fn opportunistic_looks_at_a_server_that_has_nothing_to_do() {
         assert_eq!(bench.monitor.poll(bench.now), (None, None));
     }
     assert_eq!(bench.probe(Ok(())).0, 2 * SECOND);
-    // Traffic that fails, but not enough, is a reason to look.
+    // Failing traffic is a reason to probe, even if it is not enough to take the server out.
     bench.probe(Err(FaultClass::Timeout));
     bench.succeed();
     assert_eq!(bench.probe(Ok(())).0, SECOND / 2);
@@ -333,7 +333,7 @@ fn disabled_is_always_online() {
         assert_eq!(bench.fail(FaultClass::Connect), None);
     }
     assert!(bench.monitor.is_usable());
-    // And who comes to be so is.
+    // A server that is switched to this mode is online too.
     let mut bench = Bench::new(settings(Mode::Lazy));
     bench.take_offline();
     let changed = bench.monitor.set(settings(Mode::Disabled), bench.now);
@@ -388,8 +388,8 @@ fn the_window_slides() {
     ratio.passive.consecutive = [0; 5];
     ratio.passive.least = 10;
     let mut bench = Bench::new(ratio);
-    // Nine failures just before a fixed window would end, and nine just after: never ten within ten
-    // seconds.
+    // Nine failures just before the end of a fixed window, and nine just after: never ten within
+    // ten seconds.
     for _ in 0..9 {
         assert_eq!(bench.fail(FaultClass::Broken), None);
     }
@@ -397,7 +397,7 @@ fn the_window_slides() {
     for _ in 0..9 {
         assert_eq!(bench.fail(FaultClass::Broken), None);
     }
-    // Across what would be a border they do count.
+    // Across such a border they do count.
     bench.pass(9 * SECOND);
     for _ in 0..9 {
         bench.succeed();
@@ -431,8 +431,8 @@ fn it_starts_slowly_after_having_been_offline() {
     bench.pass(5 * SECOND);
     assert_eq!(bench.monitor.warmth(bench.now), 1000);
 
-    // Not when the first look finds it at work: all servers would be spared together when the
-    // balancer starts.
+    // Not if the first probe finds the server at work: all servers would be spared together when
+    // the balancer starts.
     let mut bench = Bench::new(Settings {
         mode: Mode::Paranoid,
         ..slow
@@ -543,7 +543,7 @@ fn the_last_servers_are_never_taken() {
     let panic = Panic::default();
     let fine = [seen(true, 0), seen(true, 0), seen(false, 9), seen(false, 5)];
     assert_eq!(panic.decide(&fine), [true, true, false, false]);
-    // Who fell last comes back first.
+    // The server that fell last comes back first.
     let bad = [
         seen(false, 7),
         seen(true, 0),
@@ -560,7 +560,7 @@ fn the_last_servers_are_never_taken() {
             ..seen(false, 1).expect("one")
         })
     };
-    // Not who was never seen to work; who is held only if nobody else is left.
+    // Not one that was never seen to work. A held server comes back only if there is no other.
     assert_eq!(
         panic.decide(&[but(false, false), seen(false, 9)]),
         [false, true]
@@ -577,8 +577,8 @@ fn the_last_servers_are_never_taken() {
 }
 
 proptest! {
-    /// Whatever happens: changes say where they come from, every probe ends, one is always due as
-    /// its mode demands.
+    /// Whatever happens, each change has the right origin, every probe ends, and one is due as the
+    /// mode demands.
     #[test]
     fn rules_hold(
         steps in prop::collection::vec((0u32..8, 0u64..3000, 0usize..5), 0..200),
@@ -587,8 +587,15 @@ proptest! {
     ) {
         let mode = [Mode::Lazy, Mode::Opportunistic, Mode::Paranoid, Mode::Disabled][mode];
         let mut now = Instant::now();
-        let mut monitor = Monitor::new(Settings { sticky_offline: sticky, ..settings(mode) }, 1, now);
-        let classes = [FaultClass::Connect, FaultClass::Broken, FaultClass::Timeout, FaultClass::Protocol, FaultClass::Status];
+        let settings = Settings { sticky_offline: sticky, ..settings(mode) };
+        let mut monitor = Monitor::new(settings, 1, now);
+        let classes = [
+            FaultClass::Connect,
+            FaultClass::Broken,
+            FaultClass::Timeout,
+            FaultClass::Protocol,
+            FaultClass::Status,
+        ];
         let mut state = monitor.state();
         let mut probe = None;
         let mut good = 0;
@@ -600,14 +607,18 @@ proptest! {
                     let (started, change) = monitor.poll(now);
                     if started.is_some() {
                         prop_assert!(mode != Mode::Disabled);
-                        prop_assert!(mode != Mode::Lazy || monitor.state() != State::Online || monitor.is_suspected);
+                        let is_probed = mode != Mode::Lazy || monitor.state() != State::Online;
+                        prop_assert!(is_probed || monitor.is_suspected);
                         probe = started;
                     }
                     change
                 }
                 2 => probe.take().and_then(|probe| monitor.probed(probe, Ok(()), now)),
                 3 => probe.take().and_then(|probe| monitor.probed(probe, Err(class), now)),
-                4 => monitor.exchanged(Err(Failure { class, witness: Some(Witness { client: millis % 3, path: millis % 4 }) }), now),
+                4 => {
+                    let witness = Some(Witness { client: millis % 3, path: millis % 4 });
+                    monitor.exchanged(Err(Failure { class, witness }), now)
+                }
                 5 => {
                     if let Some(probe) = probe.take() {
                         monitor.skipped(probe, now);
@@ -618,7 +629,8 @@ proptest! {
                     let was_held = monitor.held().is_some();
                     let change = monitor.release("anna", now);
                     prop_assert_eq!(change.is_some(), was_held);
-                    prop_assert!(change.is_none_or(|change| change.from == state && change.to == state));
+                    let stays = |change: Change| change.from == state && change.to == state;
+                    prop_assert!(change.is_none_or(stays));
                     None
                 }
                 _ => monitor.exchanged(Ok(()), now),
@@ -644,7 +656,9 @@ proptest! {
             prop_assert!(monitor.fallen_for(now) == Duration::ZERO || !monitor.is_usable());
             prop_assert!((1..=1000).contains(&monitor.warmth(now)));
             match (mode, state) {
-                (Mode::Disabled, _) => prop_assert_eq!((state, monitor.next_event()), (State::Online, None)),
+                (Mode::Disabled, _) => {
+                    prop_assert_eq!((state, monitor.next_event()), (State::Online, None));
+                }
                 (Mode::Lazy, State::Online) => {}
                 _ => prop_assert!(monitor.next_event().is_some()),
             }

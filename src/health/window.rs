@@ -1,18 +1,18 @@
-//! What happened within the last while, exactly: a window that slides with every question, not one
-//! that starts anew.
+//! What happened within the last while, exactly: the window slides with every question, and does
+//! not start anew.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::witness::{Tally, Witness};
 
-/// Exchanges with a server. Bounded: when it is full the oldest is forgotten early, so that then it
-/// speaks of the last so many.
+/// Exchanges with a server. The number is bounded: when the window is full, the oldest is forgotten
+/// early, and the window covers the last `most` exchanges.
 #[derive(Debug)]
 pub(super) struct Window {
     length: Duration,
     most: usize,
-    /// When, and how it went; oldest first.
+    /// When each exchange ended, and how; oldest first.
     events: VecDeque<(Instant, Event)>,
     failures: usize,
     clients: Tally,
@@ -22,9 +22,9 @@ pub(super) struct Window {
 /// How an exchange went.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
-    /// Well, or it does not count.
+    /// Well, or the failure does not count.
     Good,
-    /// It failed, and this one has seen it.
+    /// It failed, and this witness has seen it.
     Failed(Option<Witness>),
 }
 
@@ -55,15 +55,15 @@ impl Window {
         }
     }
 
-    /// How many there were, and how many of them failed.
+    /// Returns how many exchanges there were, and how many of them failed.
     pub(super) fn counts(&mut self, now: Instant) -> (usize, usize) {
         self.slide(now);
         (self.events.len(), self.failures)
     }
 
-    /// So many failures of one client, or of one path if other paths `work`, are more than those of
-    /// all others together: they do not count. Takes time by the number of clients and paths; only
-    /// for failures that are many.
+    /// Returns how many failures do not count: the excess of one client's failures over those of
+    /// all others together, or of one path's if other paths `work`. The work is linear in the
+    /// clients and paths, so call this only for many failures.
     pub(super) fn excess(&self, work: bool) -> usize {
         let paths = if work {
             self.paths.excess(self.failures)

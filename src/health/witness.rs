@@ -1,14 +1,14 @@
-//! Who has seen a failure: what one client provokes, or one path, is no reason to take a server
-//! from all.
+//! Which client and path have seen a failure. What one client or one path provokes is no reason to
+//! take a server from all others.
 
 use std::collections::HashMap;
 
 use super::FaultClass;
 
-/// Whose request failed, and where. Numbers that differ stand for clients or paths that differ.
+/// Client and path of a failed request. Different numbers stand for different clients or paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness {
-    /// The client: its address (of IPv6 the first 64 bits), or the key that a trusted peer says.
+    /// The client: its address (of IPv6 the first 64 bits), or the key that a trusted peer sends.
     pub client: u64,
     /// The path, without the query.
     pub path: u64,
@@ -19,11 +19,11 @@ pub struct Witness {
 pub struct Failure {
     /// What went wrong.
     pub class: FaultClass,
-    /// Who saw it; `None` where no request can be the cause, as with a connect.
+    /// The witness. `None` where no request can be the cause, as with a connect.
     pub witness: Option<Witness>,
 }
 
-/// Failures one after the other.
+/// Failures in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Streak {
     length: u32,
@@ -40,13 +40,13 @@ impl Streak {
         }
     }
 
-    /// All of them.
+    /// Returns the number of all failures.
     pub(super) fn length(&self) -> u32 {
         self.length
     }
 
-    /// Those that count: of one client not more than of all others together. The same for one path,
-    /// if others `work`.
+    /// Returns the number of failures that count: of one client no more than of all others
+    /// together, and likewise of one path if others `work`.
     pub(super) fn telling(&self, work: bool) -> u32 {
         let paths = if work { self.paths.excess() } else { 0 };
         self.length.saturating_sub(self.clients.excess().max(paths))
@@ -72,13 +72,13 @@ impl Lead {
         }
     }
 
-    /// So many are more than those of all others. An odd one is none.
+    /// Returns the excess over all other values. A single odd one is no excess.
     fn excess(&self) -> u32 {
         if self.by > 1 { self.by } else { 0 }
     }
 }
 
-/// How often each value is among the failures of a window.
+/// How often each value occurs among the failures of a window.
 #[derive(Debug, Default)]
 pub(super) struct Tally(HashMap<u64, usize>);
 
@@ -100,7 +100,8 @@ impl Tally {
         self.0.clear();
     }
 
-    /// By how much the most frequent value exceeds all others among `all`. An odd one is no excess.
+    /// Returns by how much the most frequent value exceeds all others among `all`. A single odd one
+    /// is no excess.
     pub(super) fn excess(&self, all: usize) -> usize {
         let top = self.0.values().copied().max().unwrap_or(0);
         let lead = (2 * top).saturating_sub(all);

@@ -1,4 +1,4 @@
-//! The tree, case by case, and its guarantee against a count of its own.
+//! The tree, case by case, and its guarantee against a separate count.
 
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ const UPLOAD: BucketId = BucketId(3);
 const VIP: BucketId = BucketId(1);
 const ALL: BucketId = BucketId(ROOT);
 
-/// Ten tokens; vip .1/.3, main .5/.7, and upload .5/.5 below main.
+/// Returns a tree of ten tokens: vip .1/.3, main .5/.7, and upload .5/.5 below main.
 fn tree(lending: Lending) -> Tree {
     let mut tree = Tree::new(lending, true);
     tree.resize(10);
@@ -33,7 +33,7 @@ fn shares(tree: &Tree, bucket: BucketId) -> (usize, usize) {
     (counts.assured, counts.ceiling)
 }
 
-/// A cluster with so many workers: jobs begin where there is room, and wait otherwise.
+/// A cluster with a fixed number of workers: a job begins where there is room, and waits otherwise.
 struct Bench {
     tree: Tree,
     free: usize,
@@ -45,7 +45,7 @@ impl Bench {
         Self { tree, free }
     }
 
-    /// Whether a new job begins at once.
+    /// Adds a job. Returns whether it begins at once.
     fn come(&mut self, bucket: BucketId) -> bool {
         let begins = self.free > 0 && self.tree.admits(bucket, self.free);
         if begins {
@@ -58,12 +58,12 @@ impl Bench {
         begins
     }
 
-    /// So many jobs come; answers how many begin.
+    /// Adds `jobs` jobs. Returns how many begin.
     fn come_all(&mut self, bucket: BucketId, jobs: usize) -> usize {
         (0..jobs).filter(|_| self.come(bucket)).count()
     }
 
-    /// A job of this bucket ends; answers whose jobs begin.
+    /// Ends a job of this bucket. Returns the buckets whose jobs begin.
     fn end(&mut self, bucket: BucketId) -> Vec<u32> {
         self.release(bucket);
         std::iter::from_fn(|| self.give()).collect()
@@ -74,7 +74,7 @@ impl Bench {
         self.free += 1;
     }
 
-    /// One that waits begins, if one may; answers whose.
+    /// Begins a waiting job, if one may. Returns its bucket.
     fn give(&mut self) -> Option<u32> {
         let next = (self.free > 0)
             .then(|| self.tree.next(self.free, |_| true))
@@ -85,14 +85,14 @@ impl Bench {
         Some(next.0)
     }
 
-    /// Slots that are used in a bucket, or that somebody in it has reserved.
+    /// Returns the slots that are used or reserved in a bucket.
     fn weight(&self, bucket: BucketId) -> usize {
         let below = self.tree.children(bucket.0).map(BucketId);
         let below = below.map(|child| self.weight(child).max(self.tree.counts(child).assured));
         self.tree.counts(bucket).serving + below.sum::<usize>()
     }
 
-    /// Whether one more job of this bucket may be served, by what is held alone.
+    /// Returns whether one more job of this bucket may be served, by what is held alone.
     fn may_begin(&self, bucket: BucketId) -> bool {
         let parent = |bucket: &BucketId| BucketId(self.tree.nodes[bucket.0 as usize].parent);
         let way = std::iter::successors(Some(bucket), |bucket| Some(parent(bucket)));
@@ -158,7 +158,7 @@ fn nobody_gets_more_than_the_ceiling() {
     let mut bench = Bench::new(tree(Lending::WorkConserving));
     assert_eq!(bench.come_all(VIP, 5), 3);
     assert_eq!(bench.come_all(UPLOAD, 5), 3);
-    // Four more fill main to its seven.
+    // Four more fill main's seven tokens.
     assert_eq!(bench.come_all(MAIN, 6), 4);
     assert_eq!(bench.come_all(ALL, 1), 0);
     assert_eq!(
@@ -181,7 +181,7 @@ fn idle_shares_are_lent_and_come_back_first() {
     assert_eq!(bench.tree.counts(two).claims, 2);
     assert_eq!(bench.end(one), [two.0]);
     assert_eq!(bench.end(one), [two.0]);
-    // Both have their share now. Whoever loses one gets it back.
+    // Both have their share now. A bucket that loses a slot gets it back.
     assert_eq!(bench.end(one), [one.0]);
     assert_eq!(bench.end(two), [two.0]);
 }
@@ -189,13 +189,13 @@ fn idle_shares_are_lent_and_come_back_first() {
 #[test]
 fn reserved_shares_stay_free() {
     let mut bench = Bench::new(tree(Lending::Reserve));
-    // Vip's one and main's five are reserved.
+    // One slot for vip and five for main are reserved.
     assert_eq!(bench.come_all(ALL, 10), 4);
     assert_eq!(bench.come_all(VIP, 3), 1);
     assert_eq!(bench.come_all(UPLOAD, 4), 3);
     assert_eq!(bench.come_all(MAIN, 4), 2);
     assert_eq!(bench.free, 0);
-    // What the root gives back is free for those who borrow, what main gives back is main's.
+    // A slot that the root gives back is free for borrowers; one of main's is main's.
     assert_eq!(bench.end(MAIN), [MAIN.0]);
     let borrower = bench.end(ALL);
     assert_eq!(borrower.len(), 1);
@@ -276,8 +276,8 @@ fn those_who_borrow_take_turns() {
     assert_eq!(turns[..3], buckets.map(|bucket| bucket.0));
 }
 
-/// Of eight tokens all are outer's. Below it stand inner (1, at most 2), below that tight (1, at
-/// most 1), and below that last (1, at most 1).
+/// Makes a tree of eight tokens, all of them outer's. Below outer is inner (1, at most 2), below
+/// that tight (1, at most 1), and below that last (1, at most 1).
 fn nested(lending: Lending) -> (Tree, [BucketId; 4]) {
     let requests = |assured, ceiling| Bucket {
         assured: Share::Requests(assured),
@@ -326,15 +326,16 @@ fn a_claim_that_a_ceiling_holds_up_costs_nobody_a_claim() {
     assert!(!bench.come(inner));
     let claims = [inner, last].map(|bucket| bench.tree.counts(bucket).claims);
     assert_eq!(claims, [1, 1]);
-    assert_eq!(bench.end(bulk), [inner.0], "before those who borrow");
+    assert_eq!(bench.end(bulk), [inner.0], "before the borrowers");
     assert!(!bench.come(inner));
     assert_eq!(bench.tree.counts(inner).claims, 0, "it has its ceiling");
     assert_eq!(bench.end(tight), [last.0]);
 }
 
-/// A job of a bucket without children that is under its share when it comes waits for at most as
-/// many slots that it could have used as all others lack of their assured shares, and those that
-/// came to its own bucket before it: by a count of what happens, not by the tree's own.
+/// A job of a bucket without children that is under its share when it comes waits for a bounded
+/// number of slots that it could have used: what all other buckets lack of their assured shares,
+/// and the jobs before it in its own bucket. The test counts what happens and does not use the
+/// tree's counts.
 fn guarantee(seed: u64) {
     let mut random = Random::new(seed);
     let size = 4 + random.below(20) as usize;
@@ -355,8 +356,8 @@ fn guarantee(seed: u64) {
         .filter(|bucket| tree.children(bucket.0).next().is_none());
     let leaves = leaves.collect::<Vec<_>>();
     let mut bench = Bench::new(tree);
-    // For each bucket the jobs that wait, first come first served: how many slots each may see, if
-    // it was promised anything.
+    // For each bucket its waiting jobs, first come first served: how many slots each may see pass,
+    // if it has a promise.
     let mut waiting: Vec<VecDeque<Option<usize>>> = vec![Default::default(); 16];
     let mut running = Vec::new();
     for _ in 0..300 {
@@ -401,7 +402,7 @@ fn guarantee(seed: u64) {
                 running.push(BucketId(id));
                 waiting[id as usize]
                     .pop_front()
-                    .expect("who is served has waited");
+                    .expect("a served job has waited");
                 for bucket in able {
                     for left in waiting[bucket.0 as usize].iter_mut().flatten() {
                         *left = left.checked_sub(1).expect("a guarantee is kept");
@@ -421,10 +422,10 @@ fn diligence(seed: u64, lending: Lending) {
     let mut random = Random::new(seed);
     let mut tree = Tree::new(lending, true);
     tree.resize(3 + random.below(6) as usize);
-    // One that may have lent what it does not need itself.
+    // A bucket that may lend what it does not need itself.
     let mut buckets = vec![ALL, tree.add(ALL, part(1.0, 1.0)).expect("a bucket")];
     for _ in 0..2 + random.below(3) {
-        // Rather deep than broad.
+        // The trees are deep rather than broad.
         let parent = buckets[buckets.len() - 1 - usize::from(random.below(4) == 0)];
         let assured = random.below(3) as u32;
         let settings = Bucket {

@@ -1,11 +1,11 @@
-//! Schedulers, through the dispatcher that uses them.
+//! Schedulers, tested through the dispatcher.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::balance::*;
 
-/// Servers with these weights that are never full, all up.
+/// Makes servers with these weights that are never full, all up.
 fn cluster(schedule: Schedule, weights: &[u32], capacity: usize) -> Dispatcher<u64> {
     let now = Instant::now();
     let mut dispatcher = Dispatcher::new(Settings {
@@ -41,7 +41,7 @@ fn ticket(id: u64, key: u64, now: Instant) -> Ticket {
     }
 }
 
-/// Which server serves it, who is free at once again.
+/// Returns the server that serves a job. Its worker is free again at once.
 fn serve(
     dispatcher: &mut Dispatcher<u64>,
     key: u64,
@@ -75,7 +75,7 @@ fn weights_converge() {
         [500, 300, 100]
     );
     assert_eq!(distribution(Schedule::Chance, &[5, 3, 1], 90), [90, 0, 0]);
-    // Loads that are always 0 do not decide: turns do.
+    // The loads are always 0 and do not decide, so turns do.
     assert_eq!(distribution(Schedule::LeastLoad, &[3, 1], 88), [66, 22]);
     for schedule in [
         Schedule::Random,
@@ -112,7 +112,7 @@ fn turns_are_spread_evenly() {
 fn who_was_away_makes_up_for_little() {
     let now = Instant::now();
     let mut dispatcher = cluster(Schedule::RoundRobin, &[2, 1], 1);
-    // The second one is busy for a long time.
+    // The second server is busy for a long time.
     let mut id = 0;
     let mut held = None;
     while held.is_none() {
@@ -133,7 +133,7 @@ fn who_was_away_makes_up_for_little() {
         .map(|id| serve(&mut dispatcher, id, 1, now, Duration::ZERO))
         .collect::<Vec<_>>();
     let its = |turns: &[u32]| turns.iter().filter(|server| **server == 1).count();
-    // For four of the fifty turns that it has missed.
+    // It makes up for four of the fifty turns that it has missed.
     assert_eq!(its(&turns[..5]), 5, "{turns:?}");
     assert_eq!(its(&turns[6..]), 8, "{turns:?}");
 }
@@ -172,7 +172,7 @@ fn a_slow_server_gets_less() {
     let mut dispatcher = cluster(Schedule::PeakEwma, &[1; 3], 2);
     let mut counts = [0; 3];
     for id in 0..900 {
-        // It is the second that is slow; nobody tells.
+        // The second server is slow, and the scheduler is not told.
         let server = match dispatcher.offer(id, ticket(id, id, now), now) {
             Offer::Assigned(worker, _) => {
                 let server = worker.0 / 2;
@@ -203,7 +203,7 @@ fn a_key_stays_with_its_server() {
     let now = Instant::now();
     for (schedule, tolerance) in [
         (Schedule::Rendezvous { balance: 1000 }, 0),
-        // It only promises little for servers that go from the middle.
+        // It promises little for servers that leave from the middle.
         (Schedule::Jump { balance: 1000 }, 600),
     ] {
         let mut dispatcher = cluster(schedule, &[1; 5], 2);

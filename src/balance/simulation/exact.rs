@@ -1,8 +1,8 @@
-//! One bucket and round robin, against a model that is slow and plain.
+//! One bucket and round robin, compared with a slow and simple model.
 //!
-//! The model follows the documentation with lists searched from their beginning, and says
-//! beforehand what each call must answer. Besides that, what must hold whatever the model says is
-//! checked after every step.
+//! The model follows the documentation with lists that are searched from their beginning, and
+//! predicts the result of each call. After every step the test also checks what must hold whatever
+//! the model says.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ fn simulate(seed: u64) {
     simulation.drain(&mut random);
 }
 
-/// The dispatcher next to its model, and what became of the jobs.
+/// The dispatcher next to its model, and what happened to the jobs.
 struct Simulation {
     dispatcher: Dispatcher<Job>,
     model: Model,
@@ -66,7 +66,7 @@ impl Simulation {
         for _ in 0..random.below(MOST_SERVERS + 1) {
             simulation.add_server(random);
         }
-        // Otherwise everything starts disconnected.
+        // Otherwise all workers start disconnected.
         if !random.one_in(4) {
             for worker in 0..simulation.model.workers.len() {
                 simulation.next(worker, Verdict::None, Link::Up, 1);
@@ -98,7 +98,7 @@ impl Simulation {
             affinity: None,
             answer_by: None,
             deadline: self.now + Duration::from_millis(random.below(120) as u64),
-            // Now and then a server that does not exist.
+            // Sometimes a server that does not exist.
             avoid: random
                 .one_in(6)
                 .then(|| ServerId(random.below(self.model.servers + 2) as u32)),
@@ -125,7 +125,7 @@ impl Simulation {
         let most = if random.one_in(2) { 1 } else { random.below(5) };
         let serving = &self.model.workers[worker].serving;
         match serving.first() {
-            // The races: the worker does not know of its job yet.
+            // A race: the worker does not know of its job yet.
             Some(_) if random.one_in(8) => self.next(worker, Verdict::None, link, most),
             Some(_) if random.one_in(8) => self.retire(worker),
             Some(_) if serving.len() > 1 && random.one_in(2) => self.part(worker, random),
@@ -133,11 +133,11 @@ impl Simulation {
                 let verdict = last.verdict(self.model.workers[worker].server, random);
                 self.next(worker, verdict, link, most);
             }
-            // It has nothing of the kind.
+            // The worker has no such job.
             None if random.one_in(12) => self.part(worker, random),
             None if random.one_in(6) => self.borrow(random),
             None if random.one_in(3) => self.retire(worker),
-            // Even if it is idle already.
+            // Also if the worker is idle already.
             None => self.next(worker, Verdict::None, link, most),
         }
     }
@@ -174,7 +174,7 @@ impl Simulation {
         );
     }
 
-    /// One job of several ends, or one that the worker does not have.
+    /// Ends one job of several, or one that the worker does not have.
     fn part(&mut self, worker: usize, random: &mut Random) {
         let ModelWorker {
             server, serving, ..
@@ -206,7 +206,7 @@ impl Simulation {
         for (_, Job(id)) in &handout.refused {
             self.end(*id);
         }
-        // In which order jobs are refused is nobody's concern.
+        // The order of refusals does not matter.
         handout.refused.sort_by_key(|(_, job)| job.0);
         expected.refused.sort_by_key(|(_, job)| job.0);
         assert_eq!(&handout, expected, "{what}");
@@ -232,7 +232,7 @@ impl Simulation {
     }
 
     fn cancel(&mut self, random: &mut Random) {
-        // Any job there ever was, and one that never was, but rather a late one.
+        // Any job of the past or one that never was, more often a recent one.
         let id = self.offered + 1 - random.below(self.offered.min(40) as usize + 1) as u64;
         let expected = self.model.cancel(id);
         let cancelled = self.dispatcher.cancel(id);
@@ -255,7 +255,7 @@ impl Simulation {
         } else {
             1 + random.below(4)
         };
-        // At the end nobody is started any more.
+        // At the end no worker is started any more.
         let started = if self.model.closed { 0 } else { capacity };
         self.model.add_server(started);
         let added = Change::AddServer(NewServer::with_capacity(capacity));
@@ -299,12 +299,12 @@ impl Simulation {
         refused.into_iter().for_each(|id| self.end(id));
     }
 
-    /// A job is over.
+    /// Notes that a job is over.
     fn end(&mut self, id: u64) {
         assert!(self.ended.insert(id), "job {id} ends only once");
     }
 
-    /// What must hold at any time.
+    /// Checks what must hold at any time.
     fn check(&self) {
         let Model {
             queue,
@@ -329,7 +329,7 @@ impl Simulation {
             let taker = (0..workers.len()).find(|worker| {
                 self.model.is_idle(*worker) && self.model.may_take(*worker, waiting)
             });
-            assert_eq!(taker, None, "nobody is idle who may take {waiting:?}");
+            assert_eq!(taker, None, "no worker is idle that may take {waiting:?}");
         }
         let counts = Counts {
             queued: queue.len(),
@@ -357,7 +357,7 @@ impl Simulation {
         self.dispatcher.check(self.model.live_retries());
     }
 
-    /// After the close what is served ends, and nothing is left.
+    /// After the close, served jobs end and nothing is left.
     fn drain(mut self, random: &mut Random) {
         for worker in 0..self.model.workers.len() {
             if let Some(serving) = self.model.workers[worker].serving.first() {

@@ -1,5 +1,5 @@
 //! Random work, faults and changes on a virtual clock. A failing seed is printed; `JUGGLER_SEED=…`
-//! runs that one alone.
+//! runs that seed alone.
 
 mod exact;
 mod model;
@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// Runs a simulation for many seeds, or for the one that is asked for.
+/// Runs a simulation for many seeds, or for the one in `JUGGLER_SEED`.
 fn for_each_seed(seeds: u64, mut simulate: impl FnMut(u64)) {
     match std::env::var("JUGGLER_SEED") {
         Ok(seed) => simulate(seed.parse().expect("JUGGLER_SEED is a number")),
@@ -36,7 +36,7 @@ fn for_each_seed(seeds: u64, mut simulate: impl FnMut(u64)) {
     }
 }
 
-/// Names the seed if it goes out of scope in a panic.
+/// Prints the seed if dropped in a panic.
 struct PrintedOnPanic(u64);
 
 impl Drop for PrintedOnPanic {

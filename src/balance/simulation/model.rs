@@ -1,12 +1,12 @@
-//! A dispatcher of one bucket and round robin with lists that are searched from their beginning: it
-//! says what each call must answer.
+//! A dispatcher of one bucket and round robin, with lists that are searched from their beginning.
+//! It predicts the result of each call.
 
 use std::time::{Duration, Instant};
 
 use super::Random;
 use crate::balance::*;
 
-/// A job. Not to be cloned, and only one of each number.
+/// A job. It cannot be cloned, and there is only one of each number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Job(pub(super) u64);
 
@@ -18,12 +18,12 @@ pub(super) struct Model {
     pub(super) workers: Vec<ModelWorker>,
     /// Idle workers in the order in which they became idle.
     idle: Vec<usize>,
-    /// The first to be served first.
+    /// Waiting jobs, in the order of service.
     pub(super) queue: Vec<Waiting>,
-    /// Until when, and who.
+    /// Resting jobs, each with the end of its rest.
     pub(super) resting: Vec<(Instant, Waiting)>,
     /// The next turn of each server, in halves of a turn: a date, or while the server is not in use
-    /// how long after the present.
+    /// the time after the present.
     turns: Vec<Turn>,
     /// The latest turn so far.
     present: i64,
@@ -37,7 +37,7 @@ struct Turn {
 pub(super) struct ModelWorker {
     pub(super) server: usize,
     pub(super) link: Link,
-    /// What it has: the first, and what it took besides.
+    /// The worker's jobs: the first, and those taken besides.
     pub(super) serving: Vec<Waiting>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// How a job ends here, or does not.
+    /// Returns how a job ends here, or that it does not.
     pub(super) fn verdict(&self, server: usize, random: &mut Random) -> Verdict<Job> {
         if random.one_in(2) {
             return Verdict::Done;
@@ -106,7 +106,7 @@ impl Model {
     pub(super) fn set_binding(&mut self, early: bool, now: Instant) -> Handout<Job> {
         self.note_use();
         if self.settings.early_binding != early {
-            // What somebody missed while he was busy does not matter any more.
+            // Turns that a server missed while it was busy do not count any more.
             let in_use = self.turns.iter_mut().filter(|turn| turn.in_use);
             in_use.for_each(|turn| turn.half = turn.half.max(self.present));
         }
@@ -152,7 +152,7 @@ impl Model {
             return Offer::Refused(Refusal::QueueFull, job);
         }
         waiting.bound = server;
-        // What avoids a server waits before all that do not.
+        // A job that avoids a server waits before all that do not.
         waiting.urgent = ticket
             .avoid
             .is_some_and(|server| (server.0 as usize) < self.servers);
@@ -227,7 +227,7 @@ impl Model {
                     .find(|other| self.is_idle(*other) && self.may_take(*other, &waiting));
                 assert_eq!(
                     eager, None,
-                    "no batch while somebody is idle who may take {waiting:?}"
+                    "no batch while a worker is idle that may take {waiting:?}"
                 );
                 self.workers[worker].serving.push(waiting);
                 more.push(id);
@@ -249,7 +249,7 @@ impl Model {
             .serving
             .extract_if(.., |serving| serving.ticket.id == id)
             .collect();
-        // It does not ask for another.
+        // The worker does not ask for another job.
         let link = Link::Connecting;
         self.again(
             (worker, link),
@@ -378,7 +378,7 @@ impl Model {
                 continue;
             }
             let except = self.forbidden(waiting.ticket.avoid);
-            // Bound early, only arrivals use up turns.
+            // With early binding, only arrivals use up turns.
             let server = match self.settings.early_binding {
                 true => (0..self.servers)
                     .find(|server| Some(*server) != except && self.idle_worker(*server).is_some()),
@@ -430,7 +430,7 @@ impl Model {
         true
     }
 
-    /// The one that has been idle longest.
+    /// The worker that has been idle longest.
     pub(super) fn borrow(&mut self, server: usize) -> Option<usize> {
         let own = |idle: &usize| self.workers[*idle].server == server;
         let place = self.idle.iter().position(own)?;
@@ -468,7 +468,7 @@ impl Model {
         handout
     }
 
-    /// Takes jobs out of the queue, or out of their rest, and says which, by number.
+    /// Removes waiting and resting jobs that `which` accepts, and returns their numbers.
     fn take_out(&mut self, which: impl Fn(&Waiting, Instant) -> bool, now: Instant) -> Vec<u64> {
         let mut out = self.take_out_waiting(&which, now);
         let resting = self
@@ -488,8 +488,8 @@ impl Model {
         out.map(|waiting| waiting.ticket.id).collect()
     }
 
-    /// The server whose turn it is, and its idle worker. Bound late there is no server without an
-    /// idle worker.
+    /// Returns the server whose turn it is, and its idle worker. With late binding every such
+    /// server has an idle worker.
     fn destination(&mut self, avoid: Option<ServerId>) -> (Option<usize>, Option<usize>) {
         let except = self.forbidden(avoid);
         let server = match self.settings.early_binding {
@@ -516,7 +516,8 @@ impl Model {
         Some(server)
     }
 
-    /// What is left of a turn stays so while a server is not in use. One that is new has a half.
+    /// What is left of a turn stays while a server is not in use. A new server has half a turn
+    /// left.
     fn note_use(&mut self) {
         for server in 0..self.servers {
             let in_use = self.is_reachable(server);
@@ -570,7 +571,7 @@ impl Model {
         }
     }
 
-    /// The server to avoid, if there is another.
+    /// Returns the server to avoid, if there is another.
     fn forbidden(&self, avoid: Option<ServerId>) -> Option<usize> {
         let avoid = avoid?.0 as usize;
         (0..self.servers)
@@ -594,7 +595,7 @@ impl Model {
         self.idle.contains(&worker)
     }
 
-    /// The one that became idle last.
+    /// Returns the worker that became idle last.
     fn idle_worker(&self, server: usize) -> Option<usize> {
         self.idle
             .iter()

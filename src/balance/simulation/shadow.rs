@@ -1,31 +1,31 @@
-//! What somebody sees who watches a dispatcher from outside: who has which job, and which rules
-//! follow from that. Everything is searched from its beginning each time; nothing is kept that can
-//! be worked out.
+//! What an outside observer of a dispatcher sees: which worker has which job, and which rules
+//! follow from that. Everything is searched from its beginning each time, and nothing is stored
+//! that can be computed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
 use crate::balance::*;
 
-/// The world round a dispatcher.
+/// The world around a dispatcher.
 #[derive(Default)]
 pub(super) struct Shadow {
     pub(super) early: bool,
     pub(super) reserve: bool,
-    /// Nobody is started any more.
+    /// No worker is started any more.
     pub(super) closed: bool,
     pub(super) servers: BTreeMap<u32, Server>,
     pub(super) workers: BTreeMap<u32, Worker>,
     pub(super) jobs: HashMap<u64, Job>,
-    /// Parent of each bucket, and what was asked for it.
+    /// The parent of each bucket.
     pub(super) buckets: BTreeMap<u32, Option<u32>>,
     pub(super) ended: HashSet<u64>,
-    /// How often somebody has become idle.
+    /// How many times a worker has become idle.
     pub(super) rested: u64,
     /// Shares as the dispatcher tells them (`bucket::shares` has its own tests).
     pub(super) shares: BTreeMap<u32, (usize, usize)>,
-    /// (bucket, client that waits, client that was served): how often since the one that waits was
-    /// served or came.
+    /// (bucket, waiting client, served client): how often, since the waiting client was served or
+    /// came.
     pub(super) turns: HashMap<(u32, u64, u64), u32>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Worker {
     pub(super) link: Link,
     pub(super) leaving: bool,
     pub(super) idle: bool,
-    /// The how many-th time that somebody became idle it was.
+    /// The count of workers becoming idle when this worker did.
     pub(super) idle_since: u64,
     pub(super) jobs: Vec<u64>,
 }
@@ -51,13 +51,13 @@ pub(super) struct Worker {
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) ticket: Ticket,
-    /// It waits, or is served, or rests.
+    /// The job waits. Otherwise it is served or rests.
     pub(super) queued: bool,
-    /// Until when it rests.
+    /// The end of the job's rest.
     pub(super) rests: Option<Instant>,
-    /// It waits at the head.
+    /// The job waits at the head.
     pub(super) urgent: bool,
-    /// It waits there whatever it avoids.
+    /// The job waits at the head whatever it avoids.
     pub(super) retried: bool,
 }
 
@@ -117,7 +117,7 @@ impl Shadow {
             .collect()
     }
 
-    /// What a server can serve at once.
+    /// Returns what a server can serve at once.
     pub(super) fn part(&self, server: u32) -> usize {
         self.reachable(server).min(self.limit(server))
     }
@@ -145,7 +145,7 @@ impl Shadow {
         self.capacity().saturating_sub(busy)
     }
 
-    /// Workers that may have a job now, and do nothing.
+    /// Returns the idle workers that may have a job now.
     pub(super) fn idle(&self) -> Vec<u32> {
         let used = self.used();
         let free =
@@ -157,17 +157,17 @@ impl Shadow {
         idle.map(|(id, _)| *id).collect()
     }
 
-    /// A worker waits for a job, or has done so already.
+    /// Makes a worker idle, if it is not already.
     pub(super) fn rest(&mut self, worker: u32) {
-        let entry = self.workers.get_mut(&worker).expect("it is there");
+        let entry = self.workers.get_mut(&worker).expect("known");
         if !entry.idle && !entry.leaving {
             self.rested += 1;
             (entry.idle, entry.idle_since) = (true, self.rested);
         }
     }
 
-    /// Of a server's workers the one that has been idle longest, whether the server is in use or
-    /// not. It is not idle any more.
+    /// Takes away the server's worker that has been idle longest, whether the server is in use or
+    /// not. The worker is not idle any more.
     pub(super) fn borrow(&mut self, server: u32) -> Option<u32> {
         let idle =
             (self.workers.iter_mut()).filter(|(_, worker)| worker.server == server && worker.idle);
@@ -182,7 +182,7 @@ impl Shadow {
         std::iter::successors(Some(bucket), |bucket| self.buckets[bucket]).collect()
     }
 
-    /// Whose token each worker has that has a job, or several.
+    /// Returns the bucket of each worker's token, for all workers with jobs.
     fn tokens(&self) -> impl Iterator<Item = u32> + '_ {
         let first = self
             .workers
@@ -206,7 +206,7 @@ impl Shadow {
         self.buckets.iter().filter(below).map(|(id, _)| *id)
     }
 
-    /// What is used or reserved in a bucket.
+    /// Returns what is used or reserved in a bucket.
     fn weight(&self, bucket: u32) -> usize {
         let below = self
             .children(bucket)
@@ -214,26 +214,26 @@ impl Shadow {
         self.own_held(bucket) + below.sum::<usize>()
     }
 
-    /// Slots that are missing for what is reserved.
+    /// Returns the slots that are missing for what is reserved.
     pub(super) fn missing(&self) -> usize {
         (self.weight(0) - self.held(0)).saturating_sub(self.free())
     }
 
-    /// Whether a job's bucket may have one more token.
+    /// Returns whether a job's bucket may have one more token.
     pub(super) fn may_have_token(&self, bucket: u32) -> bool {
         let way = self.way_up(bucket);
         let below_root = || way.iter().filter(|bucket| **bucket != 0);
         if below_root().any(|bucket| self.held(*bucket) >= self.shares[bucket].1) {
             return false;
         }
-        // With the root alone there is nobody for whom anything could be reserved.
+        // With the root alone there is no bucket to reserve for.
         !self.reserve
             || self.buckets.len() == 1
             || below_root().any(|bucket| self.weight(*bucket) < self.shares[bucket].0)
             || self.free() > self.weight(0) - self.held(0)
     }
 
-    /// Whether the job's server is one to avoid.
+    /// Returns whether a job avoids this server.
     pub(super) fn avoids(&self, job: &Job, server: u32) -> bool {
         job.ticket.avoid == Some(ServerId(server))
             && self.used().iter().any(|other| *other != server)
@@ -241,7 +241,7 @@ impl Shadow {
 
     // === Events
 
-    /// A worker has a job from now on. `asked`: it was its turn, and nobody chose it.
+    /// Gives a job to a worker. `asked`: it was the worker's turn, and no scheduler chose it.
     pub(super) fn start(&mut self, worker: u32, id: u64, asked: bool) {
         let job = self.jobs[&id].clone();
         let entry = &self.workers[&worker];
@@ -259,7 +259,7 @@ impl Shadow {
             self.running(server, true) < self.limit(server),
             "server {server} is below its limit"
         );
-        // A job that was bound when there was no other server stays so.
+        // A job that was bound when there was no other server stays bound.
         let bound = self.early && job.queued;
         assert!(
             bound || !self.avoids(&job, server),
@@ -279,13 +279,13 @@ impl Shadow {
         if job.queued {
             self.note_turn(&job);
         }
-        let entry = self.workers.get_mut(&worker).expect("it is there");
+        let entry = self.workers.get_mut(&worker).expect("known");
         entry.jobs.push(id);
         entry.idle = false;
-        self.jobs.get_mut(&id).expect("it is there").queued = false;
+        self.jobs.get_mut(&id).expect("known").queued = false;
     }
 
-    /// A worker has this job besides its first.
+    /// Gives a worker this job besides its first.
     pub(super) fn start_besides(&mut self, worker: u32, id: u64) {
         let job = self.jobs[&id].clone();
         let entry = &self.workers[&worker];
@@ -301,7 +301,7 @@ impl Shadow {
         assert_eq!(
             self.jobs.values().filter(other).count(),
             0,
-            "nobody else waits"
+            "no other bucket waits"
         );
         assert!(self.early || !self.avoids(&job, server));
         let eager = self
@@ -313,15 +313,11 @@ impl Shadow {
             "no batch while {eager:?} is idle"
         );
         self.note_turn(&job);
-        self.workers
-            .get_mut(&worker)
-            .expect("it is there")
-            .jobs
-            .push(id);
-        self.jobs.get_mut(&id).expect("it is there").queued = false;
+        self.workers.get_mut(&worker).expect("known").jobs.push(id);
+        self.jobs.get_mut(&id).expect("known").queued = false;
     }
 
-    /// Between two turns of a client that waits, another has at most one.
+    /// Between two turns of a waiting client, another client has at most one.
     fn note_turn(&mut self, job: &Job) {
         let (Some(key), false, false) = (job.ticket.key, job.urgent, self.early) else {
             return;
@@ -348,7 +344,7 @@ impl Shadow {
         }
     }
 
-    /// Who does not wait any more has no turn to wait for.
+    /// Forgets the turns of clients that do not wait any more.
     pub(super) fn forget_turns(&mut self) {
         let waits = |bucket: u32, key: u64| {
             let own = |job: &Job| {
@@ -372,26 +368,26 @@ impl Shadow {
             .retain(|(bucket, key, _), _| waiting.contains(&(*bucket, *key)));
     }
 
-    /// After a change of buckets clients are lined up anew.
+    /// After a change of buckets, clients begin new rounds.
     pub(super) fn begin_turns(&mut self) {
         self.turns.clear();
     }
 
-    /// A worker's jobs are not its any more.
+    /// Takes all jobs from a worker.
     pub(super) fn stop(&mut self, worker: u32) -> Vec<u64> {
-        std::mem::take(&mut self.workers.get_mut(&worker).expect("it is there").jobs)
+        std::mem::take(&mut self.workers.get_mut(&worker).expect("known").jobs)
     }
 
-    /// One of them is not.
+    /// Takes one of several jobs from a worker.
     pub(super) fn stop_one(&mut self, worker: u32, id: u64) {
-        let entry = self.workers.get_mut(&worker).expect("it is there");
+        let entry = self.workers.get_mut(&worker).expect("known");
         entry.jobs.retain(|job| *job != id);
     }
 
-    /// A job waits again, or does after a rest.
+    /// Makes a job wait again, or rest before.
     pub(super) fn put_back(&mut self, id: u64, ticket: Ticket, rests: Option<Instant>) {
-        let job = self.jobs.get_mut(&id).expect("it is there");
-        // Its bucket may have been removed meanwhile.
+        let job = self.jobs.get_mut(&id).expect("known");
+        // The job's bucket may have been removed meanwhile.
         let bucket = job.ticket.bucket;
         job.ticket = Ticket {
             bucket,
@@ -402,7 +398,7 @@ impl Shadow {
         (job.urgent, job.retried) = (true, true);
     }
 
-    /// Rests are over.
+    /// Ends the rests that are over.
     pub(super) fn wake(&mut self, now: Instant) {
         let due = |job: &&mut Job| job.rests.is_some_and(|end| end <= now);
         for job in self.jobs.values_mut().filter(due) {
@@ -410,7 +406,7 @@ impl Shadow {
         }
     }
 
-    /// When something is due: a rest is over, or somebody has waited too long, resting or not.
+    /// Returns when something is due: a rest ends, or a job's deadline passes, resting or not.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let not_served = self
             .jobs
@@ -420,25 +416,25 @@ impl Shadow {
         due.min().flatten()
     }
 
-    /// A job is over.
+    /// Notes that a job is over.
     pub(super) fn end(&mut self, id: u64) {
         assert!(self.jobs.remove(&id).is_some(), "job {id} was alive");
         assert!(self.ended.insert(id), "job {id} ends only once");
     }
 
-    /// Workers come and go.
+    /// Follows workers that start and are dismissed.
     pub(super) fn staff<J>(&mut self, outcome: &Outcome<J>) {
         for WorkerId(worker) in &outcome.dismissed {
             let worker = self
                 .workers
                 .get_mut(worker)
-                .expect("who is dismissed was there");
-            assert!(!worker.leaving, "nobody is dismissed twice");
+                .expect("a dismissed worker exists");
+            assert!(!worker.leaving, "no worker is dismissed twice");
             (worker.leaving, worker.idle) = (true, false);
         }
         assert!(
             !self.closed || outcome.started.is_empty(),
-            "nobody is started at the end"
+            "no worker is started at the end"
         );
         for (server, WorkerId(worker)) in &outcome.started {
             let new = Worker {
@@ -456,7 +452,8 @@ impl Shadow {
         }
     }
 
-    /// Every server has the workers that it shall have, or as many as those that leave allow.
+    /// Checks that every server has its wanted number of workers, or as many as the leaving ones
+    /// allow.
     pub(super) fn check_staff(&self) {
         for (id, server) in &self.servers {
             let own = || self.workers.values().filter(|worker| worker.server == *id);
@@ -466,7 +463,7 @@ impl Shadow {
             assert!(staying <= wanted);
             assert!(
                 staying == wanted || own().count() >= wanted || self.closed,
-                "nobody is missing at {id}"
+                "no worker is missing at {id}"
             );
             assert!(
                 server.role != Role::Terminating || own().count() > 0,

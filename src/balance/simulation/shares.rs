@@ -1,12 +1,12 @@
-//! Who gets how much: clients that each wait for their response before they ask again, servers of
-//! random weights and capacities, and changes in between that must not matter.
+//! How much each server gets. Clients wait for their response before the next request, servers have
+//! random weights and capacities, and changes in between must not matter.
 
 use std::time::{Duration, Instant};
 
 use super::{PrintedOnPanic, Random};
 use crate::balance::*;
 
-/// The schedulers that know weights.
+/// The schedulers that use weights.
 const WEIGHTED: [Schedule; 7] = [
     Schedule::RoundRobin,
     Schedule::LeastLoad,
@@ -20,21 +20,21 @@ const WEIGHTED: [Schedule; 7] = [
 /// How far a share may be from what the weights say.
 const TOLERANCE: f64 = 0.05;
 
-/// A service takes so long on average.
+/// The average service time.
 const SERVICE: f64 = 0.01;
 
-/// A cluster, and what its workers are doing.
+/// A cluster, and what its workers do.
 struct World {
     dispatcher: Dispatcher<u64>,
     schedule: Schedule,
     random: Random,
     now: Instant,
-    /// By number of the worker.
+    /// The server of each worker, by number.
     server_of: Vec<usize>,
-    /// Who serves, and until when.
+    /// The serving workers, and until when.
     serving: Vec<(Instant, WorkerId)>,
     queued: usize,
-    /// By server: the jobs that it got, and how many times longer than others it takes.
+    /// By server: the jobs that it got, and its service time as a multiple of the others'.
     got: Vec<u64>,
     slowness: Vec<f64>,
     offered: u64,
@@ -83,7 +83,7 @@ impl World {
         id
     }
 
-    /// Workers that are started come up at once, and those that are dismissed go at once if they
+    /// Applies a change. Started workers come up at once, and dismissed ones leave at once if they
     /// may.
     fn apply(&mut self, change: Change) -> Outcome<u64> {
         let outcome = self
@@ -132,7 +132,7 @@ impl World {
         self.got[server] += 1;
         let even = (self.random.below(1 << 20) as f64 + 0.5) / f64::from(1 << 20);
         let factor = match self.schedule {
-            // By its meaning it spares servers that seem slow: here none does.
+            // This scheduler spares servers that seem slow, so none must seem slow here.
             Schedule::PeakEwma => 0.8 + 0.4 * even,
             _ => -even.ln(),
         };
@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    /// The next service ends.
+    /// Ends the next service.
     fn end_one(&mut self) {
         let Some(first) = (0..self.serving.len()).min_by_key(|place| self.serving[*place].0) else {
             return;
@@ -173,7 +173,7 @@ impl World {
         self.follow(worker, &handout);
     }
 
-    /// So many requests, of so many clients.
+    /// Runs `requests` requests of `clients` clients.
     fn run(&mut self, clients: usize, requests: u64) {
         for _ in 0..requests {
             while self.serving.len() + self.queued >= clients {
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// What each server got of so many requests of so many clients.
+    /// Returns what each server got of `requests` requests of `clients` clients.
     fn tally(&mut self, clients: usize, requests: u64) -> Vec<u64> {
         let before = self.got.clone();
         self.run(clients, requests);
@@ -192,7 +192,7 @@ impl World {
     }
 }
 
-/// How far the shares are from the weights, at most.
+/// Returns the largest distance of a share from its weight.
 fn distance(counts: &[u64], weights: &[u32]) -> f64 {
     let all: u64 = counts.iter().sum();
     let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
@@ -234,8 +234,7 @@ fn shares_are_the_weights_at_any_load() {
         let clients = random.pick(&[1, 1, 2, 3, 4, 5, 6, 8, 12, 20]);
         let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
         let servers = weights.iter().map(|weight| {
-            // Its share has to fit, and servers that remember nothing have to be able to take what
-            // comes.
+            // Its share has to fit, and schedulers without a memory need room for every burst.
             let share = (f64::from(*weight) / sum * clients as f64 * 1.3).ceil() as usize;
             let slack = match schedule {
                 Schedule::RoundRobin | Schedule::LeastLoad | Schedule::TwoChoices => {
@@ -281,7 +280,7 @@ fn idle_servers_take_turns_by_weight() {
             let counts = world.tally(1, rounds * u64::from(sum));
             for (count, weight) in counts.iter().zip(weights) {
                 let expected = rounds * u64::from(*weight);
-                // Of the pairs that are drawn not every one has in it whose turn it is.
+                // Not every drawn pair contains the server whose turn it is.
                 let most = match schedule {
                     Schedule::RoundRobin | Schedule::LeastLoad => 1,
                     _ => 8,
@@ -295,8 +294,8 @@ fn idle_servers_take_turns_by_weight() {
     }
 }
 
-/// When all are busy, what becomes free takes what waits: then the servers' capacity and speed
-/// decide, and afterwards weights do again.
+/// When all servers are busy, a worker that becomes free takes a waiting job. Then the servers'
+/// capacity and speed decide, and afterwards weights decide again.
 #[test]
 fn when_all_are_busy_capacity_decides() {
     for schedule in WEIGHTED {
@@ -315,8 +314,8 @@ fn when_all_are_busy_capacity_decides() {
     }
 }
 
-/// A slow server keeps its share where turns decide, and has its part of the jobs at work where
-/// loads do.
+/// A slow server keeps its share where turns decide, and its part of the jobs at work where loads
+/// decide.
 #[test]
 fn a_slow_server_has_what_its_scheduler_means() {
     let share_of_slow = |schedule, clients| {
@@ -336,11 +335,11 @@ fn a_slow_server_has_what_its_scheduler_means() {
         }
     }
     for schedule in [Schedule::LeastLoad, Schedule::TwoChoices] {
-        // One at a time there is no load to be seen.
+        // With one job at a time, no load is visible.
         let share = share_of_slow(schedule, 1);
         assert!((share - 0.5).abs() < TOLERANCE, "{schedule:?}: {share}");
-        // Half of 8 that are at work, each of which takes ten times as long: an eleventh of all. Of
-        // two that are drawn it is not always the one with more.
+        // It has half of the 8 jobs at work, each of which takes ten times as long: an eleventh of
+        // all. The drawn pair does not always show the server with more jobs.
         let share = share_of_slow(schedule, 8);
         let most = if schedule == Schedule::LeastLoad {
             TOLERANCE
@@ -353,8 +352,8 @@ fn a_slow_server_has_what_its_scheduler_means() {
     assert!(share < TOLERANCE, "{share}");
 }
 
-/// Of two that weigh the same the one with fewer requests is chosen, however long ago the other had
-/// its turn.
+/// Of two servers with the same weight the one with fewer jobs is chosen, however long ago the
+/// other had its turn.
 #[test]
 fn fewer_jobs_come_before_the_turn() {
     let mut world = World::new(Schedule::LeastLoad, &[(7, 4), (7, 4)], 1);
@@ -363,15 +362,14 @@ fn fewer_jobs_come_before_the_turn() {
     assert!(counts[0] <= 1, "{counts:?}");
 }
 
-/// Changes that are nobody's business, between any two requests, with another server that comes and
-/// goes meanwhile.
+/// Changes without effect happen between any two requests, while another server comes and goes.
 #[test]
 fn changes_in_between_cost_nobody_its_turn() {
     super::for_each_seed(280, |seed| {
         let _seed = PrintedOnPanic(seed);
         let mut random = Random::new(seed);
         let schedule = WEIGHTED[seed as usize % WEIGHTED.len()];
-        // Those that hash by jumps promise nothing about servers that come and go in the middle.
+        // Jump hashing promises nothing about servers that come and go in the middle.
         let core = weights(&mut random)
             .into_iter()
             .map(|weight| weight.min(10))
@@ -428,7 +426,7 @@ fn changes_in_between_cost_nobody_its_turn() {
                     };
                     there = there && change.admin == Some(Admin::Enabled);
                     world.set(guest.0, change);
-                    // What it was taken out for is over.
+                    // The cause of its absence is over.
                     world.set(
                         guest.0,
                         ServerChange {
@@ -455,16 +453,14 @@ fn changes_in_between_cost_nobody_its_turn() {
             "{schedule:?} of {core:?}: {:?}, {off:.3}",
             world.got
         );
-        // By loads, a server that comes back without any gets its part of all that is at work
-        // first.
+        // By loads, a server that comes back without jobs first gets its part of all jobs at work.
         let by_load = !matches!(schedule, Schedule::RoundRobin | Schedule::Random) && clients > 1;
         let off = (its as f64 - expected).abs() / f64::from(while_there as u32 + 1);
         assert!(
             by_load || off <= TOLERANCE,
             "{schedule:?}, the guest ({weight} of {core:?}): {its} of {while_there}"
         );
-        // It leaves, and another one comes in its place: neither has a burst, nor has to wait for
-        // long.
+        // It leaves, and another one comes in its place: neither has a burst, nor waits long.
         world.set(guest.0, health(Health::Online));
         while !world.serving.is_empty() {
             world.end_one();
@@ -483,7 +479,7 @@ fn changes_in_between_cost_nobody_its_turn() {
     });
 }
 
-/// What is changed has nothing to do with what is served: then nothing is different at all.
+/// A change that does not concern what is served makes no difference at all.
 #[test]
 fn unrelated_changes_change_nothing() {
     super::for_each_seed(240, |seed| {
@@ -548,7 +544,7 @@ fn unrelated_changes_change_nothing() {
     });
 }
 
-/// A server that is back is given a fiftieth of its share more each time.
+/// A server that is back gets a fiftieth of its share more at each step.
 #[test]
 fn a_server_that_warms_up_gets_more_and_more() {
     for schedule in WEIGHTED {
@@ -558,7 +554,7 @@ fn a_server_that_warms_up_gets_more_and_more() {
             world.run(clients, 40);
             world.set(1, health(Health::Offline));
             world.run(clients, 200);
-            // Chance needs more of them to show what it means.
+            // Random choice needs more requests to show its shares.
             let each = match schedule {
                 Schedule::RoundRobin | Schedule::LeastLoad => each,
                 _ => 6 * each,
@@ -596,7 +592,7 @@ fn a_server_that_warms_up_gets_more_and_more() {
     }
 }
 
-/// Fewer requests than steps: the others share evenly what it does not get.
+/// With fewer requests than steps, the others evenly share what it does not get.
 #[test]
 fn at_one_request_for_several_steps_of_warming_all_have_their_turns() {
     for schedule in [Schedule::RoundRobin, Schedule::LeastLoad] {

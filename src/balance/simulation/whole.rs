@@ -1,6 +1,6 @@
 //! Everything at once: random trees of buckets, arrivals, service times, crashes and
-//! reconfigurations. After every step, what must hold whatever happened, worked out by a [`Shadow`]
-//! that knows nothing of the dispatcher's inside.
+//! reconfigurations. After every step the test checks what must hold in any case, as computed by a
+//! [`Shadow`] that knows nothing of the dispatcher's inside.
 
 mod changes;
 
@@ -21,7 +21,7 @@ fn whatever_happens_the_rules_hold() {
     super::for_each_seed(SEEDS, |seed| simulate(seed, None));
 }
 
-/// As before, but every few steps a worker panics.
+/// The same with panics of workers every few steps.
 #[test]
 fn panics_of_workers_cost_nothing_but_what_was_in_their_hands() {
     super::for_each_seed(SEEDS / 4, |seed| {
@@ -29,7 +29,7 @@ fn panics_of_workers_cost_nothing_but_what_was_in_their_hands() {
     });
 }
 
-/// One in so many steps is the panic of a worker.
+/// `panics`: one in this many steps is the panic of a worker.
 fn simulate(seed: u64, panics: Option<usize>) {
     let _seed = PrintedOnPanic(seed);
     let mut random = Random::new(seed);
@@ -49,7 +49,7 @@ struct Simulation {
     shadow: Shadow,
     now: Instant,
     offered: u64,
-    /// One in so many requests comes with a deadline of its own.
+    /// One in this many requests has a deadline of its own.
     clients: usize,
     /// How rarely something is changed.
     calm: usize,
@@ -166,7 +166,7 @@ impl Simulation {
         self.offered += 1;
         let mut ticket = Ticket {
             id: self.offered,
-            // Now and then one that does not exist.
+            // Sometimes one that does not exist.
             bucket: BucketId(random.below(self.shadow.buckets.len() + 1) as u32),
             key: (!random.one_in(5)).then(|| random.below(self.clients) as u64),
             affinity: (!random.one_in(5)).then(|| random.below(self.clients) as u64),
@@ -209,11 +209,7 @@ impl Simulation {
                 );
             }
             Offer::Queued => {
-                self.shadow
-                    .jobs
-                    .get_mut(&ticket.id)
-                    .expect("it is there")
-                    .queued = true;
+                self.shadow.jobs.get_mut(&ticket.id).expect("known").queued = true;
             }
             Offer::Refused(refusal, id) => {
                 let serves = self.dispatcher.admin == Admin::Enabled && !self.dispatcher.closed;
@@ -231,7 +227,7 @@ impl Simulation {
                     let free = was_idle && has_token && ticket.avoid.is_none();
                     assert!(
                         !free || self.shadow.early,
-                        "nobody is refused ({refusal:?}) while there is room"
+                        "no job is refused ({refusal:?}) while there is room"
                     );
                 }
                 self.shadow.end(id);
@@ -287,7 +283,7 @@ impl Simulation {
             None if random.one_in(4) => {
                 assert!(self.dispatcher.retire(WorkerId(worker)));
                 if entry.idle {
-                    let entry = self.shadow.workers.get_mut(&worker).expect("it is there");
+                    let entry = self.shadow.workers.get_mut(&worker).expect("known");
                     (entry.idle, entry.link) = (false, Link::Connecting);
                 }
             }
@@ -295,9 +291,9 @@ impl Simulation {
         }
     }
 
-    /// What is in a worker's hand is over. Of a batch, what is behind it is tried again, or is over
-    /// too. The worker begins anew; or it ends without having been told to, and another one is
-    /// started in its place.
+    /// Makes a worker panic. The job in its hand is over. The jobs of a batch behind it are tried
+    /// again, or are over too. The worker begins anew, or it ends without a dismissal and another
+    /// one is started in its place.
     fn panic(&mut self, random: &mut Random) {
         let workers = self.shadow.workers.keys().copied().collect::<Vec<_>>();
         if workers.is_empty() {
@@ -325,7 +321,7 @@ impl Simulation {
         };
         self.next(worker, verdict, Link::Connecting, 1);
         self.check();
-        // A worker that panics while it has no connection may do so at once again.
+        // A worker without a connection may panic again at once.
         if random.one_in(3) {
             self.next(worker, Verdict::None, Link::Connecting, 1);
         }
@@ -356,7 +352,7 @@ impl Simulation {
                 _ => self.shadow.end(id),
             }
         }
-        let entry = self.shadow.workers.get_mut(&worker).expect("it is there");
+        let entry = self.shadow.workers.get_mut(&worker).expect("known");
         let had_job = !entry.jobs.is_empty();
         entry.link = link;
         entry.idle &= link == Link::Up;
@@ -376,13 +372,13 @@ impl Simulation {
         }
     }
 
-    /// Until when a job rests that is to be tried again, if it does at all.
+    /// Returns until when a job rests before its retry, if it rests.
     fn end_of_rest(&self, ticket: &Ticket, back_off: Duration) -> Option<Instant> {
         let end = || self.now.checked_add(back_off).unwrap_or(ticket.deadline);
         (!back_off.is_zero()).then(end)
     }
 
-    /// What a worker takes besides is no more than its part of what waited: what it took, what
+    /// Checks that a worker takes besides no more than its part of what waited: what it took, what
     /// still waits, and what was refused.
     fn check_part(&self, worker: u32, more: usize, refused: usize) {
         let server = self.shadow.workers[&worker].server;
@@ -391,7 +387,7 @@ impl Simulation {
                 .dispatcher
                 .server(ServerId(server))
                 .map(|counts| counts.bound);
-            (bound.expect("it is there"), self.shadow.part(server))
+            (bound.expect("known"), self.shadow.part(server))
         } else {
             (self.dispatcher.counts().queued, self.shadow.capacity())
         };
@@ -401,7 +397,7 @@ impl Simulation {
         );
     }
 
-    /// One of a worker's jobs is over, or goes back.
+    /// Ends one of a worker's jobs, or puts it back.
     fn part(&mut self, worker: u32, id: u64, verdict: Verdict<u64>) {
         self.shadow.stop_one(worker, id);
         match &verdict {
@@ -430,7 +426,7 @@ impl Simulation {
                 Refusal::Hopeless => assert!(job.ticket.answer_by.is_some() && job.rests.is_none()),
                 Refusal::NoServer => assert!(self.shadow.used().is_empty() && job.rests.is_none()),
                 Refusal::Closed | Refusal::Disabled | Refusal::RetryBudget => {}
-                _ => panic!("{refusal:?} is said to who comes"),
+                _ => panic!("{refusal:?} is only for offers"),
             }
             self.shadow.end(*id);
         }
@@ -442,7 +438,7 @@ impl Simulation {
                 admitted.push(self.shadow.jobs[&id].ticket.bucket.0);
                 self.shadow.start(worker, id, true);
             } else if asks {
-                // Unless a job is assigned to it in the same breath.
+                // Unless a job is assigned to it by the same call.
                 self.shadow.rest(worker);
             }
         }
@@ -474,8 +470,8 @@ impl Simulation {
         self.shadow.shares = shares.collect();
     }
 
-    /// Somebody looks at a server, in use or not; the worker comes back like any other that has no
-    /// job.
+    /// Borrows a worker to look at a server, in use or not. The worker comes back like any other
+    /// without a job.
     fn borrow(&mut self, random: &mut Random) {
         let server = random.below(MOST_SERVERS + 1) as u32;
         let expected = self.shadow.borrow(server).map(WorkerId);
@@ -510,7 +506,7 @@ impl Simulation {
         );
     }
 
-    // === What must hold
+    // === Invariants
 
     fn check(&mut self) {
         self.learn_shares();
@@ -608,7 +604,7 @@ impl Simulation {
         }
     }
 
-    /// In the end everything goes, and nothing is left.
+    /// In the end all jobs and workers go, and nothing is left.
     fn clear(mut self, random: &mut Random) {
         self.apply(Change::Close);
         self.shadow.closed = true;
@@ -616,7 +612,7 @@ impl Simulation {
             queued, resting, ..
         } = self.dispatcher.counts();
         assert_eq!((queued, resting), (0, 0));
-        // Some go before they are told to, and nobody comes in their place.
+        // Some workers go before they are dismissed, and none is started in their place.
         let idle = self
             .shadow
             .workers
@@ -640,11 +636,7 @@ impl Simulation {
                 ..ServerChange::default()
             };
             if self.shadow.servers[&id].role != Role::Terminating {
-                self.shadow
-                    .servers
-                    .get_mut(&id)
-                    .expect("it is there")
-                    .protected = false;
+                self.shadow.servers.get_mut(&id).expect("known").protected = false;
                 self.apply(Change::SetServer(ServerId(id), unprotected));
                 self.remove_server(id);
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// With room for more than the others need.
+/// Room for more than the other clients need.
 const LONG: Settings = Settings {
     queue_limit: 20,
     ..LATE
@@ -43,7 +43,7 @@ fn a_batch_ends_before_what_goes_alone() {
     assert_eq!(bench.batch(0, 8), (Some(4), vec![]));
     assert_eq!(bench.batch(0, 4), (Some(5), vec![6, 7, 8]));
     assert_eq!(bench.batch(0, 8), (Some(9), vec![]));
-    // What is tried again goes alone, whatever its ticket says.
+    // A retry goes alone, whatever its ticket says.
     bench.offer(10);
     bench.offer(11);
     let ticket = bench.ticket(9);
@@ -87,7 +87,7 @@ fn one_job_of_a_batch_can_go_elsewhere() {
         free: false,
         back_off: Duration::ZERO,
     };
-    // The first, one from the middle; in front of what waits.
+    // The first job, and one from the middle; they go before the waiting ones.
     let verdict = retry(&bench, 4);
     assert_eq!(bench.end_one(0, 4, verdict), Handout::default());
     let verdict = retry(&bench, 3);
@@ -98,7 +98,7 @@ fn one_job_of_a_batch_can_go_elsewhere() {
     assert_eq!(bench.dispatcher.cancel(5), Cancelled::Serving(WorkerId(0)));
     assert_eq!(bench.end_one(0, 5, Verdict::Done), Handout::default());
     assert_eq!(bench.dispatcher.cancel(5), Cancelled::Unknown);
-    // It has none left, and still is not idle before it comes.
+    // The worker has no job left, but is not idle before it asks.
     assert_eq!(bench.counts(), (2, 1));
     assert_eq!(bench.batch(0, 3), (Some(7), vec![]));
     // An idle worker gets at once what comes back.
@@ -175,7 +175,7 @@ fn all_of_a_batch_have_one_token() {
             .map(|server| server.serving),
         Some(3)
     );
-    // Who comes now under its share gets the next slot, whatever goes on at the other.
+    // A job under its share gets the next slot, whatever the other bucket does.
     bench.offer_to(vip, 9);
     assert_eq!(bench.batch(1, 4), (Some(9), vec![]));
     let counts = bench.dispatcher.bucket(vip);
@@ -227,7 +227,7 @@ fn a_batch_leaves_a_slow_starter_its_other_places() {
         bench.offer(id);
     }
     assert_eq!(bench.counts(), (8, 2));
-    // Eight for the two that may work now.
+    // Eight jobs for the two workers that may work now.
     assert_eq!(bench.batch(3, 8), (Some(3), vec![4, 5, 6]));
     assert_eq!(bench.batch(2, 8), (Some(7), vec![8]));
     assert_eq!(bench.counts(), (2, 6));
@@ -241,7 +241,7 @@ fn each_of_a_batch_took_its_part_of_the_time() {
     }
     assert_eq!(bench.batch(0, 8), (Some(2), vec![3, 4, 5]));
     bench.now = bench.at(4);
-    // The first took no time, and these four one second each.
+    // The first job took no time, and these four took one second each.
     assert_eq!(bench.batch(0, 8), (None, vec![]));
     assert_eq!(
         bench.dispatcher.expected_wait(BucketId(0)),

@@ -34,7 +34,7 @@ fn health(health: Health) -> ServerChange {
     }
 }
 
-/// Servers of these roles, one worker each, all up.
+/// Makes servers of these roles, one worker each, all up.
 fn roles(settings: Settings, roles: &[Role]) -> Bench {
     let mut bench = Bench::new(settings, &[]);
     for role in roles {
@@ -51,7 +51,7 @@ fn a_standby_server_helps_when_all_active_ones_are_busy() {
         let mut bench = roles(settings, &[Role::Standby, Role::Active, Role::Backup]);
         assert_eq!(bench.offer(1), assigned(1, 1));
         assert_eq!(bench.offer(2), assigned(0, 2));
-        // A backup does not: its time is when nobody else is there.
+        // A backup does not help: it is used when no other server is usable.
         assert_eq!(bench.offer(3), Offer::Queued);
         assert_eq!(bench.dispatcher.counts().capacity, 2);
     }
@@ -67,7 +67,7 @@ fn a_backup_comes_in_when_nobody_else_is_there_and_goes_out_again() {
     let outcome = bench.apply(set(1, admin(Admin::Draining)));
     assert_eq!(outcome.handout, woken(2, 3));
     assert_eq!(bench.dispatcher.counts().capacity, 1);
-    // What they serve ends as usual.
+    // What backups serve ends as usual.
     assert_eq!(bench.done(0), Handout::default());
     assert_eq!(
         bench.apply(set(0, health(Health::Online))).handout,
@@ -118,8 +118,8 @@ fn less_capacity_lets_workers_finish() {
     assert_eq!(bench.offer(3), Offer::Queued);
     assert_eq!(bench.done(2), Handout::default());
     assert_eq!(bench.counts(), (1, 1));
-    // More again: not before those that leave have left, so that there are never more connections
-    // than three, or one.
+    // A larger capacity starts no worker before the leaving ones have left, so that there are never
+    // more connections than three, or one.
     let outcome = bench.apply(set(0, capacity(2)));
     assert_eq!(outcome, Outcome::default());
     assert_eq!(
@@ -251,13 +251,13 @@ fn a_worker_is_borrowed_to_look_at_its_server() {
             .map(|worker| worker.0)
     };
     let counts = bench.dispatcher.counts();
-    // The one that has been idle longest, so that each has its turn.
+    // The worker that has been idle longest, so that each has its turn.
     assert_eq!(borrow(&mut bench, 0), Some(0));
     assert_eq!(bench.up(0), Handout::default());
     assert_eq!(borrow(&mut bench, 0), Some(1));
     assert_eq!(bench.dispatcher.counts(), counts);
     bench.dispatcher.check(0);
-    // It gets nothing meanwhile.
+    // The borrowed worker gets no job.
     assert_eq!(bench.offer(1), assigned(0, 1));
     assert_eq!(bench.offer(2), assigned(3, 2));
     assert_eq!(bench.offer(3), assigned(2, 3));
@@ -266,7 +266,7 @@ fn a_worker_is_borrowed_to_look_at_its_server() {
     assert!(bench.dispatcher.retire(WorkerId(1)));
     assert_eq!(bench.up(1), next(4));
     assert_eq!(bench.done(1), Handout::default());
-    // Back, it is as idle as before.
+    // After its return it is as idle as before.
     assert_eq!(borrow(&mut bench, 0), Some(1));
     assert_eq!(bench.up(1), Handout::default());
     assert_eq!(bench.offer(5), assigned(1, 5));
@@ -281,7 +281,7 @@ fn servers_that_are_not_in_use_are_looked_at_too() {
             bench.offer(1);
             bench.offer(2);
             assert_eq!(bench.offer(3), assigned(0, 3));
-            // One is idle when the server goes out of use; others are later.
+            // One worker is idle when the server goes out of use; others become idle later.
             assert_eq!(bench.done(1), Handout::default());
             bench.apply(set(0, change));
             assert_eq!(bench.done(0), Handout::default());
@@ -289,7 +289,7 @@ fn servers_that_are_not_in_use_are_looked_at_too() {
             assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(0)));
             assert_eq!(bench.dispatcher.borrow(ServerId(0)), None);
             assert_eq!(bench.up(0), Handout::default());
-            // A look that found the server dead, and one that found it alive.
+            // One look found the server dead, and one found it alive.
             assert_eq!(
                 bench.next(1, Verdict::None, Link::Unreachable),
                 Handout::default()
@@ -302,7 +302,7 @@ fn servers_that_are_not_in_use_are_looked_at_too() {
             };
             let handout = bench.apply(set(0, back)).handout;
             match settings.early_binding {
-                // It is bound to the other.
+                // The job is bound to the other server.
                 true => assert_eq!(handout, Handout::default()),
                 false => assert_eq!(handout, woken(0, 4)),
             }
@@ -334,7 +334,7 @@ fn after_the_close_no_worker_is_started() {
     assert_eq!(bench.apply(set(0, capacity(4))), Outcome::default());
     let added = bench.apply(server(3, Role::Active));
     assert_eq!((added.started.len(), added.server), (0, Some(ServerId(2))));
-    // Who is too many is still told to go.
+    // A worker too many is still dismissed.
     assert_eq!(bench.apply(set(0, capacity(0))).dismissed, [WorkerId(1)]);
     assert_eq!(bench.done(1), Handout::default());
     assert_eq!(
@@ -358,7 +358,7 @@ fn jobs_bound_early_are_open_to_all_when_binding_becomes_late() {
     assert_eq!(bench.done(1), next(6));
     assert_eq!(bench.done(1), Handout::default());
     assert_eq!(bench.dispatcher.bucket(vip).claims, 0);
-    // The bucket is under its share: its job is first in the line at once.
+    // The bucket is under its share, so its job is first in the line at once.
     let outcome = bench.apply(Change::SetBinding { early: false });
     assert_eq!(outcome.handout, woken(1, 7));
     assert_eq!(bench.offer_to(vip, 8), Offer::Queued);
@@ -368,7 +368,7 @@ fn jobs_bound_early_are_open_to_all_when_binding_becomes_late() {
     assert_eq!(bench.done(1), next(9));
     assert_eq!(bench.done(0), next(5));
     bench.dispatcher.check(0);
-    // Nothing is different.
+    // The same setting again changes nothing.
     let same = bench.apply(Change::SetBinding { early: false });
     assert_eq!(same, Outcome::default());
 }
@@ -387,7 +387,7 @@ fn what_is_open_stays_so_when_binding_becomes_early() {
         Outcome::default()
     );
     assert_eq!(bench.dispatcher.bucket(vip).claims, 0);
-    // Its turn is the first server's, and the next one's the second's.
+    // This turn is the first server's, and the next one the second's.
     assert_eq!(bench.offer(5), Offer::Queued);
     assert_eq!(bench.offer(6), Offer::Queued);
     bench.dispatcher.check(0);

@@ -3,7 +3,7 @@
 use super::*;
 
 impl Bench {
-    /// A worker gives its job back, to rest for so many seconds.
+    /// Gives a worker's job back, to rest for `seconds`.
     fn back_off(&mut self, worker: u32, ticket: Ticket, seconds: u64, link: Link) -> Handout<u64> {
         let verdict = Verdict::Retry {
             job: ticket.id,
@@ -38,13 +38,13 @@ fn a_job_rests_and_holds_up_nobody() {
         for id in 1..=3 {
             bench.offer(id);
         }
-        // Its token is free at once.
+        // The job's token is free at once.
         assert_eq!(bench.back_off(0, bench.ticket(1), 5, Link::Up), next(2));
         assert_eq!((bench.counts(), bench.resting()), ((1, 1), 1));
         assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(5)));
         assert_eq!(bench.wake(4), Handout::default());
         assert_eq!((bench.counts(), bench.resting()), ((1, 1), 1));
-        // It goes before what has waited all the time.
+        // The job goes before one that has waited all the time.
         assert_eq!(bench.wake(5), Handout::default());
         assert_eq!((bench.counts(), bench.resting()), ((2, 1), 0));
         assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(30)));
@@ -97,12 +97,12 @@ fn a_resting_job_has_its_part_of_the_budget() {
         bench.retry(1, bench.ticket(2), Link::Up),
         refused(Refusal::RetryBudget, 2)
     );
-    // It counts once, resting, waiting and served.
+    // The job counts once, whether resting, waiting or served.
     assert_eq!(bench.wake(5), woken(0, 1));
     bench.dispatcher.check(1);
     assert_eq!(bench.done(0), Handout::default());
     bench.dispatcher.check(0);
-    // One that costs nothing has none.
+    // A free retry has no part of the budget.
     assert_eq!(bench.offer(3), assigned(1, 3));
     let verdict = Verdict::Retry {
         job: 3,
@@ -117,7 +117,7 @@ fn a_resting_job_has_its_part_of_the_budget() {
 
 #[test]
 fn a_resting_job_is_in_progress() {
-    // Half of what is in progress may be retries: of three two are one too many.
+    // Half of the jobs in progress may be retries: two of three are one too many.
     let mut bench = Bench::new(
         Settings {
             retry_floor: 0,
@@ -167,12 +167,12 @@ fn nobody_rests_longer_than_its_deadline() {
             bench.dispatcher.next_deadline(),
             Some(bench.at(waits_until))
         );
-        // Too late for either.
+        // Too late for both.
         assert_eq!(bench.wake(30), refused(Refusal::QueueTimeout, 1));
         bench.dispatcher.check(0);
         assert_eq!(bench.resting(), 0);
     }
-    // Who wants an answer sooner rests no longer than that.
+    // A job whose client wants the response sooner rests no longer than that.
     let mut bench = Bench::new(LATE, &[1]);
     let ticket = Ticket {
         answer_by: Some(bench.at(7)),
@@ -215,12 +215,12 @@ fn whether_there_is_a_server_is_asked_after_the_rest() {
     // The server is back in time.
     assert_eq!(bench.up(0), Handout::default());
     assert_eq!(bench.wake(5), woken(0, 1));
-    // It is not.
+    // The server is not back in time.
     bench.back_off(0, bench.ticket(1), 5, Link::Unreachable);
     assert_eq!(bench.wake(9), Handout::default());
     assert_eq!(bench.wake(10), refused(Refusal::NoServer, 1));
     bench.dispatcher.check(0);
-    // Where requests wait for a server, it waits.
+    // Where requests wait for a server, the job waits.
     let wait = Settings {
         wait_for_server: true,
         ..LATE
@@ -245,7 +245,7 @@ fn removing_a_bucket_or_a_server_loses_nobody_who_rests() {
     bench.apply(Change::RemoveBucket(bucket));
     bench.apply(Change::RemoveServer(ServerId(0)));
     bench.dispatcher.gone(WorkerId(0), bench.now);
-    // Others take their places, and have nothing to do with it: the new server is not the one to
+    // Others take their numbers, and have nothing to do with them: the new server is not the one to
     // avoid.
     let mut others = 0;
     while bench.bucket(0.5, 10) != bucket {
@@ -254,7 +254,7 @@ fn removing_a_bucket_or_a_server_loses_nobody_who_rests() {
     }
     assert!(
         others >= 50,
-        "not at once: who was admitted before may still mean the old one"
+        "not at once, because an earlier ticket may still name the old bucket"
     );
     let outcome = bench.apply(Change::AddServer(NewServer::with_capacity(1)));
     assert_eq!(outcome.server, Some(ServerId(0)));

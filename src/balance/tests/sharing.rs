@@ -55,7 +55,7 @@ fn removing_a_bucket_loses_nothing() {
         bench.offer_to(bucket, id);
     }
     bench.apply(Change::RemoveBucket(bucket));
-    // A ticket with its number stands for the root.
+    // A ticket with the removed number stands for the root.
     assert_eq!(bench.offer_to(bucket, 4), Offer::Queued);
     let ticket = bench.ticket(1);
     assert_eq!(
@@ -92,7 +92,7 @@ fn a_share_is_a_share_of_the_queue_too() {
         bench.offer(id);
     }
     assert_eq!(bench.offer(100), Offer::Refused(Refusal::QueueFull, 100));
-    // Two of four are its own; what is more has to find a place as all others do.
+    // Two of four places are its own; further jobs compete with all others.
     assert_eq!(bench.offer_to(bucket, 101), Offer::Queued);
     assert_eq!(bench.offer_to(bucket, 102), Offer::Queued);
     assert_eq!(
@@ -100,9 +100,9 @@ fn a_share_is_a_share_of_the_queue_too() {
         Offer::Refused(Refusal::QueueFull, 103)
     );
     assert_eq!((bench.done(0), bench.done(1)), (next(101), next(102)));
-    // Who has its share asks for the next before it has given back the one before.
+    // A client with its full share offers the next job before it has given back the last.
     assert_eq!(bench.offer_to(bucket, 104), Offer::Queued);
-    // Its own limit holds all the same.
+    // The bucket's own limit holds as well.
     let small = bench.bucket(0.25, 0);
     assert_eq!(
         bench.offer_to(small, 105),
@@ -150,8 +150,8 @@ fn one_client_cannot_fill_the_queue() {
             }
         }
     }
-    // Of eight places half for the first and one, of the rest the same for the next, and still one
-    // is left for another.
+    // Of eight places half for the first client and one more, of the rest the same for the next,
+    // and one is still left for another.
     assert_eq!(waiting, [5, 2, 1]);
     assert_eq!(
         bench.offer_of(10, 61),
@@ -193,7 +193,7 @@ fn what_cannot_be_answered_in_time_is_refused_at_once() {
         key: Some(key),
         ..bench.ticket(id)
     };
-    // Nothing is known yet: it is let in.
+    // Nothing is known yet, so the job is accepted.
     bench.offer(1);
     let ticket = by(&bench, 2, 5, 1);
     assert_eq!(bench.dispatcher.offer(2, ticket, bench.now), Offer::Queued);
@@ -215,7 +215,7 @@ fn what_cannot_be_answered_in_time_is_refused_at_once() {
     // Another client's turn comes sooner.
     let ticket = by(&bench, 7, 9, 2);
     assert_eq!(bench.dispatcher.offer(7, ticket, bench.now), Offer::Queued);
-    // Whoever has waited too long all the same is not served.
+    // A job that has waited too long is still not served.
     assert_eq!(
         bench.dispatcher.wake(bench.at(12)),
         refused(Refusal::QueueTimeout, 7)
@@ -236,7 +236,7 @@ fn who_cannot_be_answered_in_time_any_more_is_not_served() {
         };
         assert_eq!(bench.dispatcher.offer(id, ticket, bench.now), Offer::Queued);
     }
-    // It took twice as long as the one before: a server would work for nobody.
+    // It took twice as long as the job before: a server would work in vain.
     bench.now = bench.at(6);
     let handout = bench.done(0);
     assert_eq!(
@@ -245,8 +245,8 @@ fn who_cannot_be_answered_in_time_any_more_is_not_served() {
     );
 }
 
-/// What a reload does that changes something else, between any two steps: buckets keep their turns
-/// and claims, and clients theirs.
+/// Unrelated changes of a reload, between any two steps: buckets keep their turns and claims, and
+/// clients theirs.
 #[test]
 fn unrelated_changes_cost_nobody_its_place() {
     let shares = [(0.5, 20), (0.2, 20), (0.0, 20)];
@@ -291,7 +291,7 @@ fn unrelated_changes_cost_nobody_its_place() {
                     wait_for_server: false,
                 })),
                 3 => {
-                    // One that nobody uses comes and goes.
+                    // An unused bucket comes and goes.
                     let added = changed.apply(Change::AddBucket(BucketId(0), Bucket::default()));
                     changed.apply(Change::RemoveBucket(added.bucket.expect("a bucket")));
                 }

@@ -14,7 +14,7 @@ fn sticky(mode: Mode) -> Settings {
 #[test]
 fn sticky_offline_is_for_who_had_been_online() {
     let mut bench = Bench::new(sticky(Mode::Paranoid));
-    // Not at the start, not even if its first probe fails.
+    // Not at the start, even if its first probe fails.
     bench.probe(Err(FaultClass::Connect));
     assert_eq!(bench.monitor.held(), None);
     bench.probe(Ok(()));
@@ -22,7 +22,7 @@ fn sticky_offline_is_for_who_had_been_online() {
     let (_, fell) = bench.probe(Err(FaultClass::Protocol));
     let (cause, since) = (fell.expect("it has fallen").cause, bench.now);
     let held = Held { cause, since };
-    // At once, so that a restart before it is back changes nothing.
+    // Held at once, so that a restart before the server is back changes nothing.
     assert_eq!(bench.monitor.held(), Some(&held));
     bench.probe(Ok(()));
     assert_eq!(
@@ -30,7 +30,7 @@ fn sticky_offline_is_for_who_had_been_online() {
         (State::Online, false)
     );
     assert_eq!(bench.monitor.held(), Some(&held));
-    // Another fall does not change since when and why.
+    // Another fall does not change when and why.
     bench.probe(Err(FaultClass::Connect));
     bench.probe(Ok(()));
     assert_eq!(bench.monitor.held(), Some(&held));
@@ -76,12 +76,12 @@ fn who_is_released_while_it_is_offline_comes_back_by_itself() {
         released,
         change(State::Offline, State::Offline, cause, bench.now)
     );
-    // What is wrong with it is still that.
+    // What was wrong with the server is still told.
     assert_eq!(bench.monitor.last_change().cloned(), fell);
     assert!(!bench.monitor.is_usable());
     bench.probe(Ok(()));
     assert!(bench.monitor.is_usable());
-    // That was for once.
+    // A release holds only once.
     bench.probe(Err(FaultClass::Timeout));
     assert!(bench.monitor.held().is_some());
 }
@@ -126,7 +126,7 @@ fn who_turns_sticky_offline_off_releases() {
     bench.probe(Ok(()));
     bench.probe(Err(FaultClass::Connect));
     bench.probe(Ok(()));
-    // Other changes do not.
+    // Other changes do not release it.
     assert_eq!(bench.monitor.set(sticky(Mode::Disabled), bench.now), None);
     assert_eq!(bench.monitor.set(sticky(Mode::Paranoid), bench.now), None);
     assert!(!bench.monitor.is_usable());
@@ -136,7 +136,7 @@ fn who_turns_sticky_offline_off_releases() {
     );
     assert!(bench.monitor.is_usable());
     assert_eq!(bench.monitor.set(loose, bench.now), None);
-    // Of one that comes online by it too, there is one change.
+    // A server that comes online by the same change has only one change.
     let mut bench = Bench::new(sticky(Mode::Paranoid));
     bench.probe(Ok(()));
     bench.probe(Err(FaultClass::Connect));

@@ -1,4 +1,4 @@
-//! What one client or one path shows is for probes to look at; what several show counts.
+//! What one client or one path shows is a reason to probe; what several show counts.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const PROVOKED: [FaultClass; 4] = [
     FaultClass::Status,
 ];
 
-/// Every class counts, in a row and of all.
+/// Every class counts, in a row and in the window.
 fn eager(mode: Mode) -> Settings {
     let mut eager = settings(mode);
     eager.passive.consecutive = [3; 5];
@@ -30,15 +30,15 @@ fn nobody_alone_takes_a_server_from_all() {
             if mode == Mode::Paranoid {
                 bench.probe(Ok(()));
             }
-            // Whatever it asks for.
+            // Whatever path it asks for.
             for path in 0..1000 {
                 assert_eq!(bench.fail_for(class, 1, path), None, "{class:?} {path}");
             }
-            // It is looked at soon, and what that shows counts.
+            // The server is probed soon, and the result of that counts.
             let (waited, changed) = bench.probe(Ok(()));
             assert_eq!((waited, changed), (SECOND / 2, None), "{mode:?}");
             assert_eq!(bench.monitor.next_event().is_none(), mode == Mode::Lazy);
-            // One more of somebody else makes two that count, and not a thousand.
+            // One more failure of another client makes two that count, and not a thousand.
             assert_eq!(bench.fail_for(class, 2, 1), None);
             assert_eq!(bench.probe(Err(class)).1, None);
             let cause = Cause::ProbesFailed(2, class);
@@ -85,7 +85,7 @@ fn one_path_alone_takes_no_server_out_while_others_work() {
         for client in 0..100 {
             assert_eq!(bench.fail_for(class, client, 1), None, "{class:?} {client}");
         }
-        // Nothing has worked for the time of the window: it is not that path.
+        // Nothing has worked for the length of the window, so the path is not the cause.
         bench.pass(10 * SECOND);
         assert!(bench.fail_for(class, 100, 1).is_some());
     }
@@ -96,15 +96,15 @@ fn one_client_counts_for_as_much_as_all_others_of_a_window() {
     let mut ratio = eager(Mode::Lazy);
     ratio.passive.consecutive = [0; 5];
     let mut bench = Bench::new(ratio);
-    // One who does nothing else, beside others for whom it works.
+    // One client only fails, beside others that succeed.
     for round in 0..500 {
         assert_eq!(bench.fail_for(FaultClass::Broken, 1, round), None);
         if round % 100 == 0 {
             bench.succeed();
         }
     }
-    // Each failure of others counts twice, for one of that client counts with it: six of eleven are
-    // more than half.
+    // Each failure of others counts twice, because one of that client counts with it: six of eleven
+    // are more than half.
     assert_eq!(bench.fail_for(FaultClass::Broken, 2, 1000), None);
     assert_eq!(bench.fail_for(FaultClass::Broken, 3, 1001), None);
     let cause = Cause::FailureRatio {
@@ -116,7 +116,7 @@ fn one_client_counts_for_as_much_as_all_others_of_a_window() {
         changed,
         change(State::Online, State::Offline, cause, bench.now)
     );
-    // What slides out of the window counts for nobody.
+    // What slides out of the window counts no more.
     let mut bench = Bench::new(ratio);
     for witness in 0..5 {
         assert_eq!(bench.fail_for(FaultClass::Broken, witness, witness), None);
@@ -128,7 +128,7 @@ fn one_client_counts_for_as_much_as_all_others_of_a_window() {
 }
 
 proptest! {
-    /// The rules of witnesses against a list of all that happened, counted by hand.
+    /// The rules of witnesses, compared with a list of everything that happened.
     #[test]
     fn a_server_goes_by_what_several_have_seen(
         steps in prop::collection::vec((0u64..4, 0u64..4, 0usize..6, 0u64..900), 0..300),
@@ -152,7 +152,7 @@ proptest! {
             row.push((class, client));
             all.push((bench.now, Some(client)));
             let Some(changed) = bench.fail_for(class, client, path) else { continue };
-            // At most: those of the client with most cut to those of all others.
+            // The client with the most failures counts for at most those of all others.
             let telling = |clients: Vec<u64>| {
                 let of = |client| clients.iter().filter(|other| **other == client).count();
                 let top = (0..4).map(of).max().unwrap_or(0);
@@ -161,12 +161,15 @@ proptest! {
             };
             match changed.cause {
                 Cause::ExchangesFailed(..) => {
-                    let row = row.iter().filter(|(other, _)| *other == class).map(|(_, client)| *client).collect();
+                    let of_class = row.iter().filter(|(other, _)| *other == class);
+                    let row = of_class.map(|(_, client)| *client).collect();
                     prop_assert!(telling(row) >= consecutive.max(2) as usize);
                 }
                 Cause::FailureRatio { failed, of } => {
                     let recent = all.iter().filter(|(then, _)| bench.now - *then < 10 * SECOND);
-                    let (recent, failures): (Vec<_>, Vec<_>) = (recent.clone().collect(), recent.filter_map(|(_, client)| *client).collect());
+                    let failures: Vec<_> =
+                        recent.clone().filter_map(|(_, client)| *client).collect();
+                    let recent: Vec<_> = recent.collect();
                     prop_assert_eq!((failed, of), (failures.len(), recent.len()));
                     let telling = telling(failures);
                     prop_assert!(telling >= 2 && 2 * telling >= of - (failed - telling));

@@ -42,7 +42,7 @@ impl Simulation {
         let outcome = self
             .dispatcher
             .apply(change, self.now)
-            .expect("it can be changed so");
+            .expect("a possible change");
         self.follow(&outcome);
     }
 
@@ -81,8 +81,8 @@ impl Simulation {
         let outcome = self
             .dispatcher
             .apply(Change::AddServer(new), self.now)
-            .expect("it can be added");
-        let id = outcome.server.expect("it has a place");
+            .expect("can be added");
+        let id = outcome.server.expect("a number");
         let server = Server {
             capacity: new.capacity,
             role: new.role,
@@ -116,7 +116,7 @@ impl Simulation {
         let result = self
             .dispatcher
             .apply(Change::SetServer(ServerId(id), change), self.now);
-        let server = self.shadow.servers.get_mut(&id).expect("it is there");
+        let server = self.shadow.servers.get_mut(&id).expect("known");
         if server.role == Role::Terminating {
             assert_eq!(result, Err(Rejection::Terminating));
             return;
@@ -127,14 +127,14 @@ impl Simulation {
         server.health = change.health.unwrap_or(server.health);
         server.warmth = change.warmth.unwrap_or(server.warmth);
         server.protected = change.protected.unwrap_or(server.protected);
-        self.follow(&result.expect("it can be changed"));
+        self.follow(&result.expect("can be changed"));
     }
 
     pub(super) fn remove_server(&mut self, id: u32) {
         let result = self
             .dispatcher
             .apply(Change::RemoveServer(ServerId(id)), self.now);
-        let server = self.shadow.servers.get_mut(&id).expect("it is there");
+        let server = self.shadow.servers.get_mut(&id).expect("known");
         if server.role == Role::Terminating {
             assert_eq!(result, Err(Rejection::Terminating));
         } else if server.protected {
@@ -142,7 +142,7 @@ impl Simulation {
         } else {
             server.role = Role::Terminating;
             self.bury();
-            self.follow(&result.expect("it can be removed"));
+            self.follow(&result.expect("can be removed"));
         }
     }
 
@@ -153,7 +153,7 @@ impl Simulation {
         self.follow(&outcome);
     }
 
-    /// Servers that are gone, and whom nobody avoids any more.
+    /// Buries servers that are gone and that no job avoids any more.
     pub(super) fn bury(&mut self) {
         let gone = self.shadow.servers.iter().filter(|(id, server)| {
             let own = |worker: &super::super::shadow::Worker| worker.server == **id;
@@ -186,7 +186,7 @@ impl Simulation {
             self.now,
         ) {
             Ok(outcome) => {
-                let id = outcome.bucket.expect("it has a place");
+                let id = outcome.bucket.expect("a number");
                 assert!(self.shadow.buckets.insert(id.0, Some(parent)).is_none());
                 self.follow(&outcome);
             }
@@ -225,19 +225,14 @@ impl Simulation {
         {
             assert_eq!(result, Err(Rejection::HasChildren));
         } else {
-            let parent = self
-                .shadow
-                .buckets
-                .remove(&id)
-                .flatten()
-                .expect("it has a parent");
+            let parent = self.shadow.buckets.remove(&id).flatten().expect("a parent");
             let own = |job: &&mut Job| job.ticket.bucket.0 == id;
             self.shadow
                 .jobs
                 .values_mut()
                 .filter(own)
                 .for_each(|job| job.ticket.bucket = BucketId(parent));
-            self.follow(&result.expect("it can be removed"));
+            self.follow(&result.expect("can be removed"));
         }
     }
 }
