@@ -209,7 +209,7 @@ fn hex(number: u128) -> [u8; 32] {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use crate::http::{Field, Span};
@@ -290,7 +290,7 @@ pub(super) mod tests {
     }
 
     /// Returns a listener that trusts 10.0.0.0/8 and 2001:db8::/32.
-    pub(in crate::filter) fn listener(style: ForwardedStyle) -> Listener {
+    pub(crate) fn listener(style: ForwardedStyle) -> Listener {
         let second = Duration::from_secs(1);
         Listener {
             name: String::new(),

@@ -470,3 +470,6 @@ fn request_id(listener: &Listener, id: u64) -> u128 {
     let key = KEY.get_or_init(RandomState::new);
     u128::from(key.hash_one(id)) << 64 | u128::from(key.hash_one(!id))
 }
+
+#[cfg(test)]
+mod tests;
