@@ -1,6 +1,6 @@
 //! Spawns and counts all threads, and defines what a panic of each kind leads to.
 //!
-//! Threads are tended ([`tend`]): after a panic they begin anew. A session that panics ends its
+//! Threads are tended ([`tend`]): after a panic they begin again. A session that panics ends its
 //! client, and a worker ends its exchange. Reaper, prober, resolver, tick and logs go on with the
 //! next round. A courier serves many clients, so it catches the panic where it delivers and ends
 //! only that client. Each panic is counted and logged once, where it happens ([`count_panic`]).
@@ -38,7 +38,7 @@ pub enum Kind {
 /// Untouched stack costs no memory. A TLS handshake without optimisation needs more than 64 KiB.
 const STACK: usize = 256 * 1024;
 
-/// The pause before a tended thread begins anew after a panic. Without a pause, a thread that
+/// The pause before a tended thread begins again after a panic. Without a pause, a thread that
 /// panics at each step would take a processor.
 const AFTER_PANIC: Duration = Duration::from_millis(10);
 

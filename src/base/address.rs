@@ -17,8 +17,8 @@ impl fmt::Display for Peer {
 }
 
 /// Returns the part of an address that tells clients apart. Of an IPv6 address these are the first
-/// 64 bits, and the others become zero, because a client chooses the others itself and often anew
-/// (RFC 8981). An IPv4 address that is mapped into IPv6 counts as IPv4.
+/// 64 bits, and the others become zero, because a client chooses the others itself and changes them
+/// often (RFC 8981). An IPv4 address that is mapped into IPv6 counts as IPv4.
 pub fn of_client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

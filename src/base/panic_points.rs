@@ -122,7 +122,7 @@ impl Point {
     #[allow(clippy::panic, reason = "that is what it is for")]
     pub fn pass(self) {
         if switch::is_due(self) {
-            panic!("as JUGGLER_PANIC_AT says: {}", self.name());
+            panic!("JUGGLER_PANIC_AT: {}", self.name());
         }
     }
 }

@@ -20,7 +20,7 @@ pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// stay if `found` has the same ones in any order (resolvers rotate them), or none.
 ///
 /// The first address is the one in use. It stays first as long as it is found at all, so that
-/// connections are not made anew without need.
+/// connections are not made again without need.
 pub fn renew(current: &[SocketAddr], found: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
     let mut found = once(found);
     let is_same =
@@ -132,7 +132,8 @@ mod tests {
                     prop_assert_eq!(sorted(&renewed), sorted(&found));
                     prop_assert_eq!(once(renewed.clone()).len(), renewed.len());
                     let kept = current.first().filter(|first| found.contains(first)).copied();
-                    prop_assert_eq!(renewed.first().copied(), kept.or_else(|| found.first().copied()));
+                    let first = kept.or_else(|| found.first().copied());
+                    prop_assert_eq!(renewed.first().copied(), first);
                     // The others keep their order.
                     let mut others = once(found);
                     others.retain(|address| Some(address) != kept.as_ref());

@@ -154,7 +154,7 @@ impl AccessLog {
         (self.sink.lost(), self.sink.error())
     }
 
-    /// Opens the file anew before the next line (after a rotation).
+    /// Reopens the file before the next line (after a rotation).
     pub fn reopen(&self) {
         self.sink.reopen();
     }

@@ -90,7 +90,7 @@ impl HeldFile {
 
 impl Released {
     /// Returns whether this release ended that hold. A server that has fallen again after its
-    /// release is held anew.
+    /// release is held again.
     pub fn is_of(&self, held: &HeldServer) -> bool {
         // Both times are known to the second only.
         let a_second = Duration::from_secs(1);
@@ -158,7 +158,7 @@ fn parse(text: &[u8]) -> Result<HeldFile, String> {
     let versioned: Versioned = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if versioned.version != VERSION {
         return Err(format!(
-            "it is of version {}, and only {VERSION} is known here",
+            "its version is {}, and only {VERSION} is supported",
             versioned.version
         ));
     }
@@ -513,7 +513,7 @@ mod tests {
             file.release("shop/unix:/a/b", "anna", at(2)),
             Some(held("shop", "unix:/a/b"))
         );
-        // The server is held anew before the balancer has read the file, and released anew: the
+        // The server is held again before the balancer has read the file, and released again: the
         // last release counts.
         file.held.push(held("shop", "one"));
         assert!(file.release("shop/one", "bert", at(3)).is_some());

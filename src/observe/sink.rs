@@ -24,7 +24,7 @@ use crate::threads::{self, Kind};
 /// The size of a chunk of lines in bytes. A longer line has a chunk of its own.
 const CHUNK: usize = 16 * 1024;
 
-/// How often the writer checks whether to open its file anew.
+/// How often the writer checks whether to reopen its file.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the writer gathers lines after the first one.
@@ -167,7 +167,7 @@ impl Sink {
         self.0.error.lock().clone()
     }
 
-    /// Opens the file anew before the next line (after a rotation).
+    /// Reopens the file before the next line (after a rotation).
     pub fn reopen(&self) {
         self.0.reopen.store(true, Ordering::Relaxed);
     }
@@ -238,7 +238,7 @@ impl Shared {
             if self.reopen.swap(false, Ordering::Relaxed)
                 && let Err(error) = target.reopen()
             {
-                log::error!("access log: cannot open the file anew, keeping the old one: {error}");
+                log::error!("access log: cannot reopen the file, keeping the old one: {error}");
             }
             let Some(chunk) = chunk else {
                 let mut queue = self.queue.lock();

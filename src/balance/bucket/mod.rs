@@ -324,7 +324,7 @@ impl Tree {
         order
     }
 
-    /// Computes all shares, sums and sets anew. Claims that are still entitled keep their place.
+    /// Recomputes all shares, sums and sets. Claims that are still entitled keep their place.
     fn rebuild(&mut self) {
         let order = self.parents_first();
         self.grown = order.len() > 1;

@@ -221,7 +221,7 @@ impl Servers {
         self.touch(id);
     }
 
-    /// Determines anew whether a server is usable, and updates what depends on it.
+    /// Determines again whether a server is usable, and updates what depends on it.
     pub(in crate::balance) fn refresh(&mut self, id: ServerId) {
         let server = &mut self.servers[id.0 as usize];
         let usable = server.exists
@@ -310,7 +310,7 @@ impl Servers {
         was != now
     }
 
-    /// Fills every scheduler anew with the choosable servers. What they know of turns stays.
+    /// Fills every scheduler again with the choosable servers. What they know of turns stays.
     fn fill_schedulers(&mut self) {
         for server in 0..self.servers.len() as u32 {
             for tier in &mut self.tiers {

@@ -292,7 +292,7 @@ impl Simulation {
     }
 
     /// Makes a worker panic. The job in its hand is over. The jobs of a batch behind it are tried
-    /// again, or are over too. The worker begins anew, or it ends without a dismissal and another
+    /// again, or are over too. The worker begins again, or it ends without a dismissal and another
     /// one is started in its place.
     fn panic(&mut self, random: &mut Random) {
         let workers = self.shadow.workers.keys().copied().collect::<Vec<_>>();

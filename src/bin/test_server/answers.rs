@@ -9,7 +9,7 @@
 //! | `/__chunked/10?size=100&trailers` | chunks of `size` bytes, then X-Chunks, X-Sum as trailers |
 //! | `/__close/1000` | a body of this many bytes that ends with the connection |
 //! | `/__drip/20?ms=20` | a body of this many bytes, one at a time |
-//! | `/__abort/now`, `head`, `body?after=1000&size=N`, `chunk?after=1000` | breaks off (`rst`: reset) |
+//! | `/__abort/now`, `head`, `body?after=1000&size=N`, `chunk` | breaks off (`rst`: reset) |
 //! | `/__early/413` | responds before reading the body, and closes (`linger=0`: at once) |
 //! | `/__interim/103?count=1` | interim heads, then a 200 |
 //! | `/__garbage` | bytes that are not HTTP |

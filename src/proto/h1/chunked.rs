@@ -1,6 +1,6 @@
 //! Chunked coding (RFC 9112 §7.1), decoded strictly from clients and tolerantly from servers.
 //!
-//! A server's body is written anew for its client, in chunks of our own. So padding behind a size,
+//! A server's body is rewritten for its client, in chunks of our own. So padding behind a size,
 //! line feeds alone, leading zeros and extensions of any shape are read as nginx and HAProxy read
 //! them, and a trailer that is not allowed is left out. A doubtful size or end of a chunk is still
 //! refused.

@@ -1,6 +1,6 @@
 //! HTTP/1.x (RFC 9112). Requests are parsed strictly: what two parsers could read differently is
 //! refused, never repaired. Responses may have the oddities that every balancer delivers, and are
-//! written anew.
+//! rewritten.
 
 mod chunked;
 mod parse;

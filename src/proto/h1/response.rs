@@ -2,7 +2,7 @@
 //!
 //! A request is refused when two readers could understand it differently, because the next reader
 //! is the server that an attacker may want to deceive. A response comes from a server that the
-//! operator chose, and is written anew for its client: nothing of its framing is sent on. So what
+//! operator chose, and is rewritten for its client: nothing of its framing is sent on. So what
 //! nginx and HAProxy both deliver is delivered, with a framing of our own. The connection to the
 //! server is not used again where its end is in doubt:
 //!

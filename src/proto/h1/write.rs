@@ -1,4 +1,4 @@
-//! Writes heads anew from parsed ones: the same fields in the same order and spelling, except for
+//! Writes heads from parsed ones: the same fields in the same order and spelling, except for
 //! what the protocol demands.
 
 use std::ops::Range;
@@ -62,8 +62,8 @@ pub struct ResponseRewrite<'a> {
 /// place, or comes first if the client sent none.
 ///
 /// Host is sent exactly once, whatever the edits leave out. But where an HTTP/1.0 client named no
-/// host, none is invented. The request then stays HTTP/1.0, since servers refuse 1.1 without a host (RFC
-/// 9112 §3.2), and many refuse an empty one.
+/// host, none is invented. The request then stays HTTP/1.0, since servers refuse 1.1 without a host
+/// (RFC 9112 §3.2), and many refuse an empty one.
 ///
 /// Max-Forwards of OPTIONS and TRACE is reduced by one (RFC 9110 §7.6.2). TE is hop-by-hop and not
 /// sent: a server with trailers sends them anyhow or not at all. Trailer is left out unless the
