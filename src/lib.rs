@@ -25,6 +25,7 @@ pub mod observe;
 pub mod pipeline;
 pub mod plan;
 pub mod proto;
+pub mod retry;
 pub mod route;
 pub mod session;
 pub mod sys;

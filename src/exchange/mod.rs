@@ -33,9 +33,7 @@ use crate::fault::Fault;
 use crate::http::RequestHead;
 use crate::observe::access::{Captured, Record};
 use crate::plan::{ErrorPage, Listener};
-
-/// So many attempts that met the end of a used connection do not count.
-const FREE_ENDS: u32 = 3;
+use crate::retry::Attempts;
 
 /// One request on its way. It has one holder at a time, and who holds it at its end logs it: so
 /// each is logged once.
@@ -61,19 +59,8 @@ pub struct State {
     pub destination: Destination,
     /// The request.
     pub request: Request,
-    /// Attempts so far that a server may have seen.
-    pub attempts: u32,
-    /// Attempts so far, those too of which nothing was sent.
-    pub tries: u32,
-    /// Why the attempt before the last one failed.
-    pub why: Option<Fault>,
-    /// One of these was a batch that broke before its turn: that is no reason to give it up earlier
-    /// than others.
-    pub unlucky: bool,
-    /// So many of these ended with a connection that had served others before, without a byte of an
-    /// answer: a server that stops, or gives up idle connections, ends one after the other, and so
-    /// may meet the same request several times.
-    pub met_ends: u32,
+    /// The attempts so far.
+    pub attempts: Attempts,
     /// So often its holder has let go of it without an end.
     pub losses: u32,
     /// Moments of its life.
@@ -82,7 +69,7 @@ pub struct State {
     pub server: Option<Arc<str>>,
     /// Name of its cluster, for the access log where there is one.
     pub cluster_name: Option<Arc<str>>,
-    /// Why it did not end well, or why its last attempt did not.
+    /// Why it did not end well.
     pub fault: Option<Fault>,
     /// Status of the response head given to the client; 0 until there is one.
     pub status: u16,
@@ -178,8 +165,8 @@ impl Exchange {
         let hub = self.client.hub();
         hub.counters.requests.add(1);
         hub.counters.bytes_out.add(self.bytes);
-        if self.attempts > 1 {
-            hub.counters.retries.add(u64::from(self.attempts - 1));
+        if self.attempts.retries() > 0 {
+            hub.counters.retries.add(u64::from(self.attempts.retries()));
         }
         if let Some(fault) = fault {
             hub.counters.fault(fault);
@@ -218,9 +205,9 @@ impl Exchange {
             connect: self.times.connect,
             first_byte: since(self.times.taken, self.times.first_byte),
             total: self.times.began.elapsed(),
-            retries: self.attempts.saturating_sub(1),
-            attempt: self.tries,
-            why: self.why.map_or("", Fault::text),
+            retries: self.attempts.retries(),
+            attempt: self.attempts.begun(),
+            why: self.attempts.why().map_or("", Fault::text),
             flags: fault.map_or("--", Fault::flags),
             reason: fault.map_or("", Fault::text),
         }
@@ -266,11 +253,7 @@ impl State {
             id: 0,
             destination: Destination::default(),
             request: Request::default(),
-            attempts: 0,
-            tries: 0,
-            why: None,
-            unlucky: false,
-            met_ends: 0,
+            attempts: Attempts::default(),
             losses: 0,
             times: Times::starting(now),
             server: None,
@@ -283,20 +266,10 @@ impl State {
         }
     }
 
-    /// Attempts that count towards the most there may be.
-    pub fn attempts_that_count(&self) -> u32 {
-        let free = u32::from(self.unlucky) + self.met_ends.min(FREE_ENDS);
-        self.attempts.saturating_sub(free)
-    }
-
     /// Forgets everything but the room that was made.
     fn clear(&mut self) {
         self.request.clear();
-        self.attempts = 0;
-        self.tries = 0;
-        self.why = None;
-        self.unlucky = false;
-        self.met_ends = 0;
+        self.attempts = Attempts::default();
         self.losses = 0;
         self.server = None;
         self.cluster_name = None;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::balance::{self, Admin, Lending, Role, Schedule};
 use crate::health::{self, Panic};
 use crate::http::Method;
+use crate::retry::{On5xx, RetrySettings};
 
 /// `[[cluster]]`: interchangeable servers with one dispatcher.
 #[derive(Clone, Debug)]
@@ -62,6 +63,18 @@ pub struct Cluster {
     pub response_fields: usize,
     /// Page to send instead of the short text, for a status.
     pub error_pages: Vec<ErrorPage>,
+}
+
+impl Cluster {
+    /// What attempts go by.
+    pub fn retry_settings(&self) -> RetrySettings {
+        RetrySettings {
+            attempts: self.attempts,
+            back_off: self.retry_back_off,
+            on_5xx: self.on_5xx,
+            serves_absent: self.on_client_abort == OnClientAbort::Ignore,
+        }
+    }
 }
 
 /// `[[cluster.server]]`.
@@ -206,17 +219,6 @@ pub enum Binding {
     Early,
     /// To the next server with a free worker, else to the first that gets one.
     Late,
-}
-
-/// What to do with a 5xx of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum On5xx {
-    /// Answer 502 in its place.
-    BadGateway,
-    /// Hand it on untouched.
-    Pass,
-    /// Try another server where that is safe, else hand it on.
-    Retry,
 }
 
 /// What to do while no server can be reached.

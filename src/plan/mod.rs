@@ -14,9 +14,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use cluster::{
-    Binding, Bucket, ClientKey, Cluster, ClusterTimeout, ErrorPage, Health, HttpProbe, On5xx,
+    Binding, Bucket, ClientKey, Cluster, ClusterTimeout, ErrorPage, Health, HttpProbe,
     OnClientAbort, OnUnavailable, Probe, Server, ServerAddress,
 };
+
+pub use crate::retry::On5xx;
 
 use crate::route::RouteTable;
 

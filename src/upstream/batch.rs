@@ -16,10 +16,11 @@ use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
+use crate::retry::Failure;
 
 use super::connection::{Connection, Upload};
 use super::relay::{Rest, end_alone};
-use super::worker::{Again, Attempt, Failure, Interims, Worker};
+use super::worker::{Attempt, Interims, Worker};
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its
 /// first response, and nobody reads that while we send: so they have to fit into the sockets'
@@ -123,17 +124,21 @@ impl Worker {
                 self.name(),
                 self.behind.len()
             );
-            for exchange in self
-                .behind
-                .iter_mut()
-                .filter(|exchange| exchange.attempts > 0)
-            {
-                exchange.unlucky = true;
-                exchange.times.waiting_since = now;
-            }
+            self.note_broken_batch(now);
         }
         // Whoever is to be tried elsewhere has gone back already.
         (Verdict::Done, rest)
+    }
+
+    /// Notes in all exchanges behind that went out that their batch has broken: they wait for
+    /// another attempt from now on.
+    pub(super) fn note_broken_batch(&mut self, now: Instant) {
+        for exchange in &mut self.behind {
+            if exchange.attempts.seen() > 0 {
+                exchange.attempts.note_broken_batch();
+                exchange.times.waiting_since = now;
+            }
+        }
     }
 
     /// Who has left before anything was sent is not sent.
@@ -198,10 +203,12 @@ impl Worker {
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             self.attempt_turn(connection, &mut held, is_followed)
         }));
-        if let Ok(Attempt::Failed(failure)) = &attempt
+        if let Ok(Attempt::Failed(failure, _)) = &attempt
             && !is_first
             && !self.slot().is_cancelled(id)
-            && let Some(exchange) = held.take_if(|exchange| may_be_innocent(failure, exchange))
+            && let Some(exchange) = held.take_if(|exchange| {
+                failure.may_be_a_neighbours(exchange.times.first_byte.is_some())
+            })
         {
             self.behind.push_front(exchange);
             return Rest::Lost;
@@ -228,8 +235,8 @@ impl Worker {
         }
         match self.read_head(connection, exchange, &mut Interims::default(), false) {
             Ok(Some(length)) => self.answer(connection, held, length, (true, is_followed)),
-            Ok(None) => Attempt::Failed(Failure::new(Fault::Internal, Again::Never)),
-            Err(failure) => Attempt::Failed(failure),
+            Ok(None) => Attempt::Failed(Failure::of(Fault::Internal), Rest::Lost),
+            Err(failure) => Attempt::Failed(failure, Rest::Lost),
         }
     }
 
@@ -247,7 +254,7 @@ impl Worker {
     pub(super) fn give_back_behind(&mut self) {
         while let Some(exchange) = self.behind.pop_back() {
             let id = exchange.id;
-            let verdict = self.again(exchange, Fault::ConnectFailed, true);
+            let verdict = self.put_off(exchange, Fault::ConnectFailed);
             self.part(id, verdict);
         }
     }
@@ -262,16 +269,6 @@ impl Worker {
                 PAUSE.as_secs()
             );
         }
-    }
-}
-
-/// Whether what is wrong with this response, none of the first one's, may be the fault of what came
-/// before it: there is nothing of it, or what there is may be the rest of another.
-fn may_be_innocent(failure: &Failure, exchange: &Exchange) -> bool {
-    match failure.fault {
-        Fault::ResponseMissing => exchange.times.first_byte.is_none(),
-        Fault::ResponseMalformed => true,
-        _ => false,
     }
 }
 

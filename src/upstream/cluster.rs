@@ -352,14 +352,15 @@ impl Cluster {
     }
 
     fn refuse(&self, refusal: Refusal, exchange: Exchange) {
+        let failed = exchange.attempts.failed();
         let fault = match refusal {
             Refusal::QueueFull => Fault::QueueFull,
             Refusal::ClientQueueFull => Fault::ClientQueueFull,
             // The failure that made a retry necessary says more than that its time is up.
-            Refusal::Hopeless => exchange.fault.unwrap_or(Fault::Hopeless),
-            Refusal::QueueTimeout => exchange.fault.unwrap_or_else(|| late(&exchange)),
-            Refusal::NoServer => exchange.fault.unwrap_or(Fault::NoServer),
-            Refusal::RetryBudget => exchange.fault.unwrap_or(Fault::NoServer),
+            Refusal::Hopeless => failed.unwrap_or(Fault::Hopeless),
+            Refusal::QueueTimeout => failed.unwrap_or_else(|| late(&exchange)),
+            Refusal::NoServer => failed.unwrap_or(Fault::NoServer),
+            Refusal::RetryBudget => failed.unwrap_or(Fault::NoServer),
             Refusal::Closed => Fault::Draining,
             Refusal::Disabled => Fault::Disabled,
         };

@@ -155,14 +155,7 @@ impl Worker {
         let half_sent = self.slot().reset();
         let had_job = self.hands.job;
         let now = Instant::now();
-        for exchange in self
-            .behind
-            .iter_mut()
-            .filter(|exchange| exchange.attempts > 0)
-        {
-            exchange.unlucky = true;
-            exchange.times.waiting_since = now;
-        }
+        self.note_broken_batch(now);
         if self.hands.left_over.is_none() {
             self.hands.left_over = self.next_behind();
         }
@@ -223,7 +216,7 @@ impl Worker {
                     // it.
                     self.give_back_behind();
                     let verdict = job.take().map_or(Verdict::None, |exchange| {
-                        self.again(exchange, Fault::DeadlinePassed, true)
+                        self.put_off(exchange, Fault::DeadlinePassed)
                     });
                     self.next(verdict, Link::Connecting);
                 }
@@ -236,7 +229,7 @@ impl Worker {
                     }
                     self.give_back_behind();
                     let verdict = job.take().map_or(Verdict::None, |exchange| {
-                        self.again(exchange, Fault::ConnectFailed, true)
+                        self.put_off(exchange, Fault::ConnectFailed)
                     });
                     self.next(verdict, Link::Unreachable);
                     if self.server.is_monitored() && !is_our_own(&error) {
@@ -278,7 +271,7 @@ impl Worker {
                         self.cluster().respond(exchange, Fault::Draining);
                         Verdict::Done
                     } else {
-                        self.again(exchange, Fault::Draining, true)
+                        self.put_off(exchange, Fault::Draining)
                     };
                     self.next(verdict, Link::Connecting);
                 }
@@ -474,6 +467,7 @@ impl Worker {
         self.limits = limits(&plan);
         self.timeout = plan.timeout;
         self.on_client_abort = plan.on_client_abort;
+        self.retry = plan.retry_settings();
         self.batching.set_most(plan.pipeline);
         if let Some(connection) = connection {
             connection.adapt(&plan.timeout, self.limits);

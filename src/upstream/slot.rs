@@ -139,7 +139,8 @@ impl Slot {
         // What the server was told of an earlier client says nothing of this one.
         state.is_notified = false;
         // A second try is looked at more closely, by the worker. So is who may have left.
-        let Some(idle) = idle.filter(|_| job.fault.is_none() && state.cancelled(job.id).is_none())
+        let Some(idle) =
+            idle.filter(|_| job.attempts.failed().is_none() && state.cancelled(job.id).is_none())
         else {
             state.job = Some((job, Upload::default()));
             drop(state);

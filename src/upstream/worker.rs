@@ -15,11 +15,13 @@ use crate::fault::Fault;
 use crate::filter::client_key::{address_key, hash};
 use crate::health::{self, FaultClass, Witness};
 use crate::http::{Method, ResponseFraming, ResponseHead, Version};
-use crate::plan::{self, ClientKey, ClusterTimeout, On5xx, OnClientAbort};
+
+use crate::plan::{self, ClientKey, ClusterTimeout, OnClientAbort};
 use crate::proto::h1::{
     Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response,
     write_response,
 };
+use crate::retry::{Failure, Judgement, Meanwhile, RetrySettings, hides_5xx, judge, may_retry};
 use crate::route::path::{self, PathRoom};
 
 use super::batch::Batching;
@@ -30,9 +32,6 @@ use super::overseer::Overseer;
 use super::relay::{Rest, end_alone};
 use super::server::Server;
 use super::slot::Slot;
-
-/// Waiting between retries does not grow beyond this.
-const MOST_BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Room for what of a request's body lies in the spool.
 const ROOM: usize = 64 * 1024;
@@ -62,6 +61,7 @@ pub(super) struct Worker {
     pub(super) limits: HeadLimits,
     pub(super) timeout: ClusterTimeout,
     pub(super) on_client_abort: OnClientAbort,
+    pub(super) retry: RetrySettings,
     pub(super) scanner: HeadScanner,
     pub(super) head: ResponseHead,
     /// What is written for the client next.
@@ -84,8 +84,8 @@ pub(super) struct Worker {
 pub(super) enum Attempt {
     /// Nothing of it can be tried again; the exchange is over.
     Over(Rest),
-    /// No final head went to the client.
-    Failed(Failure),
+    /// No final head went to the client. What has become of the connection.
+    Failed(Failure, Rest),
 }
 
 /// What is known of the interim responses to one request.
@@ -96,67 +96,6 @@ pub(super) struct Interims {
     /// The connection must not be used after one of them: what follows on it may be the body that
     /// it claims to have, taken for a response.
     ends_connection: bool,
-}
-
-/// An attempt that may be worth another.
-pub(super) struct Failure {
-    pub(super) fault: Fault,
-    again: Again,
-    rest: Rest,
-    is_stale: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Again {
-    /// Nothing was sent: always, and free.
-    Always,
-    /// The server may have acted on it: only what may be done twice.
-    IfIdempotent,
-    Never,
-}
-
-impl Failure {
-    pub(super) fn new(fault: Fault, again: Again) -> Self {
-        Self {
-            fault,
-            again,
-            rest: Rest::Lost,
-            is_stale: false,
-        }
-    }
-
-    /// The server closed a connection that had been used before, and sent nothing back.
-    fn stale() -> Self {
-        Self {
-            is_stale: true,
-            ..Self::new(Fault::ResponseMissing, Again::IfIdempotent)
-        }
-    }
-
-    /// What it shows of the server.
-    fn class(&self) -> Option<FaultClass> {
-        match self.fault {
-            Fault::SendFailed | Fault::ResponseMissing
-                if self.is_stale || self.again == Again::Always =>
-            {
-                None
-            }
-            fault => fault.evidence(),
-        }
-    }
-}
-
-/// How long a request waits for its next attempt after so many, if `least` is what it waits for the
-/// third.
-fn back_off(tries: u32, least: Duration) -> Duration {
-    match tries {
-        // The first retry goes at once: it mostly goes elsewhere, and to find a connection closed
-        // is no failure of anybody's.
-        0 | 1 => Duration::ZERO,
-        tries => least
-            .saturating_mul(2_u32.pow((tries - 2).min(10)))
-            .min(MOST_BACK_OFF.max(least)),
-    }
 }
 
 pub(super) fn limits(plan: &plan::Cluster) -> HeadLimits {
@@ -188,6 +127,7 @@ impl Worker {
             limits: limits(&plan),
             timeout: plan.timeout,
             on_client_abort: plan.on_client_abort,
+            retry: plan.retry_settings(),
             scanner: HeadScanner::for_response(),
             head: ResponseHead::default(),
             out: Vec::with_capacity(4096),
@@ -270,7 +210,7 @@ impl Worker {
     ) -> (Verdict<Exchange>, Rest) {
         let id = exchange.id;
         // Who left while another worker had it, connecting or giving up, was looked for there.
-        let is_second_try = exchange.fault.is_some();
+        let is_second_try = exchange.attempts.failed().is_some();
         let has_left = !upload.has_begun
             && (!self.slot().begin(id, connection.link())
                 || is_second_try
@@ -299,14 +239,12 @@ impl Worker {
 
     /// Notes an attempt in the exchange.
     pub(super) fn begin_attempt(&self, exchange: &mut Exchange, now: Instant) {
-        exchange.why = exchange.fault.take().or(exchange.why);
-        exchange.tries += 1;
+        exchange.attempts.begin();
         exchange.times.taken = Some(now);
         exchange.times.first_byte = None;
         let waiting_since = exchange.times.waiting_since;
         let waited = now.saturating_duration_since(waiting_since);
         exchange.times.queued = exchange.times.queued.saturating_add(waited);
-        exchange.attempts += 1;
         if self.cluster.hub.access.is_some() {
             exchange.server = Some(Arc::clone(&self.server.name));
         }
@@ -331,75 +269,77 @@ impl Worker {
         held: Option<Exchange>,
         has_left: bool,
     ) -> (Verdict<Exchange>, Rest) {
-        let failure = match attempt {
+        let (failure, rest) = match attempt {
             Ok(Attempt::Over(_)) if has_left && self.slot().is_notified() => {
                 return (Verdict::Done, Rest::Lost);
             }
             Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
-            Ok(Attempt::Failed(mut failure)) => {
-                if has_left && self.slot().is_notified() {
-                    failure.rest = Rest::Lost;
-                }
+            Ok(Attempt::Failed(failure, rest)) => {
                 self.evidence = match &held {
                     Some(exchange) if !has_left => failure
-                        .class()
+                        .evidence()
                         .map(|class| Err(self.seen_by(exchange, class))),
                     _ => None,
                 };
-                failure
+                if has_left && self.slot().is_notified() {
+                    (failure, Rest::Lost)
+                } else {
+                    (failure, rest)
+                }
             }
             Err(_) => {
                 self.cluster.hub.answer_lost();
-                Failure::new(Fault::Internal, Again::Never)
+                (Failure::of(Fault::Internal), Rest::Lost)
             }
         };
-        let rest = failure.rest;
-        (self.after(failure, held, has_left), rest)
+        let verdict = match held {
+            Some(exchange) => self.carry_out(failure, exchange, has_left),
+            None => Verdict::Done,
+        };
+        (verdict, rest)
     }
 
-    /// Decides what becomes of an exchange whose attempt failed before a final head went to the
-    /// client.
-    fn after(&self, failure: Failure, held: Option<Exchange>, has_left: bool) -> Verdict<Exchange> {
-        let Some(mut exchange) = held else {
-            return Verdict::Done;
+    /// Judges an exchange whose attempt failed, and does what follows.
+    fn carry_out(
+        &self,
+        failure: Failure,
+        mut exchange: Exchange,
+        client_has_left: bool,
+    ) -> Verdict<Exchange> {
+        let meanwhile = Meanwhile {
+            client_has_left,
+            // Only a panic ends an attempt with the head out.
+            head_is_out: exchange.status >= 200,
+            is_stopped: self.slot().is_stopped(),
         };
-        let client = Arc::clone(&exchange.client);
-        // What was not sent is still to be done if clients that leave are ignored.
-        let is_to_be_done =
-            self.on_client_abort == OnClientAbort::Ignore && failure.again == Again::Always;
-        if has_left && !is_to_be_done {
-            end_alone(&mut Some(exchange), &client, Fault::ClientGoneHead);
-            return Verdict::Done;
+        let method = exchange.request.head.method;
+        match judge(failure, method, &exchange.attempts, &self.retry, meanwhile) {
+            Judgement::Retry { is_free, back_off } => {
+                log::debug!(
+                    "{}: attempt={} why=\"{}\"",
+                    self.name(),
+                    exchange.attempts.begun() + 1,
+                    failure.fault().text()
+                );
+                exchange.attempts.fail(failure, &self.retry);
+                return self.retry(exchange, is_free, back_off);
+            }
+            Judgement::Respond(fault) => {
+                if !meanwhile.is_stopped {
+                    log::info!("{}: {}", self.name(), fault.text());
+                }
+                self.cluster.respond(exchange, fault);
+            }
+            Judgement::Cut(fault) => {
+                let client = Arc::clone(&exchange.client);
+                exchange.fault = Some(fault);
+                client.cut(true, exchange);
+            }
+            Judgement::Drop(fault) => {
+                let client = Arc::clone(&exchange.client);
+                end_alone(&mut Some(exchange), &client, fault);
+            }
         }
-        if exchange.status >= 200 {
-            // Only a panic gets here: the head is out.
-            exchange.fault = Some(failure.fault);
-            client.cut(true, exchange);
-            return Verdict::Done;
-        }
-        if self.slot().is_stopped() {
-            self.cluster.respond(exchange, Fault::Draining);
-            return Verdict::Done;
-        }
-        let unsent = failure.again == Again::Always;
-        if unsent {
-            exchange.attempts -= 1;
-        } else if failure.is_stale && self.plan.attempts > 1 {
-            exchange.met_ends += 1;
-        }
-        let may_be_repeated = exchange.request.head.method.is_idempotent()
-            && exchange.attempts_that_count() < self.plan.attempts;
-        if unsent || failure.again == Again::IfIdempotent && may_be_repeated {
-            log::debug!(
-                "{}: attempt={} why=\"{}\"",
-                self.name(),
-                exchange.tries + 1,
-                failure.fault.text()
-            );
-            return self.again(exchange, failure.fault, unsent);
-        }
-        log::info!("{}: {}", self.name(), failure.fault.text());
-        self.cluster.respond(exchange, failure.fault);
         Verdict::Done
     }
 
@@ -410,20 +350,26 @@ impl Worker {
         }
     }
 
-    pub(super) fn again(
+    /// No attempt can be begun here, for this reason: the exchange goes on elsewhere.
+    pub(super) fn put_off(&self, mut exchange: Exchange, why: Fault) -> Verdict<Exchange> {
+        exchange.attempts.put_off(why);
+        let back_off = exchange.attempts.back_off(&self.retry);
+        self.retry(exchange, true, back_off)
+    }
+
+    /// The exchange waits for its next attempt from now on.
+    fn retry(
         &self,
         mut exchange: Exchange,
-        fault: Fault,
-        free: bool,
+        is_free: bool,
+        back_off: Duration,
     ) -> Verdict<Exchange> {
-        exchange.fault = Some(fault);
         exchange.times.waiting_since = Instant::now();
         let ticket = ticket(&exchange, Some(self.server.id));
-        let back_off = back_off(exchange.tries, self.plan.retry_back_off);
         Verdict::Retry {
             job: exchange,
             ticket,
-            free,
+            free: is_free,
             back_off,
         }
     }
@@ -454,29 +400,25 @@ impl Worker {
                 Ok(()) => true,
                 Err(SendError::Answered) => false,
                 Err(SendError::Broken { unsent: true }) => {
-                    return Attempt::Failed(Failure::new(Fault::SendFailed, Again::Always));
+                    return Attempt::Failed(Failure::unsent(Fault::SendFailed), Rest::Lost);
                 }
                 // The server may have answered before it broke the connection: that is read before
                 // judging.
                 Err(SendError::Broken { unsent: false }) => false,
                 Err(SendError::Spool(error)) => {
                     log::error!("spool: {error}");
-                    return Attempt::Failed(Failure::new(Fault::Internal, Again::Never));
+                    return Attempt::Failed(Failure::of(Fault::Internal), Rest::Lost);
                 }
                 Err(SendError::Timeout) => {
-                    return Attempt::Failed(Failure::new(Fault::SendTimeout, Again::Never));
+                    return Attempt::Failed(Failure::of(Fault::SendTimeout), Rest::Lost);
                 }
             };
             match self.read_head(connection, exchange, &mut interims, may_go_on) {
                 Ok(Some(length)) => break (length, is_whole),
                 // Only a final response stops an upload.
                 Ok(None) => {}
-                Err(mut failure) => {
-                    if !is_whole && failure.fault == Fault::ResponseMissing {
-                        failure.fault = Fault::SendFailed;
-                    }
-                    return Attempt::Failed(failure);
-                }
+                Err(failure) if is_whole => return Attempt::Failed(failure, Rest::Lost),
+                Err(failure) => return Attempt::Failed(failure.while_sending(), Rest::Lost),
             }
         };
         self.answer(connection, held, length, (is_whole, false))
@@ -494,8 +436,15 @@ impl Worker {
         let Some(exchange) = held.as_ref() else {
             return Attempt::Over(Rest::Lost);
         };
-        if let Some(failure) = self.server_error(connection, exchange, length) {
-            return Attempt::Failed(failure);
+        if let 500..=599 = self.head.status
+            && hides_5xx(
+                exchange.request.head.method,
+                &exchange.attempts,
+                &self.retry,
+            )
+        {
+            let rest = self.skip_response(connection, length);
+            return Attempt::Failed(Failure::of(Fault::ServerError), rest);
         }
         self.evidence = Some(match self.head.status {
             500..=599 => Err(self.seen_by(exchange, FaultClass::Status)),
@@ -531,20 +480,19 @@ impl Worker {
         interims: &mut Interims,
         only_one: bool,
     ) -> Result<Option<usize>, Failure> {
-        let never = |fault| Failure::new(fault, Again::Never);
         let until = after(self.sent_at, self.timeout.first_byte);
         self.scanner.reset();
         loop {
             let found = match self.scanner.scan(connection.data(), &self.limits) {
                 Ok(found) => found,
                 Err(Malformed::HeadTooLarge | Malformed::TooManyFields) => {
-                    return Err(never(Fault::ResponseTooLarge));
+                    return Err(Failure::of(Fault::ResponseTooLarge));
                 }
-                Err(_) => return Err(never(Fault::ResponseMalformed)),
+                Err(_) => return Err(Failure::of(Fault::ResponseMalformed)),
             };
             let Some(length) = found else {
                 if connection.is_full() {
-                    return Err(never(Fault::ResponseTooLarge));
+                    return Err(Failure::of(Fault::ResponseTooLarge));
                 }
                 self.read_more(connection, exchange, until)?;
                 continue;
@@ -558,13 +506,13 @@ impl Worker {
             )
             .is_err()
             {
-                return Err(never(Fault::ResponseMalformed));
+                return Err(Failure::of(Fault::ResponseMalformed));
             }
             let status = self.head.status;
             match status {
-                101 => return Err(never(Fault::UnaskedUpgrade)),
+                101 => return Err(Failure::of(Fault::UnaskedUpgrade)),
                 408 if interims.bytes == 0 && self.is_farewell(connection, exchange, length) => {
-                    return Err(Failure::stale());
+                    return Err(Failure::met_end());
                 }
                 200.. => {
                     self.head.keep_alive &= !interims.ends_connection;
@@ -574,7 +522,7 @@ impl Worker {
                     interims.bytes += length;
                     interims.ends_connection |= !self.head.keep_alive;
                     if interims.bytes > self.limits.head.saturating_mul(INTERIM_HEADS) {
-                        return Err(never(Fault::ResponseTooLarge));
+                        return Err(Failure::of(Fault::ResponseTooLarge));
                     }
                     // 100 was for the request's body, and the client has had it. HTTP/1.0 knows
                     // none of these.
@@ -603,20 +551,10 @@ impl Worker {
     /// up waiting for a request at the moment when one came: it ends a connection that had been
     /// used, and the request can be sent over another. Any other is what the server has to say to
     /// this request.
-    fn is_farewell(
-        &mut self,
-        connection: &Connection,
-        exchange: &mut Exchange,
-        length: usize,
-    ) -> bool {
-        // The attempt counts as one that met the end of a connection (see `after`).
-        exchange.met_ends += 1;
-        let may_be_repeated = self.plan.attempts > 1
-            && exchange.request.head.method.is_idempotent()
-            && exchange.attempts_that_count() < self.plan.attempts;
-        exchange.met_ends -= 1;
+    fn is_farewell(&mut self, connection: &Connection, exchange: &Exchange, length: usize) -> bool {
+        let (method, attempts) = (exchange.request.head.method, &exchange.attempts);
         connection.is_used
-            && may_be_repeated
+            && may_retry(Failure::met_end(), method, attempts, &self.retry)
             && (!self.head.keep_alive || self.is_followed_by_end(connection, length))
     }
 
@@ -641,7 +579,7 @@ impl Worker {
         let began = !connection.data().is_empty();
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Failure::new(Fault::ResponseTimeout, Again::Never));
+            return Err(Failure::of(Fault::ResponseTimeout));
         }
         // The time for the head is a total: a drip does not reset it.
         let patience = if began {
@@ -653,11 +591,9 @@ impl Worker {
             // The server gave up the idle connection at the moment when it was used: that says
             // nothing of how it is.
             Ok(0) | Err(Fault::ResponseCut) if connection.is_used && !began => {
-                Err(Failure::stale())
+                Err(Failure::met_end())
             }
-            Ok(0) | Err(Fault::ResponseCut) => {
-                Err(Failure::new(Fault::ResponseMissing, Again::IfIdempotent))
-            }
+            Ok(0) | Err(Fault::ResponseCut) => Err(Failure::of(Fault::ResponseMissing)),
             Ok(_) => {
                 self.slot().note_heard();
                 if exchange.times.first_byte.is_none() {
@@ -665,48 +601,22 @@ impl Worker {
                 }
                 Ok(())
             }
-            Err(_) => Err(Failure::new(Fault::ResponseTimeout, Again::Never)),
+            Err(_) => Err(Failure::of(Fault::ResponseTimeout)),
         }
     }
 
-    /// A 5xx that the client shall not see (`on_5xx`).
-    fn server_error(
-        &mut self,
-        connection: &mut Connection,
-        exchange: &Exchange,
-        length: usize,
-    ) -> Option<Failure> {
-        if !(500..=599).contains(&self.head.status) {
-            return None;
-        }
-        let plan = &self.plan;
-        let again = match plan.on_5xx {
-            On5xx::Pass => return None,
-            On5xx::BadGateway => Again::Never,
-            On5xx::Retry
-                if exchange.request.head.method.is_idempotent()
-                    && exchange.attempts_that_count() < plan.attempts =>
-            {
-                Again::IfIdempotent
-            }
-            On5xx::Retry => return None,
-        };
+    /// Skips a response whose head is the first `length` bytes that came. What of it is here already
+    /// is worth a connection; what is not is not worth waiting for.
+    fn skip_response(&mut self, connection: &mut Connection, length: usize) -> Rest {
         connection.consume(length);
         let mut coming = Coming::of(self.head.framing, self.trailer_limits());
-        // What is here already is skipped; what is not is not worth waiting for.
-        let rest = match coming.skip(connection.data(), &mut self.out) {
+        match coming.skip(connection.data(), &mut self.out) {
             Ok((used, true)) if self.head.keep_alive => {
                 connection.consume(used);
                 Rest::Complete
             }
             _ => Rest::Lost,
-        };
-        Some(Failure {
-            fault: Fault::ServerError,
-            again,
-            rest,
-            is_stale: false,
-        })
+        }
     }
 }
 
@@ -722,23 +632,5 @@ pub(super) fn trailer_limits(limits: HeadLimits) -> HeadLimits {
     HeadLimits {
         head: TRAILERS,
         ..limits
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retries_wait_twice_as_long_each_time_up_to_a_second_or_what_was_asked_for() {
-        let waits = |least| {
-            let least = Duration::from_millis(least);
-            [0, 1, 2, 3, 4, 100].map(|tries| back_off(tries, least).as_millis())
-        };
-        assert_eq!(waits(0), [0; 6]);
-        assert_eq!(waits(20), [0, 0, 20, 40, 80, 1000]);
-        assert_eq!(waits(600), [0, 0, 600, 1000, 1000, 1000]);
-        assert_eq!(waits(5000), [0, 0, 5000, 5000, 5000, 5000]);
-        assert_eq!(waits(60_000), [0, 0, 60_000, 60_000, 60_000, 60_000]);
     }
 }

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("route", 2),
     ("balance", 2),
     ("health", 2),
+    ("retry", 2),
     ("plan", 3),
     ("filter", 4),
     ("net", 4),
