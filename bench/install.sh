@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the benchmark measures with and against, where that is possible without a question; else says what is
-# missing. Whoever is missing is left out, and the report says so.
+# Installs the programs that the benchmark uses and compares, where that needs no question. Else
+# this script says what is missing. The report leaves missing contenders out and says so.
 set -euo pipefail
 
-# Programs that nobody but root has in the path may be here.
+# Here are programs that only root has in the path.
 PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
@@ -23,8 +23,9 @@ fi
 if [[ $as_root != none ]] && command -v apt-get >/dev/null; then
     echo "bench: installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    # Their services shall not be started: port 80 is not ours to take.
-    if $as_root apt-get -qq update && $as_root apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null; then
+    # Their services must not run: port 80 is not ours to take.
+    if $as_root apt-get -qq update &&
+        $as_root apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null; then
         for service in nginx haproxy; do
             if [[ " ${missing[*]} " == *" $service "* ]]; then
                 $as_root service "$service" stop >/dev/null 2>&1 || true
@@ -33,4 +34,5 @@ if [[ $as_root != none ]] && command -v apt-get >/dev/null; then
         exit 0
     fi
 fi
-echo "bench: not installed, and not to be installed from here: ${missing[*]} (apt-get install ${missing[*]})"
+echo "bench: these programs could not be installed from here: ${missing[*]}"
+echo "bench: on Debian, apt-get install ${missing[*]}"

@@ -1,5 +1,6 @@
 -- Arguments after `--`: method, bytes of body, "close" for a new connection each time.
--- Prints one line of JSON at the end, times in microseconds; bench/src/wrk.rs reads it and has the list of percentiles.
+-- Prints one line of JSON at the end, with times in microseconds. bench/src/wrk.rs reads the line
+-- and has the list of percentiles.
 
 function init(args)
    wrk.method = args[1]

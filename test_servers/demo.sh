@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Starts the three test servers, and the balancer in front of them, until Ctrl-C or until one of them ends.
+# Starts the three test servers, and the balancer in front of them, until Ctrl-C or until one of the
+# four ends.
 #
 #   test_servers/demo.sh            all four: what `make run` does
 #   test_servers/demo.sh servers    the three servers alone: what `make test_servers` does
 #
-# Needs ./bin/test_server and ./bin/juggler (`make`), and nothing else: bash itself does the asking.
+# Needs ./bin/test_server and ./bin/juggler (`make`), and nothing else: bash sends the requests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,12 +21,12 @@ fail() {
     exit 1
 }
 
-# Whether something listens there.
+# Succeeds if something listens on this port.
 listens() {
     (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# Whether a GET of /test.txt is answered with 200 there.
+# Succeeds if a GET of /test.txt on this port gets 200.
 answers() {
     (
         exec 3<>"/dev/tcp/127.0.0.1/$1"
@@ -39,7 +40,7 @@ is_running() {
     kill -0 "$1" 2>/dev/null
 }
 
-# Runs a program in the background and remembers what it is called.
+# Runs a program in the background under this name.
 start() {
     local name=$1
     shift
@@ -47,7 +48,7 @@ start() {
     names[$!]=$name
 }
 
-# Polls for ten seconds; gives up at once when a program has ended.
+# Polls for ten seconds. Gives up at once when a program has ended.
 wait_until() {
     local what=$1
     shift
@@ -61,7 +62,8 @@ wait_until() {
     fail "$what does not answer after ten seconds"
 }
 
-# Waits two seconds for the balancer to finish what is in progress; asks it to end first, if told so.
+# Waits two seconds for the balancer to finish what is in progress. Without `wait`, sends SIGTERM
+# first.
 end_juggler() {
     [[ -n $juggler ]] || return 0
     [[ $1 == wait ]] || kill -TERM "$juggler" 2>/dev/null || true
@@ -94,12 +96,14 @@ trap 'stop INT' INT
 trap 'stop TERM' TERM HUP
 
 [[ $what == all || $what == servers ]] || fail "all or servers, not $what"
-[[ -x bin/test_server && -x bin/juggler ]] || fail "bin/test_server and bin/juggler are not there: run make first"
+[[ -x bin/test_server && -x bin/juggler ]] ||
+    fail "bin/test_server and bin/juggler are not there: run make first"
 
 ports=("${servers[@]}")
 [[ $what == all ]] && ports+=("$front" "$front_tls")
 for port in "${ports[@]}"; do
-    ! listens "$port" || fail "port $port is taken: something listens there already (ss -ltnp 'sport = :$port' says what)"
+    ! listens "$port" ||
+        fail "port $port is in use (ss -ltnp 'sport = :$port' shows the program)"
 done
 
 for port in "${servers[@]}"; do
@@ -131,14 +135,14 @@ The balancer is running, with three servers behind it. Try, some times each:
   curl http://localhost:$front/test.txt
   curl --cacert certs/server.crt https://localhost:$front_tls/test.txt
   curl -d hello http://localhost:$front/__echo
-  curl http://127.0.0.1:6901/__stats        what the first server has seen: 5 connections (and this one), many requests
+  curl http://127.0.0.1:6901/__stats        the first server's counts: 5 connections (and this one)
 or open http://localhost:$front/ in a browser and load it again. Ctrl-C stops everything.
 END
 fi
 
-# The first to end ends the demonstration. A signal interrupts the wait, which is why it is one.
+# The first program that ends, ends the demonstration. A signal interrupts this wait.
 ended=
 wait -n -p ended "${!names[@]}" || true
-# After Ctrl-C the balancer may have ended before we heard of it.
+# After Ctrl-C the balancer may have ended before this shell gets the signal.
 sleep 0.2
 fail "${names[$ended]:-something} has ended"

@@ -1,10 +1,10 @@
-//! What juggler wants to reach, and what it has reached.
+//! The aims of juggler, and how far they are reached.
 
 use crate::aims::Bound::{AtLeast, AtMost};
 use crate::contenders::Contender::{self, Juggler, JugglerPipeline};
 use crate::view::{Figure, View, beside_ratio, cpu, held_kib, p99, rate};
 
-/// Where an aim lies.
+/// The bound of an aim.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bound {
     AtLeast(f64),
@@ -17,14 +17,14 @@ pub(crate) struct Aim {
     pub(crate) what: &'static str,
     case: &'static str,
     figure: Figure,
-    /// Against the better peer, or for itself.
+    /// Whether the figure is a ratio to the better peer, or juggler's own.
     paired: bool,
     pub(crate) contender: Contender,
     pub(crate) bound: Bound,
     pub(crate) unit: &'static str,
 }
 
-/// How an aim was met.
+/// How far an aim was reached.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reached {
     pub(crate) aim: Aim,
@@ -34,7 +34,7 @@ pub(crate) struct Reached {
 }
 
 impl Reached {
-    /// None where it was not measured.
+    /// Returns `None` where the aim was not measured.
     pub(crate) fn is_met(&self) -> Option<bool> {
         self.value.map(|value| match self.aim.bound {
             AtLeast(bound) => value >= bound,
@@ -61,7 +61,7 @@ const fn against_peer(
     }
 }
 
-/// All of them.
+/// All aims.
 const AIMS: &[Aim] = &[
     against_peer(
         "Throughput at 64 connections",
@@ -219,7 +219,7 @@ const AIMS: &[Aim] = &[
     },
 ];
 
-/// What has become of them.
+/// Compares all aims with the results.
 pub(crate) fn reached(view: View<'_>) -> Vec<Reached> {
     let judge = |aim: &Aim| {
         let peer = view.better_peer(aim.case).filter(|_| aim.paired);

@@ -1,29 +1,29 @@
-//! What is measured.
+//! The cases that are measured.
 
 use crate::contenders::Contender::{
     self, Direct, Haproxy, HaproxyMaxconn, Juggler, JugglerPipeline, Nginx,
 };
 
-/// How requests come.
+/// How requests arrive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Load {
     /// wrk: each connection sends its next request when it has the response to the last one.
     Closed(Closed),
     /// Requests at set times, at a share of the capacity of the weakest contender.
     Open { share: f64, connections: usize },
-    /// A TLS connection for each request, from so many threads.
+    /// A TLS connection for each request, from this number of threads.
     Handshake { threads: usize, resume: bool },
-    /// Only what lies beside.
+    /// No load, only clients beside it.
     Nothing,
 }
 
-/// A load of wrk.
+/// A load that wrk makes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Closed {
     pub(crate) connections: usize,
     pub(crate) threads: usize,
     pub(crate) path: &'static str,
-    /// Bytes of body of a POST; none is a GET.
+    /// Bytes of body of a POST. `None` is a GET.
     pub(crate) body: Option<usize>,
     pub(crate) tls: bool,
     /// A new connection for each request.
@@ -39,7 +39,7 @@ const PLAIN: Closed = Closed {
     close: false,
 };
 
-/// What lies beside the load.
+/// Clients beside the load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Beside {
     Nothing,
@@ -48,30 +48,30 @@ pub(crate) enum Beside {
         count: usize,
         tls: bool,
     },
-    /// Clients that ask for 64 MB and read nothing.
+    /// Clients that request 64 MB and read nothing.
     Stalled {
         count: usize,
     },
 }
 
-/// One thing to measure.
+/// One case.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
     pub(crate) load: Load,
     pub(crate) beside: Beside,
-    /// Seconds for each run, where it is not what the command line says.
+    /// Seconds for each run. `None` is the command line's value.
     pub(crate) seconds: Option<u64>,
     pub(crate) contenders: &'static [Contender],
-    /// Whether system calls are counted too, in a pass of its own.
+    /// Whether system calls are counted, too, in a pass of their own.
     pub(crate) syscalls: bool,
-    /// Whether the quick version has it.
+    /// Whether the quick version includes the case.
     pub(crate) quick: bool,
 }
 
 impl Case {
-    /// Clients at once that send.
+    /// How many clients send at once.
     pub(crate) fn connections(&self) -> usize {
         match self.load {
             Load::Closed(closed) => closed.connections,
@@ -81,7 +81,7 @@ impl Case {
         }
     }
 
-    /// Whether it belongs to the series over connections.
+    /// Returns whether the case belongs to the series over connections.
     pub(crate) fn is_in_series(&self) -> bool {
         self.id
             .strip_prefix('c')
@@ -130,7 +130,7 @@ const fn keep_alive(
             threads,
             ..PLAIN
         }),
-        // With one client and with few, HAProxy has no use for a limit.
+        // With fewer clients, HAProxy has no use for a limit.
         contenders: if connections < 64 {
             ALL_BUT_MAXCONN
         } else {
@@ -140,7 +140,7 @@ const fn keep_alive(
     }
 }
 
-/// All of them, in the order in which a round goes through them.
+/// All cases, in the order of a round.
 pub(crate) const CASES: &[Case] = &[
     keep_alive("c1", "1 connection, 1 KB", 1, 1),
     keep_alive("c16", "16 connections, 1 KB", 16, 2),
@@ -292,7 +292,7 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-/// The case of that name.
+/// The case with this id.
 pub(crate) fn by_id(id: &str) -> Option<&'static Case> {
     CASES.iter().find(|case| case.id == id)
 }

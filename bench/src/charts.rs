@@ -1,5 +1,4 @@
-//! Charts of the report, in SVG with a background of their own: they are read on light and on dark
-//! pages.
+//! The charts of the report, as SVG with a background of their own, for light and dark pages.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -18,24 +17,24 @@ const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const FONT: &str = "sans-serif";
 
-/// Points of one contender.
+/// The points of one contender.
 #[derive(Debug)]
 struct Series {
     contender: Contender,
     points: Vec<(f64, f64)>,
 }
 
-/// What stands at the axes.
+/// The labels of the axes.
 struct Axes<'a> {
     title: &'a str,
     x: &'a str,
     y: &'a str,
-    /// Where the x axis has its labels.
+    /// The labels of the x axis.
     ticks: Vec<f64>,
     x_label: &'a dyn Fn(&f64) -> String,
-    /// Logarithmic, too.
+    /// Whether the y axis is logarithmic, too.
     log_y: bool,
-    /// Where the names of the lines are; the lines shall be elsewhere.
+    /// The place of the legend, away from the lines.
     legend: SeriesLabelPosition,
 }
 
@@ -46,7 +45,7 @@ pub(crate) struct Chart {
     pub(crate) title: String,
 }
 
-/// Draws all for which there are figures.
+/// Draws every chart that has figures.
 pub(crate) fn draw(results: &Results, folder: &Path) -> Outcome<Vec<Chart>> {
     let view = View(results);
     let mut drawn = Vec::new();
@@ -128,7 +127,7 @@ pub(crate) fn draw(results: &Results, folder: &Path) -> Outcome<Vec<Chart>> {
     Ok(drawn)
 }
 
-/// Peak memory over that at rest, by connections, in KiB.
+/// Peak memory minus memory at rest, per connection, in KiB.
 fn memory(run: &Run) -> Option<f64> {
     let connections = crate::cases::by_id(&run.case)?.connections();
     let kib = run.peak_kib?.saturating_sub(run.rest_kib?);
@@ -155,7 +154,8 @@ fn over_connections(view: View<'_>, figure: fn(&Run) -> Option<f64>) -> Vec<Seri
     Contender::ALL.iter().filter_map(series).collect()
 }
 
-/// Medians of each percentile from the 50th on. The axis is one in how many requests takes longer.
+/// Medians of each percentile from the 50th on. The x axis is the number of requests of which one
+/// takes longer.
 fn distribution(view: View<'_>, case: &str) -> Vec<Series> {
     let series = |contender: &Contender| {
         let points: Vec<_> = PERCENTILES
@@ -185,14 +185,14 @@ fn distribution(view: View<'_>, case: &str) -> Vec<Series> {
 
 fn percentile(one_in: &f64) -> String {
     let percentile = 100.0 - 100.0 / one_in;
-    // No more digits than are needed.
+    // No more digits than needed.
     let text = format!("{percentile:.3}");
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// The colour of a contender, in all charts.
+/// The colour of a contender, the same in all charts.
 fn colour(contender: Contender) -> RGBColor {
-    // Told apart also by who does not see all colours (Okabe and Ito).
+    // Colours that colour-blind readers can tell apart, too (Okabe and Ito).
     match contender {
         Contender::Juggler => RGBColor(213, 94, 0),
         Contender::JugglerPipeline => RGBColor(230, 159, 0),
@@ -214,7 +214,7 @@ fn plot(file: &Path, axes: &Axes<'_>, series: &[Series]) -> Outcome<()> {
             10f64.powf(most.log10().ceil()).max(least * 10.0),
         )
     } else {
-        // Room for the names of the lines.
+        // Room for the legend.
         (0.0, most * 1.3)
     };
     let drawn = if axes.log_y {
@@ -297,7 +297,7 @@ fn text(error: impl Display) -> String {
     error.to_string()
 }
 
-/// Makes the folder that charts go to.
+/// Makes the folder of the charts.
 pub(crate) fn folder(out: &Path) -> Outcome<std::path::PathBuf> {
     let folder = out.join("benchmarks");
     std::fs::create_dir_all(&folder).map_err(about(folder.display()))?;

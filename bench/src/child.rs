@@ -1,4 +1,4 @@
-//! Programs that are started, each in a process group of its own, and that never outlive us.
+//! Child programs, each in a process group of its own. None outlives the benchmark.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -12,11 +12,11 @@ use nix::unistd::Pid;
 
 use crate::problem::{Interrupt, Outcome, Problem, about};
 
-/// How long a program may take to end in a friendly way.
+/// How long a program may take to end after SIGTERM.
 const FRIENDLY: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(10);
 
-/// A program that is running. Dropping it ends it, with all its children.
+/// A running program. Dropping it ends the program and all its children.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
@@ -24,8 +24,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// In a group of its own: Ctrl-C in a terminal then comes to us alone, and what the program
-    /// starts is found.
+    /// Starts the program in a group of its own. Ctrl-C in a terminal then reaches the benchmark
+    /// alone, and the program's children are found.
     pub(crate) fn start(command: &mut Command) -> Outcome<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.process_group(0).spawn().map_err(about(name))?;
@@ -40,7 +40,7 @@ impl Running {
         &mut self.child
     }
 
-    /// How it ended, if it has.
+    /// The program's exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -48,7 +48,7 @@ impl Running {
         self.ended
     }
 
-    /// Waits for its end, at most until `limit` has passed.
+    /// Waits for the program's end, at most until `limit` has passed.
     pub(crate) fn wait(&mut self, limit: Duration, interrupt: &Interrupt) -> Outcome<ExitStatus> {
         let end = Instant::now() + limit;
         loop {
@@ -65,7 +65,7 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         if let Ok(group) = i32::try_from(self.child.id()) {
-            // Nobody there any more is as good.
+            // An empty group is as good.
             let _ = killpg(Pid::from_raw(group), signal);
         }
     }
@@ -84,18 +84,19 @@ impl Drop for Running {
             self.signal(Signal::SIGKILL);
             let _ = self.child.wait();
         } else if group_is_alive(self.child.id()) {
-            // Its children, which it should have ended.
+            // Children that the program should have ended.
             self.signal(Signal::SIGKILL);
         }
     }
 }
 
-/// As long as a member lives, the number of its group is not given to others.
+/// Returns whether the group has a member. As long as one lives, the group's number is not used
+/// again.
 fn group_is_alive(group: u32) -> bool {
     !crate::process::members(group).is_empty()
 }
 
-/// Where a program is: in the path, or where programs lie that only root has in it.
+/// Finds a program in the path, or in the folders that only root has in the path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin");
@@ -104,7 +105,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The last lines of a log, without the path of the folder that all files of a run are in.
+/// The last lines of a log, without the path of the run's folder.
 pub(crate) fn tail(log: &Path, folder: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text
@@ -116,14 +117,14 @@ pub(crate) fn tail(log: &Path, folder: &Path) -> String {
     without_folder(&last, folder)
 }
 
-/// What is said of a run must not say where it took place.
+/// Removes the path of the run's folder: a report must not name it.
 pub(crate) fn without_folder(text: &str, folder: &Path) -> String {
     let folder = folder.display().to_string();
     text.replace(&format!("{folder}/"), "")
         .replace(&folder, ".")
 }
 
-/// First line of what a program prints when asked for its version.
+/// The first line that a program prints when asked for its version.
 pub(crate) fn version(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
     let text = [output.stdout, output.stderr].concat();

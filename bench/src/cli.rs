@@ -26,11 +26,16 @@ Examples (from the root of the tree, after `make`):
                         target/bench/benchmarks/results.json
 
 Ctrl-C ends it, with all that it started; the report then is of what was done until then.
-Nothing else should run meanwhile: rounds are paired against drift, not against neighbours.";
+Nothing else should run meanwhile: pairing helps against drift, not against other programs.";
 
 /// Measures juggler against nginx and HAProxy, in pairs, and writes a report.
 #[derive(Debug, Parser)]
-#[command(name = "juggler-bench", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "juggler-bench",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -43,11 +48,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure (what is done without a command)
+    /// Measure (the default without a command)
     Run(RunOptions),
     /// Render the report again, from the JSON of an earlier run
     Report {
-        /// Folder that has benchmarks/results.json, and gets benchmarks.md
+        /// Folder with benchmarks/results.json, which also gets benchmarks.md
         #[arg(long, value_name = "DIR", default_value = "docs")]
         out: PathBuf,
     },
@@ -55,10 +60,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunOptions {
-    /// How often each contender has its turn in each case [default: 5; 1 with --quick]
+    /// How often each contender runs in each case [default: 5; 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// Length of a run; 10 at least at 4096 connections [default: 3; 2 with --quick]
+    /// Length of a run; at least 10 at 4096 connections [default: 3; 2 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Cases, with commas between; --list shows them [default: all]
@@ -72,7 +77,7 @@ struct RunOptions {
         hide_possible_values = true
     )]
     contenders: Vec<Contender>,
-    /// Fewer cases, shorter runs, and the report on the screen too
+    /// Fewer cases, shorter runs, and the report printed too
     #[arg(long)]
     quick: bool,
     /// Folder for benchmarks.md and benchmarks/ [default: docs; target/bench with --quick]
@@ -81,7 +86,7 @@ struct RunOptions {
     /// The program to measure
     #[arg(long, value_name = "FILE", default_value = "bin/juggler")]
     juggler: PathBuf,
-    /// Holds idle clients
+    /// The program that holds idle clients
     #[arg(long, value_name = "FILE", default_value = "bin/test_server")]
     test_server: PathBuf,
 }
@@ -93,7 +98,7 @@ fn case(id: &str) -> Result<&'static Case, String> {
     })
 }
 
-/// Does what the command line says.
+/// Carries out the command line.
 pub(crate) fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
     if arguments.list {

@@ -1,5 +1,4 @@
-//! Who is compared, and how each is started. Their configurations are the files in
-//! bench/contenders/.
+//! The contenders, and how each is started. Their configurations are in bench/contenders/.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -14,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::child::{self, Running};
 use crate::problem::{Interrupt, Outcome, Problem, about};
 
-/// Connections that each server gets from HAProxy with a limit. Of 8, 16, 32, 64, 128 and 256 that
-/// was the best on two cores over 1024 and 4096 clients.
+/// HAProxy's `maxconn` for each server. Of 8, 16, 32, 64, 128 and 256 this was the best on two
+/// cores over 1024 and 4096 clients.
 pub(crate) const HAPROXY_SERVER_MAXCONN: u32 = 128;
 /// Depth of the pipelines of `juggler-pipeline`.
 pub(crate) const PIPELINE: u32 = 8;
@@ -26,11 +25,11 @@ const HAPROXY: &str = include_str!("../contenders/haproxy.cfg");
 const SERVERS: &str = include_str!("../contenders/servers.conf");
 
 const SERVER_PORTS: [u16; 3] = [6901, 6902, 6903];
-/// Below the ports that the system gives to clients, so that these do not take them in between.
+/// Below the ports that the system gives to clients, so that no client takes them in between.
 const FREE_PORTS: std::ops::Range<u16> = 21_000..30_000;
 const START_LIMIT: Duration = Duration::from_secs(15);
 
-/// One of those that are compared.
+/// A contender.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum,
 )]
@@ -42,7 +41,7 @@ pub(crate) enum Contender {
     JugglerPipeline,
     /// nginx as a proxy, with 2 workers
     Nginx,
-    /// HAProxy with 2 threads, and as many connections to the servers as it likes
+    /// HAProxy with 2 threads, without a limit of connections to the servers
     Haproxy,
     /// HAProxy with 2 threads and `maxconn` for each server
     HaproxyMaxconn,
@@ -59,8 +58,7 @@ impl Contender {
         Self::HaproxyMaxconn,
         Self::Direct,
     ];
-    /// Those to compare with. "The better peer" is the one of these with the higher median
-    /// throughput.
+    /// The peers. "The better peer" is the one of these with the higher median throughput.
     pub(crate) const PEERS: [Self; 3] = [Self::Nginx, Self::Haproxy, Self::HaproxyMaxconn];
 
     pub(crate) fn id(self) -> &'static str {
@@ -74,7 +72,7 @@ impl Contender {
         }
     }
 
-    /// As it is called in tables and charts.
+    /// The contender's name in tables and charts.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Juggler => "juggler",
@@ -100,7 +98,7 @@ impl Contender {
     }
 }
 
-/// Where everything is that contenders are made from.
+/// The places of everything that contenders need.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) folder: PathBuf,
@@ -112,18 +110,18 @@ pub(crate) struct Site {
     pub(crate) files: u64,
 }
 
-/// A contender that answers.
+/// A contender that responds.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) contender: Contender,
     pub(crate) http: SocketAddr,
     pub(crate) https: Option<SocketAddr>,
-    /// None of those that are not a process of their own.
+    /// `None` for contenders without a process of their own.
     pub(crate) running: Option<Running>,
 }
 
 impl Site {
-    /// Makes the files that are served and the certificate; takes the servers' ports.
+    /// Makes the served files and the certificate, and reserves the servers' ports.
     pub(crate) fn prepare(
         folder: &Path,
         juggler: &Path,
@@ -163,7 +161,7 @@ impl Site {
         if !wanted {
             let [one, two, three] = servers;
             eprintln!(
-                "bench: ports 6901 to 6903 are taken, the servers get {one}, {two} and {three}"
+                "bench: ports 6901 to 6903 are in use, the servers get {one}, {two} and {three}"
             );
         }
         Ok(Self {
@@ -176,7 +174,7 @@ impl Site {
         })
     }
 
-    /// Starts the nginx that is all three servers.
+    /// Starts the nginx that plays all three servers.
     pub(crate) fn start_servers(&self, interrupt: &Interrupt) -> Outcome<Running> {
         let nginx = child::find("nginx").ok_or_else(|| {
             Problem::new(
@@ -193,7 +191,7 @@ impl Site {
         Ok(running)
     }
 
-    /// Starts a contender and waits until it answers.
+    /// Starts a contender and waits until it responds.
     pub(crate) fn start(&self, contender: Contender, interrupt: &Interrupt) -> Outcome<Front> {
         let http = free_port(&self.servers)?;
         let https = free_port(&[http])?;
@@ -260,7 +258,7 @@ impl Site {
         })
     }
 
-    /// A configuration, from its template.
+    /// Writes a configuration from its template.
     fn write(
         &self,
         name: &str,
@@ -271,7 +269,7 @@ impl Site {
     ) -> Outcome<PathBuf> {
         let text = |path: &str| self.folder.join(path).display().to_string();
         let user = if nix::unistd::geteuid().is_root() {
-            // The folder of the run is for its owner alone.
+            // Only the owner may read the run's folder.
             "user root;"
         } else {
             ""
@@ -324,7 +322,7 @@ impl Site {
         loop {
             if running.ended().is_some() {
                 let said = child::tail(&self.log(name), &self.folder);
-                return Err(Problem::new(format!("it did not start: {said}")));
+                return Err(Problem::new(format!("the program did not start: {said}")));
             }
             if get(address, "/1k.png")
                 .is_some_and(|(status, body)| status == 200 && body.len() == 1024)
@@ -333,7 +331,9 @@ impl Site {
             }
             if Instant::now() > end {
                 let said = child::tail(&self.log(name), &self.folder);
-                return Err(Problem::new(format!("it does not answer: {said}")));
+                return Err(Problem::new(format!(
+                    "the program does not respond: {said}"
+                )));
             }
             interrupt.sleep(Duration::from_millis(20))?;
         }
@@ -346,7 +346,7 @@ impl Site {
     }
 }
 
-/// What the servers serve, and how long it is.
+/// The files that the servers serve, and their lengths.
 const FILES: [(&str, usize); 6] = [
     ("1k.png", 1 << 10),
     ("100k.bin", 100 << 10),
@@ -366,13 +366,13 @@ fn fill(mut file: File, mut bytes: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// For each client there may be a connection to a server; idle ones have none, and all together
-/// need what there is.
+/// Each client may need a connection to a server. Idle clients have none, and the whole needs some
+/// reserve.
 fn haproxy_maxconn(files: u64) -> u64 {
     (files.min(65_536) * 6 / 10).max(100)
 }
 
-/// Puts values in place of `{{names}}`.
+/// Replaces `{{names}}` by their values.
 fn fill_in(template: &str, values: &[(&str, String)]) -> Outcome<String> {
     let mut text = template.to_owned();
     for (name, value) in values {
@@ -380,7 +380,7 @@ fn fill_in(template: &str, values: &[(&str, String)]) -> Outcome<String> {
     }
     match text.split_once("{{") {
         Some((_, rest)) => Err(Problem::new(format!(
-            "a template wants {}, which nobody knows",
+            "a template has the unknown name {}",
             rest.split("}}").next().unwrap_or(rest)
         ))),
         None => Ok(text),
@@ -396,7 +396,7 @@ fn is_free(port: u16) -> bool {
 }
 
 fn free_port(taken: &[u16]) -> Outcome<u16> {
-    // Not always from the same one on: several such benchmarks may be there.
+    // Starts at a different port each time: several benchmarks may run on one machine.
     let length = FREE_PORTS.end - FREE_PORTS.start;
     let first = u16::try_from(std::process::id() % u32::from(length)).unwrap_or(0);
     (0..length)
@@ -408,7 +408,7 @@ fn free_port(taken: &[u16]) -> Outcome<u16> {
         .ok_or_else(|| Problem::new("no port is free"))
 }
 
-/// A GET on a connection of its own: status and body.
+/// Sends a GET on a connection of its own. Returns status and body.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(u16, Vec<u8>)> {
     let limit = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;
@@ -426,7 +426,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(u16, Vec<u8>)> {
     Some((status, answer.split_off(end + 4)))
 }
 
-/// The first of the three numbers that nginx gives.
+/// The first of the three numbers in nginx's status.
 fn accepted_in(status: &str) -> Option<u64> {
     let numbers = status
         .lines()
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_knows_is_told() {
+    fn an_unknown_name_is_reported() {
         let problem = fill_in("a {{one}} {{two}}", &[("one", "1".to_owned())]).unwrap_err();
         assert!(problem.to_string().contains("two"), "{problem}");
     }

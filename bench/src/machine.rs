@@ -1,5 +1,4 @@
-//! On what it is measured: all that a reader needs to judge the figures, and no path or name of the
-//! machine.
+//! The machine: all that a reader needs to judge the figures, and no path or name of the machine.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +10,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::child;
 use crate::results::Machine;
 
-/// Takes as many descriptors as the system gives, also for what is started from here. How many that
-/// are.
+/// Raises the limit of open files as far as the system allows, also for child programs. Returns the
+/// limit.
 pub(crate) fn raise_file_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 1024;
@@ -23,7 +22,7 @@ pub(crate) fn raise_file_limit() -> u64 {
     }
 }
 
-/// Looks at it.
+/// Describes this machine.
 pub(crate) fn describe(juggler: &Path, open_files: u64) -> Machine {
     let read = |file: &str| {
         fs::read_to_string(file)
@@ -79,7 +78,7 @@ pub(crate) fn describe(juggler: &Path, open_files: u64) -> Machine {
     }
 }
 
-/// Its version, and the commit where there is one.
+/// The program's version, and the commit where there is one.
 fn juggler_version(juggler: &Path) -> Option<String> {
     let version = child::version(juggler, "--version")?;
     let output = Command::new("git")
@@ -95,7 +94,7 @@ fn juggler_version(juggler: &Path) -> Option<String> {
     })
 }
 
-/// The value of the first line that starts with a key.
+/// The value of the first line that starts with this key.
 fn field(text: &str, key: &str, separator: char) -> String {
     text.lines()
         .filter_map(|line| line.split_once(separator))

@@ -1,9 +1,9 @@
 //! A paired benchmark of juggler against its peers: `make bench`.
 //!
-//! Contenders run in turn, round after round, and what is compared are medians of the ratios of
-//! each round, since machines drift. `run.rs` is the course of it, `cases.rs` what is measured,
-//! `contenders.rs` who; `results.rs` is what is written, and `report.rs` makes tables and charts of
-//! that.
+//! Contenders run in turn, round after round. Since machines drift, the report compares medians of
+//! the ratios of each round. `run.rs` has the course of a benchmark, `cases.rs` the cases and
+//! `contenders.rs` the contenders. `results.rs` is the JSON, and `report.rs` makes tables and
+//! charts of it.
 
 mod aims;
 mod cases;

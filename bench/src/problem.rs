@@ -1,4 +1,4 @@
-//! Why something ended before its time.
+//! The reasons for an early end.
 
 use std::fmt;
 use std::io;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// What ends a run.
+/// The reason for the end of a run.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// The user does not want any more.
+    /// The user has asked for an end.
     Interrupted,
-    /// In words.
+    /// A failure, in words.
     Failed(String),
 }
 
-/// What most functions here return.
+/// The result of most functions here.
 pub(crate) type Outcome<T> = Result<T, Problem>;
 
 impl Problem {
@@ -42,18 +42,18 @@ impl From<io::Error> for Problem {
     }
 }
 
-/// An error with what it is about in front.
+/// Puts the subject in front of an error.
 pub(crate) fn about<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Problem {
     move |error| Problem::Failed(format!("{what}: {error}"))
 }
 
-/// Whether the user has asked for an end (Ctrl-C, or what a terminal that closes or a service
-/// manager sends).
+/// Whether the user has asked for an end (Ctrl-C, or the signal of a closed terminal or a service
+/// manager).
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From here on signals only set a flag: children are ended by those who started them.
+    /// From here on signals only set a flag. The code that started a child ends it.
     pub(crate) fn install() -> Outcome<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {

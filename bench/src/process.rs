@@ -1,9 +1,9 @@
-//! What the kernel knows of a contender's processes: all of a process group.
+//! What the kernel knows about a contender's processes, which are all processes of a group.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
-/// Processes of a group. None of a group that has ended.
+/// The processes of a group. Empty for a group that has ended.
 pub(crate) fn members(group: u32) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -18,7 +18,7 @@ pub(crate) fn members(group: u32) -> Vec<u32> {
         .collect()
 }
 
-/// A field of /proc/PID/stat by its number in proc(5). The second one is the name, which may have
+/// A field of /proc/PID/stat by its number in proc(5). The second field is the name, which may have
 /// blanks and brackets.
 fn stat_field(stat: &str, number: usize) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
@@ -28,14 +28,14 @@ fn stat_field(stat: &str, number: usize) -> Option<u64> {
         .ok()
 }
 
-/// Ended, and only not waited for.
+/// Returns whether the process has ended and only its parent's wait is missing.
 fn is_dead(stat: &str) -> bool {
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('Z' | 'X')))
 }
 
-/// User and system time of all processes together, in clock ticks. What their threads took that
-/// have ended is in it.
+/// User and system time of all processes together, in clock ticks. The time of ended threads is
+/// included.
 pub(crate) fn cpu_ticks(pids: &[u32]) -> u64 {
     pids.iter()
         .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
@@ -43,7 +43,7 @@ pub(crate) fn cpu_ticks(pids: &[u32]) -> u64 {
         .sum()
 }
 
-/// Clock ticks in a second.
+/// Clock ticks per second.
 pub(crate) fn ticks_per_second() -> f64 {
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
         .ok()
@@ -53,7 +53,7 @@ pub(crate) fn ticks_per_second() -> f64 {
         .map_or(100.0, f64::from)
 }
 
-/// A field of /proc/PID/status, added up.
+/// The sum of a field of /proc/PID/status.
 fn status_sum(pids: &[u32], key: &str) -> u64 {
     pids.iter()
         .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
@@ -68,25 +68,25 @@ fn status_field(status: &str, key: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Resident memory at present, in KiB. What processes share counts for each of them.
+/// Present resident memory, in KiB. Shared memory counts for each process.
 pub(crate) fn resident_kib(pids: &[u32]) -> u64 {
     status_sum(pids, "VmRSS")
 }
 
-/// The most resident memory since `forget_peak`, in KiB.
+/// Peak resident memory since `forget_peak`, in KiB.
 pub(crate) fn peak_kib(pids: &[u32]) -> u64 {
     status_sum(pids, "VmHWM")
 }
 
-/// Lets the peak start from the memory at present.
+/// Restarts the peak from the present memory.
 pub(crate) fn forget_peak(pids: &[u32]) {
     for pid in pids {
-        // Not allowed for others' processes; these are ours.
+        // Other users' processes do not allow this; these are ours.
         let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
     }
 }
 
-/// Context switches so far, for each thread that there is.
+/// Context switches so far, for each present thread.
 pub(crate) fn switches(pids: &[u32]) -> HashMap<u32, u64> {
     let mut found = HashMap::new();
     for pid in pids {
@@ -107,7 +107,7 @@ pub(crate) fn switches(pids: &[u32]) -> HashMap<u32, u64> {
     found
 }
 
-/// How many of them lie between two looks. Those of threads that ended in between are lost.
+/// How many switches lie between the two readings. Those of threads that ended in between are lost.
 pub(crate) fn switches_between(before: &HashMap<u32, u64>, after: &HashMap<u32, u64>) -> u64 {
     after
         .iter()
@@ -192,9 +192,9 @@ mod tests {
 
     #[test]
     fn only_established_connections_to_the_ports_count() {
-        let table =
-            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
-             timeout inode\n0: 0100007F:1AF5 00000000:0000 0A 00000000:00000000 00:00000000 \
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when \
+             retrnsmt   uid  timeout inode\n0: 0100007F:1AF5 00000000:0000 0A \
+             00000000:00000000 00:00000000 \
              00000000     0        0 11 1\n1: 0100007F:C350 0100007F:1AF5 01 00000000:00000000 \
              00:00000000 00000000     0        0 12 1\n2: 0100007F:C351 0100007F:1AF5 06 \
              00000000:00000000 03:00000000 00000000     0        0 0 3\n3: 0100007F:C352 \

@@ -1,15 +1,15 @@
-//! A line for each run, with what time is left.
+//! A line for each run, with the remaining time.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::results::Run;
 
-/// How far it is.
+/// The progress of a benchmark.
 #[derive(Debug)]
 pub(crate) struct Progress {
     started: Instant,
-    /// Estimated seconds of all, and of what is done.
+    /// Estimated seconds of everything, and of what is done.
     planned: f64,
     done: f64,
 }
@@ -68,14 +68,14 @@ impl Progress {
     }
 }
 
-/// Prints a line. That nobody reads it any more is no reason to stop.
+/// Prints a line. A closed output is no reason to stop.
 pub(crate) fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Seconds left, from what was estimated and how good that was so far.
+/// The remaining seconds, from the estimate and its accuracy so far.
 fn left(planned: f64, done: f64, elapsed: Duration) -> f64 {
-    // Early on the estimate is better than what little is known.
+    // Early on the estimate is more accurate than the few measured runs.
     let known = (done / planned).clamp(0.0, 1.0);
     let pace = if done > 0.0 {
         elapsed.as_secs_f64() / done

@@ -1,4 +1,4 @@
-//! The report: made wholly from the results, so that it can be rendered again.
+//! The report. It is made from the results alone, so that it can be rendered again.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -32,9 +32,9 @@ fn render(results: &Results, charts: &[Chart]) -> String {
     missing(&mut page, results);
     page.section(
         "Aims",
-        "The figure is the median of the rounds' ratios of juggler to the better peer: of nginx, \
-         HAProxy and HAProxy with `maxconn`, the one with the highest median throughput in that \
-         case. Where nothing is said of a peer, it is juggler's own median.",
+        "The figure is the median of the rounds' ratios of juggler to the better peer. The better \
+         peer of a case is the one of nginx, HAProxy and HAProxy with `maxconn` that has the \
+         highest median throughput. Where no peer is named, the figure is juggler's own median.",
         &aims(view),
     );
     let chart = |page: &mut Page, file: &str| {
@@ -44,25 +44,25 @@ fn render(results: &Results, charts: &[Chart]) -> String {
     };
     page.section(
         "Throughput",
-        "Requests per second, medians of all rounds; the ratios are medians of the rounds' ratios \
-         to the better peer. Who is ahead (without counting the server itself) is in bold.",
+        "Requests per second, medians of all rounds. The ratios are medians of the rounds' ratios \
+         to the better peer. The highest figure (not counting the server itself) is in bold.",
         &throughput(view),
     );
     chart(&mut page, "throughput.svg");
     page.section(
         "CPU time",
         "User and system time of all processes of a contender, in microseconds for each request, \
-         and its ratio to that of the better peer (the one with the higher throughput). The least \
-         is in bold.",
+         and its ratio to that of the better peer (the one with the higher throughput). The lowest \
+         figure is in bold.",
         &cpu_time(view),
     );
     chart(&mut page, "cpu.svg");
     page.section(
         "Latency",
         "Milliseconds: median / 90 % / 99 %, medians of all rounds, and the ratio of the 99 % to \
-         those of the better peer. In a closed loop as here, whose clients wait for each \
-         response, latency is little more than clients divided by throughput, except for the \
-         distance of the percentiles.",
+         those of the better peer. This is a closed loop: clients wait for each response. There \
+         latency is little more than clients divided by throughput, except for the distance of \
+         the percentiles.",
         &latency(view),
     );
     for file in ["latency-64.svg", "latency-1024.svg"] {
@@ -70,26 +70,26 @@ fn render(results: &Results, charts: &[Chart]) -> String {
     }
     page.section(
         "Open loop",
-        "Requests come at set times, whatever the responses do, and latency counts from these \
-         times; a response that is missing at the end counts with what it has waited (so there is \
-         no coordinated omission). The rate is the same for all: the given share of what the \
-         weakest of the proxies bears in that round. Added is the difference to the server itself \
-         in the same round. Milliseconds, medians.",
+        "Requests come at set times, independent of the responses, and latency counts from these \
+         times. A response that is missing at the end counts with the time waited so far (so there \
+         is no coordinated omission). The rate is the same for all: the given share of what the \
+         weakest proxy bears in that round. \"Added\" is the difference to the server itself in \
+         the same round. Milliseconds, medians.",
         &open_loop(view),
     );
     chart(&mut page, "latency-open.svg");
     page.section(
         "Memory",
-        "Resident memory at its peak during the run, in MiB, medians. Where a contender is \
-         several processes, what they share counts for each of them.",
+        "Resident memory at its peak during the run, in MiB, medians. Where a contender has \
+         several processes, shared memory counts for each of them.",
         &memory(view),
     );
     chart(&mut page, "memory.svg");
     page.section(
         "Clients beside the load",
-        "Idle clients have had one response and wait; each contender is started anew before. \
-         Memory for each is what resident memory grew by while they came. Throughput is that of \
-         64 busy connections beside them, against the same without them right before.",
+        "Idle clients have had one response and wait. Each contender is started anew before. \
+         Memory for each client is the growth of resident memory while they connect. Throughput \
+         is that of 64 busy connections beside them, against the same without them right before.",
         &beside(view),
     );
     page.section(
@@ -99,26 +99,26 @@ fn render(results: &Results, charts: &[Chart]) -> String {
     );
     page.section(
         "Connections to the servers",
-        "Towards the end of the run, and in brackets how many the three servers accepted during \
-         it; medians.",
+        "Towards the end of the run. In brackets: how many the three servers accepted during the \
+         run. Medians.",
         &connections(view),
     );
     page.section(
         "Context switches",
-        "For each request, voluntary and not, between the first quarter of a run and near its \
-         end; those of threads that ended in between are lost.",
+        "For each request, voluntary and not, from the first quarter of a run until near its \
+         end. Switches of threads that ended in between are lost.",
         &by_contender(view, |_| true, |run| run.switches),
     );
     page.section(
         "System calls",
         "For each request, counted by strace in a pass of its own at 64 connections. strace slows \
-         everything down, so that batches are smaller than they would be: an upper bound.",
+         everything down and makes batches smaller, so these are upper bounds.",
         &syscalls(results),
     );
     page.section(
         "Errors",
-        "Connections refused or broken, responses that were not 200, and requests that took more \
-         than 10 s, of all rounds together. What is not here had none.",
+        "Connections refused or broken, responses other than 200, and requests that took more \
+         than 10 s, in all rounds together. A contender without a row had none.",
         &errors(results),
     );
     page.text(include_str!("../text/tail.md"));
@@ -133,7 +133,7 @@ impl Page {
         self.0.push_str(text);
     }
 
-    /// Nothing where there is nothing to show.
+    /// Adds a section, unless its table is empty.
     fn section(&mut self, title: &str, text: &str, table: &Table) {
         if !table.is_empty() {
             let _ = write!(
@@ -146,7 +146,7 @@ impl Page {
     }
 }
 
-/// Lines of the length that the other documents have.
+/// Wraps to the line length of the other documents.
 fn wrap(text: &str) -> String {
     let mut wrapped = String::new();
     let mut length = 0;
@@ -181,7 +181,7 @@ fn machine(page: &mut Page, results: &Results) {
         machine.open_files
     );
     for (name, version) in &machine.versions {
-        // Most say their name too.
+        // Most versions contain the program's name.
         let named = version.to_ascii_lowercase().starts_with(name.as_str());
         let _ = writeln!(
             text,
@@ -232,7 +232,7 @@ fn machine(page: &mut Page, results: &Results) {
     page.text("\n");
 }
 
-/// Who is not there, and why.
+/// What is left out, and why.
 fn missing(page: &mut Page, results: &Results) {
     if results.left_out.is_empty() && results.notes.is_empty() {
         return;
@@ -284,7 +284,7 @@ fn dash() -> String {
     "–".to_owned()
 }
 
-/// Cases that were measured, closed loops and handshakes: those whose throughput says something.
+/// The measured cases whose throughput says something: closed loops and handshakes.
 fn loaded(view: View<'_>) -> Vec<&'static Case> {
     let with_load = |case: &&Case| {
         matches!(case.load, Load::Closed(_) | Load::Handshake { .. }) && view.has(case.id)
@@ -588,7 +588,7 @@ mod tests {
         }
     }
 
-    /// nginx is ahead at 64 connections in two rounds of three, HAProxy with a limit at 1024.
+    /// nginx leads at 64 connections in two rounds of three, HAProxy with a limit at 1024.
     fn results() -> Results {
         let mut results = Results::default();
         for (round, pace) in [(1, 1.0), (2, 2.0), (3, 0.5)] {
@@ -674,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_and_who_is_missing_are_shown() {
+    fn errors_and_missing_contenders_are_shown() {
         let mut results = results();
         assert!(!text(&results).contains("## Errors"));
         results.runs[0].errors.timeout = 7;

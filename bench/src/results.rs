@@ -1,5 +1,4 @@
-//! What is written: one JSON with everything that is needed to judge it, and to render the report
-//! again.
+//! The results: one JSON with everything needed to judge them and to render the report again.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::contenders::Contender;
 use crate::problem::{Outcome, about};
 
-/// Which percentiles of the latency each run has.
+/// The percentiles of the latency in each run.
 pub(crate) const PERCENTILES: [f64; 12] = [
     1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99, 100.0,
 ];
@@ -18,22 +17,22 @@ pub(crate) const PERCENTILES: [f64; 12] = [
 /// Raised when fields change their meaning.
 pub(crate) const FORMAT: u32 = 1;
 
-/// Everything of one benchmark.
+/// All results of one benchmark.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) format: u32,
     pub(crate) machine: Machine,
     pub(crate) settings: Settings,
-    /// Meaning of `latency_us` in each run.
+    /// The percentiles that `latency_us` of each run has.
     pub(crate) percentiles: Vec<f64>,
-    /// Who or what is missing, and why.
+    /// What is missing, and why.
     pub(crate) left_out: Vec<LeftOut>,
     pub(crate) notes: Vec<String>,
     pub(crate) syscalls: Vec<Syscalls>,
     pub(crate) runs: Vec<Run>,
 }
 
-/// On what it was measured.
+/// The machine.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) date: String,
@@ -49,11 +48,11 @@ pub(crate) struct Machine {
     pub(crate) versions: Vec<(String, String)>,
 }
 
-/// With what it was measured.
+/// The settings of the benchmark.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) rounds: u32,
-    /// Rounds that have been finished.
+    /// The number of finished rounds.
     pub(crate) rounds_done: u32,
     pub(crate) seconds: f64,
     pub(crate) quick: bool,
@@ -62,11 +61,11 @@ pub(crate) struct Settings {
     pub(crate) server_ports: Vec<u16>,
 }
 
-/// Somebody who could not take part.
+/// A contender that could not take part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LeftOut {
     pub(crate) contender: Option<Contender>,
-    /// None is all cases.
+    /// `None` means all cases.
     pub(crate) case: Option<String>,
     pub(crate) why: String,
 }
@@ -80,7 +79,7 @@ pub(crate) struct Syscalls {
     pub(crate) calls: u64,
 }
 
-/// What went wrong, by kind.
+/// Failed requests, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Errors {
     pub(crate) connect: u64,
@@ -130,22 +129,23 @@ pub(crate) struct Run {
     /// Connections that the servers accepted during the run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) server_accepted: Option<u64>,
-    /// Requests per second that were meant to be sent (open loop).
+    /// Requests per second that the load aimed at (open loop).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) offered: Option<f64>,
-    /// Requests per second that the contender bears (open loop), the weakest of whom sets the rate.
+    /// Requests per second that the contender bears (open loop). The weakest contender sets the
+    /// rate.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) capacity: Option<f64>,
-    /// Requests per second without those beside, right before.
+    /// Requests per second without the clients beside the load, right before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) without: Option<f64>,
-    /// Clients that are held beside.
+    /// The number of clients beside the load.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) held: Option<u64>,
-    /// Memory for each of these.
+    /// Memory for each of these clients.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) held_kib: Option<f64>,
-    /// Share of handshakes that were resumed.
+    /// The share of handshakes that were resumed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) resumed: Option<f64>,
 }
@@ -164,14 +164,14 @@ impl Results {
         serde_json::from_slice(&text).map_err(about(file.display()))
     }
 
-    /// A line for each run: compact, and what changes from one benchmark to the next can be seen.
+    /// One line for each run: compact, and a diff of two benchmarks shows the changes.
     pub(crate) fn to_json(&self) -> Outcome<String> {
         let all = serde_json::to_value(self).map_err(about("JSON"))?;
         let mut text = String::from("{");
         let Some(fields) = all.as_object() else {
             return Ok(all.to_string());
         };
-        // In the order of the structure, which a map of JSON does not keep.
+        // In the order of the structure, which a JSON map does not keep.
         for (n, key) in [
             "format",
             "machine",

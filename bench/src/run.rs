@@ -1,5 +1,5 @@
-//! Round after round: starts a case's contenders side by side, lets each have its run, and writes
-//! down what was found.
+//! The course of a benchmark. Each round starts a case's contenders side by side, runs them one
+//! after the other, and records the results.
 
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -22,15 +22,15 @@ use crate::results::{LeftOut, Results, Run, Syscalls};
 use crate::strace::Strace;
 use crate::wrk::Wrk;
 
-/// What a run of a case in the quick version takes that has its own time.
+/// Seconds of a run in the quick version, for cases with a length of their own.
 const QUICK_LONG: u64 = 4;
-/// How long the search for a contender's capacity takes.
+/// The time of the search for a contender's capacity.
 const CAPACITY: Duration = Duration::from_secs(2);
 const SYSCALLS: Duration = Duration::from_secs(2);
-/// Files that a process needs besides those of idle clients.
+/// The files that a process needs besides those of idle clients.
 const RESERVED_FILES: u64 = 2000;
 
-/// What is to be done.
+/// The plan of a benchmark.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     pub(crate) quick: bool,
     pub(crate) cases: Vec<&'static Case>,
     pub(crate) contenders: Vec<Contender>,
-    /// Where the JSON goes after each round.
+    /// The place of the JSON, which is written after each round.
     pub(crate) json: PathBuf,
 }
 
@@ -51,18 +51,18 @@ impl Plan {
         })
     }
 
-    /// Who takes part in a case, if all are there.
+    /// The contenders of a case, if all are there.
     fn contenders(&self, case: &Case) -> Vec<Contender> {
         let mut contenders = case.contenders.to_vec();
         contenders.retain(|contender| self.contenders.contains(contender));
         if self.quick && !matches!(case.load, Load::Open { .. }) {
-            // Elsewhere it is only of interest, and not needed for any ratio.
+            // In other cases no ratio needs the direct figure.
             contenders.retain(|contender| *contender != Contender::Direct);
         }
         contenders
     }
 
-    /// Seconds that a case of one round takes, roughly.
+    /// A rough estimate of the seconds of one case in one round.
     fn estimate(&self, case: &Case, contenders: usize) -> f64 {
         let mut each = 0.6;
         if case.load != Load::Nothing {
@@ -71,7 +71,7 @@ impl Plan {
         match case.beside {
             Beside::Nothing => {}
             Beside::Idle { count, .. } => {
-                each += 2.0 + self.time(case).as_secs_f64() + count as f64 / 2000.0
+                each += 2.0 + self.time(case).as_secs_f64() + count as f64 / 2000.0;
             }
             Beside::Stalled { .. } => each += 2.0 + self.time(case).as_secs_f64(),
         }
@@ -82,7 +82,7 @@ impl Plan {
     }
 }
 
-/// A benchmark that is going on.
+/// A benchmark in progress.
 #[derive(Debug)]
 pub(crate) struct Runner {
     pub(crate) plan: Plan,
@@ -93,7 +93,7 @@ pub(crate) struct Runner {
     pub(crate) progress: Progress,
 }
 
-/// How a contender is loaded just now.
+/// The present load of a contender.
 struct Turn<'a> {
     case: &'a Case,
     round: u32,
@@ -104,7 +104,7 @@ struct Turn<'a> {
 }
 
 impl Runner {
-    /// All rounds. What was found until then is written also when it is interrupted.
+    /// Runs all rounds. The results so far are written also after an interruption.
     pub(crate) fn run(&mut self) -> Outcome<()> {
         let _servers = self.site.start_servers(&self.interrupt)?;
         self.leave_out_the_missing()?;
@@ -140,12 +140,13 @@ impl Runner {
         self.plan.estimate(case, self.present(case).len())
     }
 
-    /// The quick version does so in one case: each takes as long as another case.
+    /// The quick version counts system calls in one case only, because each count takes as long as
+    /// another case.
     fn counts_syscalls(&self, case: &Case) -> bool {
         case.syscalls && (!self.plan.quick || case.id == "c64")
     }
 
-    /// Starts everybody once, to know who can be had.
+    /// Starts every contender once, to learn which are there.
     fn leave_out_the_missing(&mut self) -> Outcome<()> {
         for contender in self.plan.contenders.clone() {
             match self.site.start(contender, &self.interrupt) {
@@ -206,13 +207,13 @@ impl Runner {
         contenders
     }
 
-    /// One case of one round.
+    /// Runs one case of one round.
     fn case(&mut self, case: &'static Case, round: u32) -> Outcome<()> {
         let mut order = self.present(case);
         if order.is_empty() {
             return Ok(());
         }
-        // Nobody is always first.
+        // The first place rotates.
         let first = (round as usize - 1) % order.len();
         order.rotate_left(first);
         let estimate = self.estimate(case);
@@ -261,7 +262,7 @@ impl Runner {
         Ok(())
     }
 
-    /// How much each one bears, by the generator that makes the open loops.
+    /// Measures each contender's capacity with the generator of the open loops.
     fn capacities(&self, case: &Case, fronts: &[Front]) -> Outcome<Vec<Option<f64>>> {
         let Load::Open { connections, .. } = case.load else {
             return Ok(Vec::new());
@@ -279,7 +280,7 @@ impl Runner {
                 match load.run(&self.interrupt) {
                     Ok(measured) => Ok(Some(measured.rate())),
                     Err(Problem::Interrupted) => Err(Problem::Interrupted),
-                    // Its own run will say why.
+                    // The contender's own run will report the reason.
                     Err(Problem::Failed(_)) => Ok(None),
                 }
             })
@@ -305,7 +306,9 @@ impl Runner {
             }
             .run(&self.interrupt),
             Load::Handshake { threads, resume } => Handshakes {
-                address: front.https.ok_or_else(|| Problem::new("it has no TLS"))?,
+                address: front
+                    .https
+                    .ok_or_else(|| Problem::new("the contender has no TLS"))?,
                 path: "/1k.png",
                 threads,
                 resume,
@@ -316,7 +319,7 @@ impl Runner {
         }
     }
 
-    /// One run of one contender.
+    /// Runs one contender once.
     fn turn(&mut self, turn: &Turn<'_>, front: &Front) -> Outcome<Run> {
         let case = turn.case;
         let group = front.running.as_ref().map(Running::pid);
@@ -337,7 +340,7 @@ impl Runner {
             Beside::Idle { count, tls } => {
                 let count = self.idle_count(count);
                 let address = if tls { front.https } else { Some(front.http) };
-                let address = address.ok_or_else(|| Problem::new("it has no TLS"))?;
+                let address = address.ok_or_else(|| Problem::new("the contender has no TLS"))?;
                 idle = Some(Idle::open(
                     &self.site.test_server,
                     address,
@@ -366,7 +369,7 @@ impl Runner {
         drop((idle, stalled));
 
         if front.running.is_some() && process::members(group.unwrap_or(0)).is_empty() {
-            return Err(Problem::new("it ended during the run"));
+            return Err(Problem::new("the contender ended during the run"));
         }
         let has_process = !pids.is_empty();
         let rate = measured.rate();
@@ -396,7 +399,7 @@ impl Runner {
                 .as_ref()
                 .filter(|_| has_process)
                 .map(|sample| sample.connections),
-            // The second question was a connection too.
+            // The second reading was a connection, too.
             server_accepted: accepted.map(|(after, before)| after.saturating_sub(before + 1)),
             offered: turn.offered.map(|rate| rounded(rate, 1)),
             capacity: turn.capacity.map(|rate| rounded(rate, 1)),
@@ -407,7 +410,7 @@ impl Runner {
         })
     }
 
-    /// The load, and somebody who looks at the contender meanwhile.
+    /// Makes the load while a thread watches the contender.
     fn watched(
         &self,
         turn: &Turn<'_>,
@@ -428,7 +431,7 @@ impl Runner {
         })
     }
 
-    /// As many idle clients as there may be files.
+    /// The number of idle clients, as far as the limit of files allows.
     fn idle_count(&mut self, wanted: usize) -> usize {
         let most = usize::try_from(self.site.files.saturating_sub(RESERVED_FILES))
             .unwrap_or(wanted)
@@ -490,7 +493,7 @@ impl Runner {
     }
 }
 
-/// All at once: each may take a moment to say goodbye.
+/// Ends all at once, since each may take a moment.
 fn stop(fronts: Vec<Front>) {
     for running in fronts.iter().filter_map(|front| front.running.as_ref()) {
         running.signal(Signal::SIGTERM);
@@ -498,7 +501,7 @@ fn stop(fronts: Vec<Front>) {
     drop(fronts);
 }
 
-/// What was seen of a contender between the first quarter of a run and near its end.
+/// What the watcher saw of a contender between the first quarter of a run and near its end.
 struct Sample {
     switches: u64,
     seconds: f64,
@@ -507,7 +510,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// None of a run that ended before.
+    /// Returns `None` for a run that ended before.
     fn take(
         pids: &[u32],
         ports: &[u16],
@@ -534,7 +537,7 @@ impl Sample {
     }
 }
 
-/// The JSON shall not be full of digits that mean nothing.
+/// Rounds, so that the JSON has no digits without a meaning.
 fn rounded(value: f64, digits: i32) -> f64 {
     let factor = 10f64.powi(digits);
     (value * factor).round() / factor

@@ -1,11 +1,11 @@
-//! Medians, and medians of the ratios of what belongs together.
+//! Medians, and medians of paired ratios.
 
 use std::collections::BTreeMap;
 
-/// Values of one contender in one case, by round.
+/// The values of one contender in one case, by round.
 pub(crate) type ByRound = BTreeMap<u32, f64>;
 
-/// The one in the middle; of an even number, the mean of the two in the middle.
+/// The middle value; of an even number, the mean of the two middle ones.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values
         .into_iter()
@@ -20,8 +20,8 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     }
 }
 
-/// The median of one / other, round by round: what drifts, drifts for both. Rounds that only one of
-/// them has do not count.
+/// The median of one / other, round by round: drift affects both. Rounds that only one of them has
+/// do not count.
 pub(crate) fn paired_ratio(one: &ByRound, other: &ByRound) -> Option<f64> {
     median(one.iter().filter_map(|(round, value)| {
         let against = other.get(round)?;
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_median_of_ratios_is_not_the_ratio_of_medians() {
-        // The machine is twice as fast in the second round and three times in the third: the ratio
+        // The machine is twice as fast in the second round and three times in the third. The ratio
         // hardly moves.
         let one = rounds(&[(1, 110.0), (2, 180.0), (3, 330.0)]);
         let other = rounds(&[(1, 100.0), (2, 200.0), (3, 300.0)]);

@@ -1,4 +1,4 @@
-//! System calls, counted by strace. It makes everything slow, so only the count is of use.
+//! System calls, counted by strace. It slows everything down, so only the count is of use.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ pub(crate) struct Strace {
 }
 
 impl Strace {
-    /// None where it is not installed.
+    /// Returns `None` where strace is not installed.
     pub(crate) fn attach(
         pids: &[u32],
         folder: &Path,
@@ -51,7 +51,7 @@ impl Strace {
         Ok(Some(Self { running, output }))
     }
 
-    /// Lets go, and says how many calls there were.
+    /// Detaches, and returns the number of calls.
     pub(crate) fn detach(mut self, interrupt: &Interrupt) -> Outcome<u64> {
         self.running.signal(Signal::SIGINT);
         self.running.wait(Duration::from_secs(10), interrupt)?;

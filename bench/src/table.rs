@@ -1,8 +1,8 @@
-//! Tables in Markdown that can be read as they are.
+//! Markdown tables that are readable as they are.
 
 use std::fmt::Write as _;
 
-/// Rows of cells; the first column is text, the others are figures.
+/// Rows of cells. The first column is text, the others are figures.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     head: Vec<String>,
@@ -17,7 +17,7 @@ impl Table {
         }
     }
 
-    /// Cells that are missing stay empty.
+    /// Adds a row. Missing cells stay empty.
     pub(crate) fn row(&mut self, mut cells: Vec<String>) {
         cells.resize(self.head.len(), String::new());
         self.rows.push(cells);
@@ -27,7 +27,7 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// With columns of equal width.
+    /// Renders the table with columns of equal width.
     pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         let widths: Vec<usize> = (0..self.head.len())
@@ -42,7 +42,7 @@ impl Table {
             .collect();
         let mut line = |cells: &[String]| {
             for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-                // `|` would end the cell.
+                // An unescaped `|` would end the cell.
                 let cell = cell.replace('|', "\\|");
                 let _ = match column {
                     0 => write!(text, "| {cell:<width$} "),
@@ -68,7 +68,7 @@ impl Table {
     }
 }
 
-/// A figure with three digits that matter, and blanks between thousands.
+/// A figure with three significant digits, and blanks between thousands.
 pub(crate) fn figure(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 => 0,
@@ -83,7 +83,7 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-/// A number of things.
+/// A count.
 pub(crate) fn count(value: f64) -> String {
     if value < 10_000.0 {
         format!("{value:.0}")

@@ -1,4 +1,4 @@
-//! Results, seen by case and contender.
+//! Views of the results by case and contender.
 
 use crate::contenders::Contender;
 use crate::results::{Results, Run};
@@ -7,7 +7,7 @@ use crate::stats::{ByRound, median, paired_difference, paired_ratio};
 /// One figure of a run.
 pub(crate) type Figure = fn(&Run) -> Option<f64>;
 
-/// None of a run without load; who answers nothing at all has 0.
+/// `None` for a run without load. A contender that never responds has 0.
 pub(crate) fn rate(run: &Run) -> Option<f64> {
     (run.seconds > 0.0).then_some(run.rate)
 }
@@ -28,7 +28,7 @@ pub(crate) fn p99(run: &Run) -> Option<f64> {
     run.percentile(99.0)
 }
 
-/// Throughput beside others, against that without them right before.
+/// Throughput with clients beside the load, relative to that without them right before.
 pub(crate) fn beside_ratio(run: &Run) -> Option<f64> {
     run.without
         .filter(|without| *without > 0.0)
@@ -39,7 +39,7 @@ pub(crate) fn held_kib(run: &Run) -> Option<f64> {
     run.held_kib
 }
 
-/// Results to be asked.
+/// The results, ready for questions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'a>(pub(crate) &'a Results);
 
@@ -61,12 +61,12 @@ impl View<'_> {
         self.0.runs.iter().any(|run| run.case == case)
     }
 
-    /// Whichever of the peers has the higher median throughput.
+    /// The peer with the higher median throughput.
     pub(crate) fn better_peer(&self, case: &str) -> Option<Contender> {
         self.ahead(case, &Contender::PEERS)
     }
 
-    /// Who of these has the highest median throughput.
+    /// The one of these with the highest median throughput.
     pub(crate) fn ahead(&self, case: &str, of: &[Contender]) -> Option<Contender> {
         of.iter()
             .filter_map(|contender| Some((*contender, self.median(case, *contender, rate)?)))
@@ -74,7 +74,7 @@ impl View<'_> {
             .map(|(contender, _)| contender)
     }
 
-    /// The median of the ratios of the rounds.
+    /// The median of the rounds' ratios.
     pub(crate) fn ratio(
         &self,
         case: &str,
@@ -88,7 +88,7 @@ impl View<'_> {
         )
     }
 
-    /// The median of the differences of the rounds.
+    /// The median of the rounds' differences.
     pub(crate) fn difference(
         &self,
         case: &str,

@@ -1,4 +1,4 @@
-//! wrk, which makes the load of the closed loops: how it is called, and what it says.
+//! wrk, which makes the load of the closed loops: its arguments and its output.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::problem::{Interrupt, Outcome, Problem, about};
 use crate::results::{Errors, PERCENTILES};
 
 const SCRIPT: &str = include_str!("../wrk.lua");
-/// Requests that take longer are counted as errors. wrk's own limit of 2 s is what bad proxies
-/// reach at 4096 clients.
+/// Requests that take longer count as errors. wrk's own limit of 2 s is what slow proxies reach at
+/// 4096 clients.
 const TIMEOUT: &str = "10s";
 
-/// wrk and the script that prints what it found.
+/// wrk, and the script that prints its findings.
 #[derive(Debug)]
 pub(crate) struct Wrk {
     program: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct Wrk {
 }
 
 impl Wrk {
-    /// None where it is not installed.
+    /// Returns `None` where wrk is not installed.
     pub(crate) fn find(folder: &Path) -> Outcome<Option<Self>> {
         let Some(program) = child::find("wrk") else {
             return Ok(None);
@@ -37,7 +37,7 @@ impl Wrk {
         Ok(Some(Self { program, script }))
     }
 
-    /// One run.
+    /// Runs wrk once.
     pub(crate) fn run(
         &self,
         load: &Closed,
@@ -48,7 +48,7 @@ impl Wrk {
         let url = match (load.tls, front.https) {
             (false, _) => format!("http://{}{}", front.http, load.path),
             (true, Some(https)) => format!("https://{https}{}", load.path),
-            (true, None) => return Err(Problem::new("it has no TLS")),
+            (true, None) => return Err(Problem::new("the contender has no TLS")),
         };
         let percentiles: Vec<_> = PERCENTILES.iter().map(ToString::to_string).collect();
         let mut command = Command::new(&self.program);
@@ -70,7 +70,7 @@ impl Wrk {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut running = Running::start(&mut command)?;
-        // It prints less than a pipe takes.
+        // wrk prints less than a pipe takes.
         let status = running
             .wait(time + Duration::from_secs(30), interrupt)
             .map_err(|problem| match problem {
@@ -100,20 +100,20 @@ struct Line {
     errors: Errors,
 }
 
-/// Finds the script's line in what wrk prints.
+/// Finds the script's line in wrk's output.
 fn parse(said: &str) -> Outcome<Measured> {
     let line = said
         .lines()
         .find(|line| line.starts_with('{'))
-        .ok_or_else(|| Problem::new(format!("wrk does not say what it found: {}", said.trim())))?;
-    let line: Line = serde_json::from_str(line).map_err(about("what wrk found"))?;
+        .ok_or_else(|| Problem::new(format!("wrk printed no result: {}", said.trim())))?;
+    let line: Line = serde_json::from_str(line).map_err(about("the result of wrk"))?;
     if line.duration_us == 0 || line.latency_us.len() != PERCENTILES.len() {
-        return Err(Problem::new("wrk found nothing"));
+        return Err(Problem::new("wrk measured nothing"));
     }
     Ok(Measured {
         seconds: line.duration_us as f64 / 1e6,
         requests: line.requests,
-        // Of nothing, wrk says 0.
+        // Without a request wrk prints 0.
         latency_us: if line.requests > 0 {
             line.latency_us
         } else {
@@ -128,15 +128,19 @@ fn parse(said: &str) -> Outcome<Measured> {
 mod tests {
     use super::*;
 
-    const SAID: &str = r#"Running 1s test @ http://127.0.0.1:21918/1k.png
+    const SAID: &str = concat!(
+        r#"Running 1s test @ http://127.0.0.1:21918/1k.png
   2 threads and 64 connections
   Thread Stats   Avg      Stdev     Max   +/- Stdev
     Latency     1.83ms    0.97ms  12.01ms   89.20%
   24012 requests in 1.01s, 29.15MB read
   Socket errors: connect 0, read 3, write 0, timeout 1
 Requests/sec:  23681.15
-{"duration_us":2000000,"requests":24012,"bytes":30567276,"latency_us":[1,2,3,4,5,6,7,8,9,10,11,12],"errors":{"connect":0,"read":3,"write":0,"status":2,"timeout":1}}
-"#;
+{"duration_us":2000000,"requests":24012,"bytes":30567276,"#,
+        r#""latency_us":[1,2,3,4,5,6,7,8,9,10,11,12],"#,
+        r#""errors":{"connect":0,"read":3,"write":0,"status":2,"timeout":1}}"#,
+        "\n"
+    );
 
     #[test]
     fn what_wrk_says_is_read() {
@@ -151,7 +155,7 @@ Requests/sec:  23681.15
     }
 
     #[test]
-    fn who_answers_nothing_has_no_latency() {
+    fn a_run_without_responses_has_no_latency() {
         let found = parse(&SAID.replace("\"requests\":24012", "\"requests\":0")).unwrap();
         assert_eq!(
             (found.requests, found.rate(), found.latency_us.len()),

@@ -1,4 +1,4 @@
-//! Clients that lie beside the load: idle ones, and ones that never read.
+//! Clients beside the load: idle ones, and ones that never read.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,14 +13,14 @@ use crate::problem::{Interrupt, Outcome, Problem, about};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Idle clients, which `test_server --hold` is.
+/// Idle clients, held by `test_server --hold`.
 #[derive(Debug)]
 pub(crate) struct Idle {
     _running: Running,
 }
 
 impl Idle {
-    /// Opens them; each has asked once and had its response.
+    /// Opens the clients. Each has sent one request and has its response.
     pub(crate) fn open(
         test_server: &Path,
         address: SocketAddr,
@@ -38,14 +38,14 @@ impl Idle {
             ])
             .args(["--path", "/1k.png"])
             .args(tls.then_some("--tls"))
-            // It ends with its standard input, so it is ended even if we are killed.
+            // The program ends with its standard input, so it ends even if the benchmark is killed.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut running = Running::start(&mut command)?;
         let lines = running.child().stdout.take().map(BufReader::new);
         let (said, heard) = mpsc::channel();
-        // Ends when the program does.
+        // The thread ends when the program does.
         thread::spawn(move || {
             for line in lines
                 .into_iter()
@@ -62,7 +62,7 @@ impl Idle {
             match heard.recv_timeout(Duration::from_millis(50)) {
                 Ok(line) if line.starts_with("held ") => return Ok(Self { _running: running }),
                 Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < end => {
-                    interrupt.check()?
+                    interrupt.check()?;
                 }
                 Ok(_) => {}
                 Err(_) => {
@@ -76,11 +76,11 @@ impl Idle {
     }
 }
 
-/// Why there are not as many as were wanted.
+/// The reason for having fewer clients than wanted.
 fn complaint(mut running: Running) -> String {
     let mut line = String::new();
     if running.ended().is_none() {
-        return "it took more than a minute".to_owned();
+        return "opening took more than a minute".to_owned();
     }
     if let Some(err) = running.child().stderr.take() {
         let _ = BufReader::new(err).read_line(&mut line);
@@ -88,7 +88,7 @@ fn complaint(mut running: Running) -> String {
     line.trim().trim_start_matches("test_server: ").to_owned()
 }
 
-/// Clients that ask for something long and read nothing of it.
+/// Clients that request a long response and read nothing of it.
 #[derive(Debug)]
 pub(crate) struct Stalled {
     _streams: Vec<TcpStream>,
@@ -103,7 +103,7 @@ impl Stalled {
             stream.write_all(b"GET /64m.bin HTTP/1.1\r\nHost: bench\r\n\r\n")?;
             streams.push(stream);
         }
-        // Until all that can be put somewhere is there.
+        // Waits until every buffer on the way is full.
         interrupt.sleep(Duration::from_secs(1))?;
         Ok(Self { _streams: streams })
     }

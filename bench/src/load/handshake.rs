@@ -23,18 +23,18 @@ use crate::results::Errors;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A load.
+/// A load of handshakes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handshakes<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) path: &'a str,
     pub(crate) threads: usize,
-    /// With tickets from the connection before.
+    /// Whether clients use tickets of the connection before.
     pub(crate) resume: bool,
     pub(crate) time: Duration,
 }
 
-/// What one thread found.
+/// The findings of one thread.
 struct Found {
     latencies: Latencies,
     requests: u64,
@@ -43,7 +43,7 @@ struct Found {
 }
 
 impl Handshakes<'_> {
-    /// Runs it.
+    /// Runs the load.
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Outcome<Measured> {
         let started = Instant::now();
         let found: Vec<_> = thread::scope(|scope| {
@@ -76,7 +76,7 @@ impl Handshakes<'_> {
     }
 
     fn client(&self, started: Instant, interrupt: &Interrupt) -> Outcome<Found> {
-        // Tickets of its own: what other threads do shall not matter.
+        // The thread has tickets of its own, so other threads have no effect.
         let config = config(self.resume)?;
         let mut found = Found::new()?;
         while started.elapsed() < self.time && interrupt.check().is_ok() {
@@ -98,7 +98,7 @@ impl Handshakes<'_> {
         Ok(found)
     }
 
-    /// Whether the response was good, and what handshake it was.
+    /// Returns whether the response was good, and the kind of handshake.
     fn exchange(
         &self,
         stream: TcpStream,
@@ -143,7 +143,7 @@ impl Found {
 
 fn config(resume: bool) -> Outcome<Arc<ClientConfig>> {
     let mut provider = aws_lc_rs::default_provider();
-    // The same for all: some of the contenders know no other that is as fast.
+    // The same group for all: some contenders have no other that is as fast.
     provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
     let provider = Arc::new(provider);
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -160,7 +160,7 @@ fn config(resume: bool) -> Outcome<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Takes any certificate: the clients' work is not what is measured, so there is little of it.
+/// Takes any certificate, because the clients' work is not measured and should be small.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

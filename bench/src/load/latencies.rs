@@ -1,9 +1,9 @@
-//! Latencies counted from when a request was meant to be sent.
+//! Latencies, counted from the time at which a request was due.
 //!
-//! Who waits for a stalled response before sending the next request does not see what those would
-//! have met that would have come meanwhile ("coordinated omission"). So requests have their times
-//! from the start, and what has no response at the end counts with the time that it has waited by
-//! then.
+//! A client that waits for a stalled response before its next request never meets the stall again,
+//! while clients that arrive meanwhile would ("coordinated omission"). So each request has its time
+//! from the start, and a request without a response at the end counts with the time that it has
+//! waited by then.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use hdrhistogram::Histogram;
 use crate::problem::{Outcome, about};
 use crate::results::PERCENTILES;
 
-/// A minute, in microseconds; what takes longer counts as that.
+/// A minute, in microseconds. Longer times count as this.
 const LONGEST: u64 = 60_000_000;
 
-/// When requests are meant to be sent: at equal distances from the start on.
+/// The times at which requests are due, at equal distances from the start on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     per_second: f64,
@@ -26,7 +26,7 @@ impl Schedule {
         Self { per_second }
     }
 
-    /// Time of a request, from the start; the first one is number 0.
+    /// The time of a request after the start. The first one is number 0.
     pub(crate) fn intended(self, number: u64) -> Duration {
         Duration::from_secs_f64(number as f64 / self.per_second)
     }
@@ -43,8 +43,8 @@ impl Latencies {
             .map_err(about("histogram"))
     }
 
-    /// A response that came, or the end without one, `at` after the start, to what was meant to be
-    /// sent at `intended`.
+    /// Records a response, or the end without one, `at` after the start, for the request that was
+    /// due at `intended`.
     pub(crate) fn record(&mut self, intended: Duration, at: Duration) {
         let us = at
             .saturating_sub(intended)
@@ -55,11 +55,11 @@ impl Latencies {
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        // Both have the same bounds, so that nothing can be out of them.
+        // Both have the same bounds, so no value is out of range.
         let _ = self.0.add(&other.0);
     }
 
-    /// By `PERCENTILES`; nothing where nothing was recorded.
+    /// The values for `PERCENTILES`. Empty where nothing was recorded.
     pub(crate) fn percentiles(&self) -> Vec<u64> {
         if self.0.is_empty() {
             return Vec::new();
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_stall_counts_for_all_that_were_due_during_it() {
-        // 100 requests a second; the server answers within 1 ms, but not at all from 0 s to 1 s.
+        // 100 requests a second. The server responds within 1 ms, but not at all from 0 s to 1 s.
         let schedule = Schedule::new(100.0);
         let mut latencies = Latencies::new().unwrap();
         for number in 0..200 {
@@ -105,7 +105,7 @@ mod tests {
             let done = intended.max(Duration::from_secs(1)) + Duration::from_millis(1);
             latencies.record(intended, done);
         }
-        // Half of them waited, the longest for a second. Counted from when they were sent, 199 of
+        // Half of the requests waited, the longest for a second. Counted from their sending, 199 of
         // 200 would have taken 1 ms.
         assert!(
             is_near(at(&latencies, 25.0), 1000.0),

@@ -1,5 +1,4 @@
-//! Load of our own, where wrk has none: arrivals at set times, TLS handshakes, clients that lie
-//! beside.
+//! Loads that wrk cannot make: arrivals at set times, TLS handshakes, clients beside the load.
 
 pub(crate) mod beside;
 pub(crate) mod handshake;
@@ -9,15 +8,15 @@ mod response;
 
 use crate::results::Errors;
 
-/// What a load found.
+/// The findings of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) seconds: f64,
     pub(crate) requests: u64,
-    /// By `PERCENTILES`.
+    /// The values for `PERCENTILES`.
     pub(crate) latency_us: Vec<u64>,
     pub(crate) errors: Errors,
-    /// Share of handshakes that were resumed.
+    /// The share of handshakes that were resumed.
     pub(crate) resumed: Option<f64>,
 }
 

@@ -1,8 +1,8 @@
 //! Requests at set times over many keep-alive connections, from one thread.
 //!
-//! A request that is due goes out on the connection that has been free longest; when none is free
-//! it waits, and its latency counts from when it was due all the same. Without a rate it is a
-//! closed loop, to find what a contender bears.
+//! A request that is due goes out on the connection that has been free longest. When none is free
+//! it waits, and its latency still counts from the time at which it was due. Without a rate the
+//! load is a closed loop, which finds the rate that a contender bears.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -18,25 +18,25 @@ use super::response::{Progress, Response};
 use crate::problem::{Interrupt, Outcome, Problem, about};
 use crate::results::Errors;
 
-/// How long responses may take that are missing at the end.
+/// How long responses that are missing at the end may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often to look whether the user wants an end.
 const LOOK: u16 = 50;
 const TIMER: u64 = u64::MAX;
 
-/// A load.
+/// An open loop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenLoop<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) path: &'a str,
     pub(crate) connections: usize,
-    /// Requests per second; none is as many as there can be.
+    /// Requests per second. `None` is as many as possible.
     pub(crate) rate: Option<f64>,
     pub(crate) time: Duration,
 }
 
 impl OpenLoop<'_> {
-    /// Runs it.
+    /// Runs the load.
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Outcome<Measured> {
         let mut state = State::open(self)?;
         let started = Instant::now();
@@ -52,7 +52,7 @@ impl OpenLoop<'_> {
             interrupt.check()?;
             for event in &events[..found] {
                 if event.data() != TIMER {
-                    // The time of each response, not of the first one that came together with it.
+                    // The time of each response, not of the first one of the same batch.
                     state.receive(event.data() as usize, started, self)?;
                 }
             }
@@ -73,7 +73,7 @@ impl OpenLoop<'_> {
 struct Connection {
     stream: TcpStream,
     response: Response,
-    /// When the request that it works on was due.
+    /// When its present request was due.
     intended: Option<Duration>,
 }
 
@@ -81,11 +81,11 @@ struct State {
     epoll: Epoll,
     timer: TimerFd,
     connections: Vec<Connection>,
-    /// That which has been free longest in front.
+    /// Free connections, with the longest free one in front.
     free: VecDeque<usize>,
     schedule: Option<Schedule>,
     request: String,
-    /// Number of the next request to be sent.
+    /// The number of the next request.
     next: u64,
     done: u64,
     latencies: Latencies,
@@ -98,7 +98,7 @@ impl State {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(about("epoll"))?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)
             .map_err(about("timer"))?;
-        // By edges: it need not be read then.
+        // Edge-triggered, so no read is needed here.
         let edge = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TIMER);
         epoll.add(&timer, edge).map_err(about("epoll"))?;
         let mut connections = Vec::with_capacity(load.connections);
@@ -137,8 +137,8 @@ impl State {
             >= load.time
     }
 
-    /// Sends all that is due, as far as connections are free, and winds the timer up for the next
-    /// one.
+    /// Sends all requests that are due, as far as connections are free, and sets the timer for the
+    /// next one.
     fn fill(&mut self, load: &OpenLoop<'_>, now: Duration) -> Outcome<()> {
         loop {
             let intended = self
@@ -167,7 +167,7 @@ impl State {
     fn send(&mut self, index: usize, intended: Duration, load: &OpenLoop<'_>) -> Outcome<()> {
         let connection = &mut self.connections[index];
         connection.intended = Some(intended);
-        // So short a request goes in at once, or never.
+        // Such a short request goes in at once, or never.
         if connection
             .stream
             .write_all(self.request.as_bytes())
@@ -198,7 +198,7 @@ impl State {
                 }
             }
             Err(_) => {
-                // Who closes an idle connection may.
+                // A contender may close an idle connection.
                 self.errors.read += u64::from(connection.intended.is_some());
                 self.replace(index, load)?;
             }
@@ -206,7 +206,7 @@ impl State {
         Ok(())
     }
 
-    /// A new connection in place of a broken one.
+    /// Opens a connection in place of a broken one.
     fn replace(&mut self, index: usize, load: &OpenLoop<'_>) -> Outcome<()> {
         let stream = connect(load.address).map_err(about("connect"))?;
         let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
@@ -220,7 +220,7 @@ impl State {
         Ok(())
     }
 
-    /// What has no response by now counts with the time that it has waited.
+    /// Requests without a response count with the time that they have waited.
     fn close(mut self, load: &OpenLoop<'_>, now: Duration) -> Measured {
         for connection in &self.connections {
             if let Some(intended) = connection.intended {

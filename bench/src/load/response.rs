@@ -1,8 +1,8 @@
-//! Just enough of HTTP to know where a response ends: they all have a Content-Length.
+//! Enough of HTTP to find the end of a response. All have a Content-Length.
 
 use std::io;
 
-/// The response that is coming in on one connection.
+/// The response in progress on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Response {
     head: Vec<u8>,
@@ -15,14 +15,14 @@ pub(crate) struct Response {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Progress {
     More,
-    /// Whole; whether its status is 200.
+    /// The response is whole. `ok`: its status is 200.
     Done {
         ok: bool,
     },
 }
 
 impl Response {
-    /// Takes what came in. Nothing may come behind the end: there is one request at a time.
+    /// Takes received bytes. Nothing may follow the end, because there is one request at a time.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> io::Result<Progress> {
         let body = match self.left {
             Some(left) => bytes.len().min(left),
@@ -57,7 +57,7 @@ impl Response {
     }
 }
 
-/// Whether the status is 200, and the length of the body.
+/// Returns whether the status is 200, and the length of the body.
 fn read_head(head: &[u8]) -> io::Result<(bool, usize)> {
     let head = String::from_utf8_lossy(head);
     let mut lines = head.lines();
