@@ -158,7 +158,7 @@ fn parse(text: &[u8]) -> Result<HeldFile, String> {
     let versioned: Versioned = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if versioned.version != VERSION {
         return Err(format!(
-            "its version is {}, and only {VERSION} is supported",
+            "version {} is not supported, only {VERSION}",
             versioned.version
         ));
     }
