@@ -179,8 +179,7 @@ impl Service for Pipeline {
             // Its cluster was removed a while ago. This cannot come to pass while a table leads
             // there.
             exchange.fault = Some(Fault::Internal);
-            let client = Arc::clone(&exchange.client);
-            client.cut(true, exchange);
+            exchange.cut();
         }
     }
 

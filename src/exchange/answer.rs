@@ -1,12 +1,9 @@
 //! Responses that are made here: short, plain, and with the reason.
 
 use std::borrow::Cow;
-use std::io::Write;
 
 use crate::fault::Fault;
 use crate::http::Method;
-use crate::plan::ErrorPage;
-use crate::proto::h1::Persistence;
 
 /// A response that is made here.
 #[derive(Debug)]
@@ -20,12 +17,10 @@ pub struct Answer {
     /// `Location`, where there is one.
     pub location: Option<Vec<u8>>,
     /// It names the methods that are served (`Allow`).
-    allow: bool,
-    text: Cow<'static, str>,
+    pub(super) allow: bool,
+    /// What it says in plain text.
+    pub(super) text: Cow<'static, str>,
 }
-
-/// What is passed on, if a server takes it. TRACE is passed on too, but not answered here.
-const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Answer {
     /// Tells a failure.
@@ -87,80 +82,5 @@ impl Answer {
             allow: true,
             ..answer
         }
-    }
-
-    /// Writes it out. `page`, the operator's own for this status, takes the place of a failure's
-    /// text. `head_only` for HEAD.
-    pub fn render(
-        &self,
-        out: &mut Vec<u8>,
-        page: Option<&ErrorPage>,
-        head_only: bool,
-        persistence: Persistence,
-        date: &[u8],
-    ) {
-        let reason = reason_phrase(self.status);
-        let page = page.filter(|_| self.fault.is_some());
-        let text;
-        let (content_type, body): (&str, &[u8]) = match page {
-            Some(page) => (&page.content_type, &page.body),
-            None => {
-                text = format!("{} {reason}: {}\n", self.status, self.text);
-                ("text/plain; charset=utf-8", text.as_bytes())
-            }
-        };
-        let length = body.len();
-        let _a_vec_takes_all = write!(
-            out,
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: \
-             {length}\r\nCache-Control: no-store\r\n",
-            self.status,
-        );
-        let mut field = |name: &[u8], value: &[u8]| {
-            out.extend_from_slice(name);
-            out.extend_from_slice(value);
-            out.extend_from_slice(b"\r\n");
-        };
-        field(b"Date: ", date);
-        if let Some(location) = &self.location {
-            field(b"Location: ", location);
-        }
-        if self.allow {
-            field(b"Allow: ", ALLOW);
-        }
-        if self.status == 503 {
-            field(b"Retry-After: ", self.retry_after.to_string().as_bytes());
-        }
-        match persistence {
-            Persistence::Close => field(b"Connection: ", b"close"),
-            Persistence::KeepAlive => field(b"Connection: ", b"keep-alive"),
-            Persistence::Silent => {}
-        }
-        out.extend_from_slice(b"\r\n");
-        if !head_only {
-            out.extend_from_slice(body);
-        }
-    }
-}
-
-fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
     }
 }

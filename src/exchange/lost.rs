@@ -3,16 +3,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
 use crate::fault::Fault;
-use crate::http::Method;
-use crate::plan::ErrorPage;
-use crate::proto::h1::Persistence;
 
 use super::{Answer, Client, Exchange, Hub};
 
@@ -36,7 +31,7 @@ impl Hub {
     /// be called by a thread that holds no lock, after each panic and every now and then.
     pub fn answer_lost(&self) {
         while let Some(mut exchange) = self.lost.take() {
-            let client = Arc::clone(&exchange.client);
+            let client = Arc::clone(exchange.client());
             let losses = exchange.losses;
             exchange.losses += 1;
             // The answer to one may panic as well: that one comes here again, and the others are
@@ -67,23 +62,9 @@ impl Client {
         match self.progress_of(exchange.id) {
             // Its turn has not come, or is over.
             None => exchange.complete(),
-            Some(true) => self.cut(true, exchange),
+            Some(true) => exchange.cut(),
             Some(false) => {
-                let answer = Answer::fault(Fault::Internal);
-                exchange.status = answer.status;
-                let head_only = exchange.request.head.method == Method::Head;
-                let mut bytes = Vec::with_capacity(512);
-                let mut date = DateCache::default();
-                let persistence = Persistence::of(true, exchange.request.head.version);
-                let page = ErrorPage::find(&self.listener().error_pages, answer.status);
-                answer.render(
-                    &mut bytes,
-                    page,
-                    head_only,
-                    persistence,
-                    date.at(SystemTime::now()),
-                );
-                self.finish(&[&bytes], true, exchange);
+                exchange.answer(&Answer::fault(Fault::Internal), None, true);
             }
         }
     }

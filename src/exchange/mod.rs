@@ -9,6 +9,7 @@ mod hub;
 mod lost;
 mod outbox;
 mod registry;
+mod reply;
 mod request;
 mod spool;
 
@@ -21,10 +22,11 @@ use arc_swap::Guard;
 
 pub use answer::Answer;
 pub use body::{Body, Piece};
-pub use client::{Client, Fed, Holds, Left, Opened, Sent, TlsError};
+pub use client::{Client, Fed, H1Reply, Holds, Left, Opened, Scratch, Sent, TlsError};
 pub use courier::Couriers;
 pub use hub::{Hub, HubSettings, Permit};
 pub use registry::{Registry, Short};
+pub use reply::Reply;
 pub use request::Request;
 pub use spool::Spool;
 
@@ -43,8 +45,8 @@ use crate::retry::Attempts;
 #[derive(Debug)]
 #[must_use = "an exchange that is dropped is answered with 500"]
 pub struct Exchange {
-    /// The client's writing side.
-    pub client: Arc<Client>,
+    /// What its response is said to.
+    reply: Reply,
     /// Apart from the client, so that it can be kept for another request without keeping the
     /// client's descriptor. `None` once it is over.
     state: Option<Box<State>>,
@@ -149,7 +151,7 @@ impl Exchange {
         state.id = hub.next_id();
         state.times = Times::starting(now);
         Self {
-            client: Arc::clone(client),
+            reply: Reply::H1(H1Reply::new(client)),
             state: Some(state),
         }
     }
@@ -162,7 +164,8 @@ impl Exchange {
             self.status = 0;
             self.bytes = 0;
         }
-        let hub = self.client.hub();
+        let client = Arc::clone(self.client());
+        let hub = client.hub();
         hub.counters.requests.add(1);
         hub.counters.bytes_out.add(self.bytes);
         if self.attempts.retries() > 0 {
@@ -172,7 +175,7 @@ impl Exchange {
             hub.counters.fault(fault);
         }
         if let Some(access) = &hub.access {
-            access.write(&self.record(self.client.listener(), fault), &hub.counters);
+            access.write(&self.record(client.listener(), fault), &hub.counters);
         }
         self.forget();
     }
@@ -181,7 +184,7 @@ impl Exchange {
     pub fn forget(mut self) {
         if let Some(mut state) = self.state.take() {
             state.clear();
-            self.client.hub().keep(state);
+            self.client().hub().keep(state);
         }
     }
 
@@ -194,7 +197,7 @@ impl Exchange {
             Some(later?.saturating_duration_since(earlier?))
         };
         Record {
-            client: self.client.peer().map(|peer| peer.ip()),
+            client: self.peer().map(|peer| peer.ip()),
             request: &self.captured,
             status,
             bytes: self.bytes,
@@ -238,9 +241,9 @@ impl DerefMut for Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if let Some(state) = self.state.take() {
-            let client = Arc::clone(&self.client);
-            self.client.hub().lost.add(Self {
-                client,
+            let reply = self.reply.clone();
+            self.client().hub().lost.add(Self {
+                reply,
                 state: Some(state),
             });
         }

@@ -88,6 +88,29 @@ pub enum ResponseFraming {
     UntilClose,
 }
 
+/// How long the body of a response is, as far as that is known when its head is said. How a client
+/// learns where the body ends follows from this and from what the client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// There is no body: HEAD, 1xx, 204, 304.
+    None,
+    /// Bytes.
+    Known(u64),
+    /// The end is known when it is there.
+    Unknown,
+}
+
+impl ResponseFraming {
+    /// How long a body of this framing is.
+    pub fn length(self) -> Length {
+        match self {
+            Self::None => Length::None,
+            Self::Length(length) => Length::Known(length),
+            Self::Chunked | Self::UntilClose => Length::Unknown,
+        }
+    }
+}
+
 /// A request head. One value is filled again for each request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestHead {

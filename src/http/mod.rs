@@ -9,6 +9,8 @@ mod version;
 
 pub use edits::Edits;
 pub use field::{FieldId, NAMING};
-pub use head::{BodyFraming, Field, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm};
+pub use head::{
+    BodyFraming, Field, Length, RequestHead, ResponseFraming, ResponseHead, Span, TargetForm,
+};
 pub use method::Method;
 pub use version::Version;

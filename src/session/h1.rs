@@ -3,24 +3,22 @@
 //! the client leave.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 
 use crate::base::address::Peer;
-use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::{Admission, Answer, Client, Exchange, Hub, Left, Opened, Service};
 use crate::fault::Fault;
 use crate::filter::forwarded::ClientFacts;
 use crate::filter::look_alikes;
-use crate::http::{BodyFraming, Method, RequestHead};
+use crate::http::{BodyFraming, Method};
 use crate::net::Stream;
 use crate::plan::{ErrorPage, Listener};
-use crate::proto::h1::{HeadLimits, HeadScanner, Persistence};
+use crate::proto::h1::{HeadLimits, HeadScanner};
 
 use super::body::read_body;
 use super::greet::Greeting;
@@ -70,7 +68,6 @@ pub(super) fn serve(
         limits,
         reader: Reader::new(&client, listener, &greeting.first),
         scanner: HeadScanner::default(),
-        date: DateCache::default(),
         cluster: 0,
         routed: None,
     };
@@ -95,7 +92,6 @@ struct Session<'a> {
     limits: HeadLimits,
     reader: Reader<'a>,
     scanner: HeadScanner,
-    date: DateCache,
     /// Cluster of the exchange that is open.
     cluster: usize,
     /// Cluster of the request that is being read, once its route is known.
@@ -261,8 +257,7 @@ impl Session<'_> {
         is_coming: bool,
     ) -> Result<(), Over> {
         if exchange.request.head.expect_continue && is_coming {
-            self.client.interim(b"HTTP/1.1 100 Continue\r\n\r\n");
-            self.client.hand_over();
+            exchange.ask_for_body();
         }
         // The body takes the head's room in the input.
         exchange.request.keep(&self.reader.input.data()[..length]);
@@ -284,8 +279,7 @@ impl Session<'_> {
             }
             Err(Stop::Fault(fault)) => self.finish_refused(exchange, fault),
             Err(Stop::Broken | Stop::Ended) => {
-                exchange.fault = Some(Fault::ClientGoneRequest);
-                self.client.drop_exchange(exchange);
+                exchange.call_off(Fault::ClientGoneRequest);
                 Err(Over)
             }
         }
@@ -326,13 +320,9 @@ impl Session<'_> {
     ) -> Result<(), Over> {
         let permit = self.client.hub().permit_regardless();
         exchange.permit.get_or_insert(permit);
-        let close = has_body || !exchange.request.head.keep_alive || self.client.must_close();
-        exchange.status = answer.status;
-        exchange.fault = answer.fault;
-        let bytes = self.rendered(&exchange.request.head, answer, close);
         self.reader.input.consume(length);
-        self.client.finish(&[&bytes], close, exchange);
-        if close {
+        let page = self.error_page(answer.status);
+        if exchange.answer(answer, page.as_ref(), has_body) {
             linger(&mut self.reader);
             return Err(Over);
         }
@@ -346,7 +336,7 @@ impl Session<'_> {
     }
 
     /// Refuses what has its turn already.
-    fn finish_refused(&mut self, mut exchange: Exchange, fault: Fault) -> Result<(), Over> {
+    fn finish_refused(&mut self, exchange: Exchange, fault: Fault) -> Result<(), Over> {
         log::debug!(
             "{}: {}: {}",
             self.listener.name,
@@ -354,31 +344,16 @@ impl Session<'_> {
             fault.text()
         );
         let answer = Answer::fault(fault);
-        exchange.status = answer.status;
-        exchange.fault = Some(fault);
-        let bytes = self.rendered(&exchange.request.head, &answer, true);
-        self.client.finish(&[&bytes], true, exchange);
+        let page = self.error_page(answer.status);
+        exchange.answer(&answer, page.as_ref(), true);
         linger(&mut self.reader);
         Err(Over)
     }
 
-    fn rendered(&mut self, head: &RequestHead, answer: &Answer, close: bool) -> Vec<u8> {
-        let persistence = Persistence::of(close, head.version);
-        let head_only = head.method == Method::Head;
-        let of_cluster = self
-            .routed
-            .and_then(|cluster| self.service.error_page(cluster, answer.status));
-        let of_listener = || ErrorPage::find(&self.listener.error_pages, answer.status);
-        let page = of_cluster.as_ref().or_else(of_listener);
-        let mut bytes = Vec::with_capacity(512);
-        answer.render(
-            &mut bytes,
-            page,
-            head_only,
-            persistence,
-            self.date.at(SystemTime::now()),
-        );
-        bytes
+    /// The page for failures of this status of the cluster that the request goes to.
+    fn error_page(&self, status: u16) -> Option<ErrorPage> {
+        self.routed
+            .and_then(|cluster| self.service.error_page(cluster, status))
     }
 
     /// The client has left in the middle of a request head, `how` says in which way.
@@ -440,22 +415,8 @@ impl Session<'_> {
             exchange.request.head.method = Method::Head;
         }
         let answer = Answer::fault(Fault::HttpToTls);
-        let bytes = self.rendered(&exchange.request.head, &answer, true);
-        exchange.status = answer.status;
-        exchange.fault = answer.fault;
-        let stream = self.client.stream();
-        let until = after(Instant::now(), linger::PAUSE);
-        let mut left = &bytes[..];
-        while let Some(patience) = until.checked_duration_since(Instant::now())
-            && !left.is_empty()
-            && stream.set_write_timeout(patience).is_ok()
-            && let Ok(written) = stream.write(left)
-        {
-            left = &left[written..];
-        }
-        exchange.bytes = (bytes.len() - left.len()) as u64;
-        exchange.complete();
-        stream.shutdown(Shutdown::Write);
+        let page = self.error_page(answer.status);
+        exchange.answer_in_plain(&answer, page.as_ref(), linger::PAUSE);
         linger(&mut self.reader);
     }
 }

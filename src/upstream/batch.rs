@@ -8,7 +8,6 @@
 //! one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::Verdict;
@@ -19,7 +18,7 @@ use crate::fault::Fault;
 use crate::retry::Failure;
 
 use super::connection::{Connection, Upload};
-use super::relay::{Rest, end_alone};
+use super::relay::Rest;
 use super::worker::{Attempt, Interims, Worker};
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its
@@ -148,8 +147,7 @@ impl Worker {
                 return;
             };
             if self.slot().is_called_off(exchange.id) {
-                let client = Arc::clone(&exchange.client);
-                end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
+                exchange.call_off(Fault::ClientGoneQueue);
             } else {
                 self.behind.push_back(exchange);
             }

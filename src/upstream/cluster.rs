@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard};
@@ -13,13 +13,11 @@ use crate::balance::{
     Cancelled, Counts, Dispatcher, Handout, Link, Offer, Refusal, ServerId, Ticket, Verdict,
     WorkerId,
 };
-use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::{Answer, Exchange, Hub};
 use crate::fault::Fault;
 use crate::plan::{self, ErrorPage, OnClientAbort};
-use crate::proto::h1::Persistence;
 
 use super::slot::Slot;
 
@@ -124,11 +122,9 @@ impl Cluster {
             OnClientAbort::Close | OnClientAbort::Notify => dispatcher.cancel(id),
         };
         match found {
-            Cancelled::Queued(mut exchange) => {
+            Cancelled::Queued(exchange) => {
                 drop(dispatcher);
-                exchange.fault = Some(Fault::ClientGoneQueue);
-                let client = Arc::clone(&exchange.client);
-                client.drop_exchange(exchange);
+                exchange.call_off(Fault::ClientGoneQueue);
             }
             Cancelled::Serving(worker) => {
                 if let Some(slot) = self.slot(worker) {
@@ -157,28 +153,12 @@ impl Cluster {
 
     /// Answers an exchange with the reason why it failed. A 503 tells the client to come again
     /// after `retry_after` seconds.
-    fn respond_later(&self, mut exchange: Exchange, fault: Fault, retry_after: u32) {
-        let client = Arc::clone(&exchange.client);
+    fn respond_later(&self, exchange: Exchange, fault: Fault, retry_after: u32) {
         let mut answer = Answer::fault(fault);
         answer.retry_after = retry_after;
-        let close = !exchange.request.head.keep_alive || client.must_close();
-        let persistence = Persistence::of(close, exchange.request.head.version);
-        exchange.status = answer.status;
-        exchange.fault = Some(fault);
-        let head_only = exchange.request.head.method == crate::http::Method::Head;
-        let mut bytes = Vec::with_capacity(512);
-        let mut date = DateCache::default();
         let plan = self.plan.load();
-        let of_listener = || ErrorPage::find(&client.listener().error_pages, answer.status);
-        let page = ErrorPage::find(&plan.error_pages, answer.status).or_else(of_listener);
-        answer.render(
-            &mut bytes,
-            page,
-            head_only,
-            persistence,
-            date.at(SystemTime::now()),
-        );
-        client.finish(&[&bytes], close, exchange);
+        let page = ErrorPage::find(&plan.error_pages, answer.status);
+        exchange.answer(&answer, page, false);
     }
 
     // === For the reaper

@@ -369,6 +369,11 @@ impl Connection {
         &self.input[self.start..self.end]
     }
 
+    /// What has been read and not used, to be decoded in place.
+    pub(super) fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.input[self.start..self.end]
+    }
+
     /// The first `bytes` bytes are used.
     pub(super) fn consume(&mut self, bytes: usize) {
         self.start += bytes;

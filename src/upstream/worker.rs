@@ -7,20 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::balance::{Verdict, WorkerId};
-use crate::base::date::DateCache;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Scratch};
 use crate::fault::Fault;
 use crate::filter::client_key::{address_key, hash};
 use crate::health::{self, FaultClass, Witness};
-use crate::http::{Method, ResponseFraming, ResponseHead, Version};
-
+use crate::http::{Method, ResponseFraming, ResponseHead};
 use crate::plan::{self, ClientKey, ClusterTimeout, OnClientAbort};
-use crate::proto::h1::{
-    Coming, HeadLimits, HeadScanner, Malformed, Persistence, ResponseRewrite, parse_response,
-    write_response,
-};
+use crate::proto::h1::{Coming, HeadLimits, HeadScanner, Malformed, parse_response};
 use crate::retry::{Failure, Judgement, Meanwhile, RetrySettings, hides_5xx, judge, may_retry};
 use crate::route::path::{self, PathRoom};
 
@@ -29,7 +24,7 @@ use super::cluster::{Cluster, ticket};
 use super::connection::{Connection, SendError, Upload};
 use super::life::Hands;
 use super::overseer::Overseer;
-use super::relay::{Rest, end_alone};
+use super::relay::Rest;
 use super::server::Server;
 use super::slot::Slot;
 
@@ -52,7 +47,7 @@ pub(super) struct Worker {
     overseer: Arc<dyn Overseer>,
     pub(super) id: WorkerId,
     pub(super) server: Arc<Server>,
-    slot: Arc<Slot>,
+    pub(super) slot: Arc<Slot>,
     /// Settings, and what the server's version was when they were looked at.
     pub(super) plan: Arc<plan::Cluster>,
     pub(super) version: u64,
@@ -64,10 +59,11 @@ pub(super) struct Worker {
     pub(super) retry: RetrySettings,
     pub(super) scanner: HeadScanner,
     pub(super) head: ResponseHead,
-    /// What is written for the client next.
+    /// Heads of requests that are sent together.
     pub(super) out: Vec<u8>,
+    /// What the client is told next.
+    pub(super) scratch: Scratch,
     room: Box<[u8]>,
-    pub(super) date: DateCache,
     /// Exchanges that it has besides the one that it serves: sent together with it, or to be sent
     /// one by one.
     pub(super) behind: VecDeque<Exchange>,
@@ -130,9 +126,9 @@ impl Worker {
             retry: plan.retry_settings(),
             scanner: HeadScanner::for_response(),
             head: ResponseHead::default(),
-            out: Vec::with_capacity(4096),
+            out: Vec::new(),
+            scratch: Scratch::default(),
             room: vec![0; ROOM].into_boxed_slice(),
-            date: DateCache::default(),
             behind: VecDeque::new(),
             batching: Batching::new(plan.pipeline),
             evidence: None,
@@ -147,7 +143,7 @@ impl Worker {
         self.scanner = HeadScanner::for_response();
         self.head = ResponseHead::default();
         self.out.clear();
-        self.date = DateCache::default();
+        self.scratch.reset();
         self.evidence = None;
     }
 
@@ -188,7 +184,7 @@ impl Worker {
             ClientKey::Address | ClientKey::Field(_) => exchange.destination.key,
             ClientKey::None | ClientKey::Cookie(_) => None,
         };
-        let address = || exchange.client.peer().map(|peer| address_key(peer.ip()));
+        let address = || exchange.peer().map(|peer| address_key(peer.ip()));
         health::Failure {
             class,
             witness: Some(Witness {
@@ -215,7 +211,7 @@ impl Worker {
             && (!self.slot().begin(id, connection.link())
                 || is_second_try
                     && self.on_client_abort != OnClientAbort::Ignore
-                    && exchange.client.gone().is_some());
+                    && exchange.gone().is_some());
         if has_left {
             self.slot().end(id, self.behind.is_empty());
             // The server was told while another thread was about to send the request, none of which
@@ -225,8 +221,7 @@ impl Worker {
             } else {
                 Rest::Untouched
             };
-            let client = Arc::clone(&exchange.client);
-            end_alone(&mut Some(exchange), &client, Fault::ClientGoneQueue);
+            exchange.call_off(Fault::ClientGoneQueue);
             return (Verdict::Done, rest);
         }
         self.begin_attempt(&mut exchange, now);
@@ -331,14 +326,10 @@ impl Worker {
                 self.cluster.respond(exchange, fault);
             }
             Judgement::Cut(fault) => {
-                let client = Arc::clone(&exchange.client);
                 exchange.fault = Some(fault);
-                client.cut(true, exchange);
+                exchange.cut();
             }
-            Judgement::Drop(fault) => {
-                let client = Arc::clone(&exchange.client);
-                end_alone(&mut Some(exchange), &client, fault);
-            }
+            Judgement::Drop(fault) => exchange.call_off(fault),
         }
         Verdict::Done
     }
@@ -524,18 +515,12 @@ impl Worker {
                     if interims.bytes > self.limits.head.saturating_mul(INTERIM_HEADS) {
                         return Err(Failure::of(Fault::ResponseTooLarge));
                     }
-                    // 100 was for the request's body, and the client has had it. HTTP/1.0 knows
-                    // none of these.
-                    if status != 100 && exchange.request.head.version == Version::Http11 {
-                        self.out.clear();
-                        let rewrite = ResponseRewrite {
-                            framing: ResponseFraming::None,
-                            persistence: Persistence::Silent,
-                            date: &[],
-                            append: &[],
-                        };
-                        write_response(&mut self.out, bytes, &self.head, &rewrite);
-                        self.slot().giving(|| exchange.client.interim(&self.out));
+                    // 100 was for the request's body, and the client has had it.
+                    if status != 100 {
+                        // A client that is gone is noticed with the final response.
+                        let _ = self
+                            .slot
+                            .giving(|| exchange.say_interim(&mut self.scratch, bytes, &self.head));
                     }
                     connection.consume(length);
                     self.scanner.reset();
@@ -562,7 +547,7 @@ impl Worker {
     fn is_followed_by_end(&mut self, connection: &Connection, length: usize) -> bool {
         let body = connection.data().get(length..).unwrap_or_default();
         let mut coming = Coming::of(self.head.framing, self.trailer_limits());
-        coming.skip(body, &mut self.out) == Ok((body.len(), true)) && connection.has_ended()
+        coming.skip(body) == Ok((body.len(), true)) && connection.has_ended()
     }
 
     /// Limits of a response's trailers.
@@ -610,7 +595,7 @@ impl Worker {
     fn skip_response(&mut self, connection: &mut Connection, length: usize) -> Rest {
         connection.consume(length);
         let mut coming = Coming::of(self.head.framing, self.trailer_limits());
-        match coming.skip(connection.data(), &mut self.out) {
+        match coming.skip(connection.data()) {
             Ok((used, true)) if self.head.keep_alive => {
                 connection.consume(used);
                 Rest::Complete

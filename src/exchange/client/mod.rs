@@ -11,7 +11,10 @@
 //! closes it *before* they are sent, so that the client's next request never finds it open.
 
 mod deliver;
+mod h1;
 mod pace;
+mod render;
+mod scratch;
 mod tls;
 mod write;
 
@@ -30,7 +33,10 @@ use crate::plan::Listener;
 use super::Hub;
 use super::outbox::Outbox;
 pub(super) use deliver::Delivered;
+pub(super) use h1::Asked;
+pub use h1::H1Reply;
 use pace::Pace;
+pub use scratch::Scratch;
 
 /// Responses that may lie undelivered before the client's next request is taken up. Each costs its
 /// bookkeeping as well, so that they are bounded by number and not by bytes alone.
@@ -147,6 +153,7 @@ pub enum Opened {
 
 /// What became of bytes given to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the client may be gone"]
 pub enum Sent {
     /// They are with the kernel.
     All,

@@ -52,7 +52,7 @@ pub(super) fn forget_wire() {
 
 impl Client {
     /// An interim response or `100 Continue`: no turning point. Waits for room like [`Self::send`].
-    pub fn interim(self: &Arc<Self>, bytes: &[u8]) -> Sent {
+    pub(super) fn interim(self: &Arc<Self>, bytes: &[u8]) -> Sent {
         let mut reply = self.lock_to_write();
         let sent = self.push(&mut reply, &[bytes], Without::Wait);
         self.outcome(&mut reply, sent)
@@ -61,7 +61,7 @@ impl Client {
     /// A part of the open exchange's final response, more of which follows. What neither the socket
     /// nor memory nor the spool has room for is waited with, as long as the client takes enough of
     /// the rest.
-    pub fn send(self: &Arc<Self>, pieces: &[&[u8]]) -> Sent {
+    pub(super) fn send(self: &Arc<Self>, pieces: &[&[u8]]) -> Sent {
         let mut reply = self.lock_to_write();
         if let Some(open) = &mut reply.open {
             open.writing = true;
@@ -72,18 +72,23 @@ impl Client {
 
     /// A whole answer to the open exchange, or the rest of one, that was made here and is short. It
     /// never waits. The exchange ends when it is delivered, or here and now.
-    pub fn finish(self: &Arc<Self>, pieces: &[&[u8]], close: bool, exchange: Exchange) {
+    pub(super) fn finish(self: &Arc<Self>, pieces: &[&[u8]], close: bool, exchange: Exchange) {
         self.end_exchange(pieces, close, Some(Without::Keep), exchange);
     }
 
     /// The last part of the open exchange's response, which waits for room like [`Self::send`].
-    pub fn finish_response(self: &Arc<Self>, pieces: &[&[u8]], close: bool, exchange: Exchange) {
+    pub(super) fn finish_response(
+        self: &Arc<Self>,
+        pieces: &[&[u8]],
+        close: bool,
+        exchange: Exchange,
+    ) {
         self.end_exchange(pieces, close, Some(Without::Wait), exchange);
     }
 
     /// The response broke off: what is there is delivered, and nothing that looks like an end.
     /// `hard` resets the connection, where its end would look like the response's.
-    pub fn cut(self: &Arc<Self>, hard: bool, exchange: Exchange) {
+    pub(super) fn cut(self: &Arc<Self>, hard: bool, exchange: Exchange) {
         if hard {
             let mut reply = self.lock_to_write();
             reply.open = None;
@@ -96,7 +101,7 @@ impl Client {
     }
 
     /// The open exchange ends with nobody to tell.
-    pub fn drop_exchange(&self, exchange: Exchange) {
+    pub(in crate::exchange) fn drop_exchange(&self, exchange: Exchange) {
         let mut reply = self.reply.lock();
         reply.open = None;
         if reply.awaited {
@@ -107,7 +112,7 @@ impl Client {
     }
 
     /// Lets a courier deliver what the socket has not taken.
-    pub fn hand_over(self: &Arc<Self>) {
+    pub(in crate::exchange) fn hand_over(self: &Arc<Self>) {
         let mut reply = self.lock_to_write();
         self.call_courier(&mut reply);
     }
@@ -132,7 +137,6 @@ impl Client {
         if reply.awaited {
             self.turned.notify_one();
         }
-        exchange.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         // What a client has not taken is bounded by its connection and holds up nobody else's
         // requests.
         exchange.permit = None;

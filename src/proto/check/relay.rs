@@ -1,10 +1,10 @@
 //! Runs a server's bytes through the whole relay in memory. For any bytes the client gets
 //! well-formed HTTP with unambiguous framing, whatever the cuts between the server's reads are.
 
-use crate::http::{Method, ResponseFraming, ResponseHead};
+use crate::http::{Length, Method, ResponseFraming, ResponseHead, Version};
 use crate::proto::h1::{
     ChunkEvent, ChunkedDecoder, Coming, Going, HeadLimits, HeadScanner, Persistence,
-    ResponseRewrite, framing_for, parse_response, write_last_chunk, write_response,
+    ResponseRewrite, parse_response, write_response,
 };
 
 use super::{AMPLE, LIMITS, assert_splits};
@@ -94,13 +94,18 @@ fn deliver<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: Asked) -> Deli
                 };
             }
             let is_final = head.status >= 200;
-            let (going, framing) = match is_final {
-                true => framing_for(&head, asked.old),
-                false => (Going::Plain, ResponseFraming::None),
+            let length_of_body = match is_final {
+                true => head.framing.length(),
+                false => Length::None,
             };
-            let close = framing == ResponseFraming::UntilClose;
+            let version = match asked.old {
+                true => Version::Http10,
+                false => Version::Http11,
+            };
+            let going = Going::of(length_of_body, version);
+            let close = going.ends_with_connection();
             let rewrite = ResponseRewrite {
-                framing,
+                framing: going.framing(length_of_body),
                 persistence: if close {
                     Persistence::Close
                 } else {
@@ -122,15 +127,17 @@ fn deliver<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: Asked) -> Deli
         let Some((coming, going)) = &mut body else {
             continue;
         };
-        let step = coming.step(&buffer, *going, &mut out);
-        assert!(step.used <= buffer.len() && step.direct.end <= step.used);
-        out.extend_from_slice(&buffer[step.direct]);
-        out.extend_from_slice(step.behind);
+        let step = coming.step(&mut buffer);
+        assert!(step.used <= buffer.len() && step.data.end <= step.used);
+        let behind = going.write_before(&mut out, step.data.len());
+        out.extend_from_slice(&buffer[step.data]);
+        out.extend_from_slice(behind);
         used += step.used;
         if step.fault.is_some() {
             return Delivered { out, end: End::Cut };
         }
-        if step.finished {
+        if step.end {
+            going.write_end(&mut out, coming.trailers());
             return Delivered {
                 out,
                 end: End::Whole(used),
@@ -142,9 +149,7 @@ fn deliver<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, asked: Asked) -> Deli
     let end = match body {
         None => End::Refused,
         Some((Coming::UntilClose, going)) => {
-            if going == Going::Chunks {
-                write_last_chunk(&mut out, &[]);
-            }
+            going.write_end(&mut out, &[]);
             End::Whole(used)
         }
         Some(_) => End::Cut,

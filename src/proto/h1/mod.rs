@@ -3,16 +3,18 @@
 //! rewritten.
 
 mod chunked;
+mod coming;
+mod going;
 mod parse;
-mod relay;
 mod response;
 mod scan;
 mod syntax;
 mod write;
 
 pub use chunked::{ChunkEvent, ChunkedDecoder};
+pub use coming::{Coming, Step};
+pub use going::Going;
 pub use parse::parse_request;
-pub use relay::{Coming, Going, Step, framing_for};
 pub use response::parse_response;
 pub use scan::HeadScanner;
 pub use syntax::is_token;

@@ -1,7 +1,7 @@
 //! A session whose client has sent everything that it will ever send: so no test waits.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 
 use arc_swap::ArcSwap;
@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::base::buffers::BufferPool;
 use crate::exchange::{Destination, HubSettings, Promise, Spool};
 use crate::filter::forwarded::tests::listener;
+use crate::http::RequestHead;
 use crate::plan::{ForwardedStyle, ListenerLimit};
 
 use super::*;
