@@ -28,6 +28,7 @@ pub mod proto;
 pub mod retry;
 pub mod route;
 pub mod session;
+pub mod state;
 pub mod sys;
 pub mod threads;
 pub mod upstream;

@@ -30,10 +30,10 @@ use crate::fault::Fault;
 use crate::net::listen::{self, Acceptor};
 use crate::net::tls::ServerTls;
 use crate::observe::access::AccessLog;
-use crate::observe::held;
 use crate::pipeline::{Pipeline, Table};
 use crate::plan::{BindAddress, Listener, Plan};
 use crate::session::{Door, Front};
+use crate::state::{Keeper, held};
 use crate::threads::{self, Kind};
 use crate::upstream::{Clusters, Controller, Prober, Reaper};
 use arc_swap::ArcSwap;
@@ -146,7 +146,7 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     hold_back(state.as_ref(), &current);
     let reaper =
         Reaper::start(Arc::clone(&clusters), &hub).map_err(told("the reaper cannot be started"))?;
-    let prober = Prober::start(Arc::clone(&clusters), &hub, state.clone())
+    let prober = Prober::start(Arc::clone(&clusters), &hub, state.clone().map(Keeper::new))
         .map_err(told("the prober cannot be started"))?;
     current
         .iter()

@@ -9,10 +9,10 @@ use crate::base::time::after;
 use crate::config::{self, Severity};
 use crate::exchange::Promise;
 use crate::net::tls::ServerTls;
-use crate::observe::held;
 use crate::pipeline::Table;
 use crate::plan::{Listener, Plan};
 use crate::session::Door;
+use crate::state::held;
 use crate::upstream::Controller;
 
 use super::limits::Limits;

@@ -1,6 +1,5 @@
 //! Views as lines for the log.
 
-use crate::balance::{Admin, Role};
 use crate::health::State;
 use crate::upstream::{ClusterView, HealthView, ServerView};
 
@@ -10,7 +9,7 @@ pub(super) fn cluster(view: &ClusterView) -> Vec<String> {
     let mut lines = vec![format!(
         "cluster {}: {}, {} slots; {} served, {} queued, {} resting",
         view.name,
-        admin(view.admin),
+        view.admin.word(),
         counts.capacity,
         counts.serving,
         counts.queued,
@@ -60,8 +59,8 @@ fn server(cluster: &str, view: &ServerView) -> String {
          {health}",
         view.name,
         view.address,
-        role(view.role),
-        admin(view.admin),
+        view.role.word(),
+        view.admin.word(),
         view.counts.serving,
         view.counts.bound,
         view.connected,
@@ -72,8 +71,7 @@ fn server(cluster: &str, view: &ServerView) -> String {
 fn health(view: &HealthView) -> String {
     let state = match view.state {
         State::Unknown => "not probed yet",
-        State::Online => "online",
-        State::Offline => "offline",
+        State::Online | State::Offline => view.state.word(),
     };
     let held = if view.is_held {
         ", held back (sticky_offline)"
@@ -86,29 +84,12 @@ fn health(view: &HealthView) -> String {
     }
 }
 
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Active => "active",
-        Role::Standby => "standby",
-        Role::Backup => "backup",
-        Role::Terminating => "terminating",
-    }
-}
-
-fn admin(admin: Admin) -> &'static str {
-    match admin {
-        Admin::Enabled => "enabled",
-        Admin::Draining => "draining",
-        Admin::Disabled => "disabled",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use crate::balance::{BucketCounts, Counts, ServerCounts};
+    use crate::balance::{Admin, BucketCounts, Counts, Role, ServerCounts};
     use crate::health::Cause;
     use crate::plan::ServerAddress;
     use crate::upstream::BucketView;

@@ -86,6 +86,32 @@ pub struct NewServer {
     pub protected: bool,
 }
 
+impl Role {
+    /// The word for it in settings, logs and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Backup => "backup",
+            Self::Terminating => "terminating",
+        }
+    }
+}
+
+impl Admin {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Enabled, Self::Draining, Self::Disabled];
+
+    /// The word for it in settings, logs and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 impl NewServer {
     /// Returns an active server of weight 1.
     pub fn with_capacity(capacity: usize) -> Self {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use juggler::observe::held;
 use juggler::plan::Plan;
+use juggler::state::held;
 
 use super::Settings;
 
@@ -140,7 +140,7 @@ mod tests {
     use std::time::Duration;
 
     use juggler::config::{Overrides, from_flags};
-    use juggler::observe::held::{HeldFile, HeldServer};
+    use juggler::state::held::{HeldFile, HeldServer};
     use tempfile::TempDir;
 
     use super::*;

@@ -140,11 +140,9 @@ fn read(
 }
 
 fn admin(table: &Table<'_>) -> Admin {
-    match table.word("admin") {
-        "draining" => Admin::Draining,
-        "disabled" => Admin::Disabled,
-        _ => Admin::Enabled,
-    }
+    let word = table.word("admin");
+    let known = Admin::ALL.into_iter().find(|admin| admin.word() == word);
+    known.unwrap_or_default()
 }
 
 fn servers(
@@ -170,11 +168,11 @@ fn servers(
             .count_if_any("capacity")
             .map_or(capacity, |spot| saturate(spot.value));
         let weight = table.count_if_any("weight").map_or(1, |spot| spot.value);
-        let role = match table.word("role") {
-            "standby" => Role::Standby,
-            "backup" => Role::Backup,
-            _ => Role::Active,
-        };
+        let role = table.word("role");
+        let role = [Role::Standby, Role::Backup]
+            .into_iter()
+            .find(|known| known.word() == role)
+            .unwrap_or_default();
         let (admin, protected) = (admin(table), table.flag("protected"));
         uses.push((admin, role));
         let Some(text) = text else { continue };

@@ -128,6 +128,17 @@ pub enum State {
     Offline,
 }
 
+impl State {
+    /// The word for it in logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Online => "online",
+            Self::Offline => "offline",
+        }
+    }
+}
+
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

@@ -1,6 +1,5 @@
-//! What can be seen from outside: counters, the access log, and what survives a restart.
+//! What can be seen from outside: counters and the access log.
 
 pub mod access;
 pub mod counters;
-pub mod held;
 pub mod sink;

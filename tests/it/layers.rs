@@ -29,6 +29,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("filter", 4),
     ("net", 4),
     ("observe", 4),
+    ("state", 4),
     ("exchange", 5),
     ("session", 6),
     ("upstream", 6),

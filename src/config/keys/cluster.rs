@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{KIB, MIB, TIME, key};
+use crate::balance::{Admin, Role};
 use crate::config::reference::Default::{Is, Means, Required};
 use crate::config::reference::Kind::{
     self, Count, Flag, Forms, Percent, Size, Table, Tables, Text, Word,
@@ -10,7 +11,11 @@ use crate::config::reference::Kind::{
 use crate::config::reference::Section;
 
 /// What somebody decides.
-const ADMIN: &[&str] = &["enabled", "draining", "disabled"];
+const ADMIN: &[&str] = &[
+    Admin::Enabled.word(),
+    Admin::Draining.word(),
+    Admin::Disabled.word(),
+];
 
 pub(super) static CLUSTER: Section = Section {
     path: "cluster",
@@ -292,7 +297,11 @@ pub(super) static SERVER: Section = Section {
         ),
         key(
             "role",
-            Word(&["active", "standby", "backup"]),
+            Word(&[
+                Role::Active.word(),
+                Role::Standby.word(),
+                Role::Backup.word(),
+            ]),
             Is("\"active\""),
             "For the usual work; for when no active server has a free connection; for when there \
              is no active and no standby server.",

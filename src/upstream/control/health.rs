@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::balance::{Admin, Change, Health, ServerChange};
 use crate::base::time::after;
 use crate::health::{self, Held, State};
-use crate::observe::held::HeldServer;
+use crate::state::held::HeldServer;
 use crate::upstream::server::Server;
 
 use super::controller::Controller;
@@ -196,19 +196,15 @@ impl Controller {
 
 /// Writes a change of a server's health to the log.
 pub(super) fn tell(server: &Server, change: &health::Change) {
-    let state = match change.to {
-        State::Unknown => "unknown",
-        State::Online => "online",
-        State::Offline => "offline",
-    };
     let level = match change.to {
         State::Offline => log::Level::Warn,
         State::Online | State::Unknown => log::Level::Info,
     };
     log::log!(
         level,
-        "health: {} is {state}: {}",
+        "health: {} is {}: {}",
         server.full_name,
+        change.to.word(),
         change.cause
     );
     if let Some(held) = server.held().filter(|_| change.to == State::Online) {
