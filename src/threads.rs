@@ -1,9 +1,7 @@
 //! Spawns and counts all threads, and defines what a panic of each kind leads to.
 //!
-//! Threads are tended ([`tend`]): after a panic they begin again. A session that panics ends its
-//! client, and a worker ends its exchange. Reaper, prober, resolver, tick and logs go on with the
-//! next round. A courier serves many clients, so it catches the panic where it delivers and ends
-//! only that client. Each panic is counted and logged once, where it happens ([`count_panic`]).
+//! [`POLICIES`] is the one table of that. Each panic is counted and logged once, where it happens
+//! ([`count_panic`]).
 
 use std::cell::Cell;
 use std::io;
@@ -29,23 +27,76 @@ pub enum Kind {
     Resolver,
     /// Accepts and reads one client.
     Session,
+    /// Turns signals into commands.
+    Signals,
     /// Does what is due every second.
     Tick,
     /// Owns one connection to a server.
     Worker,
 }
 
+/// What a panic of a thread leads to. Whatever the kind, only what was in the thread's hand is
+/// lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterPanic {
+    /// The thread calls its body again after this pause: a thread that panics at each step must not
+    /// take a processor. Such threads are started by [`tend`].
+    BeginsAgain(Duration),
+    /// The thread catches panics itself, at each client that it serves, and goes on with the next.
+    GoesOn,
+    /// The thread ends: it had one thing to do.
+    Ends,
+}
+
+/// A kind of threads, and what is so for all of them.
+struct Policy {
+    kind: Kind,
+    name: &'static str,
+    after_panic: AfterPanic,
+}
+
+const AGAIN: AfterPanic = AfterPanic::BeginsAgain(Duration::from_millis(10));
+
+const fn policy(kind: Kind, name: &'static str, after_panic: AfterPanic) -> Policy {
+    Policy {
+        kind,
+        name,
+        after_panic,
+    }
+}
+
+/// By the kinds' numbers.
+const POLICIES: [Policy; 10] = [
+    // The client that it delivers to is cut.
+    policy(Kind::Courier, "courier", AfterPanic::GoesOn),
+    // The lines in hand are lost.
+    policy(Kind::Log, "log", AGAIN),
+    // The probe counts as skipped.
+    policy(Kind::Probe, "probe", AfterPanic::Ends),
+    // Each cluster is fenced: another one's look goes on.
+    policy(Kind::Prober, "prober", AGAIN),
+    // The same.
+    policy(Kind::Reaper, "reaper", AGAIN),
+    policy(Kind::Resolver, "resolver", AGAIN),
+    // The client is cut.
+    policy(Kind::Session, "session", AGAIN),
+    // A command that is carried out goes on.
+    policy(Kind::Signals, "signals", AGAIN),
+    policy(Kind::Tick, "tick", AGAIN),
+    // The exchange in hand is answered with 500 or cut; token, place among the connected and probe
+    // are given back; the worker reconnects.
+    policy(Kind::Worker, "worker", AGAIN),
+];
+
 /// Untouched stack costs no memory. A TLS handshake without optimisation needs more than 64 KiB.
 const STACK: usize = 256 * 1024;
 
-/// The pause before a tended thread begins again after a panic. Without a pause, a thread that
-/// panics at each step would take a processor.
-const AFTER_PANIC: Duration = Duration::from_millis(10);
+/// By the kinds' numbers.
+static ALIVE: [AtomicUsize; POLICIES.len()] = [const { AtomicUsize::new(0) }; POLICIES.len()];
 
-static ALIVE: [AtomicUsize; 9] = [const { AtomicUsize::new(0) }; 9];
-
-/// By kind. The last one counts all threads that were not started here.
-static PANICS: [AtomicUsize; 10] = [const { AtomicUsize::new(0) }; 10];
+/// By the kinds' numbers. The last one counts all threads that were not started here.
+static PANICS: [AtomicUsize; POLICIES.len() + 1] =
+    [const { AtomicUsize::new(0) }; POLICIES.len() + 1];
 
 thread_local! {
     static KIND: Cell<Option<Kind>> = const { Cell::new(None) };
@@ -54,17 +105,7 @@ thread_local! {
 impl Kind {
     /// Returns the name for logs, and for threads that have no better one.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Courier => "courier",
-            Self::Log => "log",
-            Self::Probe => "probe",
-            Self::Prober => "prober",
-            Self::Reaper => "reaper",
-            Self::Resolver => "resolver",
-            Self::Session => "session",
-            Self::Tick => "tick",
-            Self::Worker => "worker",
-        }
+        self.policy().name
     }
 
     /// Returns the number of living threads of this kind.
@@ -72,9 +113,15 @@ impl Kind {
         self.counter().load(Ordering::Relaxed)
     }
 
-    /// Returns the number of panics in threads of this kind.
-    pub fn panics(self) -> usize {
-        PANICS[self as usize].load(Ordering::Relaxed)
+    /// Returns what a panic of a thread of this kind leads to.
+    pub fn after_panic(self) -> AfterPanic {
+        self.policy().after_panic
+    }
+
+    fn policy(self) -> &'static Policy {
+        const { &POLICIES }
+            .get(self as usize)
+            .unwrap_or(&POLICIES[0])
     }
 
     fn counter(self) -> &'static AtomicUsize {
@@ -111,8 +158,8 @@ impl Drop for Alive {
 }
 
 /// Starts a thread that has to live as long as its work goes on. When `body` panics it is called
-/// again after a short pause, so what it needs to remember has to lie outside of it. The thread
-/// ends when `body` returns.
+/// again after the pause of its kind, so what it needs to remember has to lie outside of it. The
+/// thread ends when `body` returns.
 pub fn tend(
     kind: Kind,
     name: String,
@@ -120,7 +167,10 @@ pub fn tend(
 ) -> io::Result<JoinHandle<()>> {
     spawn(kind, name, move || {
         while catch_unwind(AssertUnwindSafe(&mut body)).is_err() {
-            std::thread::sleep(AFTER_PANIC);
+            match kind.after_panic() {
+                AfterPanic::BeginsAgain(pause) => std::thread::sleep(pause),
+                AfterPanic::GoesOn | AfterPanic::Ends => return,
+            }
         }
     })
 }
@@ -132,12 +182,16 @@ pub fn count_panic() {
     PANICS[place].fetch_add(1, Ordering::Relaxed);
 }
 
-/// Returns the number of panics of all threads.
-pub fn panics() -> usize {
-    PANICS
-        .iter()
-        .map(|count| count.load(Ordering::Relaxed))
-        .sum()
+/// Returns the number of panics of each kind of thread that had any. `None` stands for threads that
+/// were not started here.
+pub fn panics_by_kind() -> Vec<(Option<Kind>, usize)> {
+    let kinds = POLICIES.iter().map(|policy| Some(policy.kind));
+    let counts = PANICS.iter().map(|count| count.load(Ordering::Relaxed));
+    kinds
+        .chain([None])
+        .zip(counts)
+        .filter(|(_, count)| *count > 0)
+        .collect()
 }
 
 #[cfg(test)]
@@ -147,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tended_thread_begins_anew_until_it_returns() {
+    fn a_tended_thread_begins_again_until_it_returns() {
         let lives = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&lives);
         let thread = tend(Kind::Reaper, "test".to_owned(), move || {
@@ -155,5 +209,25 @@ mod tests {
         });
         thread.unwrap().join().unwrap();
         assert_eq!(lives.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_kind_in_its_place() {
+        for (place, policy) in POLICIES.iter().enumerate() {
+            assert_eq!(policy.kind as usize, place, "{}", policy.name);
+            assert_eq!(policy.kind.name(), policy.name);
+        }
+    }
+
+    #[test]
+    fn a_thread_that_has_one_thing_to_do_ends_with_a_panic() {
+        let lives = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&lives);
+        let thread = tend(Kind::Probe, "test".to_owned(), move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            panic!("once");
+        });
+        thread.unwrap().join().unwrap();
+        assert_eq!(lives.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,5 +1,6 @@
 //! The program's life: what is started in which order, what signals do, how it ends.
 
+mod commands;
 mod limits;
 mod logging;
 mod losses;
@@ -7,8 +8,10 @@ mod privileges;
 mod reload;
 mod render;
 mod retired;
+mod signals;
 mod summary;
 mod systemd;
+mod view;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -38,8 +41,11 @@ use crate::threads::{self, Kind};
 use crate::upstream::{Clusters, Controller, Prober, Reaper};
 use arc_swap::ArcSwap;
 
+pub use commands::{Command, Control, Effect, Objection, Outcome};
 pub use reload::Source;
+pub use view::{ProcessView, View};
 
+use commands::{Desk, Mailbox};
 use limits::Limits;
 use losses::Losses;
 use reload::Tables;
@@ -60,7 +66,7 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 pub fn run(plan: Plan, source: Source) -> ExitCode {
     let _last_messages = logging::start(&plan.process.log);
     match start(plan, source) {
-        Ok((running, signals)) => running.until_stopped(signals),
+        Ok((running, mailbox)) => running.until_stopped(mailbox),
         Err(problem) => {
             log::error!("{problem}");
             if !log::log_enabled!(log::Level::Error) {
@@ -93,17 +99,19 @@ struct Running {
     parked: Vec<Arc<Door>>,
     reaper: Reaper,
     prober: Prober,
-    /// A second SIGTERM or SIGINT then ends the process at once.
+    desk: Desk,
+    /// Set once a stop has begun. A second SIGTERM or SIGINT then ends
+    /// the process at once.
     stopping: Arc<AtomicBool>,
 }
 
-fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
+fn start(plan: Plan, source: Source) -> Result<(Running, Mailbox), String> {
     let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let plan = Arc::new(plan);
     let inherited = listen::inherited();
     // Before any thread is there, so that no signal is missed. And what ends the process first: for
-    // one signal actions run in this order, and the other one wakes the main thread, which sets the
-    // flag, perhaps before this one is looked at.
+    // one signal actions run in this order, and the other one leads to the flag being set, perhaps
+    // before this one looks at it.
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping))
@@ -112,7 +120,7 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
     // A file that has grown to the process's limit (RLIMIT_FSIZE) is then an error of the write and
     // no end of the process.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(told("signals"))?;
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(told("signals"))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(told("signals"))?;
 
     let limits = Limits::find(&plan, None);
     let (doors, unused) = doors(&plan, inherited)?;
@@ -177,6 +185,12 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
         ticking.run(&mut summary, &mut losses);
     })
     .map_err(told("the tick cannot be started"))?;
+    let (desk, mailbox) = Desk::new(&hub, &clusters);
+    let of_signals = desk.clone();
+    threads::tend(Kind::Signals, "signals".to_owned(), move || {
+        signals::serve(&mut signals, &of_signals);
+    })
+    .map_err(told("signals"))?;
     log::info!("ready");
     systemd::notify("READY=1");
     let running = Running {
@@ -195,9 +209,10 @@ fn start(plan: Plan, source: Source) -> Result<(Running, Signals), String> {
         parked: Vec::new(),
         reaper,
         prober,
+        desk,
         stopping,
     };
-    Ok((running, signals))
+    Ok((running, mailbox))
 }
 
 /// That large bodies cannot be taken is better told now than to the first client with one.
@@ -351,7 +366,8 @@ impl Ticking {
             #[cfg(feature = "deadlock_detection")]
             report_deadlocks();
             if let Some(every) = self.plan.load().process.summary {
-                summary.write_if_due(now, every, &self.hub, &self.clusters.all());
+                let view = || View::take(&self.hub, &self.clusters, now);
+                summary.write_if_due(now, every, view);
             }
         }
     }
@@ -373,24 +389,36 @@ fn report_deadlocks() {
 }
 
 impl Running {
-    fn until_stopped(mut self, mut signals: Signals) -> ExitCode {
-        loop {
-            match signals.forever().next() {
-                Some(SIGHUP) => {
-                    systemd::notify("RELOADING=1");
-                    self.reload();
-                    systemd::notify("READY=1");
-                }
-                Some(SIGUSR1) => summary::write_state(&self.clusters.all()),
-                _ => break,
-            }
-        }
-        drop(signals);
-        self.stopping.store(true, Ordering::SeqCst);
+    fn until_stopped(mut self, mailbox: Mailbox) -> ExitCode {
+        mailbox.serve(|command| self.carry_out(command));
         systemd::notify("STOPPING=1");
         self.announce();
         self.drain();
         ExitCode::SUCCESS
+    }
+
+    fn carry_out(&mut self, command: Command) -> Outcome {
+        match command {
+            Command::Reload => {
+                systemd::notify("RELOADING=1");
+                let outcome = self.reload();
+                systemd::notify("READY=1");
+                outcome
+            }
+            Command::Report => {
+                summary::write_report(&self.desk.view());
+                Ok(Effect::Reported)
+            }
+            Command::Release {
+                cluster,
+                server,
+                by,
+            } => self.release(&cluster, &server, &by),
+            Command::Stop => {
+                self.stopping.store(true, Ordering::SeqCst);
+                Ok(Effect::Stopping)
+            }
+        }
     }
 
     /// Lets a balancer in front notice that a stop is coming, before it would meet a closed door.
@@ -464,7 +492,7 @@ impl Running {
         if let Some(access) = &self.hub.access {
             access.close(Duration::from_secs(1));
         }
-        summary::write_totals(&self.hub, &clusters);
+        summary::write_totals(&self.desk.view());
         log::info!("stopped after {:.1} s", began.elapsed().as_secs_f64());
     }
 }

@@ -12,9 +12,10 @@ use crate::net::tls::ServerTls;
 use crate::pipeline::Table;
 use crate::plan::{Listener, Plan};
 use crate::session::Door;
-use crate::state::held;
+use crate::state::held::{self, Released};
 use crate::upstream::Controller;
 
+use super::commands::{Effect, Objection, Outcome};
 use super::limits::Limits;
 use super::{FIRST_CONNECTS, Running, bind, is_dispensable};
 
@@ -44,12 +45,15 @@ fn set_files(doors: &[Opening]) -> Result<(), String> {
 
 impl Running {
     /// Reads everything anew. What cannot be done leaves all as it was.
-    pub(super) fn reload(&mut self) {
+    pub(super) fn reload(&mut self) -> Outcome {
         if let Some(access) = &self.hub.access {
             access.reopen();
         }
         match self.try_reload() {
-            Ok(()) => log::info!("reloaded"),
+            Ok(()) => {
+                log::info!("reloaded");
+                Ok(Effect::Reloaded)
+            }
             Err(problems) => {
                 for problem in &problems {
                     log::error!("reload: {problem}");
@@ -58,6 +62,7 @@ impl Running {
                     "reload: nothing is changed: {} found",
                     count(problems.len())
                 );
+                Err(problems.into_iter().map(Objection::from).collect())
             }
         }
     }
@@ -115,7 +120,7 @@ impl Running {
         self.set_doors(doors);
         self.hub
             .adjust(plan.process.max_requests, plan.process.resolve);
-        self.release();
+        self.release_as_filed();
         self.plan.store(plan);
         Ok(())
     }
@@ -297,36 +302,62 @@ impl Running {
         self.current = running;
     }
 
-    /// Servers that somebody has released in the state file are in use again.
-    fn release(&self) {
+    /// Uses the servers again that somebody has released in the state file.
+    fn release_as_filed(&self) {
         let Some(path) = &self.state else { return };
         match held::load(path) {
             Ok(file) => {
-                for released in &file.released {
-                    let cluster = self
-                        .current
-                        .iter()
-                        .find(|(_, it)| it.name() == released.cluster);
-                    let is_done = cluster.is_some_and(|(_, cluster)| {
-                        let is_held = cluster.held().iter().any(|held| released.is_of(held));
-                        is_held && cluster.release(&released.server, &released.by)
-                    });
-                    if !is_done {
-                        log::info!(
-                            "{}/{} was released by {}, and is not kept out of use",
-                            released.cluster,
-                            released.server,
-                            released.by
-                        );
-                    }
+                for Released {
+                    cluster,
+                    server,
+                    by,
+                    ..
+                } in file
+                    .released
+                    .iter()
+                    .filter(|released| !self.release_if_of(released))
+                {
+                    log::info!(
+                        "{cluster}/{server} was released by {by}, and is not kept out of use"
+                    );
                 }
             }
             Err(error) => log::error!("{error}"),
         }
-        // What is settled is not to be read again.
+        // The entries of the file are dealt with, and not to be read again.
         self.current
             .iter()
             .for_each(|(_, cluster)| cluster.remember());
+    }
+
+    /// Releases a server that is held for what this release was meant to end. Returns `false` if it
+    /// is not held, or for something newer.
+    fn release_if_of(&self, released: &Released) -> bool {
+        let cluster = self.cluster(&released.cluster);
+        let is_held = cluster.is_some_and(|it| it.held().iter().any(|held| released.is_of(held)));
+        is_held
+            && self
+                .release(&released.cluster, &released.server, &released.by)
+                .is_ok()
+    }
+
+    /// Uses a server again that is kept out of use.
+    pub(super) fn release(&self, cluster: &str, server: &str, by: &str) -> Outcome {
+        let is_released = self
+            .cluster(cluster)
+            .is_some_and(|running| running.release(server, by));
+        if is_released {
+            Ok(Effect::Released)
+        } else {
+            let objection = format!("{cluster}/{server} is not kept out of use");
+            Err(vec![Objection::from(objection)])
+        }
+    }
+
+    /// The cluster of this name in the plan.
+    fn cluster(&self, name: &str) -> Option<&Arc<Controller>> {
+        let known = self.current.iter().find(|(_, it)| it.name() == name);
+        known.map(|(_, cluster)| cluster)
     }
 
     /// What is only looked at when the program starts.

@@ -1,7 +1,11 @@
 //! Views as lines for the log.
 
+use crate::balance::Counts;
 use crate::health::State;
+use crate::threads::Kind;
 use crate::upstream::{ClusterView, HealthView, ServerView};
+
+use super::view::{ProcessView, View};
 
 /// Everything about a cluster: a line for the cluster, for each server and for each bucket.
 pub(super) fn cluster(view: &ClusterView) -> Vec<String> {
@@ -42,6 +46,78 @@ pub(super) fn buckets(view: &ClusterView) -> Vec<String> {
         )
     });
     buckets.collect()
+}
+
+/// What happens each second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    pub(super) requests: f64,
+    pub(super) bytes_out: f64,
+}
+
+/// How it goes, in one line.
+pub(super) fn summary(view: &View, rates: &Rates) -> String {
+    let process = &view.process;
+    let sum = |of: fn(&Counts) -> usize| -> usize {
+        view.clusters
+            .iter()
+            .map(|cluster| of(&cluster.counts))
+            .sum()
+    };
+    let mut line = format!(
+        "{:.0} requests/s, {:.1} MB/s out, {} clients, {} served, {} queued, {}/{} workers up, {} \
+         session threads, {} couriers, {} KiB in buffers, {} KiB in spool",
+        rates.requests,
+        rates.bytes_out / 1e6,
+        process.clients,
+        sum(|counts| counts.serving),
+        sum(|counts| counts.queued),
+        sum(|counts| counts.up),
+        sum(|counts| counts.workers),
+        process.session_threads,
+        process.couriers,
+        process.in_buffers / 1024,
+        process.in_spool / 1024,
+    );
+    let lost = process.access_lost.all() + process.messages_lost.all();
+    if lost > 0 {
+        line += &format!(", {lost} lines lost in logs");
+    }
+    line
+}
+
+/// What there was in all, and each fault that came.
+pub(super) fn totals(process: &ProcessView) -> String {
+    let mut line = format!(
+        "in all: {} clients ({} refused), {} requests, {} retries, {} panics{}, {} failed accepts, \
+         {} log lines dropped, {} not written, {} messages lost",
+        process.sessions,
+        process.refused,
+        process.requests,
+        process.retries,
+        process.all_panics(),
+        panics(process),
+        process.accept_errors,
+        process.log_dropped,
+        process.access_lost.failed,
+        process.messages_lost.all(),
+    );
+    for (fault, count) in &process.faults {
+        line += &format!("; {count} x {}: {}", fault.flags(), fault.text());
+    }
+    line
+}
+
+/// The kinds of threads that have panicked, in brackets.
+fn panics(process: &ProcessView) -> String {
+    if process.panics.is_empty() {
+        return String::new();
+    }
+    let kinds = process.panics.iter().map(|(kind, count)| {
+        let kind = kind.map_or("other", Kind::name);
+        format!("{kind}: {count}")
+    });
+    format!(" ({})", kinds.collect::<Vec<_>>().join(", "))
 }
 
 fn server(cluster: &str, view: &ServerView) -> String {
@@ -89,8 +165,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use crate::balance::{Admin, BucketCounts, Counts, Role, ServerCounts};
+    use crate::balance::{Admin, BucketCounts, Role, ServerCounts};
+    use crate::fault::Fault;
     use crate::health::Cause;
+    use crate::observe::sink::Lost;
     use crate::plan::ServerAddress;
     use crate::upstream::BucketView;
 
@@ -204,6 +282,67 @@ mod tests {
             )),
             "{}",
             line(server)
+        );
+    }
+
+    #[test]
+    fn the_summary_adds_the_clusters_up_and_tells_of_losses_only_if_there_are_some() {
+        let mut all = View {
+            process: ProcessView {
+                clients: 12,
+                session_threads: 14,
+                couriers: 1,
+                in_buffers: 64 * 1024,
+                in_spool: 5000,
+                ..ProcessView::default()
+            },
+            clusters: vec![view(), view()],
+        };
+        let rates = Rates {
+            requests: 123.4,
+            bytes_out: 1_250_000.0,
+        };
+        let line = "123 requests/s, 1.2 MB/s out, 12 clients, 8 served, 14 queued, 6/10 workers \
+                    up, 14 session threads, 1 couriers, 64 KiB in buffers, 4 KiB in spool";
+        assert_eq!(summary(&all, &rates), line);
+        all.process.access_lost = Lost {
+            dropped: 2,
+            failed: 1,
+        };
+        all.process.messages_lost.dropped = 1;
+        assert_eq!(
+            summary(&all, &rates),
+            format!("{line}, 4 lines lost in logs")
+        );
+    }
+
+    #[test]
+    fn the_totals_name_the_faults_and_panics_that_came() {
+        let mut process = ProcessView {
+            sessions: 5,
+            refused: 1,
+            requests: 7,
+            retries: 2,
+            accept_errors: 3,
+            ..ProcessView::default()
+        };
+        assert_eq!(
+            totals(&process),
+            "in all: 5 clients (1 refused), 7 requests, 2 retries, 0 panics, 3 failed accepts, 0 \
+             log lines dropped, 0 not written, 0 messages lost"
+        );
+        process.panics = vec![(Some(Kind::Worker), 2), (None, 1)];
+        process.faults = vec![(Fault::QueueFull, 4)];
+        let fault = Fault::QueueFull;
+        assert_eq!(
+            totals(&process),
+            format!(
+                "in all: 5 clients (1 refused), 7 requests, 2 retries, 3 panics (worker: 2, \
+                 other: 1), 3 failed accepts, 0 log lines dropped, 0 not written, 0 messages \
+                 lost; 4 x {}: {}",
+                fault.flags(),
+                fault.text()
+            )
         );
     }
 }

@@ -1,136 +1,79 @@
-//! One line every few seconds, for whoever watches the terminal.
+//! What the program tells of itself without being asked: a line every few seconds
+//! (`process.summary`), and the totals at the end.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::exchange::Hub;
-use crate::fault::Fault;
-use crate::threads::{self, Kind};
-use crate::upstream::Controller;
+use super::render;
+use super::view::View;
 
-use super::{logging, render};
+/// A summary may come this much too early: the tick that writes it comes every second.
+const EARLY: Duration = Duration::from_millis(500);
 
-/// What the last line told.
+/// The counts that the last summary told.
 #[derive(Debug)]
 pub(super) struct Summary {
     at: Instant,
     requests: u64,
-    bytes: u64,
+    bytes_out: u64,
 }
 
 impl Summary {
+    /// The first summary is due in one period from `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             at: now,
             requests: 0,
-            bytes: 0,
+            bytes_out: 0,
         }
     }
 
-    /// Writes the line if its time has come.
+    /// Writes the summary if its time has come.
     pub(super) fn write_if_due(
         &mut self,
         now: Instant,
         every: Duration,
-        hub: &Hub,
-        clusters: &[Arc<Controller>],
+        view: impl FnOnce() -> View,
     ) {
         let passed = now.saturating_duration_since(self.at);
-        // The clock behind this ticks every second, so half of one early is in time.
-        if passed.saturating_add(Duration::from_millis(500)) < every {
+        if passed.saturating_add(EARLY) < every {
             return;
         }
-        let views = clusters
-            .iter()
-            .map(|cluster| cluster.view(now))
-            .collect::<Vec<_>>();
-        for view in &views {
-            write(&render::buckets(view));
-        }
-        let (requests, bytes) = (hub.counters.requests.get(), hub.counters.bytes_out.get());
-        let per_second = |count: u64| count as f64 / passed.as_secs_f64();
-        let (mut queued, mut serving, mut up, mut workers) = (0, 0, 0, 0);
-        for counts in views.iter().map(|view| &view.counts) {
-            queued += counts.queued;
-            serving += counts.serving;
-            up += counts.up;
-            workers += counts.workers;
-        }
-        let lost = lost(hub);
-        let lost = if lost > 0 {
-            format!(", {lost} lines lost in logs")
-        } else {
-            String::new()
+        let view = view();
+        let process = &view.process;
+        let per_second = |now: u64, before: u64| (now - before) as f64 / passed.as_secs_f64();
+        let rates = render::Rates {
+            requests: per_second(process.requests, self.requests),
+            bytes_out: per_second(process.bytes_out, self.bytes_out),
         };
-        log::info!(
-            "{:.0} requests/s, {:.1} MB/s out, {} clients, {serving} served, {queued} queued, \
-             {up}/{workers} workers up, {} session threads, {} couriers, {} KiB in buffers, {} \
-             KiB in spool{lost}",
-            per_second(requests - self.requests),
-            per_second(bytes - self.bytes) / 1e6,
-            hub.clients.count(),
-            Kind::Session.alive(),
-            hub.couriers.count(),
-            hub.buffers.in_use() * hub.buffers.size() / 1024,
-            hub.spool.used() / 1024,
-        );
+        write_buckets(&view);
+        log::info!("{}", render::summary(&view, &rates));
         *self = Self {
             at: now,
-            requests,
-            bytes,
+            requests: process.requests,
+            bytes_out: process.bytes_out,
         };
     }
 }
 
-/// Lines that are in no log.
-fn lost(hub: &Hub) -> u64 {
-    let access = hub
-        .access
-        .as_ref()
-        .map_or(0, |access| access.lost().0.all());
-    access + logging::lost().0.all()
+/// Writes everything about each cluster, its servers and its buckets.
+pub(super) fn write_report(view: &View) {
+    view.clusters
+        .iter()
+        .for_each(|cluster| write(&render::cluster(cluster)));
 }
 
-/// Writes everything about each cluster, its servers and its buckets: SIGUSR1 asks for that.
-pub(super) fn write_state(clusters: &[Arc<Controller>]) {
-    let now = Instant::now();
-    for view in clusters.iter().map(|cluster| cluster.view(now)) {
-        write(&render::cluster(&view));
-    }
+/// Writes what there was in all, and how often each fault came.
+pub(super) fn write_totals(view: &View) {
+    write_buckets(view);
+    log::info!("{}", render::totals(&view.process));
+}
+
+fn write_buckets(view: &View) {
+    view.clusters
+        .iter()
+        .for_each(|cluster| write(&render::buckets(cluster)));
 }
 
 fn write(lines: &[String]) {
     lines.iter().for_each(|line| log::info!("{line}"));
-}
-
-/// What there was in all, and each fault that came, at the end.
-pub(super) fn write_totals(hub: &Hub, clusters: &[Arc<Controller>]) {
-    let now = Instant::now();
-    for view in clusters.iter().map(|cluster| cluster.view(now)) {
-        write(&render::buckets(&view));
-    }
-    let counters = &hub.counters;
-    let mut line = format!(
-        "in all: {} clients ({} refused), {} requests, {} retries, {} panics, {} failed accepts, \
-         {} log lines dropped, {} not written, {} messages lost",
-        counters.sessions.get(),
-        counters.sessions_refused.get(),
-        counters.requests.get(),
-        counters.retries.get(),
-        threads::panics(),
-        counters.accept_errors.get(),
-        counters.log_dropped.get(),
-        hub.access
-            .as_ref()
-            .map_or(0, |access| access.lost().0.failed),
-        logging::lost().0.all(),
-    );
-    for (fault, count) in Fault::ALL
-        .iter()
-        .map(|&fault| (fault, counters.faults(fault)))
-        .filter(|(_, count)| *count > 0)
-    {
-        line.push_str(&format!("; {count} x {}: {}", fault.flags(), fault.text()));
-    }
-    log::info!("{line}");
 }
