@@ -16,6 +16,7 @@
 //! single job.
 
 mod admission;
+mod rests;
 mod taking;
 
 use std::collections::VecDeque;

@@ -7,7 +7,7 @@ use std::hash::BuildHasherDefault;
 use std::time::{Duration, Instant};
 
 use super::queue::{IdHasher, Waiting};
-use super::{BucketId, Dispatcher, Handout, Refusal, ServerId};
+use super::{BucketId, ServerId};
 
 /// All jobs that rest.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl<J> Resting<J> {
     }
 
     /// Removes the job with this number.
-    fn remove(&mut self, id: u64) -> Option<Waiting<J>> {
+    pub(super) fn remove(&mut self, id: u64) -> Option<Waiting<J>> {
         if self.jobs.is_empty() {
             return None;
         }
@@ -55,7 +55,7 @@ impl<J> Resting<J> {
     }
 
     /// Removes the job whose rest ends first, if it has ended by `now`.
-    fn take_due(&mut self, now: Instant) -> Option<Waiting<J>> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Waiting<J>> {
         let first = self
             .jobs
             .first_entry()
@@ -66,7 +66,7 @@ impl<J> Resting<J> {
     }
 
     /// Removes any job, for ending all rests.
-    fn take_any(&mut self) -> Option<Waiting<J>> {
+    pub(super) fn take_any(&mut self) -> Option<Waiting<J>> {
         let (_, waiting) = self.jobs.pop_first()?;
         self.ends.remove(&waiting.ticket.id);
         Some(waiting)
@@ -85,52 +85,6 @@ impl<J> Resting<J> {
     pub(super) fn forget(&mut self, server: ServerId) {
         let avoiding = (self.jobs.values_mut()).filter(|job| job.ticket.avoid == Some(server));
         avoiding.for_each(|job| job.ticket.avoid = None);
-    }
-}
-
-impl<J> Dispatcher<J> {
-    /// Does what is due by `now`. A job whose rest is over goes to the head of its bucket (of
-    /// several the one whose rest ended first), and to a worker if there is one for it. A job whose
-    /// deadline has passed, resting or waiting, is refused ([`Refusal::QueueTimeout`]).
-    pub fn wake(&mut self, now: Instant) -> Handout<J> {
-        let mut handout = Handout::default();
-        while let Some(place) = self.queue.first_expired(now)
-            && let Some(waiting) = self.withdraw(place)
-        {
-            handout.refused.push((Refusal::QueueTimeout, waiting.job));
-        }
-        let due = std::iter::from_fn(|| self.resting.take_due(now)).collect::<Vec<_>>();
-        for waiting in due.into_iter().rev() {
-            if waiting.gives_up() <= now {
-                self.forgive(&waiting);
-                handout.refused.push((Refusal::QueueTimeout, waiting.job));
-            } else {
-                self.put_back(waiting, None, &mut handout, now);
-            }
-        }
-        self.settle(now, &mut handout);
-        handout
-    }
-
-    /// Returns when to call [`Self::wake`] next.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let (waiting, resting) = (self.queue.next_deadline(), self.resting.next_end());
-        waiting.into_iter().chain(resting).min()
-    }
-
-    /// Removes a resting job that is over. Returns `None` if no job with this number rests.
-    pub(super) fn rouse(&mut self, id: u64) -> Option<J> {
-        let waiting = self.resting.remove(id)?;
-        self.forgive(&waiting);
-        Some(waiting.job)
-    }
-
-    /// Refuses all resting jobs.
-    pub(super) fn refuse_resting(&mut self, refusal: Refusal, refused: &mut Vec<(Refusal, J)>) {
-        while let Some(waiting) = self.resting.take_any() {
-            self.forgive(&waiting);
-            refused.push((refusal, waiting.job));
-        }
     }
 }
 

@@ -11,10 +11,7 @@ use super::bits::Bits;
 use super::random::Random;
 use super::scheduler::{Candidates, Load, Scheduler, Wish, scheduler};
 use super::{Admin, BucketId, Health, Link, Role, Schedule, ServerCounts, ServerId, WorkerId};
-use running::{Running, RunningJob};
-
-/// Nothing.
-const NONE: u32 = u32::MAX;
+use running::{NONE, Running, RunningJob};
 
 /// The warmth of a warm server.
 const WARM: u16 = 1000;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use juggler::plan::Plan;
 use juggler::state::held;
 
-use super::Settings;
+use super::settings::Settings;
 
 /// Which server to release.
 #[derive(clap::Args, Debug)]

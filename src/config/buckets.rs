@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use toml::de::DeValue;
 
+use super::form::Kind;
 use super::listener::unique_name;
 use super::problem::{Complaint, Place, Spot, nearest};
 use super::process::saturate;
 use super::reader::{Table, count_of, expected, percent_of};
-use super::reference::Kind;
 use crate::balance::{self, Share};
 use crate::plan::{Bucket, Cluster};
 

@@ -7,6 +7,7 @@
 mod buckets;
 mod cluster;
 mod flags;
+mod form;
 mod health;
 mod idle;
 mod keys;

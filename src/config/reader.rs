@@ -10,9 +10,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::SECTIONS;
+use super::form::{Default, Key, Kind, Section};
+use super::keys::{SECTIONS, section};
 use super::problem::{Complaint, Place, Problems, Spot, nearest};
-use super::reference::{Default, Key, Kind, Section, section};
 use crate::base::units::{
     UnitError, format_duration, format_size, parse_duration, parse_percent, parse_size,
 };

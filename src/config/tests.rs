@@ -12,8 +12,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use super::keys::SECTIONS;
-use super::reference::{Default, Kind, section};
+use super::form::{Default, Kind};
+use super::keys::{SECTIONS, section};
 use super::*;
 use crate::plan::*;
 

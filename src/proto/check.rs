@@ -8,11 +8,11 @@
     reason = "that is how a check says no; nothing else calls it"
 )]
 mod relay;
+mod splits;
 
 pub use relay::relay;
 
 use std::borrow::Cow;
-use std::fmt::Debug;
 
 use crate::http::{
     BodyFraming, Edits, Field, FieldId, Method, RequestHead, ResponseFraming, ResponseHead, Version,
@@ -25,27 +25,7 @@ use super::h1::{
     write_request, write_response,
 };
 use super::proxy_header;
-
-/// The default limits, and ones so small that random bytes reach them.
-const LIMITS: [HeadLimits; 2] = [
-    HeadLimits {
-        head: 32 * 1024,
-        fields: 100,
-        target: 8 * 1024,
-    },
-    HeadLimits {
-        head: 256,
-        fields: 4,
-        target: 32,
-    },
-];
-
-/// A written head may be longer than the one that was read.
-const AMPLE: HeadLimits = HeadLimits {
-    head: 64 * 1024,
-    fields: 200,
-    target: 16 * 1024,
-};
+use splits::{AMPLE, LIMITS, assert_splits};
 
 /// Request heads: any split gives the same verdict. httparse reads an accepted head in the same
 /// way. The head written from it is accepted with the same meaning, and writing that one again
@@ -308,25 +288,6 @@ fn scan(
         verdict
     });
     whole
-}
-
-/// Splits the data into single bytes, into two pieces at each of the first positions, and into
-/// pieces whose lengths depend on the data.
-fn assert_splits<T: PartialEq + Debug>(data: &[u8], whole: &T, run: impl Fn(&[&[u8]]) -> T) {
-    let single: Vec<_> = data.chunks(1).collect();
-    assert_eq!(&run(&single), whole, "byte by byte");
-    for place in (0..data.len()).take(64) {
-        let (a, b) = data.split_at(place);
-        assert_eq!(&run(&[a, b]), whole, "cut at {place}");
-    }
-    let mut pieces = Vec::new();
-    let mut rest = data;
-    while let Some(&first) = rest.first() {
-        let (piece, after) = rest.split_at(rest.len().min(1 + usize::from(first % 23)));
-        pieces.push(piece);
-        rest = after;
-    }
-    assert_eq!(&run(&pieces), whole, "in pieces");
 }
 
 /// Returns names and values as they are sent on.

@@ -3,8 +3,10 @@
 
 use std::time::Instant;
 
-use super::NONE;
 use crate::balance::BucketId;
+
+/// No worker, no entry.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// A job being served.
 #[derive(Clone, Copy, Debug)]

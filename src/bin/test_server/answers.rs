@@ -28,11 +28,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::check::{self, Sum};
-use crate::connection::Server;
 use crate::files;
 use crate::query::Target;
 use crate::reply::{After, Reply};
 use crate::request::{Body, Head};
+use crate::server::Server;
 use crate::stream::{Stream, Waited};
 
 /// Returns the answer to a request for the counters.

@@ -1,25 +1,13 @@
 //! One client's connection: requests in, responses out.
 
 use std::io;
-use std::path::PathBuf;
 
 use crate::answers;
 use crate::query::Target;
 use crate::reply::{After, Reply};
 use crate::request::{Problem, Reader};
-use crate::stats::Stats;
+use crate::server::Server;
 use crate::stream::Stream;
-
-/// The state that all connections share.
-#[derive(Debug)]
-pub(crate) struct Server {
-    /// The name in X-Test-Server.
-    pub(crate) name: String,
-    /// The served folder, an absolute path without links in it.
-    pub(crate) root: Option<PathBuf>,
-    /// What has been counted.
-    pub(crate) stats: Stats,
-}
 
 /// Serves a connection to its end. `open` is its number if it is counted.
 pub(crate) fn serve(server: &Server, stream: &Stream, open: Option<u64>) {

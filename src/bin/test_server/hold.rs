@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Opens connections, requests `path` once on each, prints `held N`, and keeps them until standard
 /// input ends. Then prints how many of them the server has closed meanwhile.
 pub(crate) fn hold(address: &str, count: usize, path: &str, tls: bool) -> io::Result<()> {
-    crate::raise_file_limit();
+    crate::system::raise_file_limit();
     let address = address
         .to_socket_addrs()?
         .next()
@@ -35,7 +35,9 @@ pub(crate) fn hold(address: &str, count: usize, path: &str, tls: bool) -> io::Re
     for index in 0..count {
         let one = Held::open(address, index, tls.as_ref())
             .and_then(|mut one| one.ask(path).map(|()| one))
-            .map_err(|problem| crate::named(&format_args!("connection {index}"), &problem))?;
+            .map_err(|problem| {
+                crate::system::named(&format_args!("connection {index}"), &problem)
+            })?;
         held.push(one);
     }
     println!(

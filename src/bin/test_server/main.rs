@@ -18,8 +18,10 @@ mod hold;
 mod query;
 mod reply;
 mod request;
+mod server;
 mod stats;
 mod stream;
+mod system;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -30,9 +32,10 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::connection::Server;
+use crate::server::Server;
 use crate::stats::Stats;
 use crate::stream::Listener;
+use crate::system::{named, raise_file_limit};
 
 /// The options of the command line.
 #[derive(Debug, Parser)]
@@ -162,20 +165,4 @@ fn accept(listener: &Listener, server: &Arc<Server>, counted: bool) {
             eprintln!("test_server: no thread for a connection: {problem}");
         }
     }
-}
-
-/// Raises the limit of open files as far as the system allows.
-pub(crate) fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        // On failure there are only fewer connections.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-/// Returns the same error with its subject in front.
-pub(crate) fn named(what: &dyn std::fmt::Display, problem: &io::Error) -> io::Error {
-    io::Error::new(problem.kind(), format!("{what}: {problem}"))
 }

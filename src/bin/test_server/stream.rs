@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::named;
+use crate::system::named;
 
 /// A socket that accepts connections.
 #[derive(Debug)]

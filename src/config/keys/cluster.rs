@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{KIB, MIB, TIME, key};
+use super::parts::{KIB, MIB, TIME, key};
 use crate::balance::{Admin, Role};
-use crate::config::reference::Default::{Is, Means, Required};
-use crate::config::reference::Kind::{
+use crate::config::form::Default::{Is, Means, Required};
+use crate::config::form::Kind::{
     self, Count, Flag, Forms, Percent, Size, Table, Tables, Text, Word,
 };
-use crate::config::reference::Section;
+use crate::config::form::Section;
 
 /// What somebody decides.
 const ADMIN: &[&str] = &[

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{DAY, TIME, key};
-use crate::config::reference::Default::{Is, Means};
-use crate::config::reference::Kind::{
+use super::parts::{DAY, TIME, key};
+use crate::config::form::Default::{Is, Means};
+use crate::config::form::Kind::{
     self, Count, Flag, Forms, Percent, Table, Text, Texts, Word, Words,
 };
-use crate::config::reference::Section;
+use crate::config::form::Section;
 
 /// Between two probes: a server is to be looked after, not kept busy.
 const PAUSE: Kind = Kind::Duration(Duration::from_millis(10), DAY);

@@ -1,9 +1,9 @@
 //! Keys of listeners.
 
-use super::{KIB, MIB, TIB, TIME, key};
-use crate::config::reference::Default::{Is, Means, Required};
-use crate::config::reference::Kind::{Count, Flag, Forms, Size, Table, Tables, Text, Texts, Word};
-use crate::config::reference::Section;
+use super::parts::{KIB, MIB, TIB, TIME, key};
+use crate::config::form::Default::{Is, Means, Required};
+use crate::config::form::Kind::{Count, Flag, Forms, Size, Table, Tables, Text, Texts, Word};
+use crate::config::form::Section;
 
 pub(super) static LISTENER: Section = Section {
     path: "listener",

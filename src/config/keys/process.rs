@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{DAY, KIB, MIB, TIB, TIME, key};
-use crate::config::reference::Default::{Is, Means};
-use crate::config::reference::Kind::{self, Count, Forms, Size, Text, Word};
-use crate::config::reference::Section;
+use super::parts::{DAY, KIB, MIB, TIB, TIME, key};
+use crate::config::form::Default::{Is, Means};
+use crate::config::form::Kind::{self, Count, Forms, Size, Text, Word};
+use crate::config::form::Section;
 
 pub(super) static PROCESS: Section = Section {
     path: "process",

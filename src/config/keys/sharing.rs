@@ -1,9 +1,9 @@
 //! Keys of routes, schedulers and buckets: which request gets which part of what.
 
-use super::{TIME, key};
-use crate::config::reference::Default::{Is, Means, Required};
-use crate::config::reference::Kind::{Count, Forms, Percent, Table, Text, Texts, Word};
-use crate::config::reference::Section;
+use super::parts::{TIME, key};
+use crate::config::form::Default::{Is, Means, Required};
+use crate::config::form::Kind::{Count, Forms, Percent, Table, Text, Texts, Word};
+use crate::config::form::Section;
 
 pub(super) static ROUTE: Section = Section {
     path: "route",

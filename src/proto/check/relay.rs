@@ -7,7 +7,7 @@ use crate::proto::h1::{
     ResponseRewrite, parse_response, write_response,
 };
 
-use super::{AMPLE, LIMITS, assert_splits};
+use super::splits::{AMPLE, LIMITS, assert_splits};
 
 /// The request that is answered, chosen by the first byte of the data.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::http::{BodyFraming, Field, FieldId, Method, RequestHead, Span, TargetForm, Version};
 
-use super::scan::BESIDES_TARGET;
+use super::scan::{BESIDES_TARGET, check_version};
 use super::syntax::{
     decimal, find_control, is_authority, is_token, list, name_shape, token_length, trim,
 };
@@ -66,20 +66,6 @@ pub fn parse_request(
         return Err(Malformed::Expect);
     }
     Ok(())
-}
-
-/// Returns the version at the end of a request line, or an error if it is neither 1.0 nor 1.1.
-pub(super) fn check_version(line: &[u8]) -> Result<Version, Malformed> {
-    match line {
-        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] => Ok(Version::Http11),
-        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => Ok(Version::Http10),
-        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            Err(Malformed::Version)
-        }
-        _ => Err(Malformed::StartLine),
-    }
 }
 
 /// Splits a field line without its CRLF into the ranges of name and value in that line.

@@ -1,7 +1,8 @@
 //! Finds the end of a head and refuses bad bytes as they come, so that a reader does not wait for
 //! an end that cannot come.
 
-use super::parse::check_version;
+use crate::http::Version;
+
 use super::syntax::{find_control, is_token_byte};
 use super::{HeadLimits, Malformed};
 
@@ -156,5 +157,19 @@ impl HeadScanner {
         } else {
             Malformed::StartLine
         })
+    }
+}
+
+/// Returns the version at the end of a request line, or an error if it is neither 1.0 nor 1.1.
+pub(super) fn check_version(line: &[u8]) -> Result<Version, Malformed> {
+    match line {
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] => Ok(Version::Http11),
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => Ok(Version::Http10),
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(Malformed::Version)
+        }
+        _ => Err(Malformed::StartLine),
     }
 }
