@@ -455,7 +455,7 @@ fn ordinary_clients_notice_nothing_of_everything_at_once() {
         let panics = juggler
             .log()
             .iter()
-            .filter(|line| line.contains("JUGGLER_PANIC_AT says"))
+            .filter(|line| line.contains("JUGGLER_PANIC_AT:"))
             .count();
         assert!(panics > 10, "{panics} panics");
     }

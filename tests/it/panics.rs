@@ -90,7 +90,7 @@ impl Arena {
     fn panics_by_point(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for line in self.juggler.log() {
-            if let Some((_, point)) = line.split_once("JUGGLER_PANIC_AT says: ") {
+            if let Some((_, point)) = line.split_once("JUGGLER_PANIC_AT: ") {
                 *counts.entry(point.to_owned()).or_default() += 1;
             }
         }
