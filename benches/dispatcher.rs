@@ -298,7 +298,7 @@ fn schedulers_two_speeds(criterion: &mut Criterion) {
         };
         (0..10_000).for_each(|_| round());
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-            bencher.iter(&mut round)
+            bencher.iter(&mut round);
         });
     }
 }
@@ -396,7 +396,7 @@ fn expire(criterion: &mut Criterion) {
                         .wake(black_box(cluster.now))
                         .refused
                         .is_empty()
-                )
+                );
             });
         });
     }
