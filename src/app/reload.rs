@@ -2,12 +2,11 @@
 //! the old one. Then it is put into effect: listeners, sessions and healthy connections to servers
 //! stay.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::time::after;
 use crate::config::{self, Severity};
-use crate::exchange::Promise;
 use crate::net::tls::ServerTls;
 use crate::pipeline::Table;
 use crate::plan::{Listener, Plan};
@@ -16,11 +15,9 @@ use crate::state::held::{self, Released};
 use crate::upstream::Controller;
 
 use super::commands::{Effect, Objection, Outcome};
+use super::doors::{bind, is_dispensable};
 use super::limits::Limits;
-use super::{FIRST_CONNECTS, Running, bind, is_dispensable};
-
-/// Where the configuration comes from, each time anew.
-pub type Source = Box<dyn Fn() -> config::Outcome + Send>;
+use super::running::{FIRST_CONNECTS, Running};
 
 /// A door, and what it is to be like.
 type Opening = (Arc<Door>, Arc<Listener>, Option<Arc<ServerTls>>);
@@ -34,7 +31,7 @@ fn set_files(doors: &[Opening]) -> Result<(), String> {
         }
         if let Err(error) = door.acceptor().set_file(&listener.socket) {
             for (changed, ..) in &doors[..=place] {
-                let _as_well_as_can_be = changed.acceptor().set_file(&changed.listener().socket);
+                let _ = changed.acceptor().set_file(&changed.listener().socket); // As well as it can be.
             }
             let name = door.acceptor().local_name();
             return Err(format!("listener {}: {name}: {error}", listener.name));
@@ -392,6 +389,3 @@ fn count(problems: usize) -> String {
         more => format!("{more} problems"),
     }
 }
-
-/// Tables that may still be used by requests that are being read.
-pub(super) type Tables = Vec<Weak<Promise>>;
