@@ -17,6 +17,8 @@ pub enum Kind {
     Courier,
     /// Writes the access log or messages.
     Log,
+    /// Starts everything, then carries out commands. The system starts it.
+    Main,
     /// Makes one probe over a connection of its own.
     Probe,
     /// Decides when servers are probed.
@@ -35,14 +37,14 @@ pub enum Kind {
     Worker,
 }
 
-/// What a panic of a thread leads to. Whatever the kind, only what was in the thread's hand is
-/// lost.
+/// What a panic of a thread leads to. Only what was in the thread's hand is lost, whatever the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterPanic {
     /// The thread calls its body again after this pause: a thread that panics at each step must not
     /// take a processor. Such threads are started by [`tend`].
     BeginsAgain(Duration),
-    /// The thread catches panics itself, at each client that it serves, and goes on with the next.
+    /// The thread catches panics itself, at each command that it carries out, and goes on with the
+    /// next.
     GoesOn,
     /// The thread ends: it had one thing to do.
     Ends,
@@ -66,21 +68,23 @@ const fn policy(kind: Kind, name: &'static str, after_panic: AfterPanic) -> Poli
 }
 
 /// By the kinds' numbers.
-const POLICIES: [Policy; 10] = [
-    // The client that it delivers to is cut.
-    policy(Kind::Courier, "courier", AfterPanic::GoesOn),
+const POLICIES: [Policy; 11] = [
+    // The client that it delivers to is cut. The others are on a list of all couriers.
+    policy(Kind::Courier, "courier", AGAIN),
     // The lines in hand are lost.
     policy(Kind::Log, "log", AGAIN),
+    // The command in hand is refused.
+    policy(Kind::Main, "main", AfterPanic::GoesOn),
     // The probe counts as skipped.
     policy(Kind::Probe, "probe", AfterPanic::Ends),
-    // Each cluster is fenced: another one's look goes on.
+    // A panic of one cluster's look is caught there. That cluster is looked after again soon, and
+    // the others at once.
     policy(Kind::Prober, "prober", AGAIN),
-    // The same.
     policy(Kind::Reaper, "reaper", AGAIN),
     policy(Kind::Resolver, "resolver", AGAIN),
-    // The client is cut.
+    // The client is cut. The thread then accepts the next one.
     policy(Kind::Session, "session", AGAIN),
-    // A command that is carried out goes on.
+    // The signal in hand is lost. A command that is being carried out goes on.
     policy(Kind::Signals, "signals", AGAIN),
     policy(Kind::Tick, "tick", AGAIN),
     // The exchange in hand is answered with 500 or cut; token, place among the connected and probe
@@ -146,6 +150,12 @@ pub fn spawn(
         kind.counter().fetch_sub(1, Ordering::Relaxed);
     }
     started
+}
+
+/// Makes the calling thread one of this kind, which was not started here.
+pub fn adopt(kind: Kind) {
+    kind.counter().fetch_add(1, Ordering::Relaxed);
+    KIND.set(Some(kind));
 }
 
 /// Subtracts a thread from the count, however it ends.

@@ -1,11 +1,14 @@
 //! What the running program can be asked to do: one mailbox, from which the main thread takes one
-//! command after the other. Signals put commands into it, and so can whatever else has a [`Desk`].
+//! command after the other. Signals put commands into it, and so can everything else that has a
+//! [`Desk`].
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::Instant;
 
+use crate::base::panic_points::Point;
 use crate::exchange::Hub;
 use crate::upstream::Clusters;
 
@@ -24,7 +27,7 @@ pub enum Command {
         cluster: String,
         /// The server's name in it.
         server: String,
-        /// The one who has decided so, for the log.
+        /// The name of the one who has decided so, for the log.
         by: String,
     },
     /// Ends the program: what is in progress is finished first. No command is taken after this.
@@ -44,11 +47,12 @@ pub enum Effect {
     Stopping,
 }
 
-/// Why a command was not carried out. Nothing is different then.
+/// A reason why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objection(String);
 
-/// What becomes of a command.
+/// What becomes of a command. A command to which there are objections has changed nothing. All of
+/// them are told.
 pub type Outcome = Result<Effect, Vec<Objection>>;
 
 impl From<String> for Objection {
@@ -65,10 +69,11 @@ impl fmt::Display for Objection {
 
 /// The door to everything that runs: to look, and to change.
 pub trait Control: Send + Sync {
-    /// How everything is now.
+    /// Returns how everything is now.
     fn view(&self) -> View;
 
-    /// Has a command carried out after those that came before, and waits for that.
+    /// Has a command carried out after those that came before, and waits for that. The thread that
+    /// carries out commands must not call this: it would wait for itself.
     fn send(&self, command: Command) -> Outcome;
 }
 
@@ -90,7 +95,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// A desk, and the mailbox that its commands come to.
+    /// Returns a desk and the mailbox that its commands come to.
     pub(super) fn new(hub: &Arc<Hub>, clusters: &Arc<Clusters>) -> (Self, Mailbox) {
         let (letters, mailbox) = mpsc::channel();
         let desk = Self {
@@ -116,16 +121,27 @@ fn send(letters: &Sender<Letter>, command: Command) -> Outcome {
     let (outcome, answer) = mpsc::sync_channel(1);
     let sent = letters.send(Letter { command, outcome });
     let answer = sent.ok().and_then(|()| answer.recv().ok());
-    answer.unwrap_or_else(|| Err(vec!["the balancer stops".to_owned().into()]))
+    answer.unwrap_or_else(|| refused("the balancer stops"))
+}
+
+fn refused(why: &str) -> Outcome {
+    Err(vec![Objection(why.to_owned())])
 }
 
 impl Mailbox {
     /// Carries out commands, one after the other, until one of them is [`Command::Stop`]. Commands
-    /// that come later are refused.
+    /// that come later are refused, and so are those that lie behind it. A panic costs the command
+    /// in hand.
     pub(super) fn serve(self, mut carry_out: impl FnMut(Command) -> Outcome) {
         while let Ok(Letter { command, outcome }) = self.0.recv() {
-            let is_last = command == Command::Stop;
-            let _ = outcome.send(carry_out(command)); // A sender may have given up.
+            let is_stop = command == Command::Stop;
+            let fenced = catch_unwind(AssertUnwindSafe(|| {
+                Point::Command.pass();
+                carry_out(command)
+            }));
+            let told = fenced.unwrap_or_else(|_| refused("an internal error; the log has it"));
+            let is_last = is_stop && told.is_ok();
+            let _ = outcome.send(told); // A sender may have given up.
             if is_last {
                 return;
             }
@@ -135,48 +151,151 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Barrier, Mutex};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Barrier, mpsc};
     use std::thread;
 
     use super::*;
 
+    /// What each command leads to here.
+    fn outcome(command: &Command) -> Outcome {
+        match command {
+            Command::Reload => Err(["first", "second", "third"]
+                .map(|text| Objection::from(text.to_owned()))
+                .to_vec()),
+            Command::Report => Ok(Effect::Reported),
+            Command::Release { .. } => Ok(Effect::Released),
+            Command::Stop => Ok(Effect::Stopping),
+        }
+    }
+
+    fn release() -> Command {
+        Command::Release {
+            cluster: "app".to_owned(),
+            server: "app-1".to_owned(),
+            by: "a test".to_owned(),
+        }
+    }
+
     #[test]
-    fn commands_are_carried_out_one_after_the_other_and_answered() {
+    fn commands_of_several_threads_are_carried_out_one_after_the_other() {
+        const SENDERS: usize = 4;
+        const COMMANDS: usize = 50;
         let (letters, receiver) = mpsc::channel();
-        let (done, together) = (Mutex::new(Vec::new()), Barrier::new(3));
+        let (together, at_once, done) = (Barrier::new(SENDERS), AtomicUsize::new(0), &mut 0);
         thread::scope(|scope| {
-            for command in [Command::Reload, Command::Report] {
+            for sender in 0..SENDERS {
                 let (letters, together) = (letters.clone(), &together);
                 scope.spawn(move || {
                     together.wait();
-                    let outcome = send(&letters, command.clone());
-                    match command {
-                        Command::Reload => assert_eq!(outcome, Err(vec!["no".to_owned().into()])),
-                        _ => assert_eq!(outcome, Ok(Effect::Reported)),
+                    for turn in 0..COMMANDS {
+                        let command = match (sender + turn) % 3 {
+                            0 => Command::Reload,
+                            1 => Command::Report,
+                            _ => release(),
+                        };
+                        // Each sender gets what its own command has led to.
+                        assert_eq!(send(&letters, command.clone()), outcome(&command));
                     }
                 });
             }
-            scope.spawn(|| {
-                together.wait();
-                while done.lock().unwrap().len() < 2 {
-                    thread::yield_now();
-                }
-                assert_eq!(send(&letters, Command::Stop), Ok(Effect::Stopping));
-                // Nothing is taken after this.
-                assert!(send(&letters, Command::Reload).is_err());
-            });
+            // The mailbox ends when no sender is left.
+            drop(letters);
             Mailbox(receiver).serve(|command| {
-                done.lock().unwrap().push(command.clone());
-                match command {
-                    Command::Reload => Err(vec!["no".to_owned().into()]),
-                    Command::Report => Ok(Effect::Reported),
-                    Command::Release { .. } => Ok(Effect::Released),
-                    Command::Stop => Ok(Effect::Stopping),
-                }
+                assert_eq!(at_once.fetch_add(1, Ordering::SeqCst), 0);
+                thread::yield_now();
+                assert_eq!(at_once.fetch_sub(1, Ordering::SeqCst), 1);
+                *done += 1;
+                outcome(&command)
             });
         });
-        let done = done.into_inner().unwrap();
-        assert_eq!(done.len(), 3);
-        assert_eq!(done[2], Command::Stop);
+        assert_eq!(*done, SENDERS * COMMANDS);
+    }
+
+    /// What the commands of a single sender lead to, one after the other.
+    fn serve(commands: &[Command], carry_out: impl FnMut(Command) -> Outcome) -> Vec<Outcome> {
+        let (letters, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            let sender = scope.spawn(move || {
+                let sent = commands.iter().cloned();
+                sent.map(|command| send(&letters, command)).collect()
+            });
+            Mailbox(receiver).serve(carry_out);
+            sender.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn all_objections_are_told_in_their_order() {
+        let outcomes = serve(&[Command::Reload], |command| outcome(&command));
+        let told = outcomes[0].as_ref().unwrap_err();
+        let told = told.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told, ["first", "second", "third"]);
+    }
+
+    #[test]
+    fn what_comes_after_a_stop_is_refused_and_a_second_stop_too() {
+        let mut done = Vec::new();
+        let commands = [
+            Command::Report,
+            Command::Stop,
+            Command::Stop,
+            Command::Reload,
+        ];
+        let outcomes = serve(&commands, |command| {
+            done.push(command.clone());
+            outcome(&command)
+        });
+        let stops = refused("the balancer stops");
+        assert_eq!(
+            outcomes,
+            [
+                Ok(Effect::Reported),
+                Ok(Effect::Stopping),
+                stops.clone(),
+                stops
+            ]
+        );
+        assert_eq!(done, [Command::Report, Command::Stop]);
+    }
+
+    #[test]
+    fn what_lies_behind_a_stop_is_refused() {
+        let (letters, receiver) = mpsc::channel();
+        let outcomes = [Command::Stop, Command::Reload].map(|command| {
+            let (outcome, answer) = mpsc::sync_channel(1);
+            letters.send(Letter { command, outcome }).unwrap();
+            answer
+        });
+        Mailbox(receiver).serve(|command| outcome(&command));
+        assert_eq!(outcomes[0].recv(), Ok(Ok(Effect::Stopping)));
+        assert!(outcomes[1].recv().is_err(), "nobody will answer");
+    }
+
+    #[test]
+    fn a_panic_costs_the_command_in_hand() {
+        let mut stops = 0;
+        let commands = [
+            Command::Reload,
+            Command::Report,
+            Command::Stop,
+            Command::Stop,
+        ];
+        let outcomes = serve(&commands, |command| {
+            stops += usize::from(command == Command::Stop);
+            assert!(command != Command::Reload && stops != 1, "a test");
+            outcome(&command)
+        });
+        let failed = refused("an internal error; the log has it");
+        assert_eq!(
+            outcomes,
+            [
+                failed.clone(),
+                Ok(Effect::Reported),
+                // A stop that has panicked has not begun.
+                failed,
+                Ok(Effect::Stopping)
+            ]
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
 use crate::plan::Plan;
+use crate::threads::{self, Kind};
 
 use super::commands::{Command, Control, Effect, Mailbox, Outcome};
 use super::running::{Running, Source};
@@ -12,6 +13,7 @@ use super::{logging, summary, systemd};
 
 /// Runs the balancer until a command ends it. Each reload takes a new plan from `source`.
 pub fn run(plan: Plan, source: Source) -> ExitCode {
+    threads::adopt(Kind::Main);
     let _last_messages = logging::start(&plan.process.log);
     match start(plan, source) {
         Ok((running, mailbox)) => until_stopped(running, mailbox),

@@ -37,6 +37,8 @@ pub enum Point {
     SessionBody,
     /// A courier is with a client.
     CourierDeliver,
+    /// A courier checks how fast all clients are.
+    CourierPace,
     /// The reaper checks deadlines.
     ReaperTick,
     /// The reaper checks the deadlines of one cluster.
@@ -51,13 +53,19 @@ pub enum Point {
     ResolverLook,
     /// The tick begins a round.
     Tick,
-    /// The access log has lines to write.
+    /// A log has lines to write.
     LogWrite,
+    /// A thread is about to probe a server over a connection of its own.
+    ProbeApart,
+    /// A signal has come.
+    Signal,
+    /// A command is about to be carried out.
+    Command,
 }
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::WorkerConnect,
         Self::WorkerIdle,
         Self::WorkerTaken,
@@ -73,6 +81,7 @@ impl Point {
         Self::SessionHead,
         Self::SessionBody,
         Self::CourierDeliver,
+        Self::CourierPace,
         Self::ReaperTick,
         Self::ClusterTick,
         Self::ProberLook,
@@ -81,6 +90,9 @@ impl Point {
         Self::ResolverLook,
         Self::Tick,
         Self::LogWrite,
+        Self::ProbeApart,
+        Self::Signal,
+        Self::Command,
     ];
 
     /// Returns the point's name in `JUGGLER_PANIC_AT`.
@@ -101,6 +113,7 @@ impl Point {
             Self::SessionHead => "session.head",
             Self::SessionBody => "session.body",
             Self::CourierDeliver => "courier.deliver",
+            Self::CourierPace => "courier.pace",
             Self::ReaperTick => "reaper.tick",
             Self::ClusterTick => "cluster.tick",
             Self::ProberLook => "prober.look",
@@ -109,6 +122,9 @@ impl Point {
             Self::ResolverLook => "resolver.look",
             Self::Tick => "tick",
             Self::LogWrite => "log.write",
+            Self::ProbeApart => "probe.apart",
+            Self::Signal => "signal",
+            Self::Command => "command",
         }
     }
 

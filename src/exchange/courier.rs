@@ -118,7 +118,7 @@ impl Couriers {
     /// Starts the courier that was counted already.
     fn start(&self) {
         let office = Arc::clone(&self.0);
-        let spawned = threads::spawn(Kind::Courier, "courier".to_owned(), move || office.work());
+        let spawned = threads::tend(Kind::Courier, "courier".to_owned(), move || office.work());
         if let Err(error) = spawned {
             self.0.desk.lock().couriers -= 1;
             // Others do its work, or one is started later.
@@ -202,6 +202,7 @@ impl Office {
                 .compare_exchange(before, now_ms, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if is_due {
+            Point::CourierPace.pass();
             let clients: Vec<_> = self.desk.lock().clients.values().cloned().collect();
             clients.iter().for_each(|client| client.look_at_pace(now));
         }

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use juggler::base::panic_points::Point;
+use nix::sys::signal::Signal;
 
 use crate::support::{Client, Config, Gate, Juggler, Origin, PATIENCE, Start, eventually};
 
@@ -234,6 +235,43 @@ fn ask_on(stop: &AtomicBool, address: &str, name: &str) -> BTreeMap<String, Outc
     outcomes
 }
 
+/// The kind of the threads that pass this point alone; the name is the totals'.
+fn kind(point: Point) -> Option<&'static str> {
+    Some(match point {
+        Point::SessionAccept | Point::SessionHead | Point::SessionBody => "session",
+        Point::CourierDeliver | Point::CourierPace => "courier",
+        Point::ReaperTick | Point::ClusterTick => "reaper",
+        Point::ProberLook | Point::ClusterLook => "prober",
+        Point::ResolverLook => "resolver",
+        Point::Tick => "tick",
+        Point::LogWrite => "log",
+        Point::ProbeApart => "probe",
+        Point::Signal => "signals",
+        Point::Command => "main",
+        Point::WorkerConnect
+        | Point::WorkerIdle
+        | Point::WorkerTaken
+        | Point::WorkerSent
+        | Point::WorkerHead
+        | Point::WorkerRelay
+        | Point::WorkerEnd
+        | Point::WorkerProbe
+        | Point::WorkerBatch => "worker",
+        // Several kinds pass these.
+        Point::Refuse | Point::SlotSend | Point::AnswerLost => return None,
+    })
+}
+
+/// Expects that the totals count these panics, and that all are of this kind of thread.
+fn expect_panics_of(log: &[String], kind: &str, panics: usize) {
+    let told = format!(" {panics} panics ({kind}: {panics}),");
+    assert!(
+        log.iter()
+            .any(|line| line.contains("in all: ") && line.contains(&told)),
+        "{kind}, {panics}: {log:#?}"
+    );
+}
+
 /// A number in the last line of a run.
 fn total(log: &[String], what: &str) -> usize {
     let line = log
@@ -244,8 +282,8 @@ fn total(log: &[String], what: &str) -> usize {
     before.rsplit([' ', '(']).next().unwrap().parse().unwrap()
 }
 
-/// Runs clients until there were `panics` panics, and checks what they cost.
-fn storm(rules: &str, panics: usize, with_courier: bool) {
+/// Runs clients until there were `panics` panics, and checks what they cost. Returns the log.
+fn storm(rules: &str, panics: usize, with_courier: bool) -> Vec<String> {
     let mut arena = Arena::start(rules);
     let (mut outcomes, mut large) = (BTreeMap::new(), Vec::new());
     let end = Instant::now() + PATIENCE;
@@ -312,6 +350,7 @@ fn storm(rules: &str, panics: usize, with_courier: bool) {
             _ => assert_eq!(logged, 1, "{rules}: {path}, {outcome:?}"),
         }
     }
+    log
 }
 
 fn alone(point: Point) {
@@ -320,15 +359,22 @@ fn alone(point: Point) {
         Point::Tick | Point::ReaperTick | Point::ClusterTick => 2,
         Point::ResolverLook | Point::ProberLook | Point::ClusterLook => 2,
         Point::CourierDeliver | Point::WorkerConnect | Point::WorkerBatch => 1,
+        Point::CourierPace => 1,
         // Once for every new client.
         Point::SessionAccept => 3,
         _ => 5,
     };
-    storm(
+    let log = storm(
         &format!("{}={every}x{EACH}", point.name()),
         EACH,
-        matches!(point, Point::CourierDeliver | Point::WorkerRelay),
+        matches!(
+            point,
+            Point::CourierDeliver | Point::CourierPace | Point::WorkerRelay
+        ),
     );
+    if let Some(kind) = kind(point) {
+        expect_panics_of(&log, kind, EACH);
+    }
 }
 
 #[test]
@@ -363,6 +409,11 @@ fn a_session_that_panics_ends_its_client_alone() {
 #[test]
 fn a_courier_that_panics_ends_its_client_alone() {
     alone(Point::CourierDeliver);
+}
+
+#[test]
+fn couriers_that_panic_between_clients_are_all_still_there() {
+    alone(Point::CourierPace);
 }
 
 #[test]
@@ -416,13 +467,15 @@ fn a_panic_while_a_request_is_refused_is_a_500_for_that_one() {
 
 #[test]
 fn a_storm_of_panics_loses_nothing_but_what_was_in_those_hands() {
-    // Each point but the one that needs a full queue. The numbers share no factor, so that the
+    // Each point that all this work leads to. The numbers share no factor, so that the
     // panics fall on all kinds of work.
     let mut rules = Vec::new();
     let mut panics = 0;
     for (index, point) in Point::ALL.into_iter().enumerate() {
         let (every, most) = match point {
-            Point::Refuse => continue,
+            // Nothing that a client does leads there.
+            Point::Refuse | Point::ProbeApart | Point::Signal | Point::Command => continue,
+            Point::CourierPace => (1, 2),
             Point::Tick | Point::WorkerConnect | Point::CourierDeliver => (1, 2),
             Point::ReaperTick | Point::ProberLook | Point::ResolverLook => (2, 3),
             Point::ClusterTick | Point::ClusterLook => (3, 2),
@@ -435,4 +488,60 @@ fn a_storm_of_panics_loses_nothing_but_what_was_in_those_hands() {
         panics += most;
     }
     storm(&rules.join(","), panics, true);
+}
+
+#[test]
+fn a_probe_apart_that_panics_counts_as_skipped_and_others_follow() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            if request.target == "/held" {
+                held.wait();
+            }
+            conn.answer(200, "good");
+        }
+    });
+    // The only worker is busy and its server silent, so probes have connections of their own.
+    let config = Config::new([origin.address()])
+        .cluster("capacity = 1\nhealth = { path = \"/probe\", interval = \"20ms\", fall = 1 }");
+    let mut juggler = Start::config(&config.text())
+        .environment("JUGGLER_PANIC_AT", &format!("probe.apart=1x{EACH}"))
+        .ready();
+    juggler.may_panic();
+    let mut client = Client::connect(juggler.address());
+    client.send(get("/held"));
+    gate.wait_for(1);
+    let probes = || origin.requests().len();
+    let before = probes();
+    eventually(PATIENCE, "probes after those that panicked", || {
+        probes() > before + 1
+    });
+    gate.open();
+    assert_eq!(client.read_response().expect(200).text(), "good");
+    assert_eq!(juggler.stop(), Some(0));
+    let log = juggler.log();
+    expect_panics_of(&log, "probe", EACH);
+    assert!(!log.iter().any(|line| line.contains("is offline")));
+}
+
+#[test]
+fn a_signal_or_command_that_panics_is_lost_and_the_next_one_is_carried_out() {
+    for point in [Point::Signal, Point::Command] {
+        let origin = Origin::answering("good");
+        let config = Config::new([origin.address()]);
+        let mut juggler = Start::config(&config.text())
+            .environment("JUGGLER_PANIC_AT", &format!("{}=1x1", point.name()))
+            .ready();
+        juggler.may_panic();
+        juggler.signal(Signal::SIGUSR1);
+        juggler.wait_for_log(&format!("JUGGLER_PANIC_AT: {}", point.name()));
+        juggler.signal(Signal::SIGUSR1);
+        juggler.wait_for_log("cluster main: enabled");
+        let mut client = Client::connect(juggler.address());
+        client.get("/").expect(200);
+        assert_eq!(juggler.stop(), Some(0));
+        let kind = kind(point).unwrap();
+        expect_panics_of(&juggler.log(), kind, 1);
+    }
 }

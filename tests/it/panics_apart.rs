@@ -146,6 +146,10 @@ fn workers_that_panic_while_their_server_is_down_lose_no_capacity() {
             answered.status()
         );
     }
+    // A worker that could not connect waits for longer than a request may.
+    eventually(PATIENCE, "all workers are connected again", || {
+        origin.connections_now() == WORKERS
+    });
     let came = gate.came();
     let clients = (0..WORKERS).map(|_| {
         let mut client = Client::connect(juggler.address());

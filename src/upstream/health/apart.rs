@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::fault::Fault;
 use crate::health::{FaultClass, ProbeId};
@@ -40,7 +41,10 @@ pub(super) fn probe(
     let (controller, probed) = (Arc::clone(controller), Arc::clone(server));
     let run = move || {
         let plan = Arc::clone(&controller.plan());
-        let made = catch_unwind(AssertUnwindSafe(|| ask(&plan, &probed, port)));
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            Point::ProbeApart.pass();
+            ask(&plan, &probed, port)
+        }));
         probed.end_probe_apart();
         match made {
             Ok(Some(result)) => controller.probed(&probed, id, result),
