@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::base::panic_points::Point;
 use crate::exchange::Hub;
+use crate::session::Front;
 use crate::upstream::Clusters;
 
 use super::view::View;
@@ -90,16 +91,22 @@ pub(super) struct Mailbox(Receiver<Letter>);
 #[derive(Clone)]
 pub(super) struct Desk {
     hub: Arc<Hub>,
+    front: Arc<Front>,
     clusters: Arc<Clusters>,
     letters: Sender<Letter>,
 }
 
 impl Desk {
     /// Returns a desk and the mailbox that its commands come to.
-    pub(super) fn new(hub: &Arc<Hub>, clusters: &Arc<Clusters>) -> (Self, Mailbox) {
+    pub(super) fn new(
+        hub: &Arc<Hub>,
+        front: &Arc<Front>,
+        clusters: &Arc<Clusters>,
+    ) -> (Self, Mailbox) {
         let (letters, mailbox) = mpsc::channel();
         let desk = Self {
             hub: Arc::clone(hub),
+            front: Arc::clone(front),
             clusters: Arc::clone(clusters),
             letters,
         };
@@ -109,7 +116,7 @@ impl Desk {
 
 impl Control for Desk {
     fn view(&self) -> View {
-        View::take(&self.hub, &self.clusters, Instant::now())
+        View::take(&self.hub, &self.front, &self.clusters, Instant::now())
     }
 
     fn send(&self, command: Command) -> Outcome {

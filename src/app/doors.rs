@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::exchange::OpenListener;
 use crate::net::listen::Acceptor;
 use crate::net::tls::ServerTls;
 use crate::plan::{BindAddress, Listener, Plan};
@@ -24,6 +25,7 @@ pub(super) fn doors(
             ),
             None => None,
         };
+        let open = OpenListener::new(listener, Arc::default());
         for address in &listener.bind {
             // One socket that was handed over may be for both families.
             let is_served = |door: &Arc<Door>| {
@@ -46,13 +48,9 @@ pub(super) fn doors(
                     Err((_, problem)) => return Err(problem),
                 },
             };
-            let (listener, tls) = (Arc::clone(listener), tls.clone());
-            doors.push(Arc::new(Door::new(
-                acceptor,
-                address.clone(),
-                listener,
-                tls,
-            )));
+            let (open, tls) = (Arc::clone(&open), tls.clone());
+            let door = Door::new(acceptor, address.clone(), open, tls);
+            doors.push(Arc::new(door));
         }
     }
     for acceptor in &inherited {

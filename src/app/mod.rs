@@ -22,4 +22,4 @@ mod view;
 pub use commands::{Command, Control, Effect, Objection, Outcome};
 pub use run::run;
 pub use running::Source;
-pub use view::{ProcessView, View};
+pub use view::{ListenerView, ProcessView, View};

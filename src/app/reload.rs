@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use crate::base::time::after;
 use crate::config::{self, Severity};
+use crate::exchange::OpenListener;
 use crate::net::tls::ServerTls;
+use crate::observe::account::Account;
 use crate::pipeline::Table;
 use crate::plan::{Listener, Plan};
 use crate::session::Door;
@@ -20,7 +22,7 @@ use super::limits::Limits;
 use super::running::{FIRST_CONNECTS, Running};
 
 /// A door, and what it is to be like.
-type Opening = (Arc<Door>, Arc<Listener>, Option<Arc<ServerTls>>);
+type Opening = (Arc<Door>, Arc<OpenListener>, Option<Arc<ServerTls>>);
 
 /// Brings the files of sockets that stay to what their listeners say now. If one cannot be, all are
 /// as before.
@@ -162,6 +164,7 @@ impl Running {
                     }
                 },
             };
+            let open = OpenListener::new(listener, self.account_of(&listener.name));
             for address in &listener.bind {
                 let is_free =
                     |door: &&Arc<Door>| !doors.iter().any(|(other, ..)| Arc::ptr_eq(door, other));
@@ -195,8 +198,8 @@ impl Running {
                     Some(door) => door,
                     None => match acceptor() {
                         Ok(acceptor) => {
-                            let (listener, tls) = (Arc::clone(listener), tls.clone());
-                            Arc::new(Door::new(acceptor, address.clone(), listener, tls))
+                            let (open, tls) = (Arc::clone(&open), tls.clone());
+                            Arc::new(Door::new(acceptor, address.clone(), open, tls))
                         }
                         Err((error, _)) if is_dispensable(address, listener, &error) => continue,
                         Err((_, problem)) => {
@@ -205,7 +208,7 @@ impl Running {
                         }
                     },
                 };
-                doors.push((door, Arc::clone(listener), tls.clone()));
+                doors.push((door, Arc::clone(&open), tls.clone()));
             }
         }
         if problems.is_empty() {
@@ -232,6 +235,16 @@ impl Running {
         self.parked.extend(gone);
         doors.iter().for_each(|door| door.unlock());
         self.front.set_doors(doors, self.limits.sessions);
+    }
+
+    /// The account of the listener of this name, or a new one.
+    fn account_of(&self, name: &str) -> Arc<Account> {
+        let doors = self.front.doors();
+        let known = doors.iter().map(|door| door.listener());
+        let mut known = known.filter(|listener| listener.name == name);
+        known
+            .next()
+            .map_or_else(Arc::default, |listener| Arc::clone(listener.account()))
     }
 
     /// What the listener of this name uses now.

@@ -2,13 +2,60 @@
 
 use crate::balance::Counts;
 use crate::health::State;
+use crate::observe::account::Totals;
 use crate::threads::Kind;
 use crate::upstream::{ClusterView, HealthView, ServerView};
 
 use super::view::{ProcessView, View};
 
-/// Everything about a cluster: a line for the cluster, for each server and for each bucket.
-pub(super) fn cluster(view: &ClusterView) -> Vec<String> {
+/// Everything that a report tells: the totals, then each listener's account, then each cluster with its
+/// servers and buckets, and their accounts.
+pub(super) fn report(view: &View) -> Vec<String> {
+    let mut lines = vec![totals(&view.process)];
+    let listeners = view.listeners.iter();
+    lines.extend(listeners.map(|of| account(&format!("listener {}", of.name), &of.account)));
+    for of in &view.clusters {
+        lines.extend(cluster(of));
+        lines.extend(accounts(of));
+    }
+    lines
+}
+
+/// The accounts of a cluster and of its servers.
+fn accounts(view: &ClusterView) -> Vec<String> {
+    let mut lines = vec![account(&format!("cluster {}", view.name), &view.account)];
+    let servers = view.servers.iter();
+    lines.extend(servers.map(|of| {
+        let name = format!("server {}/{}", view.name, of.name);
+        account(&name, &of.account)
+    }));
+    lines
+}
+
+/// What an entity has done so far.
+fn account(name: &str, totals: &Totals) -> String {
+    format!(
+        "account of {name}: {} requests, {} retries, {} bytes out{}",
+        totals.requests,
+        totals.retries,
+        totals.bytes_out,
+        faults(totals),
+    )
+}
+
+/// How often each fault came, as the rest of a line.
+fn faults(totals: &Totals) -> String {
+    let faults = totals.faults.iter();
+    let faults = faults.map(|(fault, count)| {
+        let (flags, text) = (fault.flags(), fault.text());
+        format!("; {count} x {flags}: {text}")
+    });
+    faults.collect()
+}
+
+/// Everything about a cluster as it is now: a line for the cluster, for each server and for each
+/// bucket.
+fn cluster(view: &ClusterView) -> Vec<String> {
     let counts = &view.counts;
     let mut lines = vec![format!(
         "cluster {}: {}, {} slots; {} served, {} queued, {} resting",
@@ -88,24 +135,21 @@ pub(super) fn summary(view: &View, rates: &Rates) -> String {
 
 /// What there was in all, and each fault that came.
 pub(super) fn totals(process: &ProcessView) -> String {
-    let mut line = format!(
+    format!(
         "in all: {} clients ({} refused), {} requests, {} retries, {} panics{}, {} failed accepts, \
-         {} log lines dropped, {} not written, {} messages lost",
+         {} log lines dropped, {} not written, {} messages lost{}",
         process.sessions,
         process.refused,
-        process.requests,
-        process.retries,
+        process.account.requests,
+        process.account.retries,
         process.all_panics(),
         panics(process),
         process.accept_errors,
         process.log_dropped,
         process.access_lost.failed,
         process.messages_lost.all(),
-    );
-    for (fault, count) in &process.faults {
-        line += &format!("; {count} x {}: {}", fault.flags(), fault.text());
-    }
-    line
+        faults(&process.account),
+    )
 }
 
 /// The kinds of threads that have panicked, in brackets.
@@ -161,188 +205,4 @@ fn health(view: &HealthView) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use crate::balance::{Admin, BucketCounts, Role, ServerCounts};
-    use crate::fault::Fault;
-    use crate::health::Cause;
-    use crate::observe::sink::Lost;
-    use crate::plan::ServerAddress;
-    use crate::upstream::BucketView;
-
-    use super::*;
-
-    fn view() -> ClusterView {
-        let counts = ServerCounts {
-            serving: 4,
-            bound: 1,
-            workers: 5,
-            leaving: 0,
-            in_use: true,
-            latency: None,
-        };
-        let server = ServerView {
-            name: Arc::from("app-1"),
-            address: ServerAddress::Tcp(([10, 0, 0, 1], 8000).into()),
-            role: Role::Active,
-            admin: Admin::Enabled,
-            counts,
-            connected: 3,
-            warmth: 1000,
-            health: None,
-        };
-        let bucket = |name: &str| BucketView {
-            name: name.to_owned(),
-            counts: BucketCounts {
-                assured: 2,
-                ceiling: 4,
-                held: 1,
-                serving: 1,
-                queued: 7,
-                claims: 0,
-                bound: 1,
-                longest_wait: 6,
-                violations: 0,
-            },
-        };
-        ClusterView {
-            name: Arc::from("app"),
-            admin: Admin::Draining,
-            counts: Counts {
-                queued: 7,
-                resting: 2,
-                serving: 4,
-                up: 3,
-                workers: 5,
-                capacity: 5,
-            },
-            servers: vec![server],
-            buckets: vec![bucket("root"), bucket("vip")],
-        }
-    }
-
-    #[test]
-    fn a_cluster_has_a_line_for_itself_each_server_and_each_bucket() {
-        assert_eq!(
-            cluster(&view()),
-            [
-                "cluster app: draining, 5 slots; 4 served, 7 queued, 2 resting",
-                "server app/app-1 (10.0.0.1:8000): active, enabled, in use; 4 served, 1 bound; 3 \
-                 of 5 connected; not checked",
-                "cluster app, bucket root: 1 served of 2 assured, at most 4; 7 queued; who is \
-                 under the share waits for at most 1 slots (longest wait so far 6), 0 violations",
-                "cluster app, bucket vip: 1 served of 2 assured, at most 4; 7 queued; who is \
-                 under the share waits for at most 1 slots (longest wait so far 6), 0 violations",
-            ]
-        );
-    }
-
-    #[test]
-    fn the_root_alone_is_no_share() {
-        let mut view = view();
-        view.buckets.truncate(1);
-        assert!(buckets(&view).is_empty());
-        assert_eq!(cluster(&view).len(), 2);
-    }
-
-    #[test]
-    fn a_server_tells_how_warm_and_how_well_it_is() {
-        let mut view = view();
-        let server = &mut view.servers[0];
-        server.role = Role::Terminating;
-        server.admin = Admin::Disabled;
-        server.warmth = 345;
-        server.health = Some(HealthView {
-            state: State::Unknown,
-            is_held: false,
-            since: None,
-        });
-        let line = |server: &ServerView| super::server("app", server);
-        assert_eq!(
-            line(server),
-            "server app/app-1 (10.0.0.1:8000): terminating, disabled, in use, 34 % warm; 4 \
-             served, 1 bound; 3 of 5 connected; not probed yet"
-        );
-        server.counts.in_use = false;
-        server.health = Some(HealthView {
-            state: State::Offline,
-            is_held: true,
-            since: Some((
-                Duration::from_millis(12_900),
-                Cause::Remembered("why".to_owned()),
-            )),
-        });
-        let cause = Cause::Remembered("why".to_owned());
-        assert!(
-            line(server).ends_with(&format!(
-                "disabled, not in use; 4 served, 1 bound; 3 of 5 connected; offline for 12 s, \
-                 held back (sticky_offline): {cause}"
-            )),
-            "{}",
-            line(server)
-        );
-    }
-
-    #[test]
-    fn the_summary_adds_the_clusters_up_and_tells_of_losses_only_if_there_are_some() {
-        let mut all = View {
-            process: ProcessView {
-                clients: 12,
-                session_threads: 14,
-                couriers: 1,
-                in_buffers: 64 * 1024,
-                in_spool: 5000,
-                ..ProcessView::default()
-            },
-            clusters: vec![view(), view()],
-        };
-        let rates = Rates {
-            requests: 123.4,
-            bytes_out: 1_250_000.0,
-        };
-        let line = "123 requests/s, 1.2 MB/s out, 12 clients, 8 served, 14 queued, 6/10 workers \
-                    up, 14 session threads, 1 couriers, 64 KiB in buffers, 4 KiB in spool";
-        assert_eq!(summary(&all, &rates), line);
-        all.process.access_lost = Lost {
-            dropped: 2,
-            failed: 1,
-        };
-        all.process.messages_lost.dropped = 1;
-        assert_eq!(
-            summary(&all, &rates),
-            format!("{line}, 4 lines lost in logs")
-        );
-    }
-
-    #[test]
-    fn the_totals_name_the_faults_and_panics_that_came() {
-        let mut process = ProcessView {
-            sessions: 5,
-            refused: 1,
-            requests: 7,
-            retries: 2,
-            accept_errors: 3,
-            ..ProcessView::default()
-        };
-        assert_eq!(
-            totals(&process),
-            "in all: 5 clients (1 refused), 7 requests, 2 retries, 0 panics, 3 failed accepts, 0 \
-             log lines dropped, 0 not written, 0 messages lost"
-        );
-        process.panics = vec![(Some(Kind::Worker), 2), (None, 1)];
-        process.faults = vec![(Fault::QueueFull, 4)];
-        let fault = Fault::QueueFull;
-        assert_eq!(
-            totals(&process),
-            format!(
-                "in all: 5 clients (1 refused), 7 requests, 2 retries, 3 panics (worker: 2, \
-                 other: 1), 3 failed accepts, 0 log lines dropped, 0 not written, 0 messages \
-                 lost; 4 x {}: {}",
-                fault.flags(),
-                fault.text()
-            )
-        );
-    }
-}
+mod tests;

@@ -113,7 +113,7 @@ pub(super) fn start(plan: Plan, source: Source) -> Result<(Running, Mailbox), St
         ticking.run(&mut summary, &mut losses);
     })
     .map_err(told("the tick cannot be started"))?;
-    let (desk, mailbox) = Desk::new(&hub, &clusters);
+    let (desk, mailbox) = Desk::new(&hub, &front, &clusters);
     let of_signals = desk.clone();
     threads::tend(Kind::Signals, "signals".to_owned(), move || {
         signals::serve(&mut signals, &of_signals);

@@ -42,24 +42,22 @@ impl Summary {
         let process = &view.process;
         let per_second = |now: u64, before: u64| (now - before) as f64 / passed.as_secs_f64();
         let rates = render::Rates {
-            requests: per_second(process.requests, self.requests),
-            bytes_out: per_second(process.bytes_out, self.bytes_out),
+            requests: per_second(process.account.requests, self.requests),
+            bytes_out: per_second(process.account.bytes_out, self.bytes_out),
         };
         write_buckets(&view);
         log::info!("{}", render::summary(&view, &rates));
         *self = Self {
             at: now,
-            requests: process.requests,
-            bytes_out: process.bytes_out,
+            requests: process.account.requests,
+            bytes_out: process.account.bytes_out,
         };
     }
 }
 
-/// Writes everything about each cluster, its servers and its buckets.
+/// Writes how everything is, and what it has done so far.
 pub(super) fn write_report(view: &View) {
-    view.clusters
-        .iter()
-        .for_each(|cluster| write(&render::cluster(cluster)));
+    write(&render::report(view));
 }
 
 /// Writes what there was in all, and how often each fault came.

@@ -40,7 +40,7 @@ impl Ticking {
             #[cfg(feature = "deadlock_detection")]
             report_deadlocks();
             if let Some(every) = self.plan.load().process.summary {
-                let view = || View::take(&self.hub, &self.clusters, now);
+                let view = || View::take(&self.hub, &self.front, &self.clusters, now);
                 summary.write_if_due(now, every, view);
             }
         }

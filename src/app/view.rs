@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use crate::exchange::Hub;
-use crate::fault::Fault;
 use crate::observe::access::AccessLog;
+use crate::observe::account::Totals;
 use crate::observe::sink::Lost;
+use crate::session::Front;
 use crate::threads::{self, Kind};
 use crate::upstream::{ClusterView, Clusters};
 
@@ -16,6 +17,8 @@ use super::logging;
 pub struct View {
     /// The process as a whole.
     pub process: ProcessView,
+    /// The listeners of the configuration.
+    pub listeners: Vec<ListenerView>,
     /// All clusters, those too that are leaving. Each is of one moment.
     pub clusters: Vec<ClusterView>,
 }
@@ -39,14 +42,8 @@ pub struct ProcessView {
     pub refused: u64,
     /// Calls of `accept()` that failed.
     pub accept_errors: u64,
-    /// Exchanges that ended.
-    pub requests: u64,
-    /// Attempts beyond the first.
-    pub retries: u64,
-    /// Bytes of responses.
-    pub bytes_out: u64,
-    /// How often each fault ended an exchange, without those that never did.
-    pub faults: Vec<(Fault, u64)>,
+    /// The exchanges that have ended.
+    pub account: Totals,
     /// Lines of the access log that are lost because they could not be formatted or taken.
     pub log_dropped: u64,
     /// Lines of the access log that are lost.
@@ -58,23 +55,45 @@ pub struct ProcessView {
     pub panics: Vec<(Option<Kind>, usize)>,
 }
 
+/// A listener. All its addresses together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerView {
+    /// The listener's name.
+    pub name: String,
+    /// The exchanges of its clients that have ended.
+    pub account: Totals,
+}
+
 impl View {
-    /// How everything is at `now`.
-    pub(super) fn take(hub: &Hub, clusters: &Clusters, now: Instant) -> Self {
+    /// Returns how everything is at `now`.
+    pub(super) fn take(hub: &Hub, front: &Front, clusters: &Clusters, now: Instant) -> Self {
         let clusters = clusters.all();
         Self {
             process: ProcessView::take(hub),
+            listeners: listeners(front),
             clusters: clusters.iter().map(|cluster| cluster.view(now)).collect(),
         }
     }
 }
 
+/// Returns the listeners in the order of their doors.
+fn listeners(front: &Front) -> Vec<ListenerView> {
+    let mut views: Vec<ListenerView> = Vec::new();
+    for listener in front.doors().iter().map(|door| door.listener()) {
+        // Addresses of one listener share its account.
+        if views.iter().all(|view| view.name != listener.name) {
+            views.push(ListenerView {
+                name: listener.name.clone(),
+                account: listener.account().totals(),
+            });
+        }
+    }
+    views
+}
+
 impl ProcessView {
     fn take(hub: &Hub) -> Self {
         let counters = &hub.counters;
-        let faults = Fault::ALL
-            .iter()
-            .map(|&fault| (fault, counters.faults(fault)));
         Self {
             clients: hub.clients.count(),
             session_threads: Kind::Session.alive(),
@@ -84,10 +103,7 @@ impl ProcessView {
             sessions: counters.sessions.get(),
             refused: counters.sessions_refused.get(),
             accept_errors: counters.accept_errors.get(),
-            requests: counters.requests.get(),
-            retries: counters.retries.get(),
-            bytes_out: counters.bytes_out.get(),
-            faults: faults.filter(|(_, count)| *count > 0).collect(),
+            account: hub.accounts.process(),
             log_dropped: counters.log_dropped.get(),
             access_lost: hub
                 .access
@@ -100,7 +116,7 @@ impl ProcessView {
         }
     }
 
-    /// Panics of all threads.
+    /// Returns the number of panics of all threads.
     pub fn all_panics(&self) -> usize {
         self.panics.iter().map(|(_, count)| count).sum()
     }

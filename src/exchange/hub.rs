@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::base::alarm::Alarm;
 use crate::base::buffers::BufferPool;
 use crate::observe::access::AccessLog;
+use crate::observe::account::Accounts;
 use crate::observe::counters::Counters;
 
 use super::lost::Lost;
@@ -24,8 +25,10 @@ pub struct Hub {
     pub buffers: Arc<BufferPool>,
     /// Files for what does not fit there.
     pub spool: Arc<Spool>,
-    /// Counts.
+    /// Counts of what is no exchange.
     pub counters: Counters,
+    /// What exchanges come to: of the process, and of each cluster and server.
+    pub accounts: Arc<Accounts>,
     /// The access log, when there is one.
     pub access: Option<AccessLog>,
     /// Who delivers to slow clients.
@@ -78,6 +81,7 @@ impl Hub {
             buffers,
             spool,
             counters: Counters::default(),
+            accounts: Arc::default(),
             access,
             couriers: Couriers::new(settings.max_couriers),
             clients: Registry::default(),

@@ -6,6 +6,7 @@ mod body;
 mod client;
 mod courier;
 mod hub;
+mod listener;
 mod lost;
 mod outbox;
 mod registry;
@@ -25,6 +26,7 @@ pub use body::{Body, Piece};
 pub use client::{Client, Fed, H1Reply, Holds, Left, Opened, Scratch, Sent, TlsError};
 pub use courier::Couriers;
 pub use hub::{Hub, HubSettings, Permit};
+pub use listener::OpenListener;
 pub use registry::{Registry, Short};
 pub use reply::Reply;
 pub use request::Request;
@@ -34,6 +36,7 @@ use crate::balance::BucketId;
 use crate::fault::Fault;
 use crate::http::RequestHead;
 use crate::observe::access::{Captured, Record};
+use crate::observe::account::{AccountId, Entry, Passed};
 use crate::plan::{ErrorPage, Listener};
 use crate::retry::Attempts;
 
@@ -71,6 +74,10 @@ pub struct State {
     pub server: Option<Arc<str>>,
     /// Name of its cluster, for the access log where there is one.
     pub cluster_name: Option<Arc<str>>,
+    /// Account of the cluster that it was offered to.
+    pub cluster_account: Option<AccountId>,
+    /// Account of the server of the last attempt.
+    pub server_account: Option<AccountId>,
     /// Why it did not end well.
     pub fault: Option<Fault>,
     /// Status of the response head given to the client; 0 until there is one.
@@ -166,14 +173,17 @@ impl Exchange {
         }
         let client = Arc::clone(self.client());
         let hub = client.hub();
-        hub.counters.requests.add(1);
-        hub.counters.bytes_out.add(self.bytes);
-        if self.attempts.retries() > 0 {
-            hub.counters.retries.add(u64::from(self.attempts.retries()));
-        }
-        if let Some(fault) = fault {
-            hub.counters.fault(fault);
-        }
+        let passed = Passed {
+            listener: client.listener().account(),
+            cluster: self.cluster_account,
+            server: self.server_account,
+        };
+        let entry = Entry {
+            retries: self.attempts.retries(),
+            bytes_out: self.bytes,
+            fault,
+        };
+        hub.accounts.book(passed, &entry);
         if let Some(access) = &hub.access {
             access.write(&self.record(client.listener(), fault), &hub.counters);
         }
@@ -261,6 +271,8 @@ impl State {
             times: Times::starting(now),
             server: None,
             cluster_name: None,
+            cluster_account: None,
+            server_account: None,
             fault: None,
             status: 0,
             bytes: 0,
@@ -276,6 +288,8 @@ impl State {
         self.losses = 0;
         self.server = None;
         self.cluster_name = None;
+        self.cluster_account = None;
+        self.server_account = None;
         self.fault = None;
         self.status = 0;
         self.bytes = 0;

@@ -143,7 +143,7 @@ impl Exchange {
     }
 
     /// Where the client came in.
-    pub fn listener(&self) -> &Arc<Listener> {
+    pub fn listener(&self) -> &Listener {
         self.client().listener()
     }
 

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::exchange::OpenListener;
 use crate::net::listen::Acceptor;
 use crate::net::tls::ServerTls;
-use crate::plan::{BindAddress, Listener};
+use crate::plan::BindAddress;
 
 /// A bound address, and how to treat the clients that come in there.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub struct Door {
     acceptor: Acceptor,
     /// The address as it was asked for.
     address: BindAddress,
-    listener: ArcSwap<Listener>,
+    listener: ArcSwap<OpenListener>,
     tls: ArcSwapOption<ServerTls>,
     /// Threads in `accept()`.
     waiting: AtomicUsize,
@@ -28,7 +29,7 @@ impl Door {
     pub fn new(
         acceptor: Acceptor,
         address: BindAddress,
-        listener: Arc<Listener>,
+        listener: Arc<OpenListener>,
         tls: Option<Arc<ServerTls>>,
     ) -> Self {
         Self {
@@ -51,8 +52,8 @@ impl Door {
         &self.address
     }
 
-    /// The settings for clients that come now.
-    pub fn listener(&self) -> Arc<Listener> {
+    /// The listener, for clients that come now.
+    pub fn listener(&self) -> Arc<OpenListener> {
         self.listener.load_full()
     }
 
@@ -62,7 +63,7 @@ impl Door {
     }
 
     /// Has these settings for clients that come from now on.
-    pub fn set(&self, listener: Arc<Listener>, tls: Option<Arc<ServerTls>>) {
+    pub fn set(&self, listener: Arc<OpenListener>, tls: Option<Arc<ServerTls>>) {
         self.listener.store(listener);
         self.tls.store(tls);
     }

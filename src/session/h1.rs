@@ -11,7 +11,9 @@ use rustls::ServerConnection;
 use crate::base::address::Peer;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
-use crate::exchange::{Admission, Answer, Client, Exchange, Hub, Left, Opened, Service};
+use crate::exchange::{
+    Admission, Answer, Client, Exchange, Hub, Left, OpenListener, Opened, Service,
+};
 use crate::fault::Fault;
 use crate::filter::forwarded::ClientFacts;
 use crate::filter::look_alikes;
@@ -39,7 +41,7 @@ const EMPTY_LINES: usize = 8;
 pub(super) fn serve(
     hub: &Arc<Hub>,
     service: &dyn Service,
-    listener: &Arc<Listener>,
+    listener: &Arc<OpenListener>,
     stream: Stream,
     greeting: Greeting,
     tls: Option<Box<ServerConnection>>,

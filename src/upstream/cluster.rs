@@ -17,6 +17,7 @@ use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::{Answer, Exchange, Hub};
 use crate::fault::Fault;
+use crate::observe::account::{OpenAccount, Totals};
 use crate::plan::{self, ErrorPage, OnClientAbort};
 
 use super::slot::Slot;
@@ -37,6 +38,7 @@ pub struct Cluster {
     pub(super) hub: Arc<Hub>,
     plan: ArcSwap<plan::Cluster>,
     dispatcher: Mutex<Dispatcher<Exchange>>,
+    account: OpenAccount,
     /// Replaced only under the control lock.
     slots: ArcSwap<Slots>,
 }
@@ -53,6 +55,7 @@ impl Cluster {
             hub: Arc::clone(hub),
             plan: ArcSwap::from_pointee(plan.clone()),
             dispatcher: Mutex::new(dispatcher),
+            account: hub.accounts.open(),
             slots: ArcSwap::default(),
         }
     }
@@ -77,6 +80,11 @@ impl Cluster {
         self.dispatcher.lock().counts()
     }
 
+    /// Returns what the cluster has done: the exchanges that were offered to it and have ended.
+    pub(super) fn totals(&self) -> Totals {
+        self.account.totals()
+    }
+
     // === For sessions
 
     /// Takes a whole request: it goes to a worker, waits, or is refused.
@@ -84,6 +92,7 @@ impl Cluster {
         let now = Instant::now();
         exchange.times.offered = Some(now);
         exchange.times.waiting_since = now;
+        exchange.cluster_account = Some(self.account.id());
         if self.hub.access.is_some() {
             exchange.cluster_name = Some(Arc::clone(&self.name));
         }

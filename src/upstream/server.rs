@@ -12,6 +12,7 @@ use crate::balance::ServerId;
 use crate::base::time::after;
 use crate::health::{self, Failure, FaultClass, Held, Mode, Monitor, ProbeId, Seen};
 use crate::net::resolve;
+use crate::observe::account::OpenAccount;
 use crate::plan::{self, ServerAddress};
 
 /// A server as it runs.
@@ -41,6 +42,8 @@ pub(super) struct Server {
     heard: Mutex<(u64, Instant)>,
     /// A probe over a connection of its own is being made.
     is_probed_apart: AtomicBool,
+    /// The exchanges whose last attempt was made here, and that have ended.
+    pub(super) account: OpenAccount,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +59,7 @@ impl Server {
         cluster: &str,
         plan: &plan::Server,
         health: health::Settings,
+        account: OpenAccount,
         seed: u64,
         now: Instant,
     ) -> Self {
@@ -74,6 +78,7 @@ impl Server {
             is_removed: AtomicBool::new(false),
             heard: Mutex::new((0, now)),
             is_probed_apart: AtomicBool::new(false),
+            account,
         }
     }
 

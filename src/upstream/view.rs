@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::balance::{Admin, BucketCounts, Counts, Role, ServerCounts};
 use crate::health::{Cause, State};
+use crate::observe::account::Totals;
 use crate::plan::ServerAddress;
 
 /// A cluster at one moment.
@@ -16,6 +17,8 @@ pub struct ClusterView {
     pub admin: Admin,
     /// Counts of the dispatcher.
     pub counts: Counts,
+    /// The exchanges that were offered to the cluster and have ended.
+    pub account: Totals,
     /// The servers, those too that are leaving.
     pub servers: Vec<ServerView>,
     /// The buckets, the root first.
@@ -35,6 +38,8 @@ pub struct ServerView {
     pub admin: Admin,
     /// Counts of the dispatcher.
     pub counts: ServerCounts,
+    /// The exchanges whose last attempt this server had and that have ended.
+    pub account: Totals,
     /// Workers whose connection is up.
     pub connected: usize,
     /// How much of its weight and capacity is used, in thousandths.

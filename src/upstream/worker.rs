@@ -235,6 +235,7 @@ impl Worker {
     /// Notes an attempt in the exchange.
     pub(super) fn begin_attempt(&self, exchange: &mut Exchange, now: Instant) {
         exchange.attempts.begin();
+        exchange.server_account = Some(self.server.account.id());
         exchange.times.taken = Some(now);
         exchange.times.first_byte = None;
         let waiting_since = exchange.times.waiting_since;

@@ -10,6 +10,7 @@
 
 mod aborts;
 mod access_log;
+mod accounts;
 mod bad_servers;
 mod basic;
 mod buckets;

@@ -28,10 +28,9 @@ use rustls::ServerConnection;
 
 use crate::fault::Fault;
 use crate::net::Stream;
-use crate::plan::Listener;
 
-use super::Hub;
 use super::outbox::Outbox;
+use super::{Hub, OpenListener};
 pub(super) use deliver::Delivered;
 pub(super) use h1::Asked;
 pub use h1::H1Reply;
@@ -50,7 +49,7 @@ const UNDELIVERED_BYTES: u64 = 64 * 1024;
 pub struct Client {
     hub: Arc<Hub>,
     stream: Stream,
-    listener: Arc<Listener>,
+    listener: Arc<OpenListener>,
     peer: Option<SocketAddr>,
     trusted: bool,
     is_tls: bool,
@@ -205,7 +204,7 @@ impl Client {
     pub fn new(
         hub: &Arc<Hub>,
         stream: Stream,
-        listener: Arc<Listener>,
+        listener: Arc<OpenListener>,
         peer: Option<SocketAddr>,
         trusted: bool,
         tls: Option<Box<ServerConnection>>,
@@ -261,7 +260,7 @@ impl Client {
     }
 
     /// Where it came in.
-    pub fn listener(&self) -> &Arc<Listener> {
+    pub fn listener(&self) -> &Arc<OpenListener> {
         &self.listener
     }
 

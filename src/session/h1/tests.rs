@@ -117,7 +117,7 @@ fn serve_behind(first: &[u8], sent: &str, style: ForwardedStyle) -> Outcome {
     serve(
         &hub,
         &services,
-        &listener,
+        &OpenListener::new(&listener, Arc::default()),
         Stream::Unix(ours),
         greeting,
         None,

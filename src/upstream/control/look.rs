@@ -36,6 +36,7 @@ impl Controller {
             name: Arc::clone(self.cluster.name_shared()),
             admin: self.plan().admin,
             counts,
+            account: self.cluster.totals(),
             servers: servers.collect(),
             buckets,
         }
@@ -55,6 +56,7 @@ fn view(member: &Member, counts: ServerCounts, now: Instant) -> ServerView {
         },
         admin: plan.admin,
         counts,
+        account: server.account.totals(),
         connected: server.connected(),
         warmth: member.warmth,
         health: server.is_monitored().then(|| health(server, now)),

@@ -33,6 +33,7 @@ impl Controller {
             self.name(),
             server,
             plan.health.settings,
+            self.cluster.hub.accounts.open(),
             roster.next_seed(),
             now,
         ));
