@@ -276,7 +276,10 @@ mod tests {
         });
         Mailbox(receiver).serve(|command| outcome(&command));
         assert_eq!(outcomes[0].recv(), Ok(Ok(Effect::Stopping)));
-        assert!(outcomes[1].recv().is_err(), "nobody will answer");
+        assert!(
+            outcomes[1].recv().is_err(),
+            "the sender is told that the balancer stops"
+        );
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) fn start(settings: &plan::Log) -> Flush {
     });
     let mut builder = env_logger::Builder::new();
     builder.filter_level(settings.level);
-    // The library warns of what single clients do: whoever likes could fill the log with that.
+    // The library warns of what single clients do: any client could fill the log with that.
     builder.filter_module("rustls", settings.level.min(LevelFilter::Error));
     if let Ok(filters) = env::var("RUST_LOG") {
         builder.parse_filters(&filters);

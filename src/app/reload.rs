@@ -33,7 +33,8 @@ fn set_files(doors: &[Opening]) -> Result<(), String> {
         }
         if let Err(error) = door.acceptor().set_file(&listener.socket) {
             for (changed, ..) in &doors[..=place] {
-                let _ = changed.acceptor().set_file(&changed.listener().socket); // As well as it can be.
+                // As far as that can be done: the first problem is the one that is told.
+                let _ = changed.acceptor().set_file(&changed.listener().socket);
             }
             let name = door.acceptor().local_name();
             return Err(format!("listener {}: {name}: {error}", listener.name));

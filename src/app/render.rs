@@ -8,8 +8,8 @@ use crate::upstream::{ClusterView, HealthView, ServerView};
 
 use super::view::{ProcessView, View};
 
-/// Everything that a report tells: the totals, then each listener's account, then each cluster with its
-/// servers and buckets, and their accounts.
+/// Everything that a report tells: the totals, then the account of each listener, then each cluster
+/// with its servers and buckets, and their accounts.
 pub(super) fn report(view: &View) -> Vec<String> {
     let mut lines = vec![totals(&view.process)];
     let listeners = view.listeners.iter();

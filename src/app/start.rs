@@ -1,4 +1,5 @@
-//! The start: everything is bound and opened, then privileges are dropped, then threads are started.
+//! The start: everything is bound and opened, then privileges are dropped, then threads are
+//! started.
 
 use std::io;
 use std::path::PathBuf;
@@ -37,9 +38,9 @@ pub(super) fn start(plan: Plan, source: Source) -> Result<(Running, Mailbox), St
     let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let plan = Arc::new(plan);
     let inherited = listen::inherited();
-    // Registered before any thread is there, so that no signal is missed. What ends the process comes
-    // first: the actions of a signal run in this order, and the second one leads to the flag being
-    // set, perhaps before the first one has looked at it.
+    // Registered before any thread is there, so that no signal is missed. What ends the process
+    // comes first: the actions of a signal run in this order, and the second one leads to the flag
+    // being set, perhaps before the first one has looked at it.
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping))

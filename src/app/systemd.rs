@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The service manager may take so long to read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sends this state, if somebody wants to know. That it cannot be sent is nobody's problem here.
+/// Sends this state if the service manager has asked for it. A failure changes nothing else.
 pub(super) fn notify(state: &str) {
     let Ok(name) = env::var("NOTIFY_SOCKET") else {
         return;
@@ -19,7 +19,7 @@ pub(super) fn notify(state: &str) {
     };
     let send = |address| {
         let socket = UnixDatagram::unbound()?;
-        // Whoever is told and does not read is not waited for long.
+        // A service manager that does not read is not waited for long.
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.send_to_addr(state.as_bytes(), &address)
     };

@@ -1,10 +1,10 @@
 //! Accounts: what the process, a listener, a cluster or a server has done, in numbers that only
 //! grow.
 //!
-//! An exchange is booked once, where it completes, into the accounts of all that it passed. Each
-//! thread adds to a shard of its own, and a reader adds the shards up, so that no two processors
-//! write to the same cache line. What is going on at this moment (requests that are served or queued)
-//! is not here: that is the dispatcher's.
+//! An exchange is booked once, where it completes, into the accounts of all that it passed. Threads
+//! are spread over the shards of an account, and a reader adds the shards up, so that processors
+//! seldom write to the same cache line. What is going on at this moment (requests that are served or
+//! queued) is not here: the dispatcher knows it.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -137,13 +137,13 @@ fn thread() -> usize {
     })
 }
 
-/// The number of an account, of no other account of the process. An exchange carries numbers and not
-/// shares of the accounts, because each share would be counted in a cache line that all threads
-/// write to.
+/// The number of an account, of no other account of the process. An exchange carries numbers and
+/// no [`Arc`] of the accounts: its count would be a cache line that all threads write to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountId(u64);
 
-/// All accounts of the process but those of listeners, whose clients have a share each.
+/// All accounts of the process but those of listeners: each client has an [`Arc`] of its own
+/// listener's.
 #[derive(Debug, Default)]
 pub struct Accounts {
     process: Account,

@@ -39,8 +39,14 @@ const LAYERS: &[(&str, u32)] = &[
     ("cli", 10),
 ];
 
-/// Rooms whose files still use each other in circles.
-const NOT_YET_CLEAR: &[&str] = &["exchange/", "upstream/"];
+/// Rooms and files that still use each other in circles.
+const NOT_YET_CLEAR: &[&str] = &[
+    "exchange/",
+    "upstream/batch.rs",
+    "upstream/life.rs",
+    "upstream/relay.rs",
+    "upstream/worker.rs",
+];
 
 /// Longer files than this are several files.
 const MOST_LINES: usize = 800;

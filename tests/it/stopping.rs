@@ -94,3 +94,28 @@ fn without_a_delay_the_door_is_shut_at_once() {
             .all(|line| !line.contains("still taken"))
     );
 }
+
+#[test]
+fn a_reload_or_report_during_a_stop_has_no_effect() {
+    let origin = Origin::answering("fine");
+    let config = Config::new([origin.address()])
+        .top("[process]\ndrain_delay = \"24h\"")
+        .listener(HEALTH);
+    let mut juggler = config.start();
+    juggler.signal(Signal::SIGTERM);
+    juggler.wait_for_log("stopping: clients are still taken for 24h");
+    let before = juggler.log_length();
+    juggler.signal(Signal::SIGHUP);
+    juggler.signal(Signal::SIGUSR1);
+    // These signals have reached the process before the next one, which ends it.
+    Client::connect(juggler.address()).get("/").expect(200);
+    juggler.signal(Signal::SIGTERM);
+    assert_eq!(juggler.wait(PATIENCE), Some(1));
+    let log = juggler.log();
+    assert!(
+        log[before..]
+            .iter()
+            .all(|line| !line.contains("reload") && !line.contains("cluster main")),
+        "{log:#?}"
+    );
+}

@@ -13,7 +13,7 @@ use crate::upstream::cluster::Cluster;
 use super::controller::Controller;
 use super::roster::Roster;
 
-/// So many retries at once are allowed whatever the load.
+/// The number of retries at once that are allowed whatever the load.
 pub(super) const RETRY_FLOOR: usize = 10;
 
 /// How often a start looks whether servers that are probed first are in use.

@@ -11,25 +11,28 @@ use super::controller::Controller;
 use super::roster::Member;
 
 impl Controller {
-    /// How the cluster is at `now`. All counts are of one moment.
+    /// Returns how the cluster is at `now`. All counts of the dispatcher are of one moment.
     pub fn view(&self, now: Instant) -> ClusterView {
         let roster = self.roster();
+        let mut of_servers = Vec::with_capacity(roster.members.len());
+        let mut of_buckets = Vec::with_capacity(roster.buckets.len());
+        // The data path waits for this lock: nothing else is done under it.
         let dispatcher = self.cluster.dispatcher();
         let counts = dispatcher.counts();
+        let of_root = dispatcher.bucket(BucketId::default());
+        of_buckets.extend(roster.buckets.iter().map(|it| dispatcher.bucket(it.id)));
+        of_servers.extend(roster.servers().map(|it| dispatcher.server(it.id)));
+        drop(dispatcher);
         let root = BucketView {
             name: "root".to_owned(),
-            counts: dispatcher.bucket(BucketId::default()),
+            counts: of_root,
         };
-        let below = roster.buckets.iter().map(|bucket| BucketView {
+        let below = roster.buckets.iter().zip(of_buckets);
+        let below = below.map(|(bucket, counts)| BucketView {
             name: bucket.plan.name.clone(),
-            counts: dispatcher.bucket(bucket.id),
+            counts,
         });
         let buckets = std::iter::once(root).chain(below).collect();
-        let of_servers = roster
-            .servers()
-            .map(|server| dispatcher.server(server.id))
-            .collect::<Vec<_>>();
-        drop(dispatcher);
         let servers = roster.members.iter().zip(of_servers);
         let servers = servers.filter_map(|(member, counts)| Some(view(member, counts?, now)));
         ClusterView {
