@@ -19,7 +19,7 @@ use crate::retry::Failure;
 
 use super::connection::{Connection, Upload};
 use super::relay::Rest;
-use super::worker::{Attempt, Interims, Worker};
+use super::worker::{Attempt, Worker};
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its
 /// first response, and nobody reads that while we send: so they have to fit into the sockets'
@@ -228,10 +228,11 @@ impl Worker {
         let Some(exchange) = held.as_mut() else {
             return Attempt::Over(Rest::Lost);
         };
+        connection.begin_response(exchange.request.head.method);
         if !connection.data().is_empty() {
             exchange.times.first_byte = Some(Instant::now());
         }
-        match self.read_head(connection, exchange, &mut Interims::default(), false) {
+        match self.read_head(connection, exchange, false) {
             Ok(Some(length)) => self.answer(connection, held, length, (true, is_followed)),
             Ok(None) => Attempt::Failed(Failure::of(Fault::Internal), Rest::Lost),
             Err(failure) => Attempt::Failed(failure, Rest::Lost),

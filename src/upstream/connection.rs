@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::http::{Method, ResponseHead};
 use crate::net::stream::{Peek, is_timeout};
 use crate::plan::{ClusterTimeout, ServerAddress};
-use crate::proto::h1::HeadLimits;
+use crate::proto::h1::{HeadLimits, Malformed, Step};
 
 use super::link::Link;
 use super::speak::{BadHead, Encoding, Head, Reuse, Speak};
@@ -41,7 +41,7 @@ pub(super) struct Connection {
     /// When the last exchange over it ended.
     idle_since: Instant,
     /// How long it may be idle before the server closes it (`Keep-Alive: timeout`), less a margin.
-    pub(super) idle_limit: Option<Duration>,
+    idle_limit: Option<Duration>,
     /// How long one read waits for bytes.
     tick: Duration,
     /// How long it does where no time limit asks for less.
@@ -352,6 +352,61 @@ impl Connection {
         self.speak.response()
     }
 
+    /// Whether an interim response came before the head that was found last.
+    pub(super) fn has_interims(&self) -> bool {
+        self.speak.has_interims()
+    }
+
+    /// Takes what it can of the body of the response, decoded in place. The caller uses as many
+    /// bytes as the step has used.
+    pub(super) fn step(&mut self) -> Step {
+        self.speak.body(&mut self.input[self.start..self.end])
+    }
+
+    /// The trailer lines of a body that is at its end, each with its CRLF.
+    pub(super) fn trailers(&self) -> &[u8] {
+        self.speak.trailers()
+    }
+
+    /// Returns whether nothing of the body is still to come, though no step was taken.
+    pub(super) fn has_no_body(&self) -> bool {
+        self.speak.has_no_body()
+    }
+
+    /// Returns whether the body is at its end where the connection ends, and nowhere else.
+    pub(super) fn ends_body(&self) -> bool {
+        self.speak.ends_with_connection()
+    }
+
+    /// Uses what has come of the body and appends it to `body`. Returns whether the body ends with
+    /// that.
+    pub(super) fn collect(&mut self, body: &mut Vec<u8>) -> Result<bool, Malformed> {
+        let (used, is_last) = self
+            .speak
+            .collect(&self.input[self.start..self.end], body)?;
+        self.consume(used);
+        Ok(is_last)
+    }
+
+    /// Uses what has come of the body and drops it. Returns whether the body ends with that.
+    pub(super) fn skip(&mut self) -> Result<bool, Malformed> {
+        let (used, is_last) = self.speak.skip(&self.input[self.start..self.end])?;
+        self.consume(used);
+        Ok(is_last)
+    }
+
+    /// Whether the response says that the connection ends behind it.
+    pub(super) fn is_closing(&self) -> bool {
+        self.speak.reuse() == Reuse::No
+    }
+
+    /// Whether all of the response is here, whose head is the first `length` bytes, and the end of
+    /// the connection right behind it.
+    pub(super) fn is_whole_and_ended(&self, length: usize) -> bool {
+        let body = self.data().get(length..).unwrap_or_default();
+        self.speak.is_whole_body(body) && self.has_ended()
+    }
+
     /// Heeds what the response, which is at its end, says of the connection. Returns whether it
     /// may be used again.
     pub(super) fn may_be_reused(&mut self) -> bool {
@@ -367,11 +422,6 @@ impl Connection {
     /// The bytes that are read and not used.
     pub(super) fn data(&self) -> &[u8] {
         &self.input[self.start..self.end]
-    }
-
-    /// What has been read and not used, to be decoded in place.
-    pub(super) fn data_mut(&mut self) -> &mut [u8] {
-        &mut self.input[self.start..self.end]
     }
 
     /// The first `bytes` bytes are used.

@@ -58,6 +58,6 @@ impl Worker {
             // The server has closed it while it was idle, which says nothing of its health.
             self.connect_anew(connection)?;
         }
-        Question::new(self.limits, until).ask(connection, probe)
+        Question::new(until).ask(connection, probe)
     }
 }

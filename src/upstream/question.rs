@@ -9,11 +9,10 @@ use crate::fault::Fault;
 use crate::health::FaultClass;
 use crate::http::ResponseFraming;
 use crate::plan::{self, HttpProbe};
-use crate::proto::h1::{Coming, HeadLimits};
 
 use super::connection::Connection;
 use super::speak::{BadHead, Head};
-use super::worker::{AFTER_HEAD, trailer_limits};
+use super::worker::AFTER_HEAD;
 
 /// Bytes of a body that are waited for and looked at.
 const BODY: usize = 64 * 1024;
@@ -29,13 +28,12 @@ pub(super) fn deadline(plan: &plan::Cluster) -> Instant {
 /// A question.
 pub(super) struct Question {
     until: Instant,
-    limits: HeadLimits,
 }
 
 impl Question {
     /// A question that is to be answered before `until`.
-    pub(super) fn new(limits: HeadLimits, until: Instant) -> Self {
-        Self { until, limits }
+    pub(super) fn new(until: Instant) -> Self {
+        Self { until }
     }
 
     /// Sends the request and reads the response. Returns whether the connection can serve another
@@ -82,13 +80,11 @@ impl Question {
     /// on.
     fn body(&self, connection: &mut Connection) -> Result<(Vec<u8>, bool), Wrong> {
         let ends_with_connection = connection.response().framing == ResponseFraming::UntilClose;
-        let mut coming = Coming::of(connection.response().framing, trailer_limits(self.limits));
         let mut body = Vec::new();
         loop {
-            let Ok((used, is_last)) = coming.collect(connection.data(), &mut body) else {
+            let Ok(is_last) = connection.collect(&mut body) else {
                 return Err(wrong(Fault::ResponseMalformed));
             };
-            connection.consume(used);
             if is_last {
                 return Ok((body, !ends_with_connection));
             }

@@ -7,7 +7,6 @@ use crate::base::time::after;
 use crate::exchange::{Body, Exchange, Sent};
 use crate::fault::Fault;
 use crate::plan::OnClientAbort;
-use crate::proto::h1::Coming;
 
 use super::connection::Connection;
 use super::worker::Worker;
@@ -41,31 +40,30 @@ impl Worker {
         };
         // Nothing is sent again from here on, and the response may take long.
         exchange.request.body = Body::default();
+        let head = connection.response();
         exchange.say_head(
             &mut self.scratch,
             connection.data(),
-            &self.head,
-            self.head.framing.length(),
+            head,
+            head.framing.length(),
         );
         connection.consume(length);
-        let coming = Coming::of(self.head.framing, self.trailer_limits());
-        match self.relay_body(connection, held, coming) {
-            Ok(rest) => rest,
-            // The exchange is over: what is thrown away may take long, and nothing is to keep the
-            // client's descriptor meanwhile.
-            Err(coming) => self.discard(connection, coming),
+        match self.relay_body(connection, held) {
+            Some(rest) => rest,
+            // The exchange is over. To read the rest may take long, and nothing keeps the client's
+            // descriptor meanwhile.
+            None => self.discard(connection),
         }
     }
 
-    /// Gives the body on. Returns what is still to come if the client is gone.
+    /// Gives the body on. Returns `None` if the client is gone and not all of the body has come.
     fn relay_body(
         &mut self,
         connection: &mut Connection,
         held: &mut Option<Exchange>,
-        mut coming: Coming,
-    ) -> Result<Rest, Coming> {
+    ) -> Option<Rest> {
         // A server often sends head and body apart; one look may save the client a piece.
-        let mut look_first = !coming.has_ended() && connection.data().is_empty();
+        let mut look_first = !connection.has_no_body() && connection.data().is_empty();
         // The head has to go out, content or not.
         let mut is_head_due = true;
         let mut unsent = 0;
@@ -74,7 +72,7 @@ impl Worker {
                 // An end or an error shows itself again at the next read.
                 let _ = connection.fill_now();
             }
-            let step = coming.step(connection.data_mut());
+            let step = connection.step();
             let content = connection.data().get(step.data.clone()).unwrap_or_default();
             if step.fault.is_some() {
                 if let Some(exchange) = held.as_mut().filter(|exchange| exchange.has_begun())
@@ -86,16 +84,16 @@ impl Worker {
                         .slot
                         .giving(|| exchange.say(&mut self.scratch, content));
                 }
-                return Ok(self.break_off(held, Fault::ResponseMalformed));
+                return Some(self.break_off(held, Fault::ResponseMalformed));
             }
             if step.end {
                 if let Some(exchange) = held.take() {
-                    let trailers = coming.trailers();
+                    let trailers = connection.trailers();
                     self.slot
                         .giving(|| exchange.finish(&mut self.scratch, content, trailers));
                 }
                 connection.consume(step.used);
-                return Ok(Rest::Complete);
+                return Some(Rest::Complete);
             }
             if let Some(exchange) = held.as_mut()
                 && (is_head_due || !content.is_empty())
@@ -110,7 +108,7 @@ impl Worker {
                     Sent::Gone(fault) => {
                         connection.consume(step.used);
                         end_alone(held, fault);
-                        return Err(coming);
+                        return None;
                     }
                 }
             }
@@ -132,15 +130,15 @@ impl Worker {
             };
             match filled {
                 // Unless it was us who ended it, because the time of a stop is up.
-                Ok(0) if coming.ends_with_connection() && !self.slot.is_stopped() => {
+                Ok(0) if connection.ends_body() && !self.slot.is_stopped() => {
                     if let Some(exchange) = held.take() {
                         exchange.finish(&mut self.scratch, &[], &[]);
                     }
-                    return Ok(Rest::Lost);
+                    return Some(Rest::Lost);
                 }
-                Ok(0) => return Ok(self.break_off(held, Fault::ResponseCut)),
+                Ok(0) => return Some(self.break_off(held, Fault::ResponseCut)),
                 Ok(_) => self.slot.note_progress(),
-                Err(fault) => return Ok(self.break_off(held, fault)),
+                Err(fault) => return Some(self.break_off(held, fault)),
             }
         }
     }
@@ -182,7 +180,7 @@ impl Worker {
 
     /// The client is gone: reads the rest of the response, if that comes in time, to keep the
     /// connection.
-    pub(super) fn discard(&mut self, connection: &mut Connection, mut coming: Coming) -> Rest {
+    pub(super) fn discard(&mut self, connection: &mut Connection) -> Rest {
         let until = match self.on_client_abort {
             OnClientAbort::Close | OnClientAbort::Notify => {
                 Some(after(Instant::now(), self.timeout.abort))
@@ -190,13 +188,9 @@ impl Worker {
             OnClientAbort::Ignore => None,
         };
         loop {
-            match coming.skip(connection.data()) {
-                Ok((used, finished)) => {
-                    connection.consume(used);
-                    if finished {
-                        return Rest::Complete;
-                    }
-                }
+            match connection.skip() {
+                Ok(true) => return Rest::Complete,
+                Ok(false) => {}
                 Err(_) => return Rest::Lost,
             }
             let patience = match until {

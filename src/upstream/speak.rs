@@ -6,12 +6,15 @@ use std::time::Duration;
 use crate::exchange::Request;
 use crate::http::{BodyFraming, Method, ResponseHead};
 use crate::proto::h1::{
-    HeadLimits, HeadScanner, Malformed, RequestRewrite, parse_response, write_chunk_size,
-    write_last_chunk, write_request,
+    Coming, HeadLimits, HeadScanner, Malformed, RequestRewrite, Step, parse_response,
+    write_chunk_size, write_last_chunk, write_request,
 };
 
 /// Interim responses to one request may have this many times the bytes that one head may have.
 const INTERIM_HEADS: usize = 8;
+
+/// Bytes that the trailers of a response may have.
+const TRAILERS: usize = 32 * 1024;
 
 /// How requests are encoded for a server. Enough to begin an attempt for a worker that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +117,7 @@ impl Speak {
             method: Method::default(),
             interim_bytes: 0,
             is_in_doubt: false,
+            body: Coming::Length(0),
         })
     }
 
@@ -153,6 +157,72 @@ impl Speak {
         }
     }
 
+    /// Whether an interim response came before the head that was found last.
+    pub(super) fn has_interims(&self) -> bool {
+        match self {
+            Self::Http1(http1) => http1.interim_bytes > 0,
+        }
+    }
+
+    /// Takes what it can of `input`, which follows the final head or what was taken before, and
+    /// moves the content in there together.
+    pub(super) fn body(&mut self, input: &mut [u8]) -> Step {
+        match self {
+            Self::Http1(http1) => http1.body.step(input),
+        }
+    }
+
+    /// The trailer lines of a body that is at its end, each with its CRLF.
+    pub(super) fn trailers(&self) -> &[u8] {
+        match self {
+            Self::Http1(http1) => http1.body.trailers(),
+        }
+    }
+
+    /// Returns whether nothing of the body is still to come, though nothing was taken of it.
+    pub(super) fn has_no_body(&self) -> bool {
+        match self {
+            Self::Http1(http1) => http1.body.has_ended(),
+        }
+    }
+
+    /// Returns whether the body is at its end where the connection ends, and nowhere else.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        match self {
+            Self::Http1(http1) => http1.body.ends_with_connection(),
+        }
+    }
+
+    /// Takes what it can of `input` and appends the content to `body`. Returns how many bytes that
+    /// took, and whether the body ends with them.
+    pub(super) fn collect(
+        &mut self,
+        input: &[u8],
+        body: &mut Vec<u8>,
+    ) -> Result<(usize, bool), Malformed> {
+        match self {
+            Self::Http1(http1) => http1.body.collect(input, body),
+        }
+    }
+
+    /// Takes what it can of `input` and drops the content. Returns how many bytes that took, and
+    /// whether the body ends with them.
+    pub(super) fn skip(&mut self, input: &[u8]) -> Result<(usize, bool), Malformed> {
+        match self {
+            Self::Http1(http1) => http1.body.skip(input),
+        }
+    }
+
+    /// Whether these bytes are all of the body of the response whose head was found last.
+    pub(super) fn is_whole_body(&self, input: &[u8]) -> bool {
+        match self {
+            Self::Http1(http1) => {
+                let mut body = http1.coming_body();
+                body.skip(input) == Ok((input.len(), true))
+            }
+        }
+    }
+
     /// Whether the connection may carry another request once the response is at its end.
     pub(super) fn reuse(&self) -> Reuse {
         match self {
@@ -174,6 +244,8 @@ pub(super) struct Http1 {
     /// An interim response has claimed to have a body, or to end the connection: what follows may
     /// be that body, taken for a response.
     is_in_doubt: bool,
+    /// The body of the final response, as far as it is still to come.
+    body: Coming,
 }
 
 impl Http1 {
@@ -199,6 +271,7 @@ impl Http1 {
             return Err(BadHead::Malformed);
         }
         if self.head.status >= 200 {
+            self.body = self.coming_body();
             return Ok(Head::Final(length));
         }
         self.is_in_doubt |= !self.head.keep_alive;
@@ -210,6 +283,15 @@ impl Http1 {
             return Err(BadHead::TooLarge);
         }
         Ok(Head::Interim(length))
+    }
+
+    /// The whole body of the response whose head was found last.
+    fn coming_body(&self) -> Coming {
+        let limits = HeadLimits {
+            head: TRAILERS,
+            ..self.limits
+        };
+        Coming::of(self.head.framing, limits)
     }
 
     fn reuse(&self) -> Reuse {
@@ -326,6 +408,40 @@ mod tests {
         // The response to HEAD has no body, whatever it says.
         let head = reuse_after(Method::Head, "HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\n");
         assert_eq!(head, Reuse::Within(None));
+    }
+
+    #[test]
+    fn the_body_of_the_final_head_is_what_follows_it() {
+        let chunks = b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        let head = "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut speak = speak(Method::Get);
+        heads(
+            &mut speak,
+            format!("HTTP/1.1 103 \r\n\r\n{head}").as_bytes(),
+        );
+        assert!(speak.has_interims() && speak.is_whole_body(chunks));
+        assert!(!speak.is_whole_body(&chunks[..chunks.len() - 1]));
+        let mut body = Vec::new();
+        assert_eq!(speak.collect(&chunks[..8], &mut body), Ok((8, false)));
+        assert_eq!(
+            speak.collect(&chunks[8..], &mut body),
+            Ok((chunks.len() - 8, true))
+        );
+        assert_eq!(body, b"abc");
+        // To look at it whole has taken nothing, and a new response has its own.
+        for (head, length) in [
+            (head, chunks.len()),
+            ("HTTP/1.1 200 \r\nContent-Length: 3\r\n\r\n", 3),
+            ("HTTP/1.1 204 \r\n\r\n", 0),
+        ] {
+            speak.begin(Method::Get);
+            heads(&mut speak, head.as_bytes());
+            assert!(!speak.has_interims());
+            assert_eq!(speak.skip(chunks), Ok((length, true)));
+        }
+        speak.begin(Method::Get);
+        heads(&mut speak, b"HTTP/1.1 200 \r\n\r\n");
+        assert!(!speak.is_whole_body(chunks), "only the end ends it");
     }
 
     fn chunked() -> Request {

@@ -13,9 +13,9 @@ use crate::exchange::{Exchange, Scratch};
 use crate::fault::Fault;
 use crate::filter::client_key::{address_key, hash};
 use crate::health::{self, FaultClass, Witness};
-use crate::http::{Method, ResponseFraming, ResponseHead};
+use crate::http::{Method, ResponseFraming};
 use crate::plan::{self, ClientKey, ClusterTimeout, OnClientAbort};
-use crate::proto::h1::{Coming, HeadLimits, HeadScanner, Malformed, parse_response};
+use crate::proto::h1::HeadLimits;
 use crate::retry::{Failure, Judgement, Meanwhile, RetrySettings, hides_5xx, judge, may_retry};
 use crate::route::path::{self, PathRoom};
 
@@ -27,19 +27,13 @@ use super::overseer::Overseer;
 use super::relay::Rest;
 use super::server::Server;
 use super::slot::Slot;
+use super::speak::{BadHead, Head};
 
 /// Room for what of a request's body lies in the spool.
 const ROOM: usize = 64 * 1024;
 
-/// Interim responses to one request may have so many bytes together, in limits of one head
-/// (`limit.head`).
-const INTERIM_HEADS: usize = 8;
-
 /// After the response to a HEAD its server has so long to send the body that it should not send.
 pub(super) const AFTER_HEAD: Duration = Duration::from_millis(2);
-
-/// Bytes of a response's trailers.
-const TRAILERS: usize = 32 * 1024;
 
 /// A worker.
 pub(super) struct Worker {
@@ -57,8 +51,6 @@ pub(super) struct Worker {
     pub(super) timeout: ClusterTimeout,
     pub(super) on_client_abort: OnClientAbort,
     pub(super) retry: RetrySettings,
-    pub(super) scanner: HeadScanner,
-    pub(super) head: ResponseHead,
     /// Heads of requests that are sent together.
     pub(super) out: Vec<u8>,
     /// What the client is told next.
@@ -82,16 +74,6 @@ pub(super) enum Attempt {
     Over(Rest),
     /// No final head went to the client. What has become of the connection.
     Failed(Failure, Rest),
-}
-
-/// What is known of the interim responses to one request.
-#[derive(Debug, Default)]
-pub(super) struct Interims {
-    /// Bytes of them.
-    bytes: usize,
-    /// The connection must not be used after one of them: what follows on it may be the body that
-    /// it claims to have, taken for a response.
-    ends_connection: bool,
 }
 
 pub(super) fn limits(plan: &plan::Cluster) -> HeadLimits {
@@ -124,8 +106,6 @@ impl Worker {
             timeout: plan.timeout,
             on_client_abort: plan.on_client_abort,
             retry: plan.retry_settings(),
-            scanner: HeadScanner::for_response(),
-            head: ResponseHead::default(),
             out: Vec::new(),
             scratch: Scratch::default(),
             room: vec![0; ROOM].into_boxed_slice(),
@@ -140,8 +120,6 @@ impl Worker {
 
     /// Forgets what it was in the middle of reading or writing.
     pub(super) fn reset(&mut self) {
-        self.scanner = HeadScanner::for_response();
-        self.head = ResponseHead::default();
         self.out.clear();
         self.scratch.reset();
         self.evidence = None;
@@ -376,7 +354,7 @@ impl Worker {
         let Some(exchange) = held.as_mut() else {
             return Attempt::Over(Rest::Untouched);
         };
-        let mut interims = Interims::default();
+        connection.begin_response(exchange.request.head.method);
         let mut was_sent_at = upload.sent_at.filter(|_| upload.is_whole);
         let (length, is_whole) = loop {
             let sent = connection.send(
@@ -405,7 +383,7 @@ impl Worker {
                     return Attempt::Failed(Failure::of(Fault::SendTimeout), Rest::Lost);
                 }
             };
-            match self.read_head(connection, exchange, &mut interims, may_go_on) {
+            match self.read_head(connection, exchange, may_go_on) {
                 Ok(Some(length)) => break (length, is_whole),
                 // Only a final response stops an upload.
                 Ok(None) => {}
@@ -428,7 +406,8 @@ impl Worker {
         let Some(exchange) = held.as_ref() else {
             return Attempt::Over(Rest::Lost);
         };
-        if let 500..=599 = self.head.status
+        let status = connection.response().status;
+        if let 500..=599 = status
             && hides_5xx(
                 exchange.request.head.method,
                 &exchange.attempts,
@@ -438,99 +417,70 @@ impl Worker {
             let rest = self.skip_response(connection, length);
             return Attempt::Failed(Failure::of(Fault::ServerError), rest);
         }
-        self.evidence = Some(match self.head.status {
+        self.evidence = Some(match status {
             500..=599 => Err(self.seen_by(exchange, FaultClass::Status)),
             _ => Ok(()),
         });
-        self.heed_keep_alive(connection);
         Point::WorkerHead.pass();
-        let keeps = self.head.keep_alive && is_whole;
         let patience = match exchange.request.head.method {
             Method::Head => AFTER_HEAD,
             _ => Duration::ZERO,
         };
         let rest = self.relay(connection, held, length);
-        let may_say_more = self.head.framing == ResponseFraming::None && !is_followed;
-        if !keeps || may_say_more && connection.says_more(patience) {
-            return Attempt::Over(Rest::Lost);
-        }
-        Attempt::Over(rest)
+        let may_say_more = connection.response().framing == ResponseFraming::None && !is_followed;
+        let is_good = is_whole
+            && connection.may_be_reused()
+            && !(may_say_more && connection.says_more(patience));
+        Attempt::Over(if is_good { rest } else { Rest::Lost })
     }
 
-    /// The server has said for how long it keeps the connection.
-    fn heed_keep_alive(&self, connection: &mut Connection) {
-        heed_keep_alive(&self.head, connection);
-    }
-
-    /// Reads until a final head is whole and parsed, and answers its length. Interim ones are given
-    /// on; `None` after one of these if asked to return then. `interims` keeps what is known of
-    /// them.
+    /// Reads until a final head is here, and returns its length. Interim responses are given to the
+    /// client; if `only_one`, returns `None` after one of these.
     pub(super) fn read_head(
         &mut self,
         connection: &mut Connection,
         exchange: &mut Exchange,
-        interims: &mut Interims,
         only_one: bool,
     ) -> Result<Option<usize>, Failure> {
         let until = after(self.sent_at, self.timeout.first_byte);
-        self.scanner.reset();
         loop {
-            let found = match self.scanner.scan(connection.data(), &self.limits) {
-                Ok(found) => found,
-                Err(Malformed::HeadTooLarge | Malformed::TooManyFields) => {
-                    return Err(Failure::of(Fault::ResponseTooLarge));
+            let fault = match connection.head() {
+                Ok(Head::More) if !connection.is_full() => {
+                    self.read_more(connection, exchange, until)?;
+                    continue;
                 }
-                Err(_) => return Err(Failure::of(Fault::ResponseMalformed)),
-            };
-            let Some(length) = found else {
-                if connection.is_full() {
-                    return Err(Failure::of(Fault::ResponseTooLarge));
-                }
-                self.read_more(connection, exchange, until)?;
-                continue;
-            };
-            let bytes = connection.data().get(..length).unwrap_or_default();
-            if parse_response(
-                bytes,
-                exchange.request.head.method,
-                &self.limits,
-                &mut self.head,
-            )
-            .is_err()
-            {
-                return Err(Failure::of(Fault::ResponseMalformed));
-            }
-            let status = self.head.status;
-            match status {
-                101 => return Err(Failure::of(Fault::UnaskedUpgrade)),
-                408 if interims.bytes == 0 && self.is_farewell(connection, exchange, length) => {
-                    return Err(Failure::met_end());
-                }
-                200.. => {
-                    self.head.keep_alive &= !interims.ends_connection;
-                    return Ok(Some(length));
-                }
-                _ => {
-                    interims.bytes += length;
-                    interims.ends_connection |= !self.head.keep_alive;
-                    if interims.bytes > self.limits.head.saturating_mul(INTERIM_HEADS) {
-                        return Err(Failure::of(Fault::ResponseTooLarge));
-                    }
-                    // 100 was for the request's body, and the client has had it.
-                    if status != 100 {
-                        // A client that is gone is noticed with the final response.
-                        let _ = self
-                            .slot
-                            .giving(|| exchange.say_interim(&mut self.scratch, bytes, &self.head));
-                    }
+                Ok(Head::Interim(length)) => {
+                    self.give_interim(connection, exchange, length);
                     connection.consume(length);
-                    self.scanner.reset();
                     if only_one {
                         return Ok(None);
                     }
+                    continue;
                 }
-            }
+                Ok(Head::Final(length)) if self.is_farewell(connection, exchange, length) => {
+                    return Err(Failure::met_end());
+                }
+                Ok(Head::Final(length)) => return Ok(Some(length)),
+                Ok(Head::Upgraded(_)) => Fault::UnaskedUpgrade,
+                Ok(Head::More) | Err(BadHead::TooLarge) => Fault::ResponseTooLarge,
+                Err(BadHead::Malformed) => Fault::ResponseMalformed,
+            };
+            return Err(Failure::of(fault));
         }
+    }
+
+    /// Gives an interim response to the client, whose head is the first `length` bytes that came.
+    fn give_interim(&mut self, connection: &Connection, exchange: &mut Exchange, length: usize) {
+        let (head, bytes) = (connection.response(), connection.data());
+        // 100 was for the request's body, and the client has had it.
+        if head.status == 100 {
+            return;
+        }
+        let bytes = bytes.get(..length).unwrap_or_default();
+        // A client that is gone is noticed with the final response.
+        let _ = self
+            .slot
+            .giving(|| exchange.say_interim(&mut self.scratch, bytes, head));
     }
 
     /// Whether this 408 (its head is the first `length` bytes that came) says that the server gave
@@ -539,21 +489,11 @@ impl Worker {
     /// this request.
     fn is_farewell(&mut self, connection: &Connection, exchange: &Exchange, length: usize) -> bool {
         let (method, attempts) = (exchange.request.head.method, &exchange.attempts);
-        connection.is_used
+        connection.response().status == 408
+            && connection.is_used
+            && !connection.has_interims()
             && may_retry(Failure::met_end(), method, attempts, &self.retry)
-            && (!self.head.keep_alive || self.is_followed_by_end(connection, length))
-    }
-
-    /// Whether the whole response is here, and the end of the connection right behind it.
-    fn is_followed_by_end(&mut self, connection: &Connection, length: usize) -> bool {
-        let body = connection.data().get(length..).unwrap_or_default();
-        let mut coming = Coming::of(self.head.framing, self.trailer_limits());
-        coming.skip(body) == Ok((body.len(), true)) && connection.has_ended()
-    }
-
-    /// Limits of a response's trailers.
-    pub(super) fn trailer_limits(&self) -> HeadLimits {
-        trailer_limits(self.limits)
+            && (connection.is_closing() || connection.is_whole_and_ended(length))
     }
 
     fn read_more(
@@ -595,28 +535,9 @@ impl Worker {
     /// is worth a connection; what is not is not worth waiting for.
     fn skip_response(&mut self, connection: &mut Connection, length: usize) -> Rest {
         connection.consume(length);
-        let mut coming = Coming::of(self.head.framing, self.trailer_limits());
-        match coming.skip(connection.data()) {
-            Ok((used, true)) if self.head.keep_alive => {
-                connection.consume(used);
-                Rest::Complete
-            }
+        match connection.skip() {
+            Ok(true) if connection.may_be_reused() => Rest::Complete,
             _ => Rest::Lost,
         }
-    }
-}
-
-/// The server has said in this head for how long it keeps the connection.
-pub(super) fn heed_keep_alive(head: &ResponseHead, connection: &mut Connection) {
-    let limit = head.keep_alive_timeout;
-    connection.idle_limit =
-        limit.map(|limit| limit.saturating_sub((limit / 2).min(Duration::from_secs(1))));
-}
-
-/// Limits of the trailers behind a head of these limits.
-pub(super) fn trailer_limits(limits: HeadLimits) -> HeadLimits {
-    HeadLimits {
-        head: TRAILERS,
-        ..limits
     }
 }

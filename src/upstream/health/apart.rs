@@ -75,9 +75,7 @@ fn ask(plan: &plan::Cluster, server: &Server, port: Option<u16>) -> Option<Probe
     };
     let result = match &plan.health.probe {
         Probe::Tcp => Ok(()),
-        Probe::Http(probe) => Question::new(limits(plan), until)
-            .ask(&mut connection, probe)
-            .map(|_| ()),
+        Probe::Http(probe) => Question::new(until).ask(&mut connection, probe).map(|_| ()),
     };
     connection.link().break_off();
     Some(result)
