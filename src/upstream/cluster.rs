@@ -20,7 +20,7 @@ use crate::fault::Fault;
 use crate::observe::account::{OpenAccount, Totals};
 use crate::plan::{self, ErrorPage, OnClientAbort};
 
-use super::slot::Slot;
+use super::slot::{Grace, Slot};
 
 /// The longest time that a refused client is told to wait (`Retry-After`), in seconds.
 const RETRY_AFTER: u64 = 300;
@@ -139,14 +139,14 @@ impl Cluster {
                 if let Some(slot) = self.slot(worker) {
                     // Still under the lock: the worker cannot have come to another exchange, whose
                     // own cancel would be lost.
-                    let grace = match plan.on_client_abort {
-                        OnClientAbort::Close | OnClientAbort::Notify => Some(plan.timeout.abort),
-                        OnClientAbort::Ignore => None,
+                    let grace = Grace {
+                        time: (plan.on_client_abort != OnClientAbort::Ignore)
+                            .then_some(plan.timeout.abort),
+                        is_told: plan.on_client_abort == OnClientAbort::Notify,
                     };
-                    let notify = plan.on_client_abort == OnClientAbort::Notify;
-                    slot.cancel(id, (grace, notify), Instant::now());
+                    slot.cancel(id, grace, Instant::now());
                     drop(dispatcher);
-                    if notify {
+                    if grace.is_told {
                         slot.notify(id);
                     }
                 }

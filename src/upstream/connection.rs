@@ -17,6 +17,9 @@ use super::speak::{BadHead, Encoding, Head, Reuse, Speak};
 /// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
 const ROOM: usize = 128 * 1024;
 
+/// After the response to a HEAD its server has so long to send the body that it should not send.
+pub(super) const AFTER_HEAD: Duration = Duration::from_millis(2);
+
 /// A request of no more bytes than this goes into the buffers of an idle connection.
 const SMALL: u64 = 16 * 1024;
 

@@ -1,21 +1,17 @@
 //! The back: clusters, their workers, and what changes and watches them. But for probes apart, only
 //! a worker connects to a server.
 
-mod batch;
 mod cluster;
 mod clusters;
 mod connection;
 mod control;
 mod health;
-mod life;
 mod link;
 mod overseer;
 #[cfg(test)]
 mod played;
-mod probe;
 mod question;
 mod reaper;
-mod relay;
 mod resolver;
 mod server;
 mod slot;

@@ -10,9 +10,8 @@ use crate::health::FaultClass;
 use crate::http::ResponseFraming;
 use crate::plan::{self, HttpProbe};
 
-use super::connection::Connection;
+use super::connection::{AFTER_HEAD, Connection};
 use super::speak::{BadHead, Head};
-use super::worker::AFTER_HEAD;
 
 /// Bytes of a body that are waited for and looked at.
 const BODY: usize = 64 * 1024;

@@ -93,7 +93,7 @@ impl Controller {
     /// After [`Self::close`]: breaks off what is still being served.
     pub fn abort(&self) {
         let slots = self.cluster.slots();
-        slots.iter().flatten().for_each(|slot| slot.abort());
+        slots.iter().flatten().for_each(|slot| slot.break_off());
     }
 
     /// After [`Self::close`]: waits until no worker is left, at most `until` then.

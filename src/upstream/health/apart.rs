@@ -15,12 +15,11 @@ use crate::plan::{self, Probe, ServerAddress};
 use crate::threads::{self, Kind};
 use crate::upstream::connection::Connection;
 use crate::upstream::control::Controller;
-use crate::upstream::life::is_our_own;
 use crate::upstream::link::Link;
 use crate::upstream::overseer::{Overseer, ProbeResult};
 use crate::upstream::question::{Question, deadline, wrong};
 use crate::upstream::server::Server;
-use crate::upstream::worker::limits;
+use crate::upstream::worker::{is_our_own, limits};
 
 /// A probe that cannot be made yet is tried again so soon.
 pub(super) const AGAIN: Duration = Duration::from_millis(10);

@@ -1,178 +1,26 @@
-//! A worker: one thread, one server, one connection at a time. It connects before it is needed,
-//! serves one exchange after the other, and connects anew when the connection is not good any more.
+//! An attempt at an exchange: the request is sent, and the head of the response is read.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::balance::{Verdict, WorkerId};
+use crate::balance::Verdict;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
-use crate::exchange::{Exchange, Scratch};
+use crate::exchange::Exchange;
 use crate::fault::Fault;
-use crate::filter::client_key::{address_key, hash};
-use crate::health::{self, FaultClass, Witness};
+use crate::health::FaultClass;
 use crate::http::{Method, ResponseFraming};
-use crate::plan::{self, ClientKey, ClusterTimeout, OnClientAbort};
-use crate::proto::h1::HeadLimits;
-use crate::retry::{Failure, Judgement, Meanwhile, RetrySettings, hides_5xx, judge, may_retry};
-use crate::route::path::{self, PathRoom};
+use crate::plan::OnClientAbort;
+use crate::retry::{Failure, hides_5xx, may_retry};
+use crate::upstream::connection::{AFTER_HEAD, Connection, SendError, Upload};
+use crate::upstream::speak::{BadHead, Head};
 
-use super::batch::Batching;
-use super::cluster::{Cluster, ticket};
-use super::connection::{Connection, SendError, Upload};
-use super::life::Hands;
-use super::overseer::Overseer;
+use super::outcome::Attempt;
 use super::relay::Rest;
-use super::server::Server;
-use super::slot::Slot;
-use super::speak::{BadHead, Head};
-
-/// Room for what of a request's body lies in the spool.
-const ROOM: usize = 64 * 1024;
-
-/// After the response to a HEAD its server has so long to send the body that it should not send.
-pub(super) const AFTER_HEAD: Duration = Duration::from_millis(2);
-
-/// A worker.
-pub(super) struct Worker {
-    cluster: Arc<Cluster>,
-    overseer: Arc<dyn Overseer>,
-    pub(super) id: WorkerId,
-    pub(super) server: Arc<Server>,
-    pub(super) slot: Arc<Slot>,
-    /// Settings, and what the server's version was when they were looked at.
-    pub(super) plan: Arc<plan::Cluster>,
-    pub(super) version: u64,
-    /// What the server's version was when the connection was found to lead there.
-    pub(super) at_home: u64,
-    pub(super) limits: HeadLimits,
-    pub(super) timeout: ClusterTimeout,
-    pub(super) on_client_abort: OnClientAbort,
-    pub(super) retry: RetrySettings,
-    /// Heads of requests that are sent together.
-    pub(super) out: Vec<u8>,
-    /// What the client is told next.
-    pub(super) scratch: Scratch,
-    room: Box<[u8]>,
-    /// Exchanges that it has besides the one that it serves: sent together with it, or to be sent
-    /// one by one.
-    pub(super) behind: VecDeque<Exchange>,
-    pub(super) batching: Batching,
-    /// What the last attempt shows of the server, if anything.
-    pub(super) evidence: Option<Result<(), health::Failure>>,
-    pub(super) hands: Hands,
-    /// When the request in hand was sent, or its turn came: from then on the server has
-    /// `timeout.first_byte`.
-    pub(super) sent_at: Instant,
-}
-
-/// How an attempt ended.
-pub(super) enum Attempt {
-    /// Nothing of it can be tried again; the exchange is over.
-    Over(Rest),
-    /// No final head went to the client. What has become of the connection.
-    Failed(Failure, Rest),
-}
-
-pub(super) fn limits(plan: &plan::Cluster) -> HeadLimits {
-    HeadLimits {
-        head: plan.response_head,
-        fields: plan.response_fields,
-        target: usize::MAX,
-    }
-}
+use super::state::Worker;
 
 impl Worker {
-    pub(super) fn new(
-        cluster: &Arc<Cluster>,
-        overseer: Arc<dyn Overseer>,
-        id: WorkerId,
-        server: &Arc<Server>,
-        slot: Arc<Slot>,
-    ) -> Self {
-        let version = server.version();
-        let plan = Arc::clone(&cluster.plan());
-        Self {
-            cluster: Arc::clone(cluster),
-            overseer,
-            id,
-            server: Arc::clone(server),
-            slot,
-            version,
-            at_home: version,
-            limits: limits(&plan),
-            timeout: plan.timeout,
-            on_client_abort: plan.on_client_abort,
-            retry: plan.retry_settings(),
-            out: Vec::new(),
-            scratch: Scratch::default(),
-            room: vec![0; ROOM].into_boxed_slice(),
-            behind: VecDeque::new(),
-            batching: Batching::new(plan.pipeline),
-            evidence: None,
-            hands: Hands::default(),
-            sent_at: Instant::now(),
-            plan,
-        }
-    }
-
-    /// Forgets what it was in the middle of reading or writing.
-    pub(super) fn reset(&mut self) {
-        self.out.clear();
-        self.scratch.reset();
-        self.evidence = None;
-    }
-
-    /// `cluster/server`, for messages.
-    pub(super) fn name(&self) -> &str {
-        &self.server.full_name
-    }
-
-    pub(super) fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
-    }
-
-    pub(super) fn overseer(&self) -> &dyn Overseer {
-        &*self.overseer
-    }
-
-    pub(super) fn slot(&self) -> &Slot {
-        &self.slot
-    }
-
-    /// Health checks learn what the last exchange shows of the server.
-    fn tell_evidence(&mut self) {
-        // What a stop breaks off is not the server's fault.
-        if let Some(result) = self.evidence.take()
-            && self.server.is_monitored()
-            && !self.slot().is_stopped()
-        {
-            self.overseer.exchanged(&self.server, result);
-        }
-    }
-
-    /// A failure of this exchange, for health checks: whose it is counts, so that nobody alone can
-    /// take a server from all.
-    pub(super) fn seen_by(&self, exchange: &Exchange, class: FaultClass) -> health::Failure {
-        // A cookie is the client's to choose; a field counts, and an address is named, by a trusted
-        // peer alone.
-        let named = match self.plan.client_key {
-            ClientKey::Address | ClientKey::Field(_) => exchange.destination.key,
-            ClientKey::None | ClientKey::Cookie(_) => None,
-        };
-        let address = || exchange.peer().map(|peer| address_key(peer.ip()));
-        health::Failure {
-            class,
-            witness: Some(Witness {
-                client: named.or_else(address).unwrap_or_default(),
-                // As routes see it: to spell one path in many ways makes no more witnesses.
-                path: hash(path::see(exchange.request.path(), &mut PathRoom::new()).path),
-            }),
-        }
-    }
-
     /// Serves one exchange. Answers the verdict for the dispatcher and what is left of the
     /// connection.
     pub(super) fn serve(
@@ -219,128 +67,8 @@ impl Worker {
         let waiting_since = exchange.times.waiting_since;
         let waited = now.saturating_duration_since(waiting_since);
         exchange.times.queued = exchange.times.queued.saturating_add(waited);
-        if self.cluster.hub.access.is_some() {
+        if self.cluster().hub.access.is_some() {
             exchange.server = Some(Arc::clone(&self.server.name));
-        }
-    }
-
-    /// What follows from how an attempt ended.
-    pub(super) fn conclude(
-        &mut self,
-        id: u64,
-        attempt: std::thread::Result<Attempt>,
-        held: Option<Exchange>,
-    ) -> (Verdict<Exchange>, Rest) {
-        let has_left = self.slot().end(id, self.behind.is_empty());
-        let concluded = self.conclude_attempt(attempt, held, has_left);
-        self.tell_evidence();
-        concluded
-    }
-
-    fn conclude_attempt(
-        &mut self,
-        attempt: std::thread::Result<Attempt>,
-        held: Option<Exchange>,
-        has_left: bool,
-    ) -> (Verdict<Exchange>, Rest) {
-        let (failure, rest) = match attempt {
-            Ok(Attempt::Over(_)) if has_left && self.slot().is_notified() => {
-                return (Verdict::Done, Rest::Lost);
-            }
-            Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
-            Ok(Attempt::Failed(failure, rest)) => {
-                self.evidence = match &held {
-                    Some(exchange) if !has_left => failure
-                        .evidence()
-                        .map(|class| Err(self.seen_by(exchange, class))),
-                    _ => None,
-                };
-                if has_left && self.slot().is_notified() {
-                    (failure, Rest::Lost)
-                } else {
-                    (failure, rest)
-                }
-            }
-            Err(_) => {
-                self.cluster.hub.answer_lost();
-                (Failure::of(Fault::Internal), Rest::Lost)
-            }
-        };
-        let verdict = match held {
-            Some(exchange) => self.carry_out(failure, exchange, has_left),
-            None => Verdict::Done,
-        };
-        (verdict, rest)
-    }
-
-    /// Judges an exchange whose attempt failed, and does what follows.
-    fn carry_out(
-        &self,
-        failure: Failure,
-        mut exchange: Exchange,
-        client_has_left: bool,
-    ) -> Verdict<Exchange> {
-        let meanwhile = Meanwhile {
-            client_has_left,
-            // Only a panic ends an attempt with the head out.
-            head_is_out: exchange.status >= 200,
-            is_stopped: self.slot().is_stopped(),
-        };
-        let method = exchange.request.head.method;
-        match judge(failure, method, &exchange.attempts, &self.retry, meanwhile) {
-            Judgement::Retry { is_free, back_off } => {
-                log::debug!(
-                    "{}: attempt={} why=\"{}\"",
-                    self.name(),
-                    exchange.attempts.begun() + 1,
-                    failure.fault().text()
-                );
-                exchange.attempts.fail(failure, &self.retry);
-                return self.retry(exchange, is_free, back_off);
-            }
-            Judgement::Respond(fault) => {
-                if !meanwhile.is_stopped {
-                    log::info!("{}: {}", self.name(), fault.text());
-                }
-                self.cluster.respond(exchange, fault);
-            }
-            Judgement::Cut(fault) => {
-                exchange.fault = Some(fault);
-                exchange.cut();
-            }
-            Judgement::Drop(fault) => exchange.call_off(fault),
-        }
-        Verdict::Done
-    }
-
-    /// One of several exchanges was served: if it shall be tried again, it goes back.
-    pub(super) fn part(&self, id: u64, verdict: Verdict<Exchange>) {
-        if matches!(verdict, Verdict::Retry { .. }) {
-            self.cluster.part(self.id, id, verdict);
-        }
-    }
-
-    /// No attempt can be begun here, for this reason: the exchange goes on elsewhere.
-    pub(super) fn put_off(&self, mut exchange: Exchange, why: Fault) -> Verdict<Exchange> {
-        exchange.attempts.put_off(why);
-        let back_off = exchange.attempts.back_off(&self.retry);
-        self.retry(exchange, true, back_off)
-    }
-
-    /// The exchange waits for its next attempt from now on.
-    fn retry(
-        &self,
-        mut exchange: Exchange,
-        is_free: bool,
-        back_off: Duration,
-    ) -> Verdict<Exchange> {
-        exchange.times.waiting_since = Instant::now();
-        let ticket = ticket(&exchange, Some(self.server.id));
-        Verdict::Retry {
-            job: exchange,
-            ticket,
-            free: is_free,
-            back_off,
         }
     }
 

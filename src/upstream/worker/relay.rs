@@ -7,9 +7,9 @@ use crate::base::time::after;
 use crate::exchange::{Body, Exchange, Sent};
 use crate::fault::Fault;
 use crate::plan::OnClientAbort;
+use crate::upstream::connection::Connection;
 
-use super::connection::Connection;
-use super::worker::Worker;
+use super::state::Worker;
 
 /// Bytes that may be unsent before a courier takes over: a fast client takes them meanwhile.
 const UNSENT: u64 = 256 * 1024;
@@ -157,7 +157,7 @@ impl Worker {
             fault
         };
         if let Some(mut exchange) = held.take() {
-            if self.slot.is_cancelled(exchange.id) {
+            if self.slot.has_left(exchange.id) {
                 // The client had ended its sending side, and the grace is over.
                 exchange.fault = Some(Fault::ClientGoneData);
                 exchange.cut();

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use crate::health::{FaultClass, ProbeId};
 use crate::plan::{HttpProbe, Probe};
+use crate::upstream::connection::Connection;
+use crate::upstream::question::{Question, Wrong, deadline};
 
-use super::connection::Connection;
-use super::question::{Question, Wrong, deadline};
-use super::worker::Worker;
+use super::state::Worker;
 
 impl Worker {
     /// Makes a probe and reports how it went. Returns whether the connection is still good.

@@ -16,10 +16,11 @@ use crate::base::time::after;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::retry::Failure;
+use crate::upstream::connection::{Connection, Upload};
 
-use super::connection::{Connection, Upload};
+use super::outcome::Attempt;
 use super::relay::Rest;
-use super::worker::{Attempt, Worker};
+use super::state::Worker;
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its
 /// first response, and nobody reads that while we send: so they have to fit into the sockets'
@@ -92,7 +93,7 @@ impl Worker {
         now: Instant,
     ) -> (Verdict<Exchange>, Rest) {
         self.behind.push_front(first);
-        if self.slot().has_cancelled() {
+        if self.slot().has_leavers() {
             self.drop_left();
         }
         if self.behind.len() < 2 {
@@ -203,7 +204,7 @@ impl Worker {
         }));
         if let Ok(Attempt::Failed(failure, _)) = &attempt
             && !is_first
-            && !self.slot().is_cancelled(id)
+            && !self.slot().has_left(id)
             && let Some(exchange) = held.take_if(|exchange| {
                 failure.may_be_a_neighbours(exchange.times.first_byte.is_some())
             })

@@ -1,0 +1,397 @@
+//! A worker's life: it connects, waits, serves one exchange after the other, and connects anew. And
+//! what is left of it after a panic: nothing but the exchange in its hand is lost by one.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::balance::{Link, Verdict, WorkerId};
+use crate::base::panic_points::Point;
+use crate::exchange::Exchange;
+use crate::fault::Fault;
+use crate::health::{Failure, FaultClass};
+use crate::upstream::connection::{Connection, Upload};
+use crate::upstream::slot::Woken;
+
+use super::connect::is_our_own;
+use super::relay::Rest;
+use super::state::Worker;
+
+/// An idle worker looks at its connection so often.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// It never looks more often than this.
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+
+/// How long a worker waits between attempts to connect: twice as long after each, up to the most.
+#[derive(Debug)]
+struct BackOff {
+    next: Duration,
+    most: Duration,
+}
+
+impl BackOff {
+    const FIRST: Duration = Duration::from_millis(50);
+    const MOST: Duration = Duration::from_secs(1);
+
+    /// That of this worker. Not all workers of a server try at the same moment: so one of them finds
+    /// out sooner that the server is back, and tells the others.
+    fn of(worker: WorkerId) -> Self {
+        Self {
+            next: Self::FIRST,
+            most: Self::MOST * (50 + worker.0 * 37 % 50) / 100,
+        }
+    }
+
+    /// Returns whether no attempt has failed since the last success.
+    fn is_first(&self) -> bool {
+        self.next == Self::FIRST
+    }
+
+    /// An attempt has failed. Returns how long to wait.
+    fn next(&mut self) -> Duration {
+        let next = self.next;
+        self.next = (next * 2).min(self.most);
+        next
+    }
+
+    /// An attempt has succeeded. Returns whether one had failed before.
+    fn reset(&mut self) -> bool {
+        std::mem::replace(&mut self.next, Self::FIRST) > Self::FIRST
+    }
+}
+
+impl Worker {
+    /// Its life. A panic costs the exchange in its hand; called again, the worker begins anew.
+    pub(in crate::upstream) fn run(&mut self) {
+        if std::mem::replace(&mut self.hands.has_begun, true) {
+            self.recover();
+        } else if self.cluster().hub.batch_scheduling() {
+            let _ = crate::sys::schedule_as_batch(); // Not a must.
+        }
+        self.live();
+        self.leave();
+        self.overseer().ended(self.id, self.server.id);
+        if let Some(probe) = self.slot().take_probe() {
+            self.server.monitor().skipped(probe, Instant::now());
+        }
+    }
+
+    /// Puts right what a panic has left undone.
+    fn recover(&mut self) {
+        log::warn!("{}: a worker begins anew after a panic", self.name());
+        // First of all its client learns of it.
+        self.cluster().hub.answer_lost();
+        if std::mem::take(&mut self.hands.is_connected) {
+            self.server.note_connected(false);
+        }
+        if std::mem::take(&mut self.hands.is_first_try) {
+            self.overseer().tried();
+        }
+        let probe = self.hands.probe.take();
+        if let Some(probe) = probe {
+            self.server.monitor().skipped(probe, Instant::now());
+        }
+        self.reset();
+        let half_sent = self.slot().reset();
+        let had_job = self.hands.job;
+        let now = Instant::now();
+        self.note_broken_batch(now);
+        if self.hands.left_over.is_none() {
+            self.hands.left_over = self.next_behind();
+        }
+        self.hands.job = self.hands.left_over.as_ref().map(|exchange| exchange.id);
+        match (had_job, &self.hands.left_over) {
+            (Some(id), Some(next)) if next.id != id => {
+                self.cluster().part(self.id, id, Verdict::Done);
+            }
+            (_, Some(_)) => {}
+            (had_job, None) if had_job.is_some() || half_sent.is_some() => {
+                self.cluster()
+                    .next(self.id, Verdict::Done, Link::Connecting);
+            }
+            (None, None) if probe.is_some() => {
+                self.cluster()
+                    .next(self.id, Verdict::None, Link::Connecting);
+            }
+            // A job that lies in the slot is served over the next connection.
+            (_, None) => {
+                self.cluster().retire(self.id);
+            }
+        }
+        // The exchange in hand is over, and the one whose request this worker's connection has
+        // taken half of.
+        drop(half_sent);
+        self.cluster().hub.answer_lost();
+    }
+
+    /// Connects and serves until the end. A job that came before a connection was there waits for
+    /// the connection.
+    fn live(&mut self) {
+        let mut back_off = BackOff::of(self.id);
+        let mut job = self.hands.left_over.take();
+        while job.is_some() || !self.slot().is_stopped() {
+            self.look_at_settings(None);
+            job = match self.connect(job.as_mut()) {
+                Ok(connection) => {
+                    let was_away = back_off.reset();
+                    self.live_connected(connection, job, was_away)
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    // The job has no more time. Whether the server can be reached is seen without
+                    // it.
+                    self.give_back(job, Fault::DeadlinePassed, Link::Connecting);
+                    None
+                }
+                Err(error) => self.live_unreachable(&error, job, &mut back_off),
+            };
+        }
+    }
+
+    /// Serves over this connection as long as it is good. Returns a job that is to be served over
+    /// the next one.
+    fn live_connected(
+        &mut self,
+        mut connection: Connection,
+        mut job: Option<Exchange>,
+        was_away: bool,
+    ) -> Option<Exchange> {
+        self.note_connected(true);
+        if job.is_none() {
+            job = self.next(Verdict::None, Link::Up);
+        }
+        if was_away {
+            log::info!("{}: connected again", self.name());
+            self.overseer().reconnected(&self.server);
+        }
+        self.note_tried();
+        job = self.serve_all(&mut connection, job);
+        self.slot().forget_connection();
+        self.note_connected(false);
+        job
+    }
+
+    /// The server cannot be reached: waits until the next attempt to connect is due, or until
+    /// there is a reason to make it sooner. Returns the job that is the reason, if one is.
+    fn live_unreachable(
+        &mut self,
+        error: &io::Error,
+        job: Option<Exchange>,
+        back_off: &mut BackOff,
+    ) -> Option<Exchange> {
+        if back_off.is_first() {
+            log::warn!("{}: cannot connect: {error}", self.name());
+        }
+        let is_servers = !is_our_own(error);
+        if is_servers {
+            self.server.note_unreachable();
+        }
+        self.give_back(job, Fault::ConnectFailed, Link::Unreachable);
+        if is_servers && self.server.is_monitored() {
+            let failure = Failure {
+                class: FaultClass::Connect,
+                witness: None,
+            };
+            self.overseer().exchanged(&self.server, Err(failure));
+        }
+        self.note_tried();
+        // The dispatcher gives nothing to an unreachable worker: a stop, or another worker that is
+        // connected again, ends this wait. So does a job that was assigned before a panic, and that
+        // lies in the slot since.
+        match self.slot().wait(None, back_off.next()) {
+            Woken::Job(exchange, _) => {
+                self.hands.job = Some(exchange.id);
+                Some(exchange)
+            }
+            Woken::Probe(probe) => {
+                // The failure to connect, which says more, is told.
+                self.server.monitor().skipped(probe, Instant::now());
+                None
+            }
+            Woken::Nothing | Woken::Stop => None,
+        }
+    }
+
+    /// No connection can be had for this job: it goes on elsewhere, with all that was behind it.
+    fn give_back(&mut self, job: Option<Exchange>, why: Fault, link: Link) {
+        self.give_back_behind();
+        let verdict = job.map_or(Verdict::None, |exchange| self.put_off(exchange, why));
+        self.next(verdict, link);
+    }
+
+    fn note_tried(&mut self) {
+        if std::mem::take(&mut self.hands.is_first_try) {
+            self.overseer().tried();
+        }
+    }
+
+    /// Ends its part in the dispatcher's work. A job that was assigned before is tried elsewhere:
+    /// the dispatcher counts it as served until the worker says otherwise.
+    fn leave(&mut self) {
+        while !self.cluster().retire(self.id) {
+            match self.slot().wait(None, SHORTEST_LOOK) {
+                Woken::Job(exchange, upload) => {
+                    self.hands.job = Some(exchange.id);
+                    let verdict = if upload.has_begun {
+                        self.cluster().respond(exchange, Fault::Draining);
+                        Verdict::Done
+                    } else {
+                        self.put_off(exchange, Fault::Draining)
+                    };
+                    self.next(verdict, Link::Connecting);
+                }
+                Woken::Probe(probe) => self.server.monitor().skipped(probe, Instant::now()),
+                // A stopped slot does not wait, and the job is on its way.
+                Woken::Stop => std::thread::sleep(Duration::from_millis(1)),
+                Woken::Nothing => {}
+            }
+        }
+    }
+
+    fn note_connected(&mut self, is_connected: bool) {
+        self.hands.is_connected = is_connected;
+        self.server.note_connected(is_connected);
+    }
+
+    /// Tells the dispatcher how the last job ended and how the connection is, and takes the next
+    /// job.
+    fn next(&mut self, verdict: Verdict<Exchange>, link: Link) -> Option<Exchange> {
+        let next = self.cluster().next(self.id, verdict, link);
+        self.hands.job = next.as_ref().map(|exchange| exchange.id);
+        next
+    }
+
+    /// Serves over this connection until it is not good any more. Answers the job that found it so,
+    /// if one did.
+    fn serve_all(
+        &mut self,
+        connection: &mut Connection,
+        job: Option<Exchange>,
+    ) -> Option<Exchange> {
+        let mut next = job;
+        let mut is_batch = false;
+        loop {
+            let (exchange, upload) = match next.take() {
+                // It follows at once on what came before, which is as good as a look.
+                Some(exchange) if !connection.has_pipelined || connection.is_silent() => {
+                    (exchange, Upload::default())
+                }
+                Some(exchange) => {
+                    self.note_batch(false);
+                    return Some(exchange);
+                }
+                None => {
+                    let (exchange, upload) = self.wait(connection)?;
+                    // Who has sent something has looked before.
+                    if !upload.has_begun && !connection.is_quiet() {
+                        log::debug!(
+                            "{}: the idle connection was closed, connecting anew",
+                            self.name()
+                        );
+                        return Some(exchange);
+                    }
+                    (exchange, upload)
+                }
+            };
+            self.look_at_settings(Some(connection));
+            let id = exchange.id;
+            Point::WorkerTaken.pass();
+            let now = upload.began_at().unwrap_or_else(Instant::now);
+            let (verdict, rest) = if is_batch {
+                self.serve_batch(connection, exchange, now)
+            } else {
+                self.serve(connection, exchange, upload, now)
+            };
+            Point::WorkerEnd.pass();
+            let is_clean = match rest {
+                Rest::Complete => connection.rest(),
+                Rest::Lost => false,
+                Rest::Untouched => true,
+            };
+            if is_batch {
+                self.note_batch(is_clean);
+            }
+            let is_good = is_clean && !self.slot().is_stopped() && self.is_at_home(connection);
+            if !is_good {
+                self.slot().forget_connection();
+            }
+            next = self.next_behind();
+            is_batch = false;
+            if let Some(next) = &next {
+                self.hands.job = Some(next.id);
+                self.part(id, verdict);
+            } else {
+                let link = if is_good { Link::Up } else { Link::Connecting };
+                let cluster = Arc::clone(self.cluster());
+                let batch = (self.batching.most(now), &mut self.behind);
+                next = cluster.next_batch(self.id, verdict, link, batch);
+                self.hands.job = next.as_ref().map(|exchange| exchange.id);
+                is_batch = !self.behind.is_empty();
+            }
+            if !is_good {
+                return next;
+            }
+        }
+    }
+
+    /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the
+    /// end.
+    fn wait(&mut self, connection: &mut Connection) -> Option<(Exchange, Upload)> {
+        // What another thread has sent meanwhile is picked up before its response is late.
+        let look = LOOK.min(self.timeout.first_byte.max(SHORTEST_LOOK));
+        loop {
+            Point::WorkerIdle.pass();
+            let is_lost = match self.slot().wait(Some(connection), look) {
+                Woken::Job(exchange, upload) => {
+                    self.hands.job = Some(exchange.id);
+                    return Some((exchange, upload));
+                }
+                Woken::Probe(probe) => {
+                    self.look_at_settings(Some(connection));
+                    self.hands.probe = Some(probe);
+                    let is_good = self.probe(connection, probe);
+                    self.hands.probe = None;
+                    let link = if is_good { Link::Up } else { Link::Connecting };
+                    if let Some(exchange) = self.next(Verdict::None, link) {
+                        return Some((exchange, Upload::default()));
+                    }
+                    !is_good
+                }
+                Woken::Stop => {
+                    // A job that was assigned just now is on its way.
+                    std::thread::yield_now();
+                    true
+                }
+                Woken::Nothing => !connection.is_quiet() || !self.is_at_home(connection),
+            };
+            // If a job was assigned just now it is in the slot, and is served over a new
+            // connection.
+            if is_lost && self.cluster().retire(self.id) {
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_to_connect_come_less_often_until_one_succeeds() {
+        let mut back_off = BackOff::of(WorkerId(0));
+        assert!(back_off.is_first() && !back_off.reset());
+        let waits: Vec<_> = (0..6).map(|_| back_off.next().as_millis()).collect();
+        assert_eq!(waits, [50, 100, 200, 400, 500, 500]);
+        assert!(!back_off.is_first() && back_off.reset() && back_off.is_first());
+        assert_eq!(back_off.next(), BackOff::FIRST);
+    }
+
+    #[test]
+    fn workers_do_not_try_at_the_same_moment_and_none_waits_longer_than_a_second() {
+        let most: Vec<_> = (0..50).map(|id| BackOff::of(WorkerId(id)).most).collect();
+        assert!(most.iter().all(|most| *most < BackOff::MOST));
+        let distinct: std::collections::BTreeSet<_> = most.iter().collect();
+        assert_eq!(distinct.len(), 50);
+    }
+}
