@@ -176,7 +176,7 @@ pub struct Counts {
 
 /// The number of a probe, so that a late result is not taken for another probe's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeId(u64);
+pub struct ProbeId(pub(crate) u64);
 
 /// One server's health.
 #[derive(Debug)]

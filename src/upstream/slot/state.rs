@@ -345,3 +345,6 @@ impl Abort {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
