@@ -8,6 +8,7 @@
 
 mod attempt;
 mod batch;
+mod batching;
 mod connect;
 mod life;
 mod outcome;

@@ -16,7 +16,7 @@ use crate::upstream::overseer::Overseer;
 use crate::upstream::server::Server;
 use crate::upstream::slot::Slot;
 
-use super::batch::Batching;
+use super::batching::Batching;
 
 /// Room for what of a request's body lies in the spool.
 const ROOM: usize = 64 * 1024;
