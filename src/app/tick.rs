@@ -33,7 +33,7 @@ impl Ticking {
             Point::Tick.pass();
             let now = Instant::now();
             self.front.make_room();
-            self.hub.clients.end_lingering(now, &self.hub);
+            self.hub.clients.end_lingering(self.hub.uptime_ms(now));
             self.hub.couriers.look();
             self.retired.look(&self.clusters);
             losses.tell(now, self.hub.access.as_ref());

@@ -16,11 +16,10 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use parking_lot::Mutex;
 
 use crate::base::panic_points::Point;
+use crate::net::Stream;
 use crate::threads::{self, Kind};
 
-use super::Client;
-use super::client::Delivered;
-use super::outbox::READ_BACK;
+use super::outbox::{READ_BACK, Taken};
 
 /// A courier without work ends after this time.
 const SPARE_TIME: Duration = Duration::from_secs(5);
@@ -30,6 +29,41 @@ const LOOK_MS: u16 = 100;
 
 /// After so many bytes a courier looks whether others are waiting.
 const SLICE: usize = 1 << 20;
+
+/// A client as couriers see it.
+pub(super) trait Carried: std::fmt::Debug + Send + Sync {
+    /// Its socket, to be watched.
+    fn stream(&self) -> &Stream;
+
+    /// Sends what its socket has room for.
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Takes the next bytes to deliver; `None` if there are none at the moment.
+    fn next_delivery(&self) -> Option<Taken>;
+
+    /// Notes what became of them. Returns whether the courier may go on.
+    fn end_delivery(&self, taken: Taken, delivered: Delivered) -> bool;
+
+    /// The courier has panicked: the client is cut, and what it lost hold of is answered.
+    fn fail_delivery(&self);
+
+    /// The courier is not with it any more. It is called again if something has come in between.
+    fn release_courier(self: Arc<Self>);
+
+    /// Cuts it if it takes too little of what lies undelivered.
+    fn look_at_pace(&self, now: Instant);
+}
+
+/// What became of bytes that a courier had taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// So many are with the kernel.
+    Sent(usize),
+    /// The connection broke.
+    Broken,
+    /// They could not be read back.
+    Lost,
+}
 
 /// The couriers.
 #[derive(Debug)]
@@ -48,7 +82,7 @@ struct Office {
 #[derive(Debug, Default)]
 struct Desk {
     /// By their tokens. Each is in the epoll set, or with a courier.
-    clients: HashMap<u64, Arc<Client>>,
+    clients: HashMap<u64, Arc<dyn Carried>>,
     tokens: u64,
     couriers: usize,
     /// Of these, how many wait.
@@ -81,7 +115,7 @@ impl Couriers {
 
     /// Has a courier bring this client what lies undelivered, as soon as its socket has room. Fails
     /// if the system cannot watch the socket.
-    pub(super) fn call(&self, client: &Arc<Client>) -> io::Result<()> {
+    pub(super) fn call(&self, client: &Arc<dyn Carried>) -> io::Result<()> {
         let mut desk = self.0.desk.lock();
         desk.tokens += 1;
         let token = desk.tokens;
@@ -107,6 +141,14 @@ impl Couriers {
             desk.couriers += 1;
             drop(desk);
             self.start();
+        }
+    }
+
+    /// Watches no client any more: a test is the courier.
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        for (_, client) in self.0.desk.lock().clients.drain() {
+            self.0.epoll().unwrap().delete(client.stream()).unwrap();
         }
     }
 
@@ -169,14 +211,13 @@ impl Office {
     }
 
     /// Brings a client what it takes now.
-    fn visit(&self, epoll: &Epoll, token: u64, client: Arc<Client>, room: &mut [u8]) {
+    fn visit(&self, epoll: &Epoll, token: u64, client: Arc<dyn Carried>, room: &mut [u8]) {
         let delivered = catch_unwind(AssertUnwindSafe(|| {
             Point::CourierDeliver.pass();
-            deliver(&client, room)
+            deliver(&*client, room)
         }));
         let delivered = delivered.unwrap_or_else(|_| {
             client.fail_delivery();
-            client.hub().answer_lost();
             Delivery::Over
         });
         if delivered == Delivery::Interrupted
@@ -185,9 +226,9 @@ impl Office {
             return;
         }
         // Off the desk before it may be called for again.
-        let _not_watched_any_more = epoll.delete(client.stream());
+        let _ = epoll.delete(client.stream());
         let known = self.desk.lock().clients.remove(&token);
-        client.release_courier();
+        Arc::clone(&client).release_courier();
         drop(known);
     }
 
@@ -211,14 +252,14 @@ impl Office {
 
 /// Delivers until nothing is left, the socket takes nothing more, or others may have waited for
 /// long enough.
-fn deliver(client: &Client, room: &mut [u8]) -> Delivery {
+fn deliver(client: &dyn Carried, room: &mut [u8]) -> Delivery {
     let mut sent_in_all = 0_usize;
     while sent_in_all < SLICE {
         let Some(taken) = client.next_delivery() else {
             return Delivery::Over;
         };
         let (delivered, is_all) = match taken.load(room) {
-            Ok(bytes) => match client.stream().write_now(bytes) {
+            Ok(bytes) => match client.write_now(bytes) {
                 Ok(sent) => (Delivered::Sent(sent), sent == bytes.len()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     (Delivered::Sent(0), false)

@@ -1,7 +1,7 @@
 //! What all exchanges of the process share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,8 +12,12 @@ use crate::observe::access::AccessLog;
 use crate::observe::account::Accounts;
 use crate::observe::counters::Counters;
 
+use super::courier::Couriers;
 use super::lost::Lost;
-use super::{Couriers, Registry, Spool, State};
+use super::places::{Permit, Places};
+use super::registry::Registry;
+use super::spool::Spool;
+use super::state::State;
 
 /// Exchanges kept for the next requests.
 const SPARE: usize = 1024;
@@ -31,16 +35,15 @@ pub struct Hub {
     pub accounts: Arc<Accounts>,
     /// The access log, when there is one.
     pub access: Option<AccessLog>,
-    /// Who delivers to slow clients.
+    /// What delivers to slow clients.
     pub couriers: Couriers,
     /// All clients.
     pub clients: Registry,
     settings: HubSettings,
-    max_requests: AtomicUsize,
+    places: Arc<Places>,
     resolve_ms: AtomicU64,
     leaving: AtomicBool,
     draining: AtomicBool,
-    in_progress: AtomicUsize,
     ids: AtomicU64,
     /// Last in, first out: what was used last is still in the processor's caches.
     #[allow(
@@ -85,12 +88,11 @@ impl Hub {
             access,
             couriers: Couriers::new(settings.max_couriers),
             clients: Registry::default(),
-            max_requests: AtomicUsize::new(settings.max_requests),
+            places: Places::new(settings.max_requests),
             resolve_ms: AtomicU64::new(milliseconds(settings.resolve)),
             settings,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
-            in_progress: AtomicUsize::new(0),
             ids: AtomicU64::new(1),
             spare: Mutex::new(Vec::with_capacity(SPARE)),
             lost: Lost::default(),
@@ -101,15 +103,13 @@ impl Hub {
     }
 
     /// A place among the requests at once, if one is free.
-    pub fn permit(self: &Arc<Self>) -> Option<Permit> {
-        let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit(Arc::clone(self));
-        (before < self.max_requests.load(Ordering::Relaxed)).then_some(permit)
+    pub fn permit(&self) -> Option<Permit> {
+        self.places.take()
     }
 
     /// From now on there may be so many requests at once, and names are resolved so often.
     pub fn adjust(&self, max_requests: usize, resolve: Duration) {
-        self.max_requests.store(max_requests, Ordering::Relaxed);
+        self.places.set_most(max_requests);
         self.resolve_ms
             .store(milliseconds(resolve), Ordering::Relaxed);
     }
@@ -121,14 +121,13 @@ impl Hub {
 
     /// A place for a request that is answered here and at once, whether one is free or not: what
     /// the balancer says of itself is said under any load.
-    pub fn permit_regardless(self: &Arc<Self>) -> Permit {
-        self.in_progress.fetch_add(1, Ordering::Relaxed);
-        Permit(Arc::clone(self))
+    pub fn permit_regardless(&self) -> Permit {
+        self.places.take_regardless()
     }
 
     /// Requests that hold a permit.
     pub fn in_progress(&self) -> usize {
-        self.in_progress.load(Ordering::Relaxed)
+        self.places.taken()
     }
 
     /// From now on the health path tells that a stop is coming.
@@ -161,6 +160,12 @@ impl Hub {
         milliseconds(now.saturating_duration_since(self.started)).saturating_add(1)
     }
 
+    /// Ends the exchanges that no thread holds: with 500, or by a cut where the response has begun.
+    /// To be called by a thread that holds no lock, after each panic and every now and then.
+    pub fn answer_lost(&self) {
+        self.lost.end_all();
+    }
+
     pub(super) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
@@ -179,14 +184,4 @@ impl Hub {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A place among the requests at once, given back when dropped.
-#[derive(Debug)]
-pub struct Permit(Arc<Hub>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.in_progress.fetch_sub(1, Ordering::Relaxed);
-    }
 }

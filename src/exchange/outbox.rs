@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use crate::base::buffers::{Buffer, BufferPool};
 
-use super::Exchange;
 use super::spool::SpoolFile;
 
 /// Bytes read back from the file at once.
 pub(super) const READ_BACK: usize = 64 * 1024;
 
 /// Bytes on their way to one client. The oldest come first: what was given back, then memory, then
-/// the file, then what had to be kept without room.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
+/// the file, then what had to be kept without room. An `M` is over when its last byte is sent.
+#[derive(Debug)]
+pub(super) struct Outbox<M> {
     /// What was taken out and not sent whole.
     returned: Option<Taken>,
     memory: VecDeque<Buffer>,
@@ -31,8 +30,8 @@ pub(super) struct Outbox {
     put: u64,
     /// Bytes ever sent.
     sent: u64,
-    /// Exchanges that are over once so many bytes are sent.
-    marks: VecDeque<(u64, Exchange)>,
+    /// What is over once so many bytes are sent.
+    marks: VecDeque<(u64, M)>,
 }
 
 /// Bytes taken out to be sent.
@@ -105,7 +104,24 @@ impl Taken {
     }
 }
 
-impl Outbox {
+impl<M> Default for Outbox<M> {
+    fn default() -> Self {
+        Self {
+            returned: None,
+            memory: VecDeque::new(),
+            in_memory: 0,
+            file: None,
+            in_file: 0,
+            taken_of_file: 0,
+            excess: Vec::new(),
+            put: 0,
+            sent: 0,
+            marks: VecDeque::new(),
+        }
+    }
+}
+
+impl<M> Outbox<M> {
     /// Puts as many bytes as memory has room for at the end, and returns how many. `limit` is how
     /// many may be in memory.
     pub(super) fn put(&mut self, bytes: &[u8], limit: usize, pool: &Arc<BufferPool>) -> usize {
@@ -226,32 +242,29 @@ impl Outbox {
         self.file.is_some()
     }
 
-    /// The exchange whose last byte is now the last one in here.
-    pub(super) fn mark(&mut self, exchange: Exchange) {
-        self.marks.push_back((self.put, exchange));
+    /// Its last byte is now the last one in here.
+    pub(super) fn mark(&mut self, mark: M) {
+        self.marks.push_back((self.put, mark));
     }
 
-    /// Exchanges whose last byte is not sent yet.
+    /// How many there are whose last byte is not sent yet.
     pub(super) fn undelivered(&self) -> usize {
         self.marks.len()
     }
 
-    /// An exchange whose last byte is sent.
-    pub(super) fn delivered(&mut self) -> Option<Exchange> {
+    /// Takes one whose last byte is sent.
+    pub(super) fn delivered(&mut self) -> Option<M> {
         if self.marks.front()?.0 > self.sent {
             return None;
         }
-        self.marks.pop_front().map(|(_, exchange)| exchange)
+        self.marks.pop_front().map(|(_, mark)| mark)
     }
 
-    /// Throws everything away and returns the exchanges that will never be delivered.
-    pub(super) fn abandon(&mut self) -> Vec<Exchange> {
+    /// Throws everything away and returns those that will never be delivered.
+    pub(super) fn abandon(&mut self) -> Vec<M> {
         let undelivered = std::mem::take(&mut self.marks);
         *self = Self::default();
-        undelivered
-            .into_iter()
-            .map(|(_, exchange)| exchange)
-            .collect()
+        undelivered.into_iter().map(|(_, mark)| mark).collect()
     }
 }
 
@@ -264,7 +277,7 @@ mod tests {
 
     /// Puts all of it in, as the client's writing side does.
     fn put(
-        outbox: &mut Outbox,
+        outbox: &mut Outbox<()>,
         mut bytes: &[u8],
         limit: usize,
         pool: &Arc<BufferPool>,
@@ -294,7 +307,7 @@ mod tests {
         ) {
             let pool = BufferPool::new(48, 16);
             let spool = Spool::new(std::env::temp_dir(), 1 << 20);
-            let mut outbox = Outbox::default();
+            let mut outbox = Outbox::<()>::default();
             let (mut sent, mut received) = (Vec::<u8>::new(), Vec::<u8>::new());
             let mut room = [0; READ_BACK];
             for (length, drain) in steps {

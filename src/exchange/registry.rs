@@ -5,13 +5,11 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::fault::Fault;
-
-use super::{Client, Hub};
 
 /// Clients are looked through for one that has to give way at most so often, in milliseconds.
 const LOOK_MS: u64 = 20;
@@ -29,25 +27,67 @@ pub enum Short {
     Sessions,
 }
 
+/// What of the room that all share a request takes while it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// Only what each session has of its own.
+    Nothing,
+    /// A buffer for its head.
+    Head,
+    /// Buffers for its body.
+    Memory,
+    /// Buffers, and a part of the spool.
+    Spool,
+}
+
+/// A client as this register sees it. Nothing here may wait for a thread that sends to the client.
+pub(super) trait Listed: std::fmt::Debug + Send + Sync {
+    /// Since when it is idle; `None` while an exchange is open or something is being delivered.
+    fn idle_since(&self) -> Option<Instant>;
+
+    /// The same without a lock, in milliseconds of uptime; 0 while it is not idle.
+    fn idle_at(&self) -> u64;
+
+    /// A request of it is being read.
+    fn is_reading(&self) -> bool;
+
+    /// It was told to end by [`Self::dismiss`].
+    fn is_dismissed(&self) -> bool;
+
+    /// Ends it after what it has sent: its session sees an end of input.
+    fn dismiss(&self);
+
+    /// Cuts it if its lingering end is over.
+    fn end_lingering(&self, now_ms: u64);
+
+    /// Returns for how long it has made no progress with something of which others lack room, if
+    /// that is long enough to give way, and how much of it it holds.
+    fn stands_still(&self, short: Short, now_ms: u64) -> Option<(Holds, Duration)>;
+
+    /// Ends it to make room for others, here and now if possible.
+    fn condemn(&self);
+
+    /// The process ends: what is not finished is to be seen as cut.
+    fn abandon(&self, fault: Fault);
+}
+
 /// All clients, by where they lie in memory.
 #[derive(Debug, Default)]
 pub struct Registry {
-    clients: Mutex<HashMap<usize, Weak<Client>>>,
+    clients: Mutex<HashMap<usize, Weak<dyn Listed>>>,
     /// When that was for each kind of shortage, in milliseconds of uptime.
     looked_at: [AtomicU64; 4],
 }
 
 impl Registry {
-    pub(super) fn add(&self, client: &Arc<Client>) {
-        self.clients
-            .lock()
-            .insert(Arc::as_ptr(client) as usize, Arc::downgrade(client));
+    pub(super) fn add(&self, client: &Arc<dyn Listed>) {
+        let address = Arc::as_ptr(client).addr();
+        self.clients.lock().insert(address, Arc::downgrade(client));
     }
 
-    pub(super) fn remove(&self, client: &Client) {
-        self.clients
-            .lock()
-            .remove(&(std::ptr::from_ref(client) as usize));
+    /// Forgets the client that lies at this address.
+    pub(super) fn remove(&self, address: usize) {
+        self.clients.lock().remove(&address);
     }
 
     /// Client connections that are open.
@@ -55,9 +95,8 @@ impl Registry {
         self.clients.lock().len()
     }
 
-    /// Cuts those that should have ended by now.
-    pub fn end_lingering(&self, now: Instant, hub: &Hub) {
-        let now_ms = hub.uptime_ms(now);
+    /// Cuts those that should have ended by now, in milliseconds of uptime.
+    pub fn end_lingering(&self, now_ms: u64) {
         self.each(|client| client.end_lingering(now_ms));
     }
 
@@ -91,8 +130,7 @@ impl Registry {
     /// Ends the client that holds most of what others lack and has made no progress for longest, if
     /// that is for a quarter of its time limit. Returns `false` if there is none, or if one was
     /// looked for just now.
-    pub fn give_way(&self, short: Short, now: Instant, hub: &Hub) -> bool {
-        let now_ms = hub.uptime_ms(now);
+    pub fn give_way(&self, short: Short, now_ms: u64) -> bool {
         let looked_at = &self.looked_at[short as usize];
         let before = looked_at.load(Ordering::Relaxed);
         let is_due = now_ms.saturating_sub(before) >= LOOK_MS
@@ -107,19 +145,22 @@ impl Registry {
     }
 
     /// Calls for each, one after the other, without keeping the table locked meanwhile.
-    fn each(&self, mut act: impl FnMut(&Client)) {
+    fn each(&self, mut act: impl FnMut(&dyn Listed)) {
         let all: Vec<_> = self.clients.lock().values().cloned().collect();
         all.iter()
             .filter_map(Weak::upgrade)
-            .for_each(|client| act(&client));
+            .for_each(|client| act(&*client));
     }
 
-    fn least<R: Ord + Copy>(&self, rank: impl Fn(&Client) -> Option<R>) -> Option<Arc<Client>> {
+    fn least<R: Ord + Copy>(
+        &self,
+        rank: impl Fn(&dyn Listed) -> Option<R>,
+    ) -> Option<Arc<dyn Listed>> {
         let all: Vec<_> = self.clients.lock().values().cloned().collect();
         let ranked = all
             .iter()
             .filter_map(Weak::upgrade)
-            .filter_map(|client| Some((rank(&client)?, client)));
+            .filter_map(|client| Some((rank(&*client)?, client)));
         ranked
             .min_by_key(|(rank, _)| *rank)
             .map(|(_, client)| client)

@@ -162,7 +162,7 @@ impl Front {
         if !self.hub.clients.evict_idle() {
             self.hub
                 .clients
-                .give_way(Short::Sessions, Instant::now(), &self.hub);
+                .give_way(Short::Sessions, self.hub.uptime_ms(Instant::now()));
         }
     }
 

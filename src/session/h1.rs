@@ -12,7 +12,7 @@ use crate::base::address::Peer;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::{
-    Admission, Answer, Client, Exchange, Hub, Left, OpenListener, Opened, Service,
+    Admission, Answer, Client, Exchange, Hub, Left, OpenListener, Opened, Origin, Service,
 };
 use crate::fault::Fault;
 use crate::filter::forwarded::ClientFacts;
@@ -51,9 +51,11 @@ pub(super) fn serve(
     let client = Client::new(
         hub,
         stream,
-        Arc::clone(listener),
-        greeting.peer,
-        trusted,
+        Origin {
+            listener: Arc::clone(listener),
+            peer: greeting.peer,
+            is_trusted: trusted,
+        },
         tls,
         began,
     );

@@ -22,7 +22,7 @@ pub(super) fn retry_for_room(hub: &Hub, short: Short, mut attempt: impl FnMut() 
         if now.saturating_duration_since(began) >= PATIENCE {
             return false;
         }
-        hub.clients.give_way(short, now, hub);
+        hub.clients.give_way(short, hub.uptime_ms(now));
         std::thread::sleep(PAUSE);
     }
 }

@@ -1,23 +1,25 @@
-//! How a reply is written in HTTP/1: heads, chunks, and what a client is told of its connection.
+//! How a response is written in HTTP/1: heads, chunks, and what a client is told of its connection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::date::DateCache;
 use crate::base::time::after;
-use crate::exchange::{Answer, Exchange};
+use crate::exchange::answer::Answer;
+use crate::exchange::client::wire::{Ending, Sent, Without};
 use crate::fault::Fault;
 use crate::http::{Length, Method, RequestHead, ResponseFraming, ResponseHead, Version};
 use crate::plan::ErrorPage;
 use crate::proto::h1::{Going, Persistence, ResponseRewrite, write_response};
 
 use super::render::render;
-use super::{Client, Scratch, Sent};
+use super::scratch::Scratch;
+use super::talk::Client;
 
 /// The reply to one exchange, over a connection that carries one after the other.
-#[derive(Clone, Debug)]
-pub struct H1Reply {
-    client: Arc<Client>,
+#[derive(Debug)]
+pub(in crate::exchange) struct H1Reply<E: Ending> {
+    client: Arc<Client<E>>,
     /// How the body is framed, as the head has said.
     going: Going,
     /// The connection ends behind this response, as the head has said.
@@ -43,8 +45,18 @@ impl Asked {
     }
 }
 
-impl H1Reply {
-    pub(in crate::exchange) fn new(client: &Arc<Client>) -> Self {
+impl<E: Ending> Clone for H1Reply<E> {
+    fn clone(&self) -> Self {
+        Self {
+            client: Arc::clone(&self.client),
+            going: self.going,
+            closes: self.closes,
+        }
+    }
+}
+
+impl<E: Ending> H1Reply<E> {
+    pub(in crate::exchange) fn new(client: &Arc<Client<E>>) -> Self {
         Self {
             client: Arc::clone(client),
             going: Going::Sized,
@@ -52,7 +64,7 @@ impl H1Reply {
         }
     }
 
-    pub(in crate::exchange) fn client(&self) -> &Arc<Client> {
+    pub(in crate::exchange) fn client(&self) -> &Arc<Client<E>> {
         &self.client
     }
 
@@ -135,7 +147,7 @@ impl H1Reply {
         scratch: &mut Scratch,
         content: &[u8],
         trailers: &[u8],
-        mut exchange: Exchange,
+        mut exchange: E,
     ) {
         // A mere end is kept where the client has no room for it; anything else may be long.
         let is_short = scratch.out.is_empty() && content.is_empty() && trailers.is_empty();
@@ -145,20 +157,21 @@ impl H1Reply {
         self.going.write_end(&mut scratch.out, trailers);
         let (before, behind) = scratch.out.split_at(before);
         let pieces = [before, content, behind];
-        exchange.bytes = exchange.bytes.saturating_add(total(&pieces));
-        if is_short {
-            self.client.finish(&pieces, self.closes, exchange);
+        exchange.count(total(&pieces));
+        let without = if is_short {
+            Without::Keep
         } else {
-            self.client.finish_response(&pieces, self.closes, exchange);
-        }
+            Without::Wait
+        };
+        self.client.finish(&pieces, self.closes, without, exchange);
         scratch.out.clear();
     }
 
     /// The response broke off, and the client has to see that it did.
-    pub(in crate::exchange) fn cut(&self, exchange: Exchange) {
+    pub(in crate::exchange) fn cut(&self, exchange: E) {
         let is_hard = self.going.ends_with_connection()
             || matches!(
-                exchange.fault,
+                exchange.fault(),
                 // After a panic nothing is known of what went out. And a client that has said that
                 // it sends no more is not to wait for an end that looks like one.
                 Some(Fault::Internal | Fault::ClientGoneData)
@@ -172,12 +185,14 @@ impl H1Reply {
         answer: &Answer,
         page: Option<&ErrorPage>,
         closes: bool,
-        mut exchange: Exchange,
+        asked: Asked,
+        mut exchange: E,
     ) -> bool {
-        let closes = closes || self.must_close(Asked::of(&exchange.request.head));
-        let bytes = self.render(answer, page, Asked::of(&exchange.request.head), closes);
-        exchange.bytes = exchange.bytes.saturating_add(bytes.len() as u64);
-        self.client.finish(&[&bytes], closes, exchange);
+        let closes = closes || self.must_close(asked);
+        let bytes = self.render(answer, page, asked, closes);
+        exchange.count(bytes.len() as u64);
+        self.client
+            .finish(&[&bytes], closes, Without::Keep, exchange);
         closes
     }
 
@@ -188,9 +203,10 @@ impl H1Reply {
         answer: &Answer,
         page: Option<&ErrorPage>,
         patience: Duration,
-        mut exchange: Exchange,
+        asked: Asked,
+        mut exchange: E,
     ) {
-        let bytes = self.render(answer, page, Asked::of(&exchange.request.head), true);
+        let bytes = self.render(answer, page, asked, true);
         let stream = self.client.stream();
         let until = after(Instant::now(), patience);
         let mut left = &bytes[..];
@@ -201,7 +217,7 @@ impl H1Reply {
         {
             left = left.get(written..).unwrap_or_default();
         }
-        exchange.bytes = bytes.len().saturating_sub(left.len()) as u64;
+        exchange.count(bytes.len().saturating_sub(left.len()) as u64);
         exchange.complete();
         stream.shutdown(std::net::Shutdown::Write);
     }

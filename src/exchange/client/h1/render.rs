@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::exchange::Answer;
+use crate::exchange::answer::Answer;
 use crate::plan::ErrorPage;
 use crate::proto::h1::Persistence;
 

@@ -3,16 +3,32 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::write::forget_wire;
-use super::{Client, Fed, TlsError};
+use super::ending::Ending;
+use super::push::forget_wire;
+use super::shared::{Guarded, Wire};
 
-impl Client {
+/// What came out of ciphertext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// The client has said that it sends no more.
+    Ended,
+    /// Nothing without more ciphertext.
+    More,
+    /// So many bytes of plaintext.
+    Plain(usize),
+}
+
+/// TLS failed; the alert is on its way.
+#[derive(Debug)]
+pub struct TlsError(pub rustls::Error);
+
+impl<T: Guarded, E: Ending> Wire<T, E> {
     /// Feeds ciphertext in and takes plaintext out. What TLS has to say to that goes out in its
     /// order.
     pub fn feed(self: &Arc<Self>, cipher: &mut &[u8], into: &mut [u8]) -> Result<Fed, TlsError> {
-        let mut reply = self.reply.lock();
+        let mut out = self.out.lock();
         let fed = loop {
-            let Some(tls) = &mut reply.tls else {
+            let Some(tls) = &mut out.tls else {
                 return Ok(Fed::Ended);
             };
             match tls.reader().read(into) {
@@ -27,8 +43,8 @@ impl Client {
             let read = tls.read_tls(cipher);
             let processed = tls.process_new_packets();
             if tls.wants_write() {
-                self.wait_sent(&mut reply);
-                self.push_tls(&mut reply);
+                self.wait_sent(&mut out);
+                self.push_tls(&mut out);
                 // A session says nothing more in most cases; there are many.
                 forget_wire();
             }
@@ -38,15 +54,15 @@ impl Client {
                 (Ok(_), Ok(_)) => {}
             }
         };
-        if reply.open.is_none() {
-            self.call_courier(&mut reply);
+        if !out.turn.is_busy() {
+            self.call_courier(&mut out);
         }
         fed
     }
 
     /// The handshake is over.
     pub fn is_greeted(&self) -> bool {
-        self.reply
+        self.out
             .lock()
             .tls
             .as_ref()
