@@ -1,6 +1,6 @@
 //! The table of failures. For each: the status that the client gets, the two letters for the log,
-//! where it can arise, who is to blame, whether the request may be tried again, what it shows of the
-//! server, and the reason in words.
+//! where it can arise, who is to blame, whether the request may be tried again, what it shows of
+//! the server, and the reason in words.
 //!
 //! The letters follow HAProxy's termination codes. First: who ended it (`C` client, `S` server, `P`
 //! the proxy refused, `R` a resource was lacking, `I` internal, `c`/`s` a timeout on that side).
@@ -17,14 +17,14 @@ pub enum Scope {
     Cluster,
 }
 
-/// Who is to blame for a fault.
+/// What is to blame for a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The client, by what it asked for or how it behaved.
     Client,
     /// A server, or the way to it.
     Server,
-    /// Nobody alone: more was asked for at once than there is room or time for.
+    /// No party alone: more was asked for at once than there is room or time for.
     Load,
     /// The balancer: it is at fault itself, or does what its operator wants.
     Balancer,
@@ -132,12 +132,12 @@ macro_rules! faults {
                 match self { $(Self::$name => Scope::$scope,)* }
             }
 
-            /// Who is to blame.
+            /// What is to blame.
             pub fn blame(self) -> Blame {
                 match self { $(Self::$name => Blame::$blame,)* }
             }
 
-            /// Whether a request that a server may have seen may be sent again.
+            /// Returns whether a request that a server may have seen may be sent again.
             pub fn repeat(self) -> Repeat {
                 match self { $(Self::$name => Repeat::$repeat,)* }
             }
@@ -229,7 +229,7 @@ faults! {
     /// The server's head is too large.
     ResponseTooLarge 502 "PH" Cluster Server Never Protocol
         "the server's response head is too large";
-    /// The server switched to a protocol that nobody asked for.
+    /// The server switched to a protocol that was not asked for.
     UnaskedUpgrade 502 "PH" Cluster Server Never Protocol
         "the server switched protocols without being asked";
     /// The response broke off.

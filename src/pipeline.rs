@@ -94,7 +94,7 @@ impl Table {
     }
 }
 
-/// What a request asks for, of whom, and who does.
+/// What a request asks for, of which host, and for which client.
 struct Asked<'a> {
     listener: &'a Listener,
     peer: Option<IpAddr>,
@@ -115,9 +115,10 @@ impl Pipeline {
         }
     }
 
-    /// Goes by another table from now on. Answers the old one.
+    /// Goes by another table from now on. Returns the old one.
     ///
-    /// Requests that were admitted by it and are not submitted yet hold on to it. Nobody else does.
+    /// Requests that were admitted by it and are not submitted yet hold on to it. Nothing else
+    /// does.
     pub fn set_table(&self, table: Table) -> Arc<Promise> {
         self.table.swap(Arc::new(Box::new(table)))
     }
@@ -224,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    /// What a table led to: closed once nobody can be on the way there.
+    /// What a table led to: closed once no request can be on the way there.
     struct Goal(AtomicBool);
 
     #[test]

@@ -115,7 +115,7 @@ impl Failure {
         }
     }
 
-    /// Whether no server has seen anything of the request.
+    /// Returns whether no server has seen anything of the request.
     pub fn is_unsent(self) -> bool {
         self.reach == Reach::Unsent
     }
@@ -132,8 +132,8 @@ impl Failure {
     }
 
     /// Of several requests sent together, whether this failure of a later one may be the fault of
-    /// what came before it: there is nothing of its response (`has_begun` is `false`), or what there
-    /// is may be the rest of another.
+    /// what came before it: there is nothing of its response (`has_begun` is `false`), or what
+    /// there is may be the rest of another.
     pub fn may_be_a_neighbours(self, has_begun: bool) -> bool {
         match self.fault {
             Fault::ResponseMissing => !has_begun,
@@ -233,7 +233,7 @@ impl Attempts {
         let least = settings.back_off;
         match self.begun {
             // The first retry goes at once: it mostly goes elsewhere, and to find a connection
-            // closed is no failure of anybody's.
+            // closed is no failure.
             0 | 1 => Duration::ZERO,
             begun => least
                 .saturating_mul(2_u32.pow((begun - 2).min(10)))

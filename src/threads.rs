@@ -37,7 +37,8 @@ pub enum Kind {
     Worker,
 }
 
-/// What a panic of a thread leads to. Only what was in the thread's hand is lost, whatever the kind.
+/// What a panic of a thread leads to. Only what was in the thread's hand is lost, whatever the
+/// kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterPanic {
     /// The thread calls its body again after this pause: a thread that panics at each step must not

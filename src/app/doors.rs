@@ -77,7 +77,8 @@ pub(super) fn bind(
     })
 }
 
-/// Whether `*:80` can do without this address: the half for IPv6, where the system has none.
+/// Returns whether `*:80` can do without this address: the half for IPv6, where the system has
+/// none.
 pub(super) fn is_dispensable(
     address: &BindAddress,
     listener: &Listener,

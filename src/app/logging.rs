@@ -1,5 +1,5 @@
 //! Messages on standard error: with time and colour for people, with priorities for the journal. A
-//! thread of their own writes them, so that nobody waits for the reader of a pipe or for the
+//! thread of their own writes them, so that no thread waits for the reader of a pipe or for the
 //! journal.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -80,7 +80,7 @@ pub(super) fn lost() -> (Lost, Option<String>) {
     sink().map_or_else(Default::default, |sink| (sink.lost(), sink.error()))
 }
 
-/// Whether one more message would be taken.
+/// Returns whether one more message would be taken.
 pub(super) fn has_room() -> bool {
     sink().is_none_or(|sink| sink.has_room(MESSAGE))
 }
@@ -168,9 +168,9 @@ fn tell_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// Whether standard error is what systemd has connected to the journal, which has its own clock
-/// (systemd.exec(5)). The variable alone says nothing: a terminal that a service has started passes
-/// it on.
+/// Returns whether standard error is what systemd has connected to the journal, which has its own
+/// clock (systemd.exec(5)). The variable alone says nothing: a terminal that a service has started
+/// passes it on.
 fn writes_to_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else {
         return false;

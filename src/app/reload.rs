@@ -292,7 +292,7 @@ impl Running {
                 }
             });
         }
-        // Before anybody is sent there.
+        // Before a request is sent there.
         for cluster in new {
             cluster.wait_tried(after(now, FIRST_CONNECTS));
         }
@@ -313,7 +313,7 @@ impl Running {
         self.current = running;
     }
 
-    /// Uses the servers again that somebody has released in the state file.
+    /// Uses the servers again that an operator has released in the state file.
     fn release_as_filed(&self) {
         let Some(path) = &self.state else { return };
         match held::load(path) {

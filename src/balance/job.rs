@@ -24,7 +24,8 @@ pub struct Ticket {
     pub answer_by: Option<Instant>,
     /// A server not to use while there is another (the last attempt failed there).
     pub avoid: Option<ServerId>,
-    /// The job may be one of several that a worker takes at once ([`super::Dispatcher::next_batch`]).
+    /// The job may be one of several that a worker takes at once
+    /// ([`super::Dispatcher::next_batch`]).
     pub batchable: bool,
 }
 

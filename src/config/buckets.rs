@@ -131,7 +131,7 @@ fn share(table: &Table<'_>, name: &str, default: f64) -> Share {
     share.map_or(Share::Part(default), |spot| spot.value)
 }
 
-/// Whether one is more than the other for certain: of two of different kinds nobody knows.
+/// Returns whether one is more than the other for certain: of two of different kinds nobody knows.
 fn exceeds(one: Share, other: Share) -> bool {
     match (one, other) {
         (Share::Part(one), Share::Part(other)) => one > other + TOLERANCE,

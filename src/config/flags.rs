@@ -57,12 +57,13 @@ pub(super) const FLAGS: &[(&str, &str)] = &[
 ];
 
 impl Overrides {
-    /// Whether they say where clients come in or where requests go, so that no file is needed.
+    /// Returns whether they say where clients come in or where requests go, so that no file is
+    /// needed.
     pub fn stand_alone(&self) -> bool {
         self.replace_listeners() || !self.servers.is_empty()
     }
 
-    /// Whether the file's listeners do not count.
+    /// Returns whether the file's listeners do not count.
     pub(super) fn replace_listeners(&self) -> bool {
         !self.listen.is_empty() || !self.https.is_empty()
     }

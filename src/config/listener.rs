@@ -234,7 +234,7 @@ fn addresses(table: &Table<'_>, bound: &mut Vec<Spot<BindAddress>>) -> Vec<BindA
     addresses
 }
 
-/// Whether the system would refuse to bind both.
+/// Returns whether the system would refuse to bind both.
 fn overlap(a: &BindAddress, b: &BindAddress) -> bool {
     match (a, b) {
         (BindAddress::Tcp(a), BindAddress::Tcp(b)) => {
@@ -247,7 +247,7 @@ fn overlap(a: &BindAddress, b: &BindAddress) -> bool {
     }
 }
 
-/// Whether a connection to `server` would end at a listener of ours.
+/// Returns whether a connection to `server` would end at a listener of ours.
 pub(super) fn reaches(bind: &BindAddress, server: &ServerAddress) -> bool {
     match (bind, server) {
         (BindAddress::Tcp(bind), ServerAddress::Tcp(server)) => {

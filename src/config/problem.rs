@@ -139,7 +139,7 @@ impl<'a> Problems<'a> {
         Self { is_reload, ..self }
     }
 
-    /// Whether what was read before need not be readable any more.
+    /// Returns whether what was read before need not be readable any more.
     pub(super) fn is_reload(&self) -> bool {
         self.is_reload
     }
@@ -205,7 +205,7 @@ impl<'a> Problems<'a> {
         }
     }
 
-    /// Whether any of them keeps the program from starting.
+    /// Returns whether any of them keeps the program from starting.
     pub(super) fn fatal(&self) -> bool {
         self.found
             .borrow()

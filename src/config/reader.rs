@@ -103,13 +103,13 @@ impl<'a> Table<'a> {
         &self.place
     }
 
-    /// Whether a key is written in the file.
+    /// Returns whether a key is written in the file.
     pub(super) fn has(&self, name: &str) -> bool {
         self.raw(name).is_some()
     }
 
-    /// Whether a key is written, or one that is no key and was probably meant to be this one. Who
-    /// asks for what must be there complains only once of a key that is not spelt right.
+    /// Returns whether a key is written, or one that is no key and was probably meant to be this
+    /// one. Who asks for what must be there complains only once of a key that is not spelt right.
     pub(super) fn meant(&self, name: &str) -> bool {
         self.has(name) || self.misspelt(name)
     }
@@ -149,7 +149,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Whether a key is written in the table that a key holds.
+    /// Returns whether a key is written in the table that a key holds.
     pub(super) fn has_within(&self, name: &str, inner: &str) -> bool {
         let entries = self.raw(name).and_then(|value| value.get_ref().as_table());
         entries.is_some_and(|entries| entries.contains_key(inner))

@@ -61,7 +61,7 @@ fn of(word: &str, balance: u32) -> Schedule {
     }
 }
 
-/// Whether it goes by whose a request is.
+/// Returns whether it goes by whose a request is.
 fn is_hashing(schedule: Schedule) -> bool {
     matches!(
         schedule,

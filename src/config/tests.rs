@@ -690,7 +690,7 @@ fn problems_of_flags_are_told_by_their_names() {
         said.contains("--server: is already another --server\n"),
         "{said}"
     );
-    // Nobody has written the text that they were made into.
+    // The text that they were made into stands in no file.
     assert!(
         !said.contains("listener[") && !said.contains(" line 1"),
         "{said}"

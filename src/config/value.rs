@@ -261,8 +261,8 @@ fn is_server_name(host: &str) -> bool {
             .all(|part| !part.starts_with('-') && !part.ends_with('-'))
 }
 
-/// Whether it can only be meant as an IPv4 address: no domain at the top starts with a digit and is
-/// a number.
+/// Returns whether it can only be meant as an IPv4 address: no domain at the top starts with a
+/// digit and is a number.
 fn looks_numeric(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or(host);
     let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));

@@ -64,7 +64,7 @@ impl Answer {
         }
     }
 
-    /// An OPTIONS or TRACE that nobody may pass on any more (`Max-Forwards: 0`, RFC 9110 §7.6.2).
+    /// An OPTIONS or TRACE that may not be passed on any more (`Max-Forwards: 0`, RFC 9110 §7.6.2).
     ///
     /// TRACE is not answered with what came (RFC 9110 §9.3.8): that would show a script in a
     /// browser, or the client of a proxy before us, fields that were not meant for it.

@@ -24,7 +24,7 @@ use super::outbox::{READ_BACK, Taken};
 /// A courier without work ends after this time.
 const SPARE_TIME: Duration = Duration::from_secs(5);
 
-/// How often somebody looks for clients that take too little, in milliseconds.
+/// How often a courier looks for clients that take too little, in milliseconds.
 const LOOK_MS: u16 = 100;
 
 /// After so many bytes a courier looks whether others are waiting.

@@ -49,11 +49,11 @@ impl Exchange {
     pub fn complete(mut self) {
         let fault = self.fault;
         if fault == Some(Fault::ClientGoneHead) {
-            // It was gone when the head was given out: nobody has seen that.
+            // The client was gone when the head was given out, and has seen none of it.
             self.status = 0;
             self.bytes = 0;
         }
-        let client = Arc::clone(self.client());
+        let client = self.client();
         let hub = client.hub();
         let passed = Passed {
             listener: client.listener().account(),

@@ -135,7 +135,7 @@ impl Hub {
         self.leaving.store(true, Ordering::Release);
     }
 
-    /// Whether a stop is coming or has begun.
+    /// Returns whether a stop is coming or has begun.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed) || self.is_draining()
     }
@@ -145,7 +145,7 @@ impl Hub {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Whether the balancer is stopping.
+    /// Returns whether the balancer is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

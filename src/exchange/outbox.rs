@@ -218,8 +218,8 @@ impl<M> Outbox<M> {
         self.returned = taken.behind(sent);
     }
 
-    /// Lets go of the file if nothing of it is left, so that it can be closed without a lock.
-    /// Nobody may be writing to it.
+    /// Lets go of the file if nothing of it is left, so that it can be closed without a lock. No
+    /// thread may be writing to it.
     pub(super) fn used_up(&mut self) -> Option<Arc<SpoolFile>> {
         let is_used_up = self.left_in_file() == 0 && self.returned.is_none();
         let file = self.file.take_if(|_| is_used_up)?;

@@ -1,5 +1,5 @@
-//! All clients, for what concerns them together: drain, lingering ends, and who has to go when room
-//! is short.
+//! All clients, for what concerns them together: drain, lingering ends, and which has to go when
+//! room is short.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -70,9 +70,9 @@ impl Request {
         }
     }
 
-    /// Whether the request may be sent together with others (RFC 9112 §9.3.2): it may be repeated,
-    /// nothing follows its head, and it names a host. Without one a server gets it in HTTP/1.0, and
-    /// many close after that, which breaks the batch of the others.
+    /// Returns whether the request may be sent together with others (RFC 9112 §9.3.2): it may be
+    /// repeated, nothing follows its head, and it names a host. Without one a server gets it in
+    /// HTTP/1.0, and many close after that, which breaks the batch of the others.
     pub fn is_batchable(&self) -> bool {
         matches!(self.head.method, Method::Get | Method::Head)
             && !self.head.authority.is_empty()

@@ -121,7 +121,7 @@ impl Exchange {
         self.client().hand_over();
     }
 
-    /// Whether anything of the final response was handed in.
+    /// Returns whether anything of the final response was handed in.
     pub fn has_begun(&self) -> bool {
         self.bytes > 0
     }

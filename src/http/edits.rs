@@ -26,7 +26,7 @@ impl Edits {
         self.omitted = fields;
     }
 
-    /// Whether the client's fields with this meaning are left out.
+    /// Returns whether the client's fields with this meaning are left out.
     pub fn omits(&self, field: FieldId) -> bool {
         self.omitted.contains(&field)
     }

@@ -3,8 +3,8 @@
 //!
 //! An exchange is booked once, where it completes, into the accounts of all that it passed. Threads
 //! are spread over the shards of an account, and a reader adds the shards up, so that processors
-//! seldom write to the same cache line. What is going on at this moment (requests that are served or
-//! queued) is not here: the dispatcher knows it.
+//! seldom write to the same cache line. What is going on at this moment (requests that are served
+//! or queued) is not here: the dispatcher knows it.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -149,7 +149,7 @@ pub struct Bucket {
 /// Whose a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientKey {
-    /// Nobody's.
+    /// No client's.
     None,
     /// That of the client's address; of IPv6 the first 64 bits.
     Address,

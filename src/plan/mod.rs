@@ -171,7 +171,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Whether this peer is one of them; `None` is one over a Unix socket.
+    /// Returns whether this peer is one of them; `None` is one over a Unix socket.
     pub fn contains(&self, address: Option<IpAddr>) -> bool {
         match address.map(|address| address.to_canonical()) {
             Some(address) => self
@@ -182,7 +182,7 @@ impl Peers {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && !self.unix
     }

@@ -127,7 +127,7 @@ impl Coming {
         }
     }
 
-    /// Whether more than `bytes` bytes may come.
+    /// Returns whether more than `bytes` bytes may come.
     fn may_exceed(&self, bytes: usize) -> bool {
         match self {
             Self::Length(left) => *left > bytes as u64,

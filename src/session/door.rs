@@ -78,7 +78,7 @@ impl Door {
         self.is_locked.store(true, Ordering::Release);
     }
 
-    /// Whether the door is shut.
+    /// Returns whether the door is shut.
     pub(super) fn is_locked(&self) -> bool {
         self.is_locked.load(Ordering::Acquire)
     }

@@ -27,9 +27,9 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
-    /// Whether what this client says of others counts. What an unknown client says does not, even
-    /// if the other balancer is trusted: few balancers that send a PROXY header read HTTP, so the
-    /// requests are not theirs.
+    /// Returns whether what this client says of others counts. What an unknown client says does
+    /// not, even if the other balancer is trusted: few balancers that send a PROXY header read
+    /// HTTP, so the requests are not theirs.
     pub(super) fn is_trusted(&self, listener: &Listener) -> bool {
         !self.is_of_unknown
             && listener

@@ -302,7 +302,8 @@ impl Session<'_> {
         self.service.submit(exchange);
     }
 
-    /// Answers what the head alone decided. The connection goes on if there is no body to skip.
+    /// Gives the answer that the head alone decided. The connection goes on if there is no body to
+    /// skip.
     fn answer(
         &mut self,
         exchange: Exchange,
@@ -314,7 +315,7 @@ impl Session<'_> {
         self.answer_opened(exchange, answer, has_body, length)
     }
 
-    /// Answers an exchange that has its turn.
+    /// Gives an answer to an exchange that has its turn.
     fn answer_opened(
         &mut self,
         mut exchange: Exchange,

@@ -47,7 +47,7 @@ impl Input {
         }
     }
 
-    /// Whether everything that was read is used.
+    /// Returns whether everything that was read is used.
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -78,7 +78,7 @@ impl Input {
         self.end += bytes;
     }
 
-    /// Whether it has all the room that it can have.
+    /// Returns whether it has all the room that it can have.
     pub(super) fn is_grown(&self, pool: &BufferPool) -> bool {
         self.large.is_some() || pool.size() <= self.small.len()
     }
@@ -117,7 +117,7 @@ impl Input {
         }
     }
 
-    /// Whether the bytes are in a large buffer that was taken for a head.
+    /// Returns whether the bytes are in a large buffer that was taken for a head.
     pub(super) fn is_reserved(&self) -> bool {
         self.is_reserved && self.large.is_some()
     }

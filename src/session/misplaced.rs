@@ -4,14 +4,14 @@
 /// Longest method by which plain HTTP is recognised (`UPDATEREDIRECTREF` has 17 letters).
 const METHOD: usize = 20;
 
-/// Whether bytes that begin a connection are TLS: a handshake record (RFC 8446 §5.1), whose type
-/// begins no method.
+/// Returns whether bytes that begin a connection are TLS: a handshake record (RFC 8446 §5.1), whose
+/// type begins no method.
 pub(super) fn is_tls(first: &[u8]) -> bool {
     first.first() == Some(&0x16)
 }
 
-/// Whether bytes that begin a connection are plain HTTP/1, as far as they have come. All registered
-/// methods consist of upper-case letters and hyphens, which are no types of TLS records.
+/// Returns whether bytes that begin a connection are plain HTTP/1, as far as they have come. All
+/// registered methods consist of upper-case letters and hyphens, which are no types of TLS records.
 pub(super) fn is_http(first: &[u8]) -> bool {
     let method = first.split(|byte| *byte == b' ').next().unwrap_or_default();
     method.first().is_some_and(u8::is_ascii_uppercase)

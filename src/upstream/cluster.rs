@@ -155,12 +155,12 @@ impl Cluster {
         }
     }
 
-    /// Answers an exchange with the reason why it failed.
+    /// Ends an exchange with the reason why it failed.
     pub fn respond(&self, exchange: Exchange, fault: Fault) {
         self.respond_later(exchange, fault, 1);
     }
 
-    /// Answers an exchange with the reason why it failed. A 503 tells the client to come again
+    /// Ends an exchange with the reason why it failed. A 503 tells the client to come again
     /// after `retry_after` seconds.
     fn respond_later(&self, exchange: Exchange, fault: Fault, retry_after: u32) {
         let mut answer = Answer::fault(fault);
@@ -369,7 +369,7 @@ impl Cluster {
     }
 }
 
-/// Whether the job is to be tried again later, and not at once.
+/// Returns whether the job is to be tried again later, and not at once.
 fn is_delayed(verdict: &Verdict<Exchange>) -> bool {
     matches!(verdict, Verdict::Retry { back_off, .. } if !back_off.is_zero())
 }

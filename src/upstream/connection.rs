@@ -186,12 +186,12 @@ impl Connection {
         self.speak.encoding()
     }
 
-    /// Whether the server has ended the connection, behind what is read.
+    /// Returns whether the server has ended the connection, behind what is read.
     pub(super) fn has_ended(&self) -> bool {
         self.link.peek() == Peek::Ended
     }
 
-    /// Whether the idle connection can go on: no end, and no byte that nobody asked for.
+    /// Returns whether the idle connection can go on: no end, and no byte that was not asked for.
     pub(super) fn is_quiet(&self) -> bool {
         self.idle_limit
             .is_none_or(|limit| self.idle_since.elapsed() < limit)
@@ -207,7 +207,7 @@ impl Connection {
         }
     }
 
-    /// Whether the connection, which was in use until now, can go on.
+    /// Returns whether the connection, which was in use until now, can go on.
     pub(super) fn is_silent(&self) -> bool {
         self.start == self.end && self.link.is_quiet()
     }
@@ -355,7 +355,7 @@ impl Connection {
         self.speak.response()
     }
 
-    /// Whether an interim response came before the head that was found last.
+    /// Returns whether an interim response came before the head that was found last.
     pub(super) fn has_interims(&self) -> bool {
         self.speak.has_interims()
     }
@@ -398,13 +398,13 @@ impl Connection {
         Ok(is_last)
     }
 
-    /// Whether the response says that the connection ends behind it.
+    /// Returns whether the response says that the connection ends behind it.
     pub(super) fn is_closing(&self) -> bool {
         self.speak.reuse() == Reuse::No
     }
 
-    /// Whether all of the response is here, whose head is the first `length` bytes, and the end of
-    /// the connection right behind it.
+    /// Returns whether all of the response is here, whose head is the first `length` bytes, and the
+    /// end of the connection right behind it.
     pub(super) fn is_whole_and_ended(&self, length: usize) -> bool {
         let body = self.data().get(length..).unwrap_or_default();
         self.speak.is_whole_body(body) && self.has_ended()
@@ -434,8 +434,8 @@ impl Connection {
 
     /// Reads more, and waits at most this long for it. Returns how many bytes came; 0 is the end.
     pub(super) fn fill(&mut self, patience: Duration) -> Result<usize, Fault> {
-        // A time limit that has begun has always a little less left than the tick. That difference is
-        // not worth two system calls for each response.
+        // A time limit that has begun has always a little less left than the tick. That difference
+        // is not worth two system calls for each response.
         if patience < self.tick.saturating_sub(self.tick / 64) {
             self.hurry(patience);
         }

@@ -34,7 +34,7 @@ impl From<&Arc<super::played::Played>> for Link {
 }
 
 impl Link {
-    /// Whether both are the same connection.
+    /// Returns whether both are the same connection.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Plain(one), Self::Plain(other)) => Arc::ptr_eq(one, other),
@@ -45,7 +45,7 @@ impl Link {
         }
     }
 
-    /// Whether nothing has come, and no end.
+    /// Returns whether nothing has come, and no end.
     pub(super) fn is_quiet(&self) -> bool {
         self.peek() == Peek::Nothing
     }

@@ -1,4 +1,4 @@
-//! What a worker reports to whoever oversees it, without knowing who that is.
+//! What a worker reports to its overseer, which it knows by this trait alone.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A server as it runs: where it is, how it is, and who is connected to it.
+//! A server as it runs: where it is, how it is, and how many workers are connected to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Server {
 
     pub(super) fn remove(&self) {
         self.is_removed.store(true, Ordering::Relaxed);
-        // Whoever waits for its address need not.
+        // A thread that waits for its address need not.
         self.addresses.lock().is_tried = true;
         self.resolved.notify_all();
     }
@@ -129,8 +129,8 @@ impl Server {
         self.is_unreachable.store(true, Ordering::Relaxed);
     }
 
-    /// Nobody is connected, and whoever tried last could not be. Before the first attempt has ended
-    /// that is not known.
+    /// No worker is connected, and the one that tried last could not be. Before the first attempt
+    /// has ended that is not known.
     pub(super) fn is_unreachable(&self) -> bool {
         self.connected() == 0 && self.is_unreachable.load(Ordering::Relaxed)
     }
@@ -170,7 +170,7 @@ impl Server {
         }
     }
 
-    /// Whether connections to this address are still wanted.
+    /// Returns whether connections to this address are still wanted.
     pub(super) fn is_at(&self, address: &ServerAddress) -> bool {
         let plan = self.plan.load();
         match (&plan.address, address) {
@@ -181,7 +181,7 @@ impl Server {
         }
     }
 
-    /// What its name leads to now. Answers the addresses if that is news.
+    /// What its name leads to now. Returns the addresses if that is news.
     pub(super) fn resolved(&self, found: Option<Vec<SocketAddr>>) -> Option<Vec<SocketAddr>> {
         let mut addresses = self.addresses.lock();
         let is_first = !std::mem::replace(&mut addresses.is_tried, true);

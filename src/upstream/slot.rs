@@ -211,13 +211,13 @@ impl Slot {
     pub(super) fn giving<T>(&self, give: impl FnOnce() -> T) -> T {
         self.is_giving.store(true, Ordering::Relaxed);
         let given = give();
-        // First, so that whoever looks sees one of both.
+        // First, so that a thread that looks sees one of both.
         self.note_heard();
         self.is_giving.store(false, Ordering::Release);
         given
     }
 
-    /// Whether its worker does that now.
+    /// Returns whether its worker does that now.
     pub(super) fn is_giving(&self) -> bool {
         self.is_giving.load(Ordering::Acquire)
     }
@@ -306,10 +306,10 @@ mod tests {
         slot.abort_if_due(much_later);
         assert_eq!(server.peek_now(), Peek::Nothing);
         assert!(!slot.end(1, false));
-        // Told too late, it hides nobody else's.
+        // A client that leaves too late hides no other one.
         slot.cancel(1, grace(false), now);
         slot.abort_if_due(much_later);
-        // The grace of who may stay to the end never is over.
+        // A grace to the end is never over.
         slot.turn(3, &connection);
         slot.abort_if_due(much_later);
         assert!(slot.end(3, false));
@@ -396,7 +396,7 @@ mod tests {
         slot.cancel(1, grace(false), Instant::now());
         assert!(!slot.begin(1, &connection));
         assert!(slot.begin(2, &connection) && !slot.end(2, true));
-        // But for whoever shall be served in any case.
+        // Unless the request is to be served to the end.
         slot.cancel(3, TO_THE_END, Instant::now());
         assert!(slot.begin(3, &connection));
         slot.abort_if_due(Instant::now() + 1000 * GRACE);

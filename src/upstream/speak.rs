@@ -157,7 +157,7 @@ impl Speak {
         }
     }
 
-    /// Whether an interim response came before the head that was found last.
+    /// Returns whether an interim response came before the head that was found last.
     pub(super) fn has_interims(&self) -> bool {
         match self {
             Self::Http1(http1) => http1.interim_bytes > 0,
@@ -213,7 +213,7 @@ impl Speak {
         }
     }
 
-    /// Whether these bytes are all of the body of the response whose head was found last.
+    /// Returns whether these bytes are all of the body of the response whose head was found last.
     pub(super) fn is_whole_body(&self, input: &[u8]) -> bool {
         match self {
             Self::Http1(http1) => {
@@ -223,7 +223,7 @@ impl Speak {
         }
     }
 
-    /// Whether the connection may carry another request once the response is at its end.
+    /// Returns whether the connection may carry another request once the response is at its end.
     pub(super) fn reuse(&self) -> Reuse {
         match self {
             Self::Http1(http1) => http1.reuse(),

@@ -53,7 +53,7 @@ pub struct ServerView {
 pub struct HealthView {
     /// The state.
     pub state: State,
-    /// The server is kept out of use until somebody releases it.
+    /// The server is kept out of use until an operator releases it.
     pub is_held: bool,
     /// For how long the state has been this one, and why it became so; `None` before the first
     /// change.

@@ -57,6 +57,7 @@ mod socket_file;
 mod start;
 mod stopping;
 mod storms;
+mod style;
 mod support;
 mod test_servers;
 mod tickets;

@@ -49,7 +49,7 @@ pub(crate) fn observe(server: &Server, target: &Target) -> Option<String> {
     }
 }
 
-/// Answers a request. `body` is `None` where it was not read.
+/// Writes the answer to a request. `body` is `None` where it was not read.
 pub(crate) fn answer(
     server: &Server,
     stream: &Stream,

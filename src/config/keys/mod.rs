@@ -1,5 +1,6 @@
-//! The table of every key: declared here, once, and nowhere else. The reader takes types, limits and
-//! defaults from it, and so does the documentation, so that neither can be wrong about the other.
+//! The table of every key: declared here, once, and nowhere else. The reader takes types, limits
+//! and defaults from it, and so does the documentation, so that neither can be wrong about the
+//! other.
 
 mod cluster;
 mod health;

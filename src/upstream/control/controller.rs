@@ -70,7 +70,7 @@ impl Controller {
         self.cluster.plan()
     }
 
-    /// Whether the cluster is closed and no worker is left.
+    /// Returns whether the cluster is closed and no worker is left.
     pub fn is_gone(&self) -> bool {
         self.is_closed() && self.alive.load(Ordering::Acquire) == 0
     }
@@ -82,7 +82,7 @@ impl Controller {
         self.hurry_prober();
     }
 
-    /// Whether [`Self::remember`] was called since this was asked last.
+    /// Returns whether [`Self::remember`] was called since this was asked last.
     pub(in crate::upstream) fn take_remember(&self) -> bool {
         self.is_to_remember.swap(false, Ordering::AcqRel)
     }

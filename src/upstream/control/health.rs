@@ -1,5 +1,6 @@
 //! Health is put into effect: the dispatcher learns which servers are in use and how warm they are,
-//! the log learns what has changed, and servers are kept out of use until somebody releases them.
+//! the log learns what has changed, and servers are kept out of use until an operator releases
+//! them.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -112,7 +113,7 @@ impl Controller {
         Some(after(now, (slow_start / STEPS).max(SHORTEST_STEP)))
     }
 
-    /// Whether servers wait for their first probe, or for being used after it.
+    /// Returns whether servers wait for their first probe, or for being used after it.
     pub(super) fn has_unknown_servers(&self) -> bool {
         let roster = self.roster();
         roster.members.iter().any(|member| {
@@ -125,7 +126,7 @@ impl Controller {
 
     // === Servers that are kept out of use
 
-    /// The servers that are kept out of use until somebody releases them.
+    /// The servers that are kept out of use until an operator releases them.
     pub fn held(&self) -> Vec<HeldServer> {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let roster = self.roster();

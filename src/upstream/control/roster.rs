@@ -118,7 +118,7 @@ impl Member {
     }
 }
 
-/// Whether health checks look after this server.
+/// Returns whether health checks look after this server.
 pub(in crate::upstream) fn is_watched(server: &Server) -> bool {
     server.is_monitored() && !server.is_removed() && server.plan().admin != Admin::Disabled
 }

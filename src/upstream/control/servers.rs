@@ -166,7 +166,7 @@ impl Controller {
     }
 }
 
-/// Whether a reload need not wait for this server: it works, or is not to be used.
+/// Returns whether a reload need not wait for this server: it works, or is not to be used.
 fn is_settled(server: &Server) -> bool {
     let is_off = server.is_removed() || server.plan().admin == Admin::Disabled;
     let is_unknown = || is_watched(server) && server.monitor().state() == State::Unknown;

@@ -21,7 +21,7 @@ use super::relay::Rest;
 use super::state::Worker;
 
 impl Worker {
-    /// Serves one exchange. Answers the verdict for the dispatcher and what is left of the
+    /// Serves one exchange. Returns the verdict for the dispatcher and what is left of the
     /// connection.
     pub(super) fn serve(
         &mut self,
@@ -31,7 +31,8 @@ impl Worker {
         now: Instant,
     ) -> (Verdict<Exchange>, Rest) {
         let id = exchange.id;
-        // Who left while another worker had it, connecting or giving up, was looked for there.
+        // The client may have left while another worker held this exchange. That worker's slot
+        // recorded it, so look here too.
         let is_second_try = exchange.attempts.failed().is_some();
         let has_left = !upload.has_begun
             && (!self.slot().begin(id, connection.link())
@@ -211,10 +212,10 @@ impl Worker {
             .giving(|| exchange.say_interim(&mut self.scratch, bytes, head));
     }
 
-    /// Whether this 408 (its head is the first `length` bytes that came) says that the server gave
-    /// up waiting for a request at the moment when one came: it ends a connection that had been
-    /// used, and the request can be sent over another. Any other is what the server has to say to
-    /// this request.
+    /// Returns whether this 408 (its head is the first `length` bytes that came) says that the
+    /// server gave up waiting for a request at the moment when one came: it ends a connection that
+    /// had been used, and the request can be sent over another. Any other is what the server has to
+    /// say to this request.
     fn is_farewell(&mut self, connection: &Connection, exchange: &Exchange, length: usize) -> bool {
         let (method, attempts) = (exchange.request.head.method, &exchange.attempts);
         connection.response().status == 408
@@ -259,8 +260,8 @@ impl Worker {
         }
     }
 
-    /// Skips a response whose head is the first `length` bytes that came. What of it is here already
-    /// is worth a connection; what is not is not worth waiting for.
+    /// Skips a response whose head is the first `length` bytes that came. What of it is here
+    /// already is worth a connection; what is not is not worth waiting for.
     fn skip_response(&mut self, connection: &mut Connection, length: usize) -> Rest {
         connection.consume(length);
         match connection.skip() {

@@ -23,7 +23,7 @@ use super::relay::Rest;
 use super::state::Worker;
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its
-/// first response, and nobody reads that while we send: so they have to fit into the sockets'
+/// first response, which is not read during the sending: so they have to fit into the sockets'
 /// buffers.
 const HEADS: usize = 16 * 1024;
 
@@ -70,7 +70,7 @@ impl Worker {
             );
             self.note_broken_batch(now);
         }
-        // Whoever is to be tried elsewhere has gone back already.
+        // What is to be tried elsewhere has gone back already.
         (Verdict::Done, rest)
     }
 
@@ -85,7 +85,7 @@ impl Worker {
         }
     }
 
-    /// Who has left before anything was sent is not sent.
+    /// Drops the exchanges whose clients have left before anything was sent.
     fn drop_left(&mut self) {
         for _ in 0..self.behind.len() {
             let Some(exchange) = self.behind.pop_front() else {
@@ -99,7 +99,7 @@ impl Worker {
         }
     }
 
-    /// Sends heads. Answers how many went out whole, and whether that was all that was to go; what
+    /// Sends heads. Returns how many went out whole, and whether that was all that was to go; what
     /// did not is as if it had never been taken, for no server acts on half a head.
     fn send_batch(&mut self, connection: &mut Connection, now: Instant) -> (usize, bool) {
         self.out.clear();
@@ -194,7 +194,8 @@ impl Worker {
         self.behind.pop_front()
     }
 
-    /// No connection can be made: somebody else may serve what it still has, in the same order.
+    /// No connection can be made: other workers may serve what this one still has, in the same
+    /// order.
     pub(super) fn give_back_behind(&mut self) {
         while let Some(exchange) = self.behind.pop_back() {
             let id = exchange.id;

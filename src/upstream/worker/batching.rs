@@ -45,8 +45,8 @@ impl Batching {
         }
     }
 
-    /// Notes how a batch ended. Returns `true` if it is the first one that leads to a pause; each pause
-    /// ends with a batch to try.
+    /// Notes how a batch ended. Returns `true` if it is the first one that leads to a pause; each
+    /// pause ends with a batch to try.
     pub(super) fn note(&mut self, is_clean: bool, now: Instant) -> bool {
         if is_clean {
             self.broken = 0;

@@ -34,8 +34,8 @@ impl BackOff {
     const FIRST: Duration = Duration::from_millis(50);
     const MOST: Duration = Duration::from_secs(1);
 
-    /// That of this worker. Not all workers of a server try at the same moment: so one of them finds
-    /// out sooner that the server is back, and tells the others.
+    /// That of this worker. Not all workers of a server try at the same moment: so one of them
+    /// finds out sooner that the server is back, and tells the others.
     fn of(worker: WorkerId) -> Self {
         Self {
             next: Self::FIRST,
@@ -261,7 +261,7 @@ impl Worker {
         next
     }
 
-    /// Serves over this connection until it is not good any more. Answers the job that found it so,
+    /// Serves over this connection until it is not good any more. Returns the job that found it so,
     /// if one did.
     fn serve_all(
         &mut self,
@@ -282,7 +282,7 @@ impl Worker {
                 }
                 None => {
                     let (exchange, upload) = self.wait(connection)?;
-                    // Who has sent something has looked before.
+                    // The thread that has sent something has looked before.
                     if !upload.has_begun && !connection.is_quiet() {
                         log::debug!(
                             "{}: the idle connection was closed, connecting anew",

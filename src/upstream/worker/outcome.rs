@@ -144,8 +144,8 @@ impl Worker {
         }
     }
 
-    /// A failure of this exchange, for health checks: whose it is counts, so that nobody alone can
-    /// take a server from all.
+    /// Returns a failure of this exchange for health checks. Its witness counts, so that no client
+    /// alone can take a server out of use.
     pub(super) fn seen_by(&self, exchange: &Exchange, class: FaultClass) -> health::Failure {
         // A cookie is the client's to choose; a field counts, and an address is named, by a trusted
         // peer alone.

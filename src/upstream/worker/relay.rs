@@ -121,7 +121,7 @@ impl Worker {
             let filled = match (unsent > 0).then(|| connection.fill_now()).flatten() {
                 Some(filled) => filled,
                 None => {
-                    // While the worker waits for the server, nobody may have to wait for it.
+                    // While the worker waits for the server, no client may have to wait for it.
                     if unsent > 0 {
                         hand_over();
                     }
@@ -129,7 +129,7 @@ impl Worker {
                 }
             };
             match filled {
-                // Unless it was us who ended it, because the time of a stop is up.
+                // Unless a stop, whose time is up, ended the connection.
                 Ok(0) if connection.ends_body() && !self.slot.is_stopped() => {
                     if let Some(exchange) = held.take() {
                         exchange.finish(&mut self.scratch, &[], &[]);
@@ -146,7 +146,7 @@ impl Worker {
     /// The response broke off, and the client has to see that it did.
     fn break_off(&mut self, held: &mut Option<Exchange>, fault: Fault) -> Rest {
         if let Some(gone) = held.as_ref().and_then(Exchange::gone) {
-            // Then it is us who broke it off, after the grace.
+            // Then the slot broke the connection, after the grace.
             end_alone(held, gone);
             return Rest::Lost;
         }

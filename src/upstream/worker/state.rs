@@ -172,7 +172,7 @@ impl Worker {
         self.plan = plan;
     }
 
-    /// Whether the connection leads to where the server is now.
+    /// Returns whether the connection leads to where the server is now.
     pub(super) fn is_at_home(&mut self, connection: &Connection) -> bool {
         // Not by the settings' version: a request that came just then has looked at these, and not
         // at the address.

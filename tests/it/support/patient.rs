@@ -34,7 +34,7 @@ impl Patient {
         Self { origin, status }
     }
 
-    /// Answers probes with this status from now on.
+    /// Gives probes this status from now on.
     pub(crate) fn set(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
     }

@@ -88,8 +88,8 @@ impl<E: Ending> Client<E> {
         self.outcome(&mut out, sent)
     }
 
-    /// Sends the last part of the open exchange's response. `without` says what becomes of bytes for
-    /// which there is no room: a response that was made here, and is short, never waits. The
+    /// Sends the last part of the open exchange's response. `without` says what becomes of bytes
+    /// for which there is no room: a response that was made here, and is short, never waits. The
     /// exchange ends when all is delivered, or here and now.
     pub(super) fn finish(
         self: &Arc<Self>,

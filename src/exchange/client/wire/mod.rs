@@ -1,5 +1,6 @@
-//! The wire to one client: the stream, TLS, the outbox, and who may write. It knows nothing of HTTP,
-//! and of exchanges only that they end when their last byte is delivered ([`Ending`]).
+//! The wire to one client: the stream, TLS, the outbox, and which thread may write. It knows
+//! nothing of HTTP, and of exchanges only that they end when their last byte is delivered
+//! ([`Ending`]).
 //!
 //! One lock orders everything that goes out: TLS, the outbox, and what the wire's user guards with
 //! the same lock ([`Guarded`]), which is the turn. TLS is in it because reading may have to write

@@ -1,5 +1,5 @@
-//! How fast a client takes what lies undelivered, whoever carries it. The time counts from the last
-//! byte taken, and a least rate over `timeout.write`.
+//! How fast a client takes what lies undelivered, whichever thread delivers it. The time counts
+//! from the last byte taken, and a least rate over `timeout.write`.
 
 use std::time::{Duration, Instant};
 

@@ -78,7 +78,7 @@ impl Played {
         self.state.lock().shutdowns.clone()
     }
 
-    /// Whether its connection is reset once it is closed.
+    /// Returns whether its connection is reset once it is closed.
     pub(in crate::exchange) fn is_reset(&self) -> bool {
         self.state.lock().is_reset
     }

@@ -18,7 +18,7 @@ pub(in crate::exchange) enum Transport {
 }
 
 impl Transport {
-    /// The socket, for the reading side and for whoever watches it.
+    /// The socket, for the reading side and for the courier that watches it.
     pub(super) fn stream(&self) -> &Stream {
         match self {
             Self::Socket(stream) => stream,
