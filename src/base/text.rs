@@ -59,6 +59,38 @@ pub fn start_of(text: &[u8], most: usize) -> &[u8] {
     }
 }
 
+/// Returns the candidate that was probably meant by `word`: the nearest one, if it is near.
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = (word.chars().count() / 3).max(1) + 1;
+    candidates
+        .map(|candidate| (distance(word, candidate), candidate))
+        // Where everything would have to change nothing is near.
+        .filter(|(changes, candidate)| *changes <= most && *changes < candidate.chars().count())
+        .min_by_key(|(changes, _)| *changes)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edit distance: letters to insert, remove, replace, or swap with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
+    let b: Vec<char> = b.chars().collect();
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = usize::from(a[i - 1] != b[j - 1]);
+            let mut least = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + change);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before_last[j - 2] + 1);
+            }
+            row.push(least);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -139,5 +171,29 @@ mod tests {
             prop_assert!(std::str::from_utf8(start).is_ok());
             prop_assert!(start.len() == text.len() || start.len() + 4 > most);
         }
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, changes) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("adress", "address", 1),
+            ("nmae", "name", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(a, b), changes, "{a} {b}");
+            assert_eq!(distance(b, a), changes, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_is_near() {
+        let keys = ["address", "name", "capacity"];
+        assert_eq!(nearest("adress", keys.into_iter()), Some("address"));
+        assert_eq!(nearest("nmae", keys.into_iter()), Some("name"));
+        assert_eq!(nearest("Capacity", keys.into_iter()), Some("capacity"));
+        assert_eq!(nearest("colour", keys.into_iter()), None);
+        assert_eq!(nearest("x", keys.into_iter()), None);
     }
 }

@@ -1,14 +1,13 @@
 //! `[[cluster]]` and its servers.
 
-use std::collections::HashMap;
-
-use super::listener::unique_name;
+use super::listener::{Names, unique_name};
 use super::problem::{Complaint, Place, Spot};
 use super::process::saturate;
 use super::reader::Table;
 use super::value::parse_server;
 use super::{buckets, health, idle, pages, scheduler};
 use crate::balance::{Admin, Lending, Role, Schedule};
+use crate::plan::check::{Firsts, Subject};
 use crate::plan::{
     Binding, Cluster, ClusterTimeout, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
 };
@@ -19,8 +18,9 @@ pub(super) struct ReadCluster {
     pub(super) place: Place,
     /// Its servers' addresses, each with its place.
     pub(super) addresses: Vec<Spot<ServerAddress>>,
-    /// Its buckets' names.
+    /// Its buckets' names, as they were written, and where each of the plan's was written.
     pub(super) buckets: Vec<Place>,
+    pub(super) written_buckets: Vec<usize>,
     /// Where it says whose a request is.
     pub(super) client_key: Place,
     /// Where it says that servers are kept offline, if it does.
@@ -41,22 +41,24 @@ pub(super) fn read_all(
             complaint.hint("say where requests go: [[cluster]], or --server"),
         );
     }
-    let mut names = HashMap::new();
+    let mut names = Names::default();
     tables
         .iter()
-        .map(|table| read(table, max_sessions, capacity, &mut names))
+        .enumerate()
+        .map(|(i, table)| read(table, i, max_sessions, capacity, &mut names))
         .collect()
 }
 
 fn read(
     table: &Table<'_>,
+    i: usize,
     max_sessions: usize,
     capacity: Option<usize>,
-    names: &mut HashMap<String, Spot<String>>,
+    names: &mut Names,
 ) -> ReadCluster {
-    let name = unique_name(table, names);
+    let name = unique_name(table, names, Subject::ClusterName);
     let schedule = scheduler::schedule(table);
-    let (mut servers, addresses) = servers(table, table.count("capacity"), schedule);
+    let (mut servers, addresses) = servers(table, i, table.count("capacity"), schedule);
     if let Some(capacity) = capacity {
         servers
             .iter_mut()
@@ -116,7 +118,7 @@ fn read(
             table.problems().error(&spot.place, complaint.hint(hint));
         }
     }
-    let buckets = buckets::read(table, &mut cluster);
+    let (buckets, written_buckets) = buckets::read(table, i, &mut cluster);
     if !buckets.is_empty() && cluster.binding == Binding::Early {
         let complaint = Complaint::new(
             "leaves the buckets without guarantees: what becomes free at one server does not help \
@@ -133,6 +135,7 @@ fn read(
         place: table.place().clone(),
         addresses,
         buckets,
+        written_buckets,
         client_key: table.place_of("client_key"),
         sticky_offline: sticky.then(|| table.place_within("health", "sticky_offline")),
         cluster,
@@ -147,6 +150,7 @@ fn admin(table: &Table<'_>) -> Admin {
 
 fn servers(
     table: &Table<'_>,
+    cluster: usize,
     capacity: usize,
     schedule: Schedule,
 ) -> (Vec<Server>, Vec<Spot<ServerAddress>>) {
@@ -159,10 +163,13 @@ fn servers(
     let mut servers = Vec::new();
     let mut uses = Vec::new();
     let mut addresses: Vec<Spot<ServerAddress>> = Vec::new();
-    let mut names = HashMap::new();
+    let mut names = Names::default();
+    let mut firsts = Firsts::default();
     for table in &tables {
         // All of it, so that a wrong address hides nothing else.
-        let named = table.has("name").then(|| unique_name(table, &mut names));
+        let named = table
+            .has("name")
+            .then(|| unique_name(table, &mut names, |i| Subject::ServerName(cluster, i)));
         let text = table.text("address");
         let capacity = table
             .count_if_any("capacity")
@@ -183,18 +190,18 @@ fn servers(
                 continue;
             }
         };
-        if let Some(first) = addresses.iter().find(|first| first.value == address) {
-            let first = table.problems().as_in(&first.place);
-            let complaint = Complaint::new(format!("is already {first}"));
-            table.problems().error(
-                &text.place,
-                complaint.hint("for more connections raise its capacity"),
-            );
-        }
+        let own = Subject::ServerAddress(cluster, addresses.len());
         addresses.push(Spot {
             value: address.clone(),
             place: text.place.clone(),
         });
+        if let Some(objection) = firsts.add_server(&address, own) {
+            let place_of = |subject| match subject {
+                Subject::ServerAddress(_, i) => addresses.get(i).map(|spot| spot.place.clone()),
+                _ => None,
+            };
+            table.problems().object(objection, place_of);
+        }
         servers.push(Server {
             name: named.unwrap_or_else(|| text.value.clone()),
             address,

@@ -1,6 +1,5 @@
 //! `[[listener]]`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -13,9 +12,10 @@ use super::value::{
     Peer, parse_bind, parse_exact_path, parse_mode, parse_name, parse_peer, parse_stripped,
 };
 use super::{idle, pages};
+use crate::plan::check::{Firsts, Subject};
 use crate::plan::{
     BindAddress, Certificate, Forwarded, ForwardedStyle, Listener, ListenerLimit, ListenerTimeout,
-    Peers, ServerAddress, SocketFile, Tls, UnderscoreFields,
+    Peers, SocketFile, Tls, UnderscoreFields,
 };
 
 const STYLES: &[&str] = &["off", "x-forwarded", "rfc7239"];
@@ -32,8 +32,8 @@ pub(super) fn read_all(root: &Table<'_>, buffer: usize) -> Vec<Listener> {
         );
     }
     let written = !tables.is_empty();
-    let mut names = HashMap::new();
-    let mut bound: Vec<Spot<BindAddress>> = Vec::new();
+    let mut names = Names::default();
+    let mut bound = Bound::default();
     let listeners: Vec<_> = tables
         .iter()
         .filter_map(|table| read(table, buffer, &mut names, &mut bound))
@@ -52,10 +52,10 @@ pub(super) fn read_all(root: &Table<'_>, buffer: usize) -> Vec<Listener> {
 fn read<'a>(
     table: &Table<'a>,
     buffer: usize,
-    names: &mut HashMap<String, Spot<String>>,
-    bound: &mut Vec<Spot<BindAddress>>,
+    names: &mut Names,
+    bound: &mut Bound,
 ) -> Option<Listener> {
-    let name = unique_name(table, names);
+    let name = unique_name(table, names, Subject::ListenerName);
     let bind = addresses(table, bound);
     let optional = table.flag("optional");
     let tls = if table.has("tls") {
@@ -184,83 +184,61 @@ fn peers(table: &Table<'_>, key: &str) -> Peers {
     peers
 }
 
-/// The value of `name`, which no other table may have.
-pub(super) fn unique_name(table: &Table<'_>, names: &mut HashMap<String, Spot<String>>) -> String {
+/// Names of tables of one kind, with the places of those that had them first.
+#[derive(Default)]
+pub(super) struct Names {
+    firsts: Firsts<String>,
+    places: Vec<Place>,
+}
+
+/// Reads `name`, which no other table may have. `subject` says what the `i`th table names.
+pub(super) fn unique_name(
+    table: &Table<'_>,
+    names: &mut Names,
+    subject: impl Fn(usize) -> Subject,
+) -> String {
     let Some(name) = table.text("name") else {
         return String::new();
     };
     if let Err(complaint) = parse_name(&name.value) {
         table.problems().error(&name.place, complaint);
     }
-    match names.get(&name.value) {
-        Some(first) => {
-            let first = table.problems().as_in(&first.place);
-            let complaint =
-                Complaint::new(format!("\"{}\" is already the name of {first}", name.value));
-            table
-                .problems()
-                .error(&name.place, complaint.hint("names must differ"));
-        }
-        None => {
-            names.insert(name.value.clone(), name.clone());
-        }
+    let own = subject(names.places.len());
+    names.places.push(name.place);
+    if let Some(objection) = names.firsts.add_name(&name.value, own) {
+        let place_of = |wanted| {
+            let place = (0..names.places.len()).find(|i| subject(*i) == wanted)?;
+            names.places.get(place).cloned()
+        };
+        table.problems().object(objection, place_of);
     }
     name.value
 }
 
-fn addresses(table: &Table<'_>, bound: &mut Vec<Spot<BindAddress>>) -> Vec<BindAddress> {
+/// Addresses that listeners bind, with the places of all.
+#[derive(Default)]
+struct Bound {
+    firsts: Firsts<BindAddress>,
+    places: Vec<Place>,
+}
+
+fn addresses(table: &Table<'_>, bound: &mut Bound) -> Vec<BindAddress> {
     let mut addresses = Vec::new();
     for Spot { value, place } in table.texts("bind", parse_bind) {
         for address in value {
-            if let Some(first) = bound.iter().find(|first| overlap(&first.value, &address)) {
-                let what = if first.value == address {
-                    "is already bound by"
-                } else {
-                    "overlaps with"
+            let own = Subject::Bind(bound.places.len());
+            bound.places.push(place.clone());
+            if let Some(objection) = bound.firsts.add_bind(&address, own) {
+                let place_of = |subject| match subject {
+                    Subject::Bind(i) => bound.places.get(i).cloned(),
+                    _ => None,
                 };
-                let complaint =
-                    Complaint::new(format!("{what} {}", table.problems().as_in(&first.place)));
-                table
-                    .problems()
-                    .error(&place, complaint.hint("an address can be bound only once"));
+                table.problems().object(objection, place_of);
             }
-            bound.push(Spot {
-                value: address.clone(),
-                place: place.clone(),
-            });
             addresses.push(address);
         }
     }
     addresses
-}
-
-/// Returns whether the system would refuse to bind both.
-fn overlap(a: &BindAddress, b: &BindAddress) -> bool {
-    match (a, b) {
-        (BindAddress::Tcp(a), BindAddress::Tcp(b)) => {
-            a.port() == b.port()
-                && a.port() != 0
-                && a.is_ipv4() == b.is_ipv4()
-                && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-        }
-        _ => a == b,
-    }
-}
-
-/// Returns whether a connection to `server` would end at a listener of ours.
-pub(super) fn reaches(bind: &BindAddress, server: &ServerAddress) -> bool {
-    match (bind, server) {
-        (BindAddress::Tcp(bind), ServerAddress::Tcp(server)) => {
-            let (ours, theirs) = (bind.ip(), server.ip());
-            bind.port() == server.port()
-                && (ours == theirs
-                    || (ours.is_unspecified()
-                        && theirs.is_loopback()
-                        && ours.is_ipv4() == theirs.is_ipv4()))
-        }
-        (BindAddress::Unix { path: ours }, ServerAddress::Unix(theirs)) => ours == theirs,
-        _ => false,
-    }
 }
 
 /// TLS, and whether all its files are there.

@@ -33,8 +33,8 @@ use toml::de::DeTable;
 pub use flags::Overrides;
 pub use problem::{Problem, Severity};
 
-use crate::balance::Schedule;
-use crate::plan::{ClientKey, Listener, Plan, Process};
+use crate::plan::check::{BucketKey, ClusterKey, Subject, Whole, check_whole};
+use crate::plan::{Listener, Plan};
 use crate::route::{Route, RouteTable};
 use cluster::ReadCluster;
 use problem::{Complaint, Place, Problems};
@@ -134,8 +134,8 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
     let capacity = capacity.map(|spot| process::saturate(spot.value));
     let clusters = cluster::read_all(target, process.max_sessions, capacity);
     let routes = routes::read_all(target, &clusters);
-    check_together(target, &listeners, &clusters, &routes);
-    check_state(target, &process, &clusters);
+    let has_state = process.state.is_some();
+    check_together(target, &listeners, &clusters, &routes, has_state);
     let known: Vec<_> = clusters.iter().map(|read| &read.cluster).collect();
     idle::of_process(
         root,
@@ -158,116 +158,45 @@ fn build<'a>(root: &Table<'a>, flags: &Table<'a>, overrides: &Overrides) -> Plan
     }
 }
 
-/// Complains of what only shows when all parts are seen together.
+/// Tells what only shows when all parts are seen together.
 fn check_together(
     table: &Table<'_>,
     listeners: &[Listener],
     clusters: &[ReadCluster],
     routes: &[Route],
+    has_state: bool,
 ) {
     let problems = table.problems();
-    for (i, read) in clusters.iter().enumerate() {
-        // A route that is wrong says nothing of what it would lead to.
-        if problems.fatal() {
-        } else if routes.iter().all(|route| route.cluster != i) {
-            let complaint = Complaint::new(format!(
-                "no route leads to cluster \"{}\"",
-                read.cluster.name
-            ));
-            problems.warning(&read.place, complaint);
-        } else {
-            check_buckets(table, i, read, routes);
-            check_client_key(table, read, listeners);
-        }
-        for address in &read.addresses {
-            let own = listeners.iter().find(|listener| {
-                listener
-                    .bind
-                    .iter()
-                    .any(|bind| listener::reaches(bind, &address.value))
-            });
-            if let Some(own) = own {
-                let complaint = Complaint::new(format!(
-                    "is our own listener \"{}\": requests would never arrive",
-                    own.name
-                ));
-                problems.error(&address.place, complaint);
-            }
-            let elsewhere = clusters[..i].iter().flat_map(|other| &other.addresses);
-            if let Some(other) = elsewhere.clone().find(|other| other.value == address.value) {
-                let complaint = Complaint::new(format!("is also {}", problems.as_in(&other.place)));
-                problems.warning(
-                    &address.place,
-                    complaint.hint("it gets the connections of both"),
-                );
-            }
-        }
-    }
-    if !listeners.is_empty()
-        && listeners
-            .iter()
-            .all(|listener| listener.redirect_https.is_some())
-    {
-        let complaint =
-            Complaint::new("every listener redirects to https: no request is ever handed on");
-        problems.warning(table.place(), complaint);
-    }
-}
-
-/// Warns of a client key that nobody may say. (Every listener leads to every cluster, but those
-/// that only redirect.)
-fn check_client_key(table: &Table<'_>, read: &ReadCluster, listeners: &[Listener]) {
-    let cluster = &read.cluster;
-    let is_said = matches!(
-        cluster.client_key,
-        ClientKey::Field(_) | ClientKey::Cookie(_)
-    );
-    // A server it chooses whoever says it.
-    let chooses = matches!(
-        cluster.schedule,
-        Schedule::Rendezvous { .. } | Schedule::Jump { .. }
-    );
-    let mut leading = listeners
+    let known: Vec<_> = clusters.iter().map(|read| &read.cluster).collect();
+    let written_buckets: Vec<_> = clusters
         .iter()
-        .filter(|listener| listener.redirect_https.is_none());
-    if is_said && !chooses && leading.all(|listener| listener.forwarded.trusted.is_empty()) {
-        let complaint = Complaint::new(
-            "has no effect: no listener trusts anybody to say it, so the address counts",
-        );
-        let hint = "list the proxies in front that set it: [listener.forwarded] trusted = \
-                    [\"10.0.0.0/8\"]";
-        table
-            .problems()
-            .warning(&read.client_key, complaint.hint(hint));
+        .map(|read| read.written_buckets.clone())
+        .collect();
+    let objections = check_whole(&Whole {
+        listeners,
+        clusters: &known,
+        routes,
+        written_buckets: &written_buckets,
+        has_state,
+        is_wrong: problems.fatal(),
+    });
+    for objection in objections {
+        problems.object(objection, |subject| place_of(table, clusters, subject));
     }
 }
 
-/// Warns of buckets that no request is ever in.
-fn check_buckets(table: &Table<'_>, cluster: usize, read: &ReadCluster, routes: &[Route]) {
-    let buckets = &read.cluster.buckets;
-    for (i, (bucket, place)) in buckets.iter().zip(&read.buckets).enumerate() {
-        let used = routes
-            .iter()
-            .any(|route| route.cluster == cluster && route.bucket == Some(i));
-        let divided = buckets.iter().any(|other| other.parent == Some(i));
-        if !used && !divided {
-            let complaint = Complaint::new(format!("no route leads to bucket \"{}\"", bucket.name));
-            table
-                .problems()
-                .warning(place, complaint.hint("name it by `bucket` in a [[route]]"));
+/// Where this subject stands in the file, as far as whole clusters know.
+fn place_of(table: &Table<'_>, clusters: &[ReadCluster], subject: Subject) -> Option<Place> {
+    let place = match subject {
+        Subject::Plan => table.place(),
+        Subject::Cluster(i) => &clusters.get(i)?.place,
+        Subject::ClusterKey(i, ClusterKey::ClientKey) => &clusters.get(i)?.client_key,
+        Subject::ClusterKey(i, ClusterKey::StickyOffline) => {
+            clusters.get(i)?.sticky_offline.as_ref()?
         }
-    }
-}
-
-/// Warns of what would be forgotten.
-fn check_state(table: &Table<'_>, process: &Process, clusters: &[ReadCluster]) {
-    let sticky = clusters
-        .iter()
-        .filter_map(|read| read.sticky_offline.as_ref());
-    for place in sticky.filter(|_| process.state.is_none()) {
-        let complaint = Complaint::new("is forgotten at a restart: there is no file for it");
-        table
-            .problems()
-            .warning(place, complaint.hint("say where it is kept: process.state"));
-    }
+        Subject::ServerAddress(i, at) => &clusters.get(i)?.addresses.get(at)?.place,
+        Subject::Bucket(i, at, BucketKey::Name) => clusters.get(i)?.buckets.get(at)?,
+        _ => return None,
+    };
+    Some(place.clone())
 }

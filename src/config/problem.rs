@@ -8,6 +8,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+pub use crate::plan::check::Severity;
+use crate::plan::check::{Objection, Subject};
+
 /// One thing to be told about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -23,15 +26,6 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-}
-
-/// How much a problem matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// There is no plan.
-    Error,
-    /// There is a plan, perhaps not the one that was meant.
-    Warning,
 }
 
 impl fmt::Display for Problem {
@@ -162,6 +156,18 @@ impl<'a> Problems<'a> {
         self.add(Severity::Warning, place, complaint);
     }
 
+    /// Adds an objection, about the subject at this place. `place_of` finds the place of another
+    /// subject that it names.
+    pub(super) fn object(&self, objection: Objection, place_of: impl Fn(Subject) -> Option<Place>) {
+        let place = place_of(objection.subject).unwrap_or_default();
+        let message = match objection.other.and_then(&place_of) {
+            Some(other) => format!("{} {}", objection.text, self.as_in(&other)),
+            None => objection.text,
+        };
+        let hint = objection.hint;
+        self.add(objection.severity, &place, Complaint { message, hint });
+    }
+
     fn add(&self, severity: Severity, place: &Place, complaint: Complaint) {
         let start = place.span.as_ref().map(|span| span.start);
         let problem = Problem {
@@ -223,68 +229,9 @@ impl<'a> Problems<'a> {
     }
 }
 
-/// The candidate that was probably meant by `word`: the nearest one, if it is near.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).max(1) + 1;
-    candidates
-        .map(|candidate| (distance(word, candidate), candidate))
-        // Where everything would have to change nothing is near.
-        .filter(|(changes, candidate)| *changes <= most && *changes < candidate.chars().count())
-        .min_by_key(|(changes, _)| *changes)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Edit distance: letters to insert, remove, replace, or swap with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let change = usize::from(a[i - 1] != b[j - 1]);
-            let mut least = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + change);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(before_last[j - 2] + 1);
-            }
-            row.push(least);
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        for (a, b, changes) in [
-            ("", "", 0),
-            ("", "ab", 2),
-            ("adress", "address", 1),
-            ("nmae", "name", 1),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(a, b), changes, "{a} {b}");
-            assert_eq!(distance(b, a), changes, "{b} {a}");
-        }
-    }
-
-    #[test]
-    fn the_nearest_is_near() {
-        let keys = ["address", "name", "capacity"];
-        assert_eq!(nearest("adress", keys.into_iter()), Some("address"));
-        assert_eq!(nearest("nmae", keys.into_iter()), Some("name"));
-        assert_eq!(nearest("Capacity", keys.into_iter()), Some("capacity"));
-        assert_eq!(nearest("colour", keys.into_iter()), None);
-        assert_eq!(nearest("x", keys.into_iter()), None);
-    }
 
     #[test]
     fn positions_count_characters() {

@@ -12,7 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::form::{Default, Key, Kind, Section};
 use super::keys::{SECTIONS, section};
-use super::problem::{Complaint, Place, Problems, Spot, nearest};
+use super::problem::{Complaint, Place, Problems, Spot};
+use crate::base::text::nearest;
 use crate::base::units::{
     UnitError, format_duration, format_size, parse_duration, parse_percent, parse_size,
 };

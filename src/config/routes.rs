@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::buckets::{MAIN, ROOT, unknown_hint};
+use super::buckets::MAIN;
 use super::cluster::ReadCluster;
-use super::problem::{Complaint, Place, nearest};
+use super::problem::{Complaint, Place};
 use super::reader::Table;
 use super::value::{parse_host, parse_path};
+use crate::base::text::nearest;
+use crate::plan::check::{ROOT, unknown_hint};
 use crate::route::Route;
 
 /// Reads all routes to these clusters; without any, everything goes to the only one.

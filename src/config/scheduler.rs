@@ -3,9 +3,10 @@
 use toml::de::DeValue;
 
 use super::keys::SCHEDULERS;
-use super::problem::{Complaint, nearest};
+use super::problem::Complaint;
 use super::reader::{Table, expected, text_of, word_of};
 use crate::balance::Schedule;
+use crate::base::text::nearest;
 use crate::http::{FieldId, fold};
 use crate::plan::ClientKey;
 use crate::proto::h1::is_token;

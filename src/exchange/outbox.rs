@@ -299,6 +299,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn memory_that_was_sent_is_free_again() {
+        let pool = BufferPool::new(48, 16);
+        let mut outbox = Outbox::<()>::default();
+        for _ in 0..10 {
+            assert_eq!(outbox.put(b"twelve bytes", 12, &pool), 12);
+            assert_eq!(outbox.put(b"more", 12, &pool), 0);
+            outbox.advance(12);
+        }
+        assert_eq!((pool.in_use(), outbox.unsent()), (0, 0));
+    }
+
     proptest! {
         #[test]
         fn whatever_is_put_in_comes_out_in_order(

@@ -4,6 +4,7 @@
 //! types, so that nothing has to be checked twice. Durations are never zero (but where that is
 //! said) and sizes never negative here.
 
+pub mod check;
 mod cluster;
 
 use std::net::{IpAddr, SocketAddr};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::exchange::client::wire::played::Meets::{self, Broken, Full, Room};
 use crate::exchange::client::wire::played::Played;
-use crate::exchange::client::wire::support::{Limits, Note, Notes, hub, origin};
+use crate::exchange::client::wire::support::{Limits, Note, Notes, Secured, hub, origin};
 use crate::exchange::client::wire::{Sent, Transport, Wire, Without};
 use crate::exchange::courier::{Carried, Delivered};
 use crate::exchange::outbox::READ_BACK;
@@ -281,6 +281,31 @@ fn an_end_that_cannot_be_sent_blames_the_exchange() {
     client.head(&mut reply, OK, Length::Known(3), get());
     client.finish(&reply, 1, "abc", "");
     assert_eq!(client.notes.take(), [(1, Some(Fault::ClientGoneData))]);
+}
+
+#[test]
+fn a_cut_over_tls_that_takes_no_reset_says_no_clean_end() {
+    let limits = Limits {
+        memory: 10_000,
+        spool: 0,
+        write: Duration::from_secs(60),
+    };
+    for is_cut in [false, true] {
+        let mut secured = Secured::new(limits, Turn::Free);
+        assert_eq!(secured.wire.open(1), Opened::Yes);
+        let reply = H1Reply::new(&secured.wire);
+        let notes = Notes::default();
+        if is_cut {
+            reply.cut(notes.note(1));
+        } else {
+            let closing = asked("GET / HTTP/1.0");
+            let answer = crate::exchange::Answer::fault(Fault::QueueFull);
+            assert!(reply.answer(&answer, None, false, closing, notes.note(1)));
+        }
+        let (text, is_clean_end) = secured.hear();
+        assert_eq!((text.is_empty(), is_clean_end), (is_cut, !is_cut));
+        assert_eq!(secured.played.shutdowns(), [Shutdown::Write]);
+    }
 }
 
 // === Turns

@@ -1,9 +1,12 @@
 //! What tests of a client's side need: a hub, a listener, and exchanges that note how they ended.
 
+use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use crate::base::buffers::BufferPool;
 use crate::exchange::hub::{Hub, HubSettings};
@@ -14,7 +17,10 @@ use crate::filter::forwarded::tests::listener;
 use crate::plan::{ForwardedStyle, Listener, ListenerLimit, ListenerTimeout};
 
 use super::ending::Ending;
-use super::shared::Origin;
+use super::played::Played;
+use super::shared::{Guarded, Origin, Wire};
+use super::tls::Fed;
+use super::transport::Transport;
 
 /// Limits of one client's response.
 #[derive(Clone, Copy, Debug)]
@@ -111,5 +117,89 @@ impl Ending for Note {
 
     fn complete(self) {
         self.notes.0.lock().push((self.id, self.fault));
+    }
+}
+
+/// A client and a server that trust each other, before the handshake.
+fn tls_pair() -> (ClientConnection, ServerConnection) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let server = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    (
+        ClientConnection::new(Arc::new(client), name).unwrap(),
+        ServerConnection::new(Arc::new(server)).unwrap(),
+    )
+}
+
+/// A client over TLS whose handshake is over.
+pub(in crate::exchange) struct Secured<T: Guarded> {
+    pub(in crate::exchange) wire: Arc<Wire<T, Note>>,
+    pub(in crate::exchange) played: Arc<Played>,
+    tls: ClientConnection,
+    seen: usize,
+}
+
+impl<T: Guarded> Secured<T> {
+    pub(in crate::exchange) fn new(limits: Limits, turn: T) -> Self {
+        let (tls, server) = tls_pair();
+        let played = Played::meeting([]);
+        let transport = Transport::Played(Arc::clone(&played));
+        let server = Some(Box::new(server));
+        let wire = Wire::over(
+            transport,
+            &hub(),
+            origin(limits),
+            server,
+            turn,
+            Instant::now(),
+        );
+        let mut secured = Self {
+            wire,
+            played,
+            tls,
+            seen: 0,
+        };
+        while secured.tls.is_handshaking() || !secured.wire.is_greeted() {
+            assert_eq!(secured.say(), Fed::More);
+            secured.hear();
+        }
+        secured
+    }
+
+    /// What the client says next.
+    pub(in crate::exchange) fn tls(&mut self) -> &mut ClientConnection {
+        &mut self.tls
+    }
+
+    /// The client sends what it has to say.
+    pub(in crate::exchange) fn say(&mut self) -> Fed {
+        let mut cipher = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut cipher).unwrap();
+        }
+        self.wire.feed(&mut &cipher[..], &mut [0; 100]).unwrap()
+    }
+
+    /// The client reads what has come. Returns the plaintext, and whether a clean end is behind it.
+    pub(in crate::exchange) fn hear(&mut self) -> (String, bool) {
+        let received = self.played.received();
+        let mut fresh = &received[self.seen..];
+        self.seen = received.len();
+        while !fresh.is_empty() {
+            self.tls.read_tls(&mut fresh).unwrap();
+        }
+        let state = self.tls.process_new_packets().unwrap();
+        let mut text = vec![0; state.plaintext_bytes_to_read()];
+        self.tls.reader().read_exact(&mut text).unwrap();
+        (String::from_utf8(text).unwrap(), state.peer_has_closed())
     }
 }

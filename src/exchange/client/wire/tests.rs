@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use crate::exchange::courier::{Carried, Delivered};
 use crate::exchange::outbox::READ_BACK;
@@ -16,7 +14,7 @@ use crate::fault::Fault;
 
 use super::played::Meets::{self, Broken, Full, Room};
 use super::played::Played;
-use super::support::{Limits, Note, Notes, hub, origin};
+use super::support::{Limits, Note, Notes, Secured, hub, origin};
 use super::{Ending, Fed, Guarded, Sent, Transport, Wire, Without};
 
 /// Something is being said, or not.
@@ -46,20 +44,12 @@ const NO_ROOM: Limits = Limits { memory: 0, ..ROOMY };
 
 impl Fixture {
     fn new(limits: Limits, writes: impl IntoIterator<Item = Meets>) -> Self {
-        Self::secured(limits, writes, None)
-    }
-
-    fn secured(
-        limits: Limits,
-        writes: impl IntoIterator<Item = Meets>,
-        tls: Option<ServerConnection>,
-    ) -> Self {
         let played = Played::meeting(writes);
         let wire = Wire::over(
             Transport::Played(Arc::clone(&played)),
             &hub(),
             origin(limits),
-            tls.map(Box::new),
+            None,
             Busy::default(),
             Instant::now(),
         );
@@ -360,92 +350,27 @@ fn sixteen_responses_or_64_kib_undelivered_keep_the_next_request_waiting() {
 
 // === TLS
 
-/// A client and a server that trust each other, before the handshake.
-fn tls_pair() -> (ClientConnection, ServerConnection) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let server = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let client = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    (
-        ClientConnection::new(Arc::new(client), name).unwrap(),
-        ServerConnection::new(Arc::new(server)).unwrap(),
-    )
-}
-
-/// A client over TLS whose handshake is over.
-struct Secured {
-    client: Fixture,
-    tls: ClientConnection,
-    seen: usize,
-}
-
-impl Secured {
-    fn new(limits: Limits) -> Self {
-        let (tls, server) = tls_pair();
-        let client = Fixture::secured(limits, [], Some(server));
-        let mut secured = Self {
-            client,
-            tls,
-            seen: 0,
-        };
-        while secured.tls.is_handshaking() || !secured.client.wire.is_greeted() {
-            assert_eq!(secured.say(), Fed::More);
-            secured.hear();
-        }
-        secured
-    }
-
-    /// The client sends what it has to say.
-    fn say(&mut self) -> Fed {
-        let mut cipher = Vec::new();
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut cipher).unwrap();
-        }
-        self.client
-            .wire
-            .feed(&mut &cipher[..], &mut [0; 100])
-            .unwrap()
-    }
-
-    /// The client reads what has come. Returns the plaintext, and whether that is a clean end.
-    fn hear(&mut self) -> (String, bool) {
-        use std::io::Read;
-        let received = self.client.played.received();
-        let mut fresh = &received[self.seen..];
-        self.seen = received.len();
-        while !fresh.is_empty() {
-            self.tls.read_tls(&mut fresh).unwrap();
-        }
-        let state = self.tls.process_new_packets().unwrap();
-        let mut text = vec![0; state.plaintext_bytes_to_read()];
-        self.tls.reader().read_exact(&mut text).unwrap();
-        (String::from_utf8(text).unwrap(), state.peer_has_closed())
-    }
+fn push<T: Guarded>(wire: &Arc<Wire<T, Note>>, pieces: &[&[u8]]) -> Sent {
+    let mut out = wire.lock_to_write();
+    let sent = wire.push(&mut out, pieces, Without::Wait);
+    wire.outcome(&mut out, sent)
 }
 
 #[test]
 fn tls_says_what_is_handed_in_and_a_clean_end_behind_it() {
-    let mut secured = Secured::new(ROOMY);
-    assert!(secured.client.wire.is_tls());
-    assert_eq!(secured.client.push(&["ab", "cd"], Without::Wait), Sent::All);
+    let mut secured = Secured::new(ROOMY, Busy::default());
+    assert!(secured.wire.is_tls());
+    assert_eq!(push(&secured.wire, &[b"ab", b"cd"]), Sent::All);
     assert_eq!(secured.hear(), ("abcd".into(), false));
-    secured.client.played.meet([Full]);
-    let sent = secured.client.push(&["ef"], Without::Wait);
+    secured.played.meet([Full]);
+    let sent = push(&secured.wire, &[b"ef"]);
     assert!(
         matches!(sent, Sent::Pending(22..)),
         "{sent:?} is ciphertext"
     );
     {
-        let mut out = secured.client.wire.lock_to_write();
-        secured.client.wire.close_tls(&mut out).unwrap();
+        let mut out = secured.wire.lock_to_write();
+        secured.wire.close_tls(&mut out).unwrap();
     }
     assert_eq!(secured.hear(), ("ef".into(), true));
 }
@@ -453,23 +378,17 @@ fn tls_says_what_is_handed_in_and_a_clean_end_behind_it() {
 #[test]
 fn plaintext_comes_out_of_ciphertext_and_an_end_is_told_apart() {
     use std::io::Write;
-    let mut secured = Secured::new(ROOMY);
-    secured.tls.writer().write_all(b"hello").unwrap();
+    let mut secured = Secured::new(ROOMY, Busy::default());
+    secured.tls().writer().write_all(b"hello").unwrap();
     assert_eq!(secured.say(), Fed::Plain(5));
-    secured.tls.send_close_notify();
+    secured.tls().send_close_notify();
     assert_eq!(secured.say(), Fed::Ended);
     // What is no TLS is answered by an alert.
-    let secured = Secured::new(ROOMY);
-    let before = secured.client.played.received().len();
+    let secured = Secured::new(ROOMY, Busy::default());
+    let before = secured.played.received().len();
     let mut nonsense = &b"\x17\x03\x03\x00\x20 this is no record of this session"[..];
-    assert!(
-        secured
-            .client
-            .wire
-            .feed(&mut nonsense, &mut [0; 100])
-            .is_err()
-    );
-    assert!(secured.client.played.received().len() > before);
+    assert!(secured.wire.feed(&mut nonsense, &mut [0; 100]).is_err());
+    assert!(secured.played.received().len() > before);
 }
 
 // === However it is cut
