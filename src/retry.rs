@@ -10,6 +10,7 @@ mod tests;
 
 use std::time::Duration;
 
+use crate::base::words::words;
 use crate::fault::{Fault, FaultClass, Repeat};
 use crate::http::Method;
 
@@ -30,6 +31,8 @@ pub enum On5xx {
     /// The request is sent to another server where that is safe, else the client gets it.
     Retry,
 }
+
+words!(On5xx { Pass => "pass", Retry => "retry", BadGateway => "bad_gateway" });
 
 /// What a cluster's operator wants of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

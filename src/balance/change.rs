@@ -1,6 +1,8 @@
 //! Changes to a running cluster: the one way in which reload and the admin interface reconfigure
 //! it.
 
+use crate::base::words::words;
+
 use super::{BucketId, Handout, ServerId, WorkerId};
 
 /// How the next server is chosen.
@@ -176,6 +178,8 @@ pub enum Lending {
     /// They stay free, so that the owner does not wait.
     Reserve,
 }
+
+words!(Lending { WorkConserving => "work_conserving", Reserve => "reserve" });
 
 /// A change to a running cluster.
 #[derive(Clone, Copy, Debug)]

@@ -10,3 +10,4 @@ pub mod panic_points;
 pub mod text;
 pub mod time;
 pub mod units;
+pub mod words;

@@ -72,15 +72,9 @@ fn read(
         admin: admin(table),
         schedule,
         buckets: Vec::new(),
-        lending: match table.word("lending") {
-            "reserve" => Lending::Reserve,
-            _ => Lending::WorkConserving,
-        },
+        lending: Lending::of_word(table.word("lending")).unwrap_or_default(),
         client_key: scheduler::client_key(table, schedule),
-        binding: match table.word("binding") {
-            "early" => Binding::Early,
-            _ => Binding::Late,
-        },
+        binding: Binding::of_word(table.word("binding")).unwrap_or(Binding::Late),
         pipeline: table.count("pipeline"),
         queue_limit: queue
             .count_if_any("limit")
@@ -90,20 +84,11 @@ fn read(
         attempts: u32::try_from(retry.count("attempts")).unwrap_or(u32::MAX),
         retry_budget: retry.percent("budget"),
         retry_back_off: retry.duration("back_off"),
-        on_5xx: match table.word("on_5xx") {
-            "retry" => On5xx::Retry,
-            "bad_gateway" => On5xx::BadGateway,
-            _ => On5xx::Pass,
-        },
-        on_unavailable: match table.word("on_unavailable") {
-            "queue" => OnUnavailable::Queue,
-            _ => OnUnavailable::Refuse,
-        },
-        on_client_abort: match table.word("on_client_abort") {
-            "ignore" => OnClientAbort::Ignore,
-            "notify" => OnClientAbort::Notify,
-            _ => OnClientAbort::Close,
-        },
+        on_5xx: On5xx::of_word(table.word("on_5xx")).unwrap_or_default(),
+        on_unavailable: OnUnavailable::of_word(table.word("on_unavailable"))
+            .unwrap_or(OnUnavailable::Refuse),
+        on_client_abort: OnClientAbort::of_word(table.word("on_client_abort"))
+            .unwrap_or(OnClientAbort::Close),
         health,
         timeout: timeout(&table.table("timeout")),
         response_head: saturate(table.table("limit").size("head")),

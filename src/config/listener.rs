@@ -18,8 +18,6 @@ use crate::plan::{
     Peers, SocketFile, Tls, UnderscoreFields,
 };
 
-const STYLES: &[&str] = &["off", "x-forwarded", "rfc7239"];
-
 /// Reads all listeners; those that are optional and cannot be are left out. `buffer` is the size of
 /// one buffer, in bytes.
 pub(super) fn read_all(root: &Table<'_>, buffer: usize) -> Vec<Listener> {
@@ -87,11 +85,8 @@ fn read<'a>(
         timeout: timeout(&table.table("timeout")),
         limit: limit(&table.table("limit"), buffer),
         forwarded: forwarded(table),
-        underscore_fields: match table.word("underscore_fields") {
-            "drop" => UnderscoreFields::Drop,
-            "refuse" => UnderscoreFields::Refuse,
-            _ => UnderscoreFields::Pass,
-        },
+        underscore_fields: UnderscoreFields::of_word(table.word("underscore_fields"))
+            .unwrap_or_default(),
         via: via(table),
         request_id: table.flag("request_id"),
     };
@@ -363,12 +358,12 @@ fn forwarded(table: &Table<'_>) -> Forwarded {
     // A table is read by keys of its own, a text is its style and nothing else.
     let style = table.read("forwarded", |_, value| match value {
         DeValue::Table(_) => Ok(None),
-        DeValue::String(_) => word_of(STYLES, text_of(value)?).map(Some),
+        DeValue::String(_) => word_of(ForwardedStyle::WORDS, text_of(value)?).map(Some),
         _ => Err(expected("text or a table", value)),
     });
     match style.and_then(|spot| spot.value) {
         Some(style) => Forwarded {
-            style: style_of(style),
+            style: ForwardedStyle::of_word(style).unwrap_or(ForwardedStyle::Off),
             replace: false,
             trusted: Peers::default(),
             strip: Vec::new(),
@@ -376,20 +371,12 @@ fn forwarded(table: &Table<'_>) -> Forwarded {
         None => {
             let table = table.table("forwarded");
             Forwarded {
-                style: style_of(table.word("style")),
+                style: ForwardedStyle::of_word(table.word("style")).unwrap_or(ForwardedStyle::Off),
                 replace: table.word("mode") == "replace",
                 trusted: peers(&table, "trusted"),
                 strip: values(table.texts("strip", parse_stripped)),
             }
         }
-    }
-}
-
-fn style_of(word: &str) -> ForwardedStyle {
-    match word {
-        "x-forwarded" => ForwardedStyle::XForwarded,
-        "rfc7239" => ForwardedStyle::Rfc7239,
-        _ => ForwardedStyle::Off,
     }
 }
 

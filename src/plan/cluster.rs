@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::{self, Admin, Lending, Role, Schedule};
+use crate::base::words::words;
 use crate::health::{self, Panic};
 use crate::http::Method;
 use crate::retry::{On5xx, RetrySettings};
@@ -221,6 +222,8 @@ pub enum Binding {
     Late,
 }
 
+words!(Binding { Late => "late", Early => "early" });
+
 /// What to do while no server can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnavailable {
@@ -229,6 +232,8 @@ pub enum OnUnavailable {
     /// 503 at once.
     Refuse,
 }
+
+words!(OnUnavailable { Refuse => "refuse", Queue => "queue" });
 
 /// What to do when a client leaves while its request is being served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +246,8 @@ pub enum OnClientAbort {
     /// Read the response to its end and throw it away.
     Ignore,
 }
+
+words!(OnClientAbort { Close => "close", Notify => "notify", Ignore => "ignore" });
 
 /// How long a cluster's servers may take.
 #[derive(Clone, Copy, Debug)]

@@ -21,6 +21,7 @@ pub use cluster::{
 
 pub use crate::retry::On5xx;
 
+use crate::base::words::words;
 use crate::route::RouteTable;
 
 /// Everything that one run of the program was told.
@@ -222,6 +223,8 @@ pub enum UnderscoreFields {
     Refuse,
 }
 
+words!(UnderscoreFields { Pass => "pass", Drop => "drop", Refuse => "refuse" });
+
 /// An address to bind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindAddress {
@@ -318,3 +321,5 @@ pub enum ForwardedStyle {
     /// `Forwarded` (RFC 7239).
     Rfc7239,
 }
+
+words!(ForwardedStyle { Off => "off", XForwarded => "x-forwarded", Rfc7239 => "rfc7239" });

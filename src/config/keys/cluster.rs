@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::parts::{KIB, MIB, TIME, key};
-use crate::balance::{Admin, Role};
+use crate::balance::{Admin, Lending, Role};
 use crate::config::form::Default::{Is, Means, Required};
 use crate::config::form::Kind::{
     self, Count, Flag, Forms, Percent, Size, Table, Tables, Text, Word,
 };
 use crate::config::form::Section;
+use crate::plan::{Binding, On5xx, OnClientAbort, OnUnavailable};
 
 /// What somebody decides.
 const ADMIN: &[&str] = &[
@@ -60,7 +61,7 @@ pub(super) static CLUSTER: Section = Section {
         ),
         key(
             "binding",
-            Word(&["late", "early"]),
+            Word(Binding::WORDS),
             Is("\"late\""),
             "\"late\": to the next server that has a free connection. \"early\": to the next \
              server at once, and wait for that one. Guarantees of buckets, and turns, then hold \
@@ -84,20 +85,20 @@ pub(super) static CLUSTER: Section = Section {
         key("retry", Table, Means("all defaults"), "Second attempts."),
         key(
             "on_5xx",
-            Word(&["pass", "retry", "bad_gateway"]),
+            Word(On5xx::WORDS),
             Is("\"pass\""),
             "A server's 5xx is handed on; or tried on another server where that is safe, else \
              handed on; or answered by 502 in its place.",
         ),
         key(
             "on_unavailable",
-            Word(&["refuse", "queue"]),
+            Word(OnUnavailable::WORDS),
             Is("\"refuse\""),
             "While no server can be reached: 503 at once, or wait in the queue.",
         ),
         key(
             "on_client_abort",
-            Word(&["close", "notify", "ignore"]),
+            Word(OnClientAbort::WORDS),
             Is("\"close\""),
             "When a client leaves while a server works for it. \"close\": close the connection \
              after `timeout.abort` (caps connections; the server may go on unseen). \"notify\": \
@@ -134,7 +135,7 @@ pub(super) static CLUSTER: Section = Section {
         ),
         key(
             "lending",
-            Word(&["work_conserving", "reserve"]),
+            Word(Lending::WORDS),
             Is("\"work_conserving\""),
             "What is assured to a bucket and not used is lent to others up to their ceilings, and \
              comes back with the next slot that becomes free; or it stays free, so that the \

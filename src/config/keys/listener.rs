@@ -4,6 +4,7 @@ use super::parts::{KIB, MIB, TIB, TIME, key};
 use crate::config::form::Default::{Is, Means, Required};
 use crate::config::form::Kind::{Count, Flag, Forms, Size, Table, Tables, Text, Texts, Word};
 use crate::config::form::Section;
+use crate::plan::{ForwardedStyle, UnderscoreFields};
 
 pub(super) static LISTENER: Section = Section {
     path: "listener",
@@ -107,7 +108,7 @@ pub(super) static LISTENER: Section = Section {
         ),
         key(
             "underscore_fields",
-            Word(&["pass", "drop", "refuse"]),
+            Word(UnderscoreFields::WORDS),
             Is("\"pass\""),
             "What becomes of request fields and trailers whose names have other signs than \
              letters, digits and single hyphens: many servers take `X_Name` for `X-Name`. Those \
@@ -282,7 +283,7 @@ pub(super) static FORWARDED: Section = Section {
     keys: &[
         key(
             "style",
-            Word(&["off", "x-forwarded", "rfc7239"]),
+            Word(ForwardedStyle::WORDS),
             Required,
             "No fields; X-Forwarded-For, -Proto and -Host; or Forwarded.",
         ),
