@@ -29,7 +29,10 @@ macro_rules! words {
 pub(crate) use words;
 
 #[cfg(test)]
-#[allow(unreachable_pub, reason = "the words of an enum are as public as it may become")]
+#[allow(
+    unreachable_pub,
+    reason = "the words of an enum are as public as it may become"
+)]
 mod tests {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Light {

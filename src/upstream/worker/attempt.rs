@@ -16,9 +16,18 @@ use crate::retry::{Failure, hides_5xx, may_retry};
 use crate::upstream::connection::{AFTER_HEAD, Connection, SendError, Upload};
 use crate::upstream::speak::{BadHead, Head};
 
-use super::outcome::Attempt;
+use super::outcome::Outcome;
 use super::relay::Rest;
 use super::state::Worker;
+
+/// How a response stands to its request and to others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// The request was sent whole.
+    pub(super) is_whole: bool,
+    /// Another response is to come right behind it.
+    pub(super) is_followed: bool,
+}
 
 impl Worker {
     /// Serves one exchange. Returns the verdict for the dispatcher and what is left of the
@@ -79,9 +88,9 @@ impl Worker {
         connection: &mut Connection,
         held: &mut Option<Exchange>,
         mut upload: Upload,
-    ) -> Attempt {
+    ) -> Outcome {
         let Some(exchange) = held.as_mut() else {
-            return Attempt::Over(Rest::Untouched);
+            return Outcome::Over(Rest::Untouched);
         };
         connection.begin_response(exchange.request.head.method);
         let mut was_sent_at = upload.sent_at.filter(|_| upload.is_whole);
@@ -99,41 +108,44 @@ impl Worker {
                 Ok(()) => true,
                 Err(SendError::Answered) => false,
                 Err(SendError::Broken { unsent: true }) => {
-                    return Attempt::Failed(Failure::unsent(Fault::SendFailed), Rest::Lost);
+                    return Outcome::Failed(Failure::unsent(Fault::SendFailed), Rest::Lost);
                 }
                 // The server may have answered before it broke the connection: that is read before
                 // judging.
                 Err(SendError::Broken { unsent: false }) => false,
                 Err(SendError::Spool(error)) => {
                     log::error!("spool: {error}");
-                    return Attempt::Failed(Failure::of(Fault::Internal), Rest::Lost);
+                    return Outcome::Failed(Failure::of(Fault::Internal), Rest::Lost);
                 }
                 Err(SendError::Timeout) => {
-                    return Attempt::Failed(Failure::of(Fault::SendTimeout), Rest::Lost);
+                    return Outcome::Failed(Failure::of(Fault::SendTimeout), Rest::Lost);
                 }
             };
             match self.read_head(connection, exchange, may_go_on) {
                 Ok(Some(length)) => break (length, is_whole),
                 // Only a final response stops an upload.
                 Ok(None) => {}
-                Err(failure) if is_whole => return Attempt::Failed(failure, Rest::Lost),
-                Err(failure) => return Attempt::Failed(failure.while_sending(), Rest::Lost),
+                Err(failure) if is_whole => return Outcome::Failed(failure, Rest::Lost),
+                Err(failure) => return Outcome::Failed(failure.while_sending(), Rest::Lost),
             }
         };
-        self.answer(connection, held, length, (is_whole, false))
+        let standing = Standing {
+            is_whole,
+            is_followed: false,
+        };
+        self.pass_on(connection, held, length, standing)
     }
 
-    /// Gives the response on whose final head is here. `is_followed` if another is to come right
-    /// behind it.
-    pub(super) fn answer(
+    /// Passes the response on whose final head is here.
+    pub(super) fn pass_on(
         &mut self,
         connection: &mut Connection,
         held: &mut Option<Exchange>,
         length: usize,
-        (is_whole, is_followed): (bool, bool),
-    ) -> Attempt {
+        standing: Standing,
+    ) -> Outcome {
         let Some(exchange) = held.as_ref() else {
-            return Attempt::Over(Rest::Lost);
+            return Outcome::Over(Rest::Lost);
         };
         let status = connection.response().status;
         if let 500..=599 = status
@@ -144,7 +156,7 @@ impl Worker {
             )
         {
             let rest = self.skip_response(connection, length);
-            return Attempt::Failed(Failure::of(Fault::ServerError), rest);
+            return Outcome::Failed(Failure::of(Fault::ServerError), rest);
         }
         self.evidence = Some(match status {
             500..=599 => Err(self.seen_by(exchange, FaultClass::Status)),
@@ -156,11 +168,12 @@ impl Worker {
             _ => Duration::ZERO,
         };
         let rest = self.relay(connection, held, length);
-        let may_say_more = connection.response().framing == ResponseFraming::None && !is_followed;
-        let is_good = is_whole
+        let has_no_body = connection.response().framing == ResponseFraming::None;
+        let may_say_more = has_no_body && !standing.is_followed;
+        let is_good = standing.is_whole
             && connection.may_be_reused()
             && !(may_say_more && connection.says_more(patience));
-        Attempt::Over(if is_good { rest } else { Rest::Lost })
+        Outcome::Over(if is_good { rest } else { Rest::Lost })
     }
 
     /// Reads until a final head is here, and returns its length. Interim responses are given to the

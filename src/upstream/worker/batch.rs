@@ -17,8 +17,9 @@ use crate::fault::Fault;
 use crate::retry::Failure;
 use crate::upstream::connection::{Connection, Upload};
 
+use super::attempt::Standing;
 use super::batching::{BROKEN, PAUSE};
-use super::outcome::Attempt;
+use super::outcome::Outcome;
 use super::relay::Rest;
 use super::state::Worker;
 
@@ -146,7 +147,7 @@ impl Worker {
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             self.attempt_turn(connection, &mut held, is_followed)
         }));
-        if let Ok(Attempt::Failed(failure, _)) = &attempt
+        if let Ok(Outcome::Failed(failure, _)) = &attempt
             && !is_first
             && !self.slot().has_left(id)
             && let Some(exchange) = held.take_if(|exchange| {
@@ -169,18 +170,24 @@ impl Worker {
         connection: &mut Connection,
         held: &mut Option<Exchange>,
         is_followed: bool,
-    ) -> Attempt {
+    ) -> Outcome {
         let Some(exchange) = held.as_mut() else {
-            return Attempt::Over(Rest::Lost);
+            return Outcome::Over(Rest::Lost);
         };
         connection.begin_response(exchange.request.head.method);
         if !connection.data().is_empty() {
             exchange.times.first_byte = Some(Instant::now());
         }
         match self.read_head(connection, exchange, false) {
-            Ok(Some(length)) => self.answer(connection, held, length, (true, is_followed)),
-            Ok(None) => Attempt::Failed(Failure::of(Fault::Internal), Rest::Lost),
-            Err(failure) => Attempt::Failed(failure, Rest::Lost),
+            Ok(Some(length)) => {
+                let standing = Standing {
+                    is_whole: true,
+                    is_followed,
+                };
+                self.pass_on(connection, held, length, standing)
+            }
+            Ok(None) => Outcome::Failed(Failure::of(Fault::Internal), Rest::Lost),
+            Err(failure) => Outcome::Failed(failure, Rest::Lost),
         }
     }
 

@@ -16,7 +16,7 @@ use super::relay::Rest;
 use super::state::Worker;
 
 /// How an attempt ended.
-pub(super) enum Attempt {
+pub(super) enum Outcome {
     /// Nothing of it can be tried again; the exchange is over.
     Over(Rest),
     /// No final head went to the client. What has become of the connection.
@@ -28,7 +28,7 @@ impl Worker {
     pub(super) fn conclude(
         &mut self,
         id: u64,
-        attempt: std::thread::Result<Attempt>,
+        attempt: std::thread::Result<Outcome>,
         held: Option<Exchange>,
     ) -> (Verdict<Exchange>, Rest) {
         let has_left = self.slot().end(id, self.behind.is_empty());
@@ -39,16 +39,16 @@ impl Worker {
 
     fn conclude_attempt(
         &mut self,
-        attempt: std::thread::Result<Attempt>,
+        attempt: std::thread::Result<Outcome>,
         held: Option<Exchange>,
         has_left: bool,
     ) -> (Verdict<Exchange>, Rest) {
         let (failure, rest) = match attempt {
-            Ok(Attempt::Over(_)) if has_left && self.slot().is_notified() => {
+            Ok(Outcome::Over(_)) if has_left && self.slot().is_notified() => {
                 return (Verdict::Done, Rest::Lost);
             }
-            Ok(Attempt::Over(rest)) => return (Verdict::Done, rest),
-            Ok(Attempt::Failed(failure, rest)) => {
+            Ok(Outcome::Over(rest)) => return (Verdict::Done, rest),
+            Ok(Outcome::Failed(failure, rest)) => {
                 self.evidence = match &held {
                     Some(exchange) if !has_left => failure
                         .evidence()
