@@ -242,7 +242,7 @@ impl Cluster {
     }
 
     /// One of several jobs of a worker is over or goes back; the worker keeps the others.
-    pub(super) fn part(&self, worker: WorkerId, id: u64, verdict: Verdict<Exchange>) {
+    pub(super) fn end_one(&self, worker: WorkerId, id: u64, verdict: Verdict<Exchange>) {
         let is_delayed = is_delayed(&verdict);
         let handout = self
             .dispatcher

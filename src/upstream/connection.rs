@@ -224,7 +224,7 @@ impl Connection {
     }
 
     /// An exchange is over. Returns `false` if something is left that does not belong to it.
-    pub(super) fn rest(&mut self) -> bool {
+    pub(super) fn settle(&mut self) -> bool {
         self.next_turn();
         self.idle_since = Instant::now();
         let is_clean = self.start == self.end && !self.is_dirty;

@@ -72,7 +72,7 @@ impl Question {
         // A body where none may be would be read as the next response, a client's.
         let says_more = connection.response().framing == ResponseFraming::None
             && connection.says_more(AFTER_HEAD);
-        Ok(is_whole && !says_more && connection.may_be_reused() && connection.rest())
+        Ok(is_whole && !says_more && connection.may_be_reused() && connection.settle())
     }
 
     /// Reads the beginning of the body. Returns it, and whether that is all and the connection goes

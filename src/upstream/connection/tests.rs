@@ -74,7 +74,7 @@ fn a_request_goes_out_whole_in_whatever_pieces_the_server_takes_it() {
         send(&mut connection, &mut request, &mut upload).unwrap();
         assert!(upload.is_whole && upload.has_begun);
         assert_eq!(text(&played.sent()), whole, "{room} bytes first");
-        assert!(connection.rest(), "nothing is left of it");
+        assert!(connection.settle(), "nothing is left of it");
     }
 }
 
@@ -95,7 +95,7 @@ fn an_answer_that_comes_early_stops_a_request_which_can_go_on_where_it_was() {
     played.grant(100);
     send(&mut connection, &mut request, &mut upload).unwrap();
     assert_eq!(text(&played.sent()), format!("{PUT}hello"));
-    assert!(connection.rest());
+    assert!(connection.settle());
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_connection_that_has_half_a_request_is_of_no_use() {
     assert!(matches!(stopped, Err(SendError::Answered)));
     let length = connection.fill(SECOND).unwrap();
     connection.consume(length);
-    assert!(!connection.rest());
+    assert!(!connection.settle());
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn an_idle_connection_is_quiet_until_something_comes() {
     assert!(!connection.is_quiet() && connection.says_more(SECOND));
     assert_eq!(connection.fill_now().unwrap().unwrap(), 1);
     assert!(!connection.is_silent() && !connection.has_ended());
-    assert!(!connection.rest(), "a byte is left that nobody asked for");
+    assert!(!connection.settle(), "a byte is left that nobody asked for");
     played.say(Coming::End);
     assert!(connection.has_ended() && !connection.is_quiet());
 }
@@ -273,10 +273,10 @@ fn the_input_takes_what_fits_and_makes_room_of_what_is_used() {
 fn a_small_request_or_several_heads_that_do_not_fit_spoil_the_connection() {
     let played = Played::taking(2 * GET.len() + 3, [], []);
     let mut connection = connection(&played);
-    assert!(connection.send_small(GET.as_bytes()) && connection.rest());
+    assert!(connection.send_small(GET.as_bytes()) && connection.settle());
     let sent = connection.send_heads(GET.repeat(2).as_bytes());
     assert_eq!(sent, GET.len() + 3);
-    assert!(connection.has_pipelined && !connection.rest());
+    assert!(connection.has_pipelined && !connection.settle());
 }
 
 #[test]

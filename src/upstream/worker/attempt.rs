@@ -17,7 +17,7 @@ use crate::upstream::connection::{AFTER_HEAD, Connection, SendError, Upload};
 use crate::upstream::speak::{BadHead, Head};
 
 use super::outcome::Outcome;
-use super::relay::Rest;
+use super::relay::Fate;
 use super::state::Worker;
 
 /// How a response stands to its request and to others.
@@ -38,7 +38,7 @@ impl Worker {
         mut exchange: Exchange,
         upload: Upload,
         now: Instant,
-    ) -> (Verdict<Exchange>, Rest) {
+    ) -> (Verdict<Exchange>, Fate) {
         let id = exchange.id;
         // The client may have left while another worker held this exchange. That worker's slot
         // recorded it, so look here too.
@@ -52,13 +52,13 @@ impl Worker {
             self.slot().end(id, self.behind.is_empty());
             // The server was told while another thread was about to send the request, none of which
             // went out then.
-            let rest = if self.slot().is_notified() {
-                Rest::Lost
+            let fate = if self.slot().is_notified() {
+                Fate::Lost
             } else {
-                Rest::Untouched
+                Fate::Untouched
             };
             exchange.call_off(Fault::ClientGoneQueue);
-            return (Verdict::Done, rest);
+            return (Verdict::Done, fate);
         }
         self.begin_attempt(&mut exchange, now);
         let mut held = Some(exchange);
@@ -90,7 +90,7 @@ impl Worker {
         mut upload: Upload,
     ) -> Outcome {
         let Some(exchange) = held.as_mut() else {
-            return Outcome::Over(Rest::Untouched);
+            return Outcome::Over(Fate::Untouched);
         };
         connection.begin_response(exchange.request.head.method);
         let mut was_sent_at = upload.sent_at.filter(|_| upload.is_whole);
@@ -108,25 +108,25 @@ impl Worker {
                 Ok(()) => true,
                 Err(SendError::Answered) => false,
                 Err(SendError::Broken { unsent: true }) => {
-                    return Outcome::Failed(Failure::unsent(Fault::SendFailed), Rest::Lost);
+                    return Outcome::Failed(Failure::unsent(Fault::SendFailed), Fate::Lost);
                 }
                 // The server may have answered before it broke the connection: that is read before
                 // judging.
                 Err(SendError::Broken { unsent: false }) => false,
                 Err(SendError::Spool(error)) => {
                     log::error!("spool: {error}");
-                    return Outcome::Failed(Failure::of(Fault::Internal), Rest::Lost);
+                    return Outcome::Failed(Failure::of(Fault::Internal), Fate::Lost);
                 }
                 Err(SendError::Timeout) => {
-                    return Outcome::Failed(Failure::of(Fault::SendTimeout), Rest::Lost);
+                    return Outcome::Failed(Failure::of(Fault::SendTimeout), Fate::Lost);
                 }
             };
             match self.read_head(connection, exchange, may_go_on) {
                 Ok(Some(length)) => break (length, is_whole),
                 // Only a final response stops an upload.
                 Ok(None) => {}
-                Err(failure) if is_whole => return Outcome::Failed(failure, Rest::Lost),
-                Err(failure) => return Outcome::Failed(failure.while_sending(), Rest::Lost),
+                Err(failure) if is_whole => return Outcome::Failed(failure, Fate::Lost),
+                Err(failure) => return Outcome::Failed(failure.while_sending(), Fate::Lost),
             }
         };
         let standing = Standing {
@@ -145,7 +145,7 @@ impl Worker {
         standing: Standing,
     ) -> Outcome {
         let Some(exchange) = held.as_ref() else {
-            return Outcome::Over(Rest::Lost);
+            return Outcome::Over(Fate::Lost);
         };
         let status = connection.response().status;
         if let 500..=599 = status
@@ -155,8 +155,8 @@ impl Worker {
                 &self.retry,
             )
         {
-            let rest = self.skip_response(connection, length);
-            return Outcome::Failed(Failure::of(Fault::ServerError), rest);
+            let fate = self.skip_response(connection, length);
+            return Outcome::Failed(Failure::of(Fault::ServerError), fate);
         }
         self.evidence = Some(match status {
             500..=599 => Err(self.seen_by(exchange, FaultClass::Status)),
@@ -167,13 +167,13 @@ impl Worker {
             Method::Head => AFTER_HEAD,
             _ => Duration::ZERO,
         };
-        let rest = self.relay(connection, held, length);
+        let fate = self.relay(connection, held, length);
         let has_no_body = connection.response().framing == ResponseFraming::None;
         let may_say_more = has_no_body && !standing.is_followed;
         let is_good = standing.is_whole
             && connection.may_be_reused()
             && !(may_say_more && connection.says_more(patience));
-        Outcome::Over(if is_good { rest } else { Rest::Lost })
+        Outcome::Over(if is_good { fate } else { Fate::Lost })
     }
 
     /// Reads until a final head is here, and returns its length. Interim responses are given to the
@@ -275,11 +275,11 @@ impl Worker {
 
     /// Skips a response whose head is the first `length` bytes that came. What of it is here
     /// already is worth a connection; what is not is not worth waiting for.
-    fn skip_response(&mut self, connection: &mut Connection, length: usize) -> Rest {
+    fn skip_response(&mut self, connection: &mut Connection, length: usize) -> Fate {
         connection.consume(length);
         match connection.skip() {
-            Ok(true) if connection.may_be_reused() => Rest::Complete,
-            _ => Rest::Lost,
+            Ok(true) if connection.may_be_reused() => Fate::Complete,
+            _ => Fate::Lost,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::upstream::connection::{Connection, Upload};
 use super::attempt::Standing;
 use super::batching::{BROKEN, PAUSE};
 use super::outcome::Outcome;
-use super::relay::Rest;
+use super::relay::Fate;
 use super::state::Worker;
 
 /// Heads that are sent at once, in bytes. A server may read no further before it could send its
@@ -36,7 +36,7 @@ impl Worker {
         connection: &mut Connection,
         first: Exchange,
         now: Instant,
-    ) -> (Verdict<Exchange>, Rest) {
+    ) -> (Verdict<Exchange>, Fate) {
         self.behind.push_front(first);
         if self.slot().has_leavers() {
             self.drop_left();
@@ -44,15 +44,15 @@ impl Worker {
         if self.behind.len() < 2 {
             return match self.behind.pop_front() {
                 Some(only) => self.serve(connection, only, Upload::default(), now),
-                None => (Verdict::Done, Rest::Untouched),
+                None => (Verdict::Done, Fate::Untouched),
             };
         }
         let (sent, is_whole) = self.send_batch(connection, now);
         Point::WorkerBatch.pass();
-        let mut rest = Rest::Untouched;
+        let mut fate = Fate::Untouched;
         for turn in 1..=sent {
-            rest = self.serve_turn(connection, turn == 1, turn < sent);
-            if rest != Rest::Complete {
+            fate = self.serve_turn(connection, turn == 1, turn < sent);
+            if fate != Fate::Complete {
                 break;
             }
             if turn < sent {
@@ -60,9 +60,9 @@ impl Worker {
             }
         }
         if !is_whole {
-            rest = Rest::Lost;
+            fate = Fate::Lost;
         }
-        if rest != Rest::Complete && !self.behind.is_empty() {
+        if fate != Fate::Complete && !self.behind.is_empty() {
             let now = Instant::now();
             log::debug!(
                 "{}: {} requests are sent again, one by one",
@@ -72,7 +72,7 @@ impl Worker {
             self.note_broken_batch(now);
         }
         // What is to be tried elsewhere has gone back already.
-        (Verdict::Done, rest)
+        (Verdict::Done, fate)
     }
 
     /// Notes in all exchanges behind that went out that their batch has broken: they wait for
@@ -136,9 +136,9 @@ impl Worker {
         connection: &mut Connection,
         is_first: bool,
         is_followed: bool,
-    ) -> Rest {
+    ) -> Fate {
         let Some(exchange) = self.behind.pop_front() else {
-            return Rest::Lost;
+            return Fate::Lost;
         };
         let id = exchange.id;
         self.slot().turn(id, connection.link());
@@ -155,14 +155,14 @@ impl Worker {
             })
         {
             self.behind.push_front(exchange);
-            return Rest::Lost;
+            return Fate::Lost;
         }
-        let (verdict, rest) = self.conclude(id, attempt, held);
+        let (verdict, fate) = self.conclude(id, attempt, held);
         if matches!(verdict, Verdict::Retry { .. }) {
-            self.part(id, verdict);
-            return Rest::Lost;
+            self.return_one(id, verdict);
+            return Fate::Lost;
         }
-        rest
+        fate
     }
 
     fn attempt_turn(
@@ -172,7 +172,7 @@ impl Worker {
         is_followed: bool,
     ) -> Outcome {
         let Some(exchange) = held.as_mut() else {
-            return Outcome::Over(Rest::Lost);
+            return Outcome::Over(Fate::Lost);
         };
         connection.begin_response(exchange.request.head.method);
         if !connection.data().is_empty() {
@@ -186,8 +186,8 @@ impl Worker {
                 };
                 self.pass_on(connection, held, length, standing)
             }
-            Ok(None) => Outcome::Failed(Failure::of(Fault::Internal), Rest::Lost),
-            Err(failure) => Outcome::Failed(failure, Rest::Lost),
+            Ok(None) => Outcome::Failed(Failure::of(Fault::Internal), Fate::Lost),
+            Err(failure) => Outcome::Failed(failure, Fate::Lost),
         }
     }
 
@@ -207,7 +207,7 @@ impl Worker {
         while let Some(exchange) = self.behind.pop_back() {
             let id = exchange.id;
             let verdict = self.put_off(exchange, Fault::ConnectFailed);
-            self.part(id, verdict);
+            self.return_one(id, verdict);
         }
     }
 

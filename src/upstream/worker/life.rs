@@ -14,7 +14,7 @@ use crate::upstream::connection::{Connection, Upload};
 use crate::upstream::slot::Woken;
 
 use super::connect::is_our_own;
-use super::relay::Rest;
+use super::relay::Fate;
 use super::state::Worker;
 
 /// An idle worker looks at its connection so often.
@@ -103,7 +103,7 @@ impl Worker {
         self.hands.job = self.hands.left_over.as_ref().map(|exchange| exchange.id);
         match (had_job, &self.hands.left_over) {
             (Some(id), Some(next)) if next.id != id => {
-                self.cluster().part(self.id, id, Verdict::Done);
+                self.cluster().end_one(self.id, id, Verdict::Done);
             }
             (_, Some(_)) => {}
             (had_job, None) if had_job.is_some() || half_sent.is_some() => {
@@ -297,16 +297,16 @@ impl Worker {
             let id = exchange.id;
             Point::WorkerTaken.pass();
             let now = upload.began_at().unwrap_or_else(Instant::now);
-            let (verdict, rest) = if is_batch {
+            let (verdict, fate) = if is_batch {
                 self.serve_batch(connection, exchange, now)
             } else {
                 self.serve(connection, exchange, upload, now)
             };
             Point::WorkerEnd.pass();
-            let is_clean = match rest {
-                Rest::Complete => connection.rest(),
-                Rest::Lost => false,
-                Rest::Untouched => true,
+            let is_clean = match fate {
+                Fate::Complete => connection.settle(),
+                Fate::Lost => false,
+                Fate::Untouched => true,
             };
             if is_batch {
                 self.note_batch(is_clean);
@@ -319,7 +319,7 @@ impl Worker {
             is_batch = false;
             if let Some(next) = &next {
                 self.hands.job = Some(next.id);
-                self.part(id, verdict);
+                self.return_one(id, verdict);
             } else {
                 let link = if is_good { Link::Up } else { Link::Connecting };
                 let cluster = Arc::clone(self.cluster());

@@ -12,15 +12,15 @@ use crate::retry::{Failure, Judgement, Meanwhile, judge};
 use crate::route::path::{self, PathRoom};
 use crate::upstream::cluster::ticket;
 
-use super::relay::Rest;
+use super::relay::Fate;
 use super::state::Worker;
 
 /// How an attempt ended.
 pub(super) enum Outcome {
     /// Nothing of it can be tried again; the exchange is over.
-    Over(Rest),
+    Over(Fate),
     /// No final head went to the client. What has become of the connection.
-    Failed(Failure, Rest),
+    Failed(Failure, Fate),
 }
 
 impl Worker {
@@ -30,7 +30,7 @@ impl Worker {
         id: u64,
         attempt: std::thread::Result<Outcome>,
         held: Option<Exchange>,
-    ) -> (Verdict<Exchange>, Rest) {
+    ) -> (Verdict<Exchange>, Fate) {
         let has_left = self.slot().end(id, self.behind.is_empty());
         let concluded = self.conclude_attempt(attempt, held, has_left);
         self.tell_evidence();
@@ -42,13 +42,13 @@ impl Worker {
         attempt: std::thread::Result<Outcome>,
         held: Option<Exchange>,
         has_left: bool,
-    ) -> (Verdict<Exchange>, Rest) {
-        let (failure, rest) = match attempt {
+    ) -> (Verdict<Exchange>, Fate) {
+        let (failure, fate) = match attempt {
             Ok(Outcome::Over(_)) if has_left && self.slot().is_notified() => {
-                return (Verdict::Done, Rest::Lost);
+                return (Verdict::Done, Fate::Lost);
             }
-            Ok(Outcome::Over(rest)) => return (Verdict::Done, rest),
-            Ok(Outcome::Failed(failure, rest)) => {
+            Ok(Outcome::Over(fate)) => return (Verdict::Done, fate),
+            Ok(Outcome::Failed(failure, fate)) => {
                 self.evidence = match &held {
                     Some(exchange) if !has_left => failure
                         .evidence()
@@ -56,21 +56,21 @@ impl Worker {
                     _ => None,
                 };
                 if has_left && self.slot().is_notified() {
-                    (failure, Rest::Lost)
+                    (failure, Fate::Lost)
                 } else {
-                    (failure, rest)
+                    (failure, fate)
                 }
             }
             Err(_) => {
                 self.cluster().hub.answer_lost();
-                (Failure::of(Fault::Internal), Rest::Lost)
+                (Failure::of(Fault::Internal), Fate::Lost)
             }
         };
         let verdict = match held {
             Some(exchange) => self.carry_out(failure, exchange, has_left),
             None => Verdict::Done,
         };
-        (verdict, rest)
+        (verdict, fate)
     }
 
     /// Judges an exchange whose attempt failed, and does what follows.
@@ -114,9 +114,9 @@ impl Worker {
     }
 
     /// One of several exchanges was served: if it shall be tried again, it goes back.
-    pub(super) fn part(&self, id: u64, verdict: Verdict<Exchange>) {
+    pub(super) fn return_one(&self, id: u64, verdict: Verdict<Exchange>) {
         if matches!(verdict, Verdict::Retry { .. }) {
-            self.cluster().part(self.id, id, verdict);
+            self.cluster().end_one(self.id, id, verdict);
         }
     }
 

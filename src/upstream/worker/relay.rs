@@ -16,7 +16,7 @@ const UNSENT: u64 = 256 * 1024;
 
 /// What happened to the connection to the server meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum Fate {
     /// It is at the end of the response.
     Complete,
     /// It is somewhere in the middle, or ended.
@@ -34,9 +34,9 @@ impl Worker {
         connection: &mut Connection,
         held: &mut Option<Exchange>,
         length: usize,
-    ) -> Rest {
+    ) -> Fate {
         let Some(exchange) = held else {
-            return Rest::Lost;
+            return Fate::Lost;
         };
         // Nothing is sent again from here on, and the response may take long.
         exchange.request.body = Body::default();
@@ -49,7 +49,7 @@ impl Worker {
         );
         connection.consume(length);
         match self.relay_body(connection, held) {
-            Some(rest) => rest,
+            Some(fate) => fate,
             // The exchange is over. To read the rest may take long, and nothing keeps the client's
             // descriptor meanwhile.
             None => self.discard(connection),
@@ -61,7 +61,7 @@ impl Worker {
         &mut self,
         connection: &mut Connection,
         held: &mut Option<Exchange>,
-    ) -> Option<Rest> {
+    ) -> Option<Fate> {
         // A server often sends head and body apart; one look may save the client a piece.
         let mut look_first = !connection.has_no_body() && connection.data().is_empty();
         // The head has to go out, content or not.
@@ -93,7 +93,7 @@ impl Worker {
                         .giving(|| exchange.finish(&mut self.scratch, content, trailers));
                 }
                 connection.consume(step.used);
-                return Some(Rest::Complete);
+                return Some(Fate::Complete);
             }
             if let Some(exchange) = held.as_mut()
                 && (is_head_due || !content.is_empty())
@@ -134,7 +134,7 @@ impl Worker {
                     if let Some(exchange) = held.take() {
                         exchange.finish(&mut self.scratch, &[], &[]);
                     }
-                    return Some(Rest::Lost);
+                    return Some(Fate::Lost);
                 }
                 Ok(0) => return Some(self.break_off(held, Fault::ResponseCut)),
                 Ok(_) => self.slot.note_progress(),
@@ -144,11 +144,11 @@ impl Worker {
     }
 
     /// The response broke off, and the client has to see that it did.
-    fn break_off(&mut self, held: &mut Option<Exchange>, fault: Fault) -> Rest {
+    fn break_off(&mut self, held: &mut Option<Exchange>, fault: Fault) -> Fate {
         if let Some(gone) = held.as_ref().and_then(Exchange::gone) {
             // Then the slot broke the connection, after the grace.
             end_alone(held, gone);
-            return Rest::Lost;
+            return Fate::Lost;
         }
         // A stop whose time is up breaks the connections to servers.
         let fault = if self.slot.is_stopped() {
@@ -161,7 +161,7 @@ impl Worker {
                 // The client had ended its sending side, and the grace is over.
                 exchange.fault = Some(Fault::ClientGoneData);
                 exchange.cut();
-                return Rest::Lost;
+                return Fate::Lost;
             }
             if let Some(class) = fault.evidence() {
                 self.evidence = Some(Err(self.seen_by(&exchange, class)));
@@ -170,17 +170,17 @@ impl Worker {
             if !exchange.has_begun() {
                 // Not even the head is out.
                 self.cluster().respond(exchange, fault);
-                return Rest::Lost;
+                return Fate::Lost;
             }
             exchange.fault = Some(fault);
             exchange.cut();
         }
-        Rest::Lost
+        Fate::Lost
     }
 
     /// The client is gone: reads the rest of the response, if that comes in time, to keep the
     /// connection.
-    pub(super) fn discard(&mut self, connection: &mut Connection) -> Rest {
+    pub(super) fn discard(&mut self, connection: &mut Connection) -> Fate {
         let until = match self.on_client_abort {
             OnClientAbort::Close | OnClientAbort::Notify => {
                 Some(after(Instant::now(), self.timeout.abort))
@@ -189,9 +189,9 @@ impl Worker {
         };
         loop {
             match connection.skip() {
-                Ok(true) => return Rest::Complete,
+                Ok(true) => return Fate::Complete,
                 Ok(false) => {}
-                Err(_) => return Rest::Lost,
+                Err(_) => return Fate::Lost,
             }
             let patience = match until {
                 None => self.timeout.read,
@@ -200,11 +200,11 @@ impl Worker {
                         connection.hurry(left);
                         left
                     }
-                    _ => return Rest::Lost,
+                    _ => return Fate::Lost,
                 },
             };
             if !connection.fill(patience).is_ok_and(|read| read > 0) {
-                return Rest::Lost;
+                return Fate::Lost;
             }
             self.slot().note_heard();
         }
