@@ -1,8 +1,8 @@
 //! What is wrong with a plan, apart from how it was written down: names that are taken, shares that
 //! do not add up, parents that there are not, what no request ever reaches.
 //!
-//! Everything here is pure. An [`Objection`] is about a [`Subject`], a thing of the plan; where that
-//! stands in a file is known to `config`, which maps subjects to lines.
+//! Everything here is pure. An [`Objection`] is about a [`Subject`], a thing of the plan. `config`
+//! knows where that stands in a file, and maps subjects to lines.
 
 mod buckets;
 mod firsts;
