@@ -2,6 +2,7 @@
 //! none.
 
 use std::fmt::Display;
+use std::net::TcpListener;
 
 use crate::support::names::Hosts;
 use crate::support::{
@@ -10,6 +11,17 @@ use crate::support::{
 
 fn port(address: impl Display) -> String {
     address.to_string().rsplit_once(':').unwrap().1.to_owned()
+}
+
+/// A server whose port is free at this other address as well: a client of another test may have it
+/// there for long.
+fn with_room_at<S>(host: &str, start: impl Fn() -> S, address: impl Fn(&S) -> String) -> S {
+    loop {
+        let server = start();
+        if TcpListener::bind(format!("{host}:{}", port(address(&server)))).is_ok() {
+            return server;
+        }
+    }
 }
 
 /// A server at another address with the same port.
@@ -37,13 +49,16 @@ fn connections_move_with_the_name_when_they_have_served_what_they_have() {
         return;
     };
     let gate = Gate::new();
-    let held = gate.clone();
-    let old = Origin::start(move |conn, _| {
-        while conn.request().is_some() {
-            held.wait();
-            conn.answer(200, "from the old one");
-        }
-    });
+    let start = || {
+        let held = gate.clone();
+        Origin::start(move |conn, _| {
+            while conn.request().is_some() {
+                held.wait();
+                conn.answer(200, "from the old one");
+            }
+        })
+    };
+    let old = with_room_at("127.0.0.2", start, |old| old.address().to_string());
     let new = beside(old.address(), "127.0.0.2");
     let name = format!("app.test:{}", port(old.address()));
     let juggler = before(&hosts, &Config::new([name]).cluster("capacity = 3"));
@@ -79,7 +94,11 @@ fn a_name_that_changes_under_load_fails_no_request() {
     let Some(hosts) = Hosts::new(&["127.0.0.1 app.test"]) else {
         return;
     };
-    let one = TestServer::start();
+    let one = with_room_at(
+        "127.0.0.2",
+        || TestServer::start(),
+        |server| server.address().to_owned(),
+    );
     let two = beside(one.address(), "127.0.0.2");
     let juggler = before(
         &hosts,
@@ -179,7 +198,11 @@ fn of_several_addresses_the_next_is_tried_if_one_refuses() {
     let Some(hosts) = Hosts::new(&["127.0.0.1 app.test", "127.0.0.2 app.test"]) else {
         return;
     };
-    let first = TestServer::start();
+    let first = with_room_at(
+        "127.0.0.2",
+        || TestServer::start(),
+        |server| server.address().to_owned(),
+    );
     let second = beside(first.address(), "127.0.0.2");
     let mut servers = [first, second];
     let name = format!("app.test:{}", port(servers[0].address()));
