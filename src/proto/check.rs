@@ -298,7 +298,12 @@ fn names_and_values<'a>(
 ) -> Vec<(&'a [u8], Cow<'a, [u8]>)> {
     let kept = fields.iter().filter(|field| is_kept(field));
     kept.map(|field| match field.has_controls {
-        true => (field.name.of(text), Cow::Owned(clean(field.value.of(text)))),
+        // A control byte at an end becomes a space there, which is no part of the value.
+        true => {
+            let value = clean(field.value.of(text));
+            let value = value.trim_ascii().to_vec();
+            (field.name.of(text), Cow::Owned(value))
+        }
         false => (field.name.of(text), Cow::Borrowed(field.value.of(text))),
     })
     .collect()

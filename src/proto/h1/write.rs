@@ -234,7 +234,12 @@ impl<'a> Lines<'a> {
             self.flush();
             self.out.extend_from_slice(field.name.of(self.buffer));
             self.out.extend_from_slice(b": ");
-            write_text(self.out, field.value.of(self.buffer));
+            // A control byte becomes a space, which at an end is no part of the value.
+            let mut value = field.value.of(self.buffer);
+            while let [0..=b' ' | 0x7f, rest @ ..] | [rest @ .., 0..=b' ' | 0x7f] = value {
+                value = rest;
+            }
+            write_text(self.out, value);
             self.out.extend_from_slice(b"\r\n");
         } else if !is_canonical {
             self.replace(field, field.value.of(self.buffer));
