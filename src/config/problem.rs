@@ -69,7 +69,7 @@ impl Complaint {
         }
     }
 
-    /// The same with what to do about it.
+    /// Returns the complaint with what to do about it.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self {
             hint: Some(hint.into()),
@@ -128,7 +128,7 @@ impl<'a> Problems<'a> {
         }
     }
 
-    /// The same, for a program that runs already.
+    /// Returns them for a program that runs already.
     pub(super) fn of_reload(self, is_reload: bool) -> Self {
         Self { is_reload, ..self }
     }

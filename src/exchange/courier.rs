@@ -91,7 +91,7 @@ struct Desk {
 
 /// How a courier's visit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delivery {
+pub(super) enum Delivery {
     /// Something is left, which the client will take later.
     Interrupted,
     /// Nothing is left.
@@ -252,7 +252,7 @@ impl Office {
 
 /// Delivers until nothing is left, the socket takes nothing more, or others may have waited for
 /// long enough.
-fn deliver(client: &dyn Carried, room: &mut [u8]) -> Delivery {
+pub(super) fn deliver(client: &dyn Carried, room: &mut [u8]) -> Delivery {
     let mut sent_in_all = 0_usize;
     while sent_in_all < SLICE {
         let Some(taken) = client.next_delivery() else {

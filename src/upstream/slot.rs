@@ -250,7 +250,7 @@ impl Slot {
         self.state.lock().abort_if_due(self.progress(), now);
     }
 
-    /// Breaks the connection if something is being served.
+    /// Breaks the connection if something is being served, or is about to be in the next turn.
     pub(super) fn break_off(&self) {
         self.state.lock().break_off();
     }

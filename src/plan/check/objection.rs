@@ -93,7 +93,7 @@ impl Objection {
         }
     }
 
-    /// The same, with a thing that has to do with it.
+    /// Returns the objection with another thing that has to do with it.
     pub fn with(self, other: Subject) -> Self {
         Self {
             other: Some(other),
@@ -101,7 +101,7 @@ impl Objection {
         }
     }
 
-    /// The same, with what to do about it.
+    /// Returns the objection with what to do about it.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self {
             hint: Some(hint.into()),

@@ -15,7 +15,7 @@ pub(super) struct State<J> {
     /// The worker is to look how its server is.
     pub(super) probe: Option<ProbeId>,
     serving: Serving,
-    /// The connection over which the worker served last. `None` once it is given up.
+    /// The connection over which the worker serves, or served last. `None` once it is given up.
     line: Option<Line>,
     /// Exchanges whose clients have left. They may not have been begun yet, or their turn may not
     /// have come.
@@ -161,7 +161,8 @@ impl<J> State<J> {
         true
     }
 
-    /// The worker waits no longer. Returns the job that it got, if it got one.
+    /// Takes the job out, if it is the worker's already; a worker that waits does so no longer.
+    /// While another thread sends, nothing is taken.
     pub(super) fn take(&mut self) -> Option<(J, Upload)> {
         match std::mem::replace(&mut self.inbox, Inbox::Empty) {
             Inbox::Job(job, upload) => Some((job, upload)),
@@ -194,7 +195,8 @@ impl<J> State<J> {
     // === What is served
 
     /// The worker serves this exchange, alone, over this connection. Returns `false` if it must
-    /// not, for its client has left and the request is not to be served to the end.
+    /// not, for its client has left and the request is not to be served to the end;
+    /// [`Self::end`] follows all the same.
     pub(super) fn begin(&mut self, id: u64, link: &Link) -> bool {
         if let Some(place) = self.leaver(id)
             && self.leavers[place].grace.time.is_some()
@@ -226,7 +228,7 @@ impl<J> State<J> {
         self.abort = None;
         let found = self.leaver(id);
         if was_last {
-            // With those that were told too late.
+            // With those that were noted after their exchange had ended.
             self.leavers.clear();
         } else if let Some(place) = found {
             self.leavers.swap_remove(place);
@@ -322,7 +324,7 @@ impl<J> State<J> {
         self.break_off();
     }
 
-    /// Breaks the connection if something is being served.
+    /// Breaks the connection if something is being served, or is about to be in the next turn.
     pub(super) fn break_off(&self) {
         if self.serving != Serving::Nothing
             && let Some(line) = &self.line

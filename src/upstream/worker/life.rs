@@ -34,8 +34,8 @@ impl BackOff {
     const FIRST: Duration = Duration::from_millis(50);
     const MOST: Duration = Duration::from_secs(1);
 
-    /// That of this worker. Not all workers of a server try at the same moment: so one of them
-    /// finds out sooner that the server is back, and tells the others.
+    /// That of this worker. The longest waits of a server's workers differ: so one of them finds
+    /// out sooner that the server is back, and tells the others.
     fn of(worker: WorkerId) -> Self {
         Self {
             next: Self::FIRST,
@@ -364,8 +364,8 @@ impl Worker {
                 }
                 Woken::Nothing => !connection.is_quiet() || !self.is_at_home(connection),
             };
-            // If a job was assigned just now it is in the slot, and is served over a new
-            // connection.
+            // If a job was assigned just now it is in the slot. The worker takes it before the loss
+            // counts, and looks at the connection again then.
             if is_lost && self.cluster().retire(self.id) {
                 return None;
             }
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_do_not_try_at_the_same_moment_and_none_waits_longer_than_a_second() {
+    fn the_longest_waits_of_workers_differ_and_none_is_longer_than_a_second() {
         let most: Vec<_> = (0..50).map(|id| BackOff::of(WorkerId(id)).most).collect();
         assert!(most.iter().all(|most| *most < BackOff::MOST));
         let distinct: std::collections::BTreeSet<_> = most.iter().collect();

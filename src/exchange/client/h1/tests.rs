@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::exchange::client::wire::played::Meets::{self, Broken, Full, Room};
 use crate::exchange::client::wire::played::Played;
-use crate::exchange::client::wire::support::{Limits, Note, Notes, Secured, hub, origin};
+use crate::exchange::client::wire::support::{Limits, Note, Notes, Secured, hub, origin, visit};
 use crate::exchange::client::wire::{Sent, Transport, Wire, Without};
-use crate::exchange::courier::{Carried, Delivered};
-use crate::exchange::outbox::READ_BACK;
 use crate::fault::Fault;
 use crate::http::{Length, Method, RequestHead, ResponseHead, Version};
 use crate::proto::h1::{HeadLimits, parse_request, parse_response};
@@ -96,17 +94,7 @@ impl Fixture {
     }
 
     fn deliver(&self) {
-        let mut room = vec![0; READ_BACK];
-        while let Some(taken) = self.client.next_delivery() {
-            let sent = self.client.write_now(taken.load(&mut room).unwrap());
-            let sent = sent.unwrap_or_default();
-            assert!(self.client.end_delivery(taken, Delivered::Sent(sent)));
-            if sent == 0 {
-                return;
-            }
-        }
-        self.client.hub().couriers.forget();
-        Arc::clone(&self.client).release_courier();
+        visit(&self.client);
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn forget_wire() {
 }
 
 impl<T: Guarded, E: Ending> Wire<T, E> {
-    /// A clean end is said in TLS.
+    /// Says a clean end in TLS, if there is TLS.
     pub(in crate::exchange) fn close_tls(
         self: &Arc<Self>,
         out: &mut MutexGuard<'_, Out<T, E>>,
@@ -197,7 +197,7 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         })
     }
 
-    /// What is pushed here goes out as it is.
+    /// Sends bytes that are encrypted, or need not be, and then lets go of the writer.
     fn push_raw(
         self: &Arc<Self>,
         out: &mut MutexGuard<'_, Out<T, E>>,
@@ -274,8 +274,8 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
     }
 
     /// Keeps what the socket has no room for, as far as there is room: in memory, then in the
-    /// spool. Returns whether the rest is beyond what a client of this listener may have there,
-    /// which is no lack of room.
+    /// spool. Returns whether the rest is beyond what this client may have there, or has to
+    /// wait for its own earlier bytes: that is no lack of room.
     fn keep(&self, out: &mut MutexGuard<'_, Out<T, E>>, rest: &mut &mut [IoSlice<'_>]) -> bool {
         let limit = &self.listener().limit;
         while let Some(piece) = rest.first() {
@@ -360,7 +360,7 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         pace.is_too_slow(limit, now)
     }
 
-    /// Notes whether something lies undelivered. The client's time runs from then on.
+    /// Starts the client's time if something lies undelivered, and stops it otherwise.
     pub(super) fn note_backlog(&self, out: &mut Out<T, E>, is_there: bool) {
         match &out.pace {
             Some(pace) if pace.is_paused() != is_there => return,

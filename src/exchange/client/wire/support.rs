@@ -9,8 +9,10 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use crate::base::buffers::BufferPool;
+use crate::exchange::courier::{Carried, Delivery, deliver};
 use crate::exchange::hub::{Hub, HubSettings};
 use crate::exchange::listener::OpenListener;
+use crate::exchange::outbox::READ_BACK;
 use crate::exchange::spool::Spool;
 use crate::fault::Fault;
 use crate::filter::forwarded::tests::listener;
@@ -117,6 +119,15 @@ impl Ending for Note {
 
     fn complete(self) {
         self.notes.0.lock().push((self.id, self.fault));
+    }
+}
+
+/// Is the courier for one visit: delivers what the socket takes now, as couriers do.
+pub(in crate::exchange) fn visit<T: Guarded, E: Ending>(wire: &Arc<Wire<T, E>>) {
+    let mut room = vec![0; READ_BACK];
+    if deliver(&**wire, &mut room) == Delivery::Over {
+        wire.hub().couriers.forget();
+        Arc::clone(wire).release_courier();
     }
 }
 
