@@ -61,11 +61,15 @@ pub enum Point {
     Signal,
     /// A command is about to be carried out.
     Command,
+    /// A thread is about to send something to a client, outside the lock.
+    WireSend,
+    /// A thread is about to wait until a client takes something.
+    WireWait,
 }
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::WorkerConnect,
         Self::WorkerIdle,
         Self::WorkerTaken,
@@ -93,6 +97,8 @@ impl Point {
         Self::ProbeApart,
         Self::Signal,
         Self::Command,
+        Self::WireSend,
+        Self::WireWait,
     ];
 
     /// Returns the point's name in `JUGGLER_PANIC_AT`.
@@ -125,6 +131,8 @@ impl Point {
             Self::ProbeApart => "probe.apart",
             Self::Signal => "signal",
             Self::Command => "command",
+            Self::WireSend => "wire.send",
+            Self::WireWait => "wire.wait",
         }
     }
 

@@ -15,6 +15,8 @@ mod listener;
 mod lost;
 mod outbox;
 mod places;
+#[cfg(test)]
+pub(crate) mod played;
 mod registry;
 mod reply;
 mod request;

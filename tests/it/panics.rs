@@ -258,7 +258,9 @@ fn kind(point: Point) -> Option<&'static str> {
         | Point::WorkerProbe
         | Point::WorkerBatch => "worker",
         // Several kinds pass these.
-        Point::Refuse | Point::SlotSend | Point::AnswerLost => return None,
+        Point::Refuse | Point::SlotSend | Point::AnswerLost | Point::WireSend | Point::WireWait => {
+            return None;
+        }
     })
 }
 
@@ -389,6 +391,7 @@ fn a_worker_that_panics_costs_the_exchange_in_its_hand() {
         Point::WorkerEnd,
         Point::WorkerProbe,
         Point::SlotSend,
+        Point::WireSend,
     ] {
         alone(point);
     }
@@ -474,7 +477,11 @@ fn a_storm_of_panics_loses_nothing_but_what_was_in_those_hands() {
     for (index, point) in Point::ALL.into_iter().enumerate() {
         let (every, most) = match point {
             // Nothing that a client does leads there.
-            Point::Refuse | Point::ProbeApart | Point::Signal | Point::Command => continue,
+            Point::Refuse
+            | Point::ProbeApart
+            | Point::Signal
+            | Point::Command
+            | Point::WireWait => continue,
             Point::CourierPace => (1, 2),
             Point::Tick | Point::WorkerConnect | Point::CourierDeliver => (1, 2),
             Point::ReaperTick | Point::ProberLook | Point::ResolverLook => (2, 3),

@@ -164,3 +164,31 @@ fn workers_that_panic_while_their_server_is_down_lose_no_capacity() {
     }
     assert_eq!(juggler.stop(), Some(0));
 }
+
+#[test]
+fn a_worker_that_panics_with_bytes_in_its_hand_costs_the_client_of_those_alone() {
+    let origin = Origin::start(|conn, _| {
+        while let Some(request) = conn.request() {
+            match request.target.as_str() {
+                "/large" => conn.answer(200, vec![b'x'; 32 << 20]),
+                _ => conn.answer(200, "good"),
+            }
+        }
+    });
+    // Nothing that the client does not take has room.
+    let config = Config::new([origin.address()])
+        .listener("limit = { response_memory = \"4KiB\", response_spool = \"0B\" }")
+        .cluster("capacity = 1");
+    let mut juggler = Start::config(&config.text())
+        .environment("JUGGLER_PANIC_AT", "wire.wait=2x1")
+        .ready();
+    juggler.may_panic();
+    let mut client = Client::connect(juggler.address());
+    client.send(get("/large"));
+    juggler.wait_for_log("JUGGLER_PANIC_AT: wire.wait");
+    let mut other = Client::connect(juggler.address());
+    other.send(get("/"));
+    other.read_response().expect(200);
+    assert!(client.try_read_response(false).is_err(), "it is cut");
+    assert_eq!(juggler.stop(), Some(0));
+}

@@ -216,7 +216,8 @@ impl Worker {
     fn give_back(&mut self, job: Option<Exchange>, why: Fault, link: Link) {
         self.give_back_behind();
         let verdict = job.map_or(Verdict::None, |exchange| self.put_off(exchange, why));
-        self.next(verdict, link);
+        let next = self.next(verdict, link);
+        debug_assert!(next.is_none(), "a worker that is not connected gets no job");
     }
 
     fn note_tried(&mut self) {
@@ -283,9 +284,9 @@ impl Worker {
                 None => {
                     let (exchange, upload) = self.wait(connection)?;
                     // The thread that has sent something has looked before.
-                    if !upload.has_begun && !connection.is_quiet() {
+                    if !upload.has_begun && !self.is_usable(connection) {
                         log::debug!(
-                            "{}: the idle connection was closed, connecting anew",
+                            "{}: the idle connection is of no use, connecting anew",
                             self.name()
                         );
                         return Some(exchange);
@@ -334,6 +335,12 @@ impl Worker {
         }
     }
 
+    /// Returns whether the next request may go over this connection: the server neither has closed
+    /// it nor says anything, and is still where it leads to.
+    fn is_usable(&mut self, connection: &mut Connection) -> bool {
+        connection.is_quiet() && self.is_at_home(connection)
+    }
+
     /// Waits for a job, and looks after the connection meanwhile. `None` if it is lost, or at the
     /// end.
     fn wait(&mut self, connection: &mut Connection) -> Option<(Exchange, Upload)> {
@@ -347,9 +354,9 @@ impl Worker {
                     return Some((exchange, upload));
                 }
                 Woken::Probe(probe) => {
-                    self.look_at_settings(Some(connection));
                     self.hands.probe = Some(probe);
-                    let is_good = self.probe(connection, probe);
+                    self.look_at_settings(Some(connection));
+                    let is_good = self.probe(connection, probe) && self.is_at_home(connection);
                     self.hands.probe = None;
                     let link = if is_good { Link::Up } else { Link::Connecting };
                     if let Some(exchange) = self.next(Verdict::None, link) {
@@ -362,7 +369,7 @@ impl Worker {
                     std::thread::yield_now();
                     true
                 }
-                Woken::Nothing => !connection.is_quiet() || !self.is_at_home(connection),
+                Woken::Nothing => !self.is_usable(connection),
             };
             // If a job was assigned just now it is in the slot. The worker takes it before the loss
             // counts, and looks at the connection again then.

@@ -15,6 +15,8 @@ mod outcome;
 mod probe;
 mod relay;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub(super) use connect::is_our_own;
 pub(super) use state::{Worker, limits};

@@ -16,3 +16,5 @@ pub use turn::{Left, Opened};
 
 pub(in crate::exchange) use reply::{Asked, H1Reply};
 pub(in crate::exchange) use talk::Client;
+#[cfg(test)]
+pub(in crate::exchange) use turn::Turn;

@@ -136,7 +136,7 @@ impl<E: Ending> H1Reply<E> {
         let behind = self.going.write_before(&mut scratch.out, content.len());
         let pieces = [scratch.out.as_slice(), content, behind];
         *given = given.saturating_add(total(&pieces));
-        let sent = self.client.send(&pieces);
+        let sent = self.client.send(pieces);
         scratch.out.clear();
         sent
     }
@@ -163,7 +163,7 @@ impl<E: Ending> H1Reply<E> {
         } else {
             Without::Wait
         };
-        self.client.finish(&pieces, self.closes, without, exchange);
+        self.client.finish(pieces, self.closes, without, exchange);
         scratch.out.clear();
     }
 
@@ -192,7 +192,7 @@ impl<E: Ending> H1Reply<E> {
         let bytes = self.render(answer, page, asked, closes);
         exchange.count(bytes.len() as u64);
         self.client
-            .finish(&[&bytes], closes, Without::Keep, exchange);
+            .finish([&bytes[..]], closes, Without::Keep, exchange);
         closes
     }
 

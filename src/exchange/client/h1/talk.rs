@@ -64,7 +64,9 @@ impl<E: Ending> Client<E> {
             out.end = End::Closing;
             match self.close_tls(&mut out) {
                 Ok(()) => self.settle(&mut out),
-                Err(fault) => self.die(&mut out, fault),
+                Err(fault) => {
+                    self.die(&mut out, fault);
+                }
             }
         }
     }
@@ -74,14 +76,14 @@ impl<E: Ending> Client<E> {
     /// Sends an interim response, which decides nothing. Waits for room like [`Self::send`].
     pub(super) fn interim(self: &Arc<Self>, bytes: &[u8]) -> Sent {
         let mut out = self.lock_to_write();
-        let sent = self.push(&mut out, &[bytes], Without::Wait);
+        let sent = self.push(&mut out, [bytes], Without::Wait);
         self.outcome(&mut out, sent)
     }
 
     /// Sends a part of the open exchange's final response, more of which follows. What neither the
     /// socket nor memory nor the spool has room for is waited with, as long as the client takes
     /// enough of the rest.
-    pub(super) fn send(self: &Arc<Self>, pieces: &[&[u8]]) -> Sent {
+    pub(super) fn send<const N: usize>(self: &Arc<Self>, pieces: [&[u8]; N]) -> Sent {
         let mut out = self.lock_to_write();
         out.turn.begin();
         let sent = self.push(&mut out, pieces, Without::Wait);
@@ -91,9 +93,9 @@ impl<E: Ending> Client<E> {
     /// Sends the last part of the open exchange's response. `without` says what becomes of bytes
     /// for which there is no room: a response that was made here, and is short, never waits. The
     /// exchange ends when all is delivered, or here and now.
-    pub(super) fn finish(
+    pub(super) fn finish<const N: usize>(
         self: &Arc<Self>,
-        pieces: &[&[u8]],
+        pieces: [&[u8]; N],
         closes: bool,
         without: Without,
         exchange: E,
@@ -112,7 +114,7 @@ impl<E: Ending> Client<E> {
             drop(out);
             exchange.complete();
         } else {
-            self.end_exchange(&[], true, None, exchange);
+            self.end_exchange([], true, None, exchange);
         }
     }
 
@@ -126,9 +128,9 @@ impl<E: Ending> Client<E> {
     }
 
     /// `clean` says how the end is handed in; without it nothing may look like an end.
-    fn end_exchange(
+    fn end_exchange<const N: usize>(
         self: &Arc<Self>,
-        pieces: &[&[u8]],
+        pieces: [&[u8]; N],
         closes: bool,
         clean: Option<Without>,
         mut exchange: E,
@@ -151,8 +153,7 @@ impl<E: Ending> Client<E> {
         }
         let over = match sent {
             Err(fault) => {
-                self.die(&mut out, fault);
-                exchange.blame(fault);
+                exchange.blame(self.die(&mut out, fault));
                 Some(exchange)
             }
             Ok(()) => self.mark_end(&mut out, exchange),

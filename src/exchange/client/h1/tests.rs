@@ -8,6 +8,7 @@ use crate::exchange::client::wire::played::Meets::{self, Broken, Full, Room};
 use crate::exchange::client::wire::played::Played;
 use crate::exchange::client::wire::support::{Limits, Note, Notes, Secured, hub, origin, visit};
 use crate::exchange::client::wire::{Sent, Transport, Wire, Without};
+use crate::exchange::registry::Listed;
 use crate::fault::Fault;
 use crate::http::{Length, Method, RequestHead, ResponseHead, Version};
 use crate::proto::h1::{HeadLimits, parse_request, parse_response};
@@ -394,6 +395,21 @@ fn an_exchange_of_another_turn_has_no_progress() {
     assert_eq!(client.client.progress_of(2), None);
     client
         .client
-        .finish(&[], false, Without::Keep, client.notes.note(1));
+        .finish([], false, Without::Keep, client.notes.note(1));
     assert_eq!(client.client.progress_of(1), None);
+}
+
+#[test]
+fn an_exchange_whose_client_has_to_give_way_amid_its_end_is_told_so() {
+    let mut client = Fixture::new([]);
+    let mut reply = client.open(1);
+    client.head(&mut reply, OK, Length::Known(3), get());
+    {
+        // Whoever makes it give way finds a thread that sends.
+        let _out = client.client.lock();
+        client.client.condemn();
+    }
+    client.played.then(Broken);
+    client.finish(&reply, 1, "abc", "");
+    assert_eq!(client.notes.take(), [(1, Some(Fault::GaveWayResponse))]);
 }

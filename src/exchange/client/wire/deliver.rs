@@ -137,7 +137,9 @@ impl<T: Guarded, E: Ending> Listed for Wire<T, E> {
         match self.out.try_lock() {
             // Its session tells it why.
             Some(out) if reading && out.is_delivered() => self.transport.shutdown(Shutdown::Read),
-            Some(mut out) => self.die(&mut out, Fault::GaveWayResponse),
+            Some(mut out) => {
+                self.die(&mut out, Fault::GaveWayResponse);
+            }
             None => {
                 self.transport.reset_on_close();
                 self.transport.shutdown(Shutdown::Both);

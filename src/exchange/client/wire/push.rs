@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::MutexGuard;
 use rustls::ServerConnection;
 
+use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::courier::Carried;
 use crate::exchange::registry::Short;
@@ -20,6 +22,7 @@ use crate::fault::Fault;
 use super::ending::Ending;
 use super::pace::{Limit, Pace};
 use super::shared::{End, Guarded, Out, Sent, Wire};
+use super::writer::Writer;
 
 /// After the last byte is sent, the client may go on sending so long before it is cut (RFC 9112
 /// §9.6).
@@ -60,13 +63,13 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
             return Ok(());
         };
         tls.send_close_notify();
-        self.push(out, &[], Without::Keep)
+        self.push(out, [], Without::Keep)
     }
 
     /// Sends what TLS has to say of itself (rustls bounds how often a client can ask for that).
     pub(super) fn push_tls(self: &Arc<Self>, out: &mut MutexGuard<'_, Out<T, E>>) {
         // A connection that cannot be written to shows itself in reading as well.
-        let _ = self.push(out, &[], Without::Keep);
+        let _ = self.push(out, [], Without::Keep);
     }
 
     /// Everything put in so far is with the kernel.
@@ -92,10 +95,7 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         sent: Result<(), Fault>,
     ) -> Sent {
         match sent {
-            Err(fault) => {
-                self.die(out, fault);
-                Sent::Gone(fault)
-            }
+            Err(fault) => Sent::Gone(self.die(out, fault)),
             Ok(()) => match out.outbox.unsent() {
                 0 => Sent::All,
                 unsent => Sent::Pending(unsent),
@@ -120,19 +120,20 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         }
     }
 
-    /// Cuts the connection. What was not delivered never will be.
-    pub(in crate::exchange) fn die(&self, out: &mut Out<T, E>, fault: Fault) {
+    /// Cuts the connection. What was not delivered never will be. Returns why it is cut, which may
+    /// be another thread's reason.
+    pub(in crate::exchange) fn die(&self, out: &mut Out<T, E>, fault: Fault) -> Fault {
         if matches!(fault, Fault::SlowClient | Fault::GaveWayResponse) {
             // It has not read what it was sent, and shall neither keep the kernel's buffers with
             // that nor take a part for the whole.
             self.transport.reset_on_close();
         }
-        self.die_by(out, fault, Shutdown::Both);
+        self.die_by(out, fault, Shutdown::Both)
     }
 
     /// Cuts the connection so that this cannot be taken for an end: by a reset, once all have let
-    /// go of the client.
-    pub(in crate::exchange) fn reset(&self, out: &mut Out<T, E>, fault: Fault) {
+    /// go of the client. Returns why it is cut.
+    pub(in crate::exchange) fn reset(&self, out: &mut Out<T, E>, fault: Fault) -> Fault {
         self.transport.reset_on_close();
         // Ending the writing side would send the very end that must not be seen, unless what a
         // courier has not delivered is in front of it. The session is woken either way.
@@ -141,12 +142,12 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         } else {
             Shutdown::Read
         };
-        self.die_by(out, fault, side);
+        self.die_by(out, fault, side)
     }
 
-    fn die_by(&self, out: &mut Out<T, E>, fault: Fault, side: Shutdown) {
-        if matches!(out.end, End::Dead(_)) {
-            return;
+    fn die_by(&self, out: &mut Out<T, E>, fault: Fault, side: Shutdown) -> Fault {
+        if let End::Dead(fault) = out.end {
+            return fault;
         }
         let fault = match fault {
             // It was ended here, perhaps by a thread that could not say so.
@@ -167,21 +168,26 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         }
         self.wake_awaiting(out);
         self.room.notify_all();
+        fault
     }
 
     /// Hands in these pieces, in one system call if the socket has room for them.
-    pub(in crate::exchange) fn push(
+    pub(in crate::exchange) fn push<const N: usize>(
         self: &Arc<Self>,
         out: &mut MutexGuard<'_, Out<T, E>>,
-        pieces: &[&[u8]],
+        pieces: [&[u8]; N],
+        without: Without,
+    ) -> Result<(), Fault> {
+        self.push_slices(out, &mut pieces.map(IoSlice::new), without)
+    }
+
+    fn push_slices(
+        self: &Arc<Self>,
+        out: &mut MutexGuard<'_, Out<T, E>>,
+        slices: &mut [IoSlice<'_>],
         without: Without,
     ) -> Result<(), Fault> {
         out.alive()?;
-        let mut slices = [IoSlice::new(&[]); 4];
-        for (slice, piece) in slices.iter_mut().zip(pieces) {
-            *slice = IoSlice::new(piece);
-        }
-        let slices = &mut slices[..pieces.len().min(4)];
         if out.tls.is_none() {
             return self.push_raw(out, slices, without);
         }
@@ -204,7 +210,14 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         rest: &mut [IoSlice<'_>],
         without: Without,
     ) -> Result<(), Fault> {
-        let pushed = self.push_rest(out, rest, without);
+        // A panic must not leave a writer behind that others wait for.
+        let pushed = catch_unwind(AssertUnwindSafe(|| self.push_rest(out, rest, without)))
+            .unwrap_or_else(|panic| {
+                out.writer = Writer::None;
+                self.die(out, Fault::Internal);
+                self.sent.notify_all();
+                resume_unwind(panic)
+            });
         if out.writer.let_go() {
             self.sent.notify_all();
             self.note_taken(out, 0);
@@ -221,9 +234,10 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         mut rest: &mut [IoSlice<'_>],
         without: Without,
     ) -> Result<(), Fault> {
+        // Leaves only what has bytes.
+        IoSlice::advance_slices(&mut rest, 0);
+        let has_any = !rest.is_empty();
         loop {
-            // Leaves only what has bytes.
-            IoSlice::advance_slices(&mut rest, 0);
             if !out.is_with_courier {
                 self.flush(out).map_err(|_| Fault::ClientGoneData)?;
                 if out.outbox.unsent() == 0 {
@@ -233,7 +247,7 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
             }
             out.alive()?;
             if rest.is_empty() {
-                if !out.writer.is_holding() && out.outbox.unsent() == 0 {
+                if has_any && !out.writer.is_holding() && out.outbox.unsent() == 0 {
                     // All of it went out at once: the client keeps up.
                     out.pace = None;
                 }
@@ -323,6 +337,7 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         out.writer.hold();
         self.note_backlog(out, true);
         self.call_courier(out);
+        Point::WireWait.pass();
         if out.outbox.unsent() > 0 {
             self.room.wait_for(out, LOOK);
         } else {
@@ -415,7 +430,10 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
             return Ok(());
         }
         out.writer.begin_sending();
-        let sent = MutexGuard::unlocked(out, || self.transport.write_pieces_now(rest));
+        let sent = MutexGuard::unlocked(out, || {
+            Point::WireSend.pass();
+            self.transport.write_pieces_now(rest)
+        });
         self.end_sending(out);
         match sent {
             Ok(sent) => {

@@ -59,10 +59,9 @@ impl Fixture {
         }
     }
 
-    fn push(&self, pieces: &[&str], without: Without) -> Sent {
-        let pieces: Vec<_> = pieces.iter().map(|piece| piece.as_bytes()).collect();
+    fn push<const N: usize>(&self, pieces: [&str; N], without: Without) -> Sent {
         let mut out = self.wire.lock_to_write();
-        let sent = self.wire.push(&mut out, &pieces, without);
+        let sent = self.wire.push(&mut out, pieces.map(str::as_bytes), without);
         self.wire.outcome(&mut out, sent)
     }
 
@@ -88,11 +87,11 @@ impl Fixture {
 #[test]
 fn pieces_go_out_together_and_what_the_socket_does_not_take_is_kept_in_order() {
     let client = Fixture::new(ROOMY, []);
-    assert_eq!(client.push(&["ab", "", "cd"], Without::Wait), Sent::All);
+    assert_eq!(client.push(["ab", "", "cd"], Without::Wait), Sent::All);
     assert_eq!(client.received(), "abcd");
     // Cut in the middle of the second piece.
     let client = Fixture::new(ROOMY, [Room(3)]);
-    let sent = client.push(&["ab", "cdef", "gh"], Without::Wait);
+    let sent = client.push(["ab", "cdef", "gh"], Without::Wait);
     assert_eq!(
         (sent, client.received().as_str()),
         (Sent::Pending(5), "abc")
@@ -100,8 +99,8 @@ fn pieces_go_out_together_and_what_the_socket_does_not_take_is_kept_in_order() {
     assert_eq!(client.played.waits(), 0, "memory had room");
     // What comes next waits behind it, and goes out with it.
     client.played.meet([Room(2), Full]);
-    assert_eq!(client.push(&["ij"], Without::Wait), Sent::Pending(5));
-    assert_eq!(client.push(&["k"], Without::Wait), Sent::All);
+    assert_eq!(client.push(["ij"], Without::Wait), Sent::Pending(5));
+    assert_eq!(client.push(["k"], Without::Wait), Sent::All);
     assert_eq!(client.received(), "abcdefghijk");
 }
 
@@ -109,10 +108,10 @@ fn pieces_go_out_together_and_what_the_socket_does_not_take_is_kept_in_order() {
 fn a_client_that_breaks_off_in_the_middle_of_a_write_is_gone_for_good() {
     let client = Fixture::new(ROOMY, [Room(1), Broken]);
     let gone = Sent::Gone(Fault::ClientGoneData);
-    assert_eq!(client.push(&["abc"], Without::Wait), Sent::Pending(2));
-    assert_eq!(client.push(&["d"], Without::Wait), gone);
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::Pending(2));
+    assert_eq!(client.push(["d"], Without::Wait), gone);
     assert_eq!(client.wire.gone(), Some(Fault::ClientGoneData));
-    assert_eq!(client.push(&["e"], Without::Keep), gone);
+    assert_eq!(client.push(["e"], Without::Keep), gone);
     assert_eq!(client.received(), "a");
     assert_eq!(client.played.shutdowns(), [Shutdown::Both]);
     assert!(!client.played.is_reset() && client.wire.is_closing());
@@ -121,12 +120,12 @@ fn a_client_that_breaks_off_in_the_middle_of_a_write_is_gone_for_good() {
 #[test]
 fn an_exchange_ends_when_its_last_byte_is_delivered_by_a_courier_or_at_once() {
     let client = Fixture::new(ROOMY, [Room(2)]);
-    assert_eq!(client.push(&["abc"], Without::Wait), Sent::Pending(1));
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::Pending(1));
     client.end(1);
     assert_eq!(client.notes.take(), []);
     assert_eq!(client.wire.idle_since(), None, "it still delivers");
     // A courier was called for it, and no other thread writes.
-    assert_eq!(client.push(&["de"], Without::Wait), Sent::Pending(3));
+    assert_eq!(client.push(["de"], Without::Wait), Sent::Pending(3));
     client.end(2);
     assert_eq!(client.received(), "ab");
     client.played.meet([Room(2)]);
@@ -142,7 +141,7 @@ fn an_exchange_ends_when_its_last_byte_is_delivered_by_a_courier_or_at_once() {
     );
     assert!(client.wire.idle_since().is_some());
     // The courier is gone: the next piece goes out at once.
-    assert_eq!(client.push(&["f"], Without::Wait), Sent::All);
+    assert_eq!(client.push(["f"], Without::Wait), Sent::All);
     client.end(3);
     assert_eq!(client.notes.take(), [(3, None)]);
 }
@@ -150,9 +149,9 @@ fn an_exchange_ends_when_its_last_byte_is_delivered_by_a_courier_or_at_once() {
 #[test]
 fn a_courier_that_meets_the_end_cuts_the_client_and_what_it_was_to_get() {
     let client = Fixture::new(ROOMY, [Full]);
-    assert_eq!(client.push(&["abc"], Without::Wait), Sent::Pending(3));
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::Pending(3));
     client.end(1);
-    assert_eq!(client.push(&["def"], Without::Wait), Sent::Pending(6));
+    assert_eq!(client.push(["def"], Without::Wait), Sent::Pending(6));
     client.end(2);
     client.played.meet([Room(1), Broken]);
     client.deliver();
@@ -173,10 +172,10 @@ fn what_memory_has_no_room_for_goes_to_the_spool_and_short_answers_stay_all_the_
     let client = Fixture::new(limits, []);
     client.played.then(Full);
     assert_eq!(
-        client.push(&["0123456789"], Without::Wait),
+        client.push(["0123456789"], Without::Wait),
         Sent::Pending(10)
     );
-    let sent = client.push(&["more than there is room for"], Without::Keep);
+    let sent = client.push(["more than there is room for"], Without::Keep);
     assert_eq!(sent, Sent::Pending(37));
     assert_eq!(client.played.waits(), 0);
     client.end(1);
@@ -191,7 +190,7 @@ fn what_memory_has_no_room_for_goes_to_the_spool_and_short_answers_stay_all_the_
 #[test]
 fn a_long_response_for_which_nothing_has_room_waits_for_its_client() {
     let client = Fixture::new(NO_ROOM, [Room(1), Full, Room(2), Full, Full, Room(9)]);
-    assert_eq!(client.push(&["abc", "def"], Without::Wait), Sent::All);
+    assert_eq!(client.push(["abc", "def"], Without::Wait), Sent::All);
     assert_eq!(
         (client.received().as_str(), client.played.waits()),
         ("abcdef", 5)
@@ -212,7 +211,7 @@ fn a_client_that_takes_nothing_in_its_time_is_reset() {
     let client = Fixture::new(limits, []);
     client.played.then(Full);
     let gone = Sent::Gone(Fault::SlowClient);
-    assert_eq!(client.push(&["abc"], Without::Wait), gone);
+    assert_eq!(client.push(["abc"], Without::Wait), gone);
     assert!(client.played.is_reset());
     assert_eq!(client.played.shutdowns(), [Shutdown::Both]);
 }
@@ -220,7 +219,7 @@ fn a_client_that_takes_nothing_in_its_time_is_reset() {
 #[test]
 fn a_courier_cuts_a_client_that_takes_too_little() {
     let client = Fixture::new(ROOMY, [Full]);
-    assert_eq!(client.push(&["abc"], Without::Wait), Sent::Pending(3));
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::Pending(3));
     client.end(1);
     let now = Instant::now();
     client.wire.look_at_pace(now + ROOMY.write / 2);
@@ -233,7 +232,7 @@ fn a_courier_cuts_a_client_that_takes_too_little() {
 #[test]
 fn a_hard_cut_shows_no_end_unless_undelivered_bytes_are_in_front_of_it() {
     let client = Fixture::new(ROOMY, []);
-    assert_eq!(client.push(&["abc"], Without::Wait), Sent::All);
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::All);
     client
         .wire
         .reset(&mut client.wire.lock_to_write(), Fault::ResponseCut);
@@ -244,7 +243,7 @@ fn a_hard_cut_shows_no_end_unless_undelivered_bytes_are_in_front_of_it() {
         "no end is sent"
     );
     let client = Fixture::new(ROOMY, [Full]);
-    assert_eq!(client.push(&["abc"], Without::Wait), Sent::Pending(3));
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::Pending(3));
     client.wire.hand_over();
     client
         .wire
@@ -266,7 +265,7 @@ fn at_the_end_of_the_process_only_what_is_not_finished_is_cut() {
     client.wire.abandon(Fault::Draining);
     assert_eq!(client.wire.gone(), Some(Fault::Draining));
     let client = Fixture::new(ROOMY, [Full]);
-    assert_eq!(client.push(&["abc"], Without::Wait), Sent::Pending(3));
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::Pending(3));
     client.end(1);
     client.wire.abandon(Fault::Draining);
     assert_eq!(client.notes.take(), [(1, Some(Fault::Draining))]);
@@ -282,7 +281,7 @@ fn a_client_that_has_to_give_way_is_told_so_only_where_its_session_can_tell_it()
     assert_eq!(client.played.shutdowns(), [Shutdown::Read]);
     assert_eq!(client.wire.gone(), None);
     let client = Fixture::new(ROOMY, [Full]);
-    assert_eq!(client.push(&["abc"], Without::Wait), Sent::Pending(3));
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::Pending(3));
     client.end(1);
     client.wire.condemn();
     assert_eq!(client.notes.take(), [(1, Some(Fault::GaveWayResponse))]);
@@ -293,8 +292,32 @@ fn a_client_that_has_to_give_way_is_told_so_only_where_its_session_can_tell_it()
     drop(out);
     assert_eq!(client.played.shutdowns(), [Shutdown::Both]);
     client.played.then(Broken);
-    assert!(matches!(client.push(&["d"], Without::Keep), Sent::Gone(_)));
-    assert_eq!(client.wire.gone(), Some(Fault::GaveWayResponse));
+    let gone = Fault::GaveWayResponse;
+    assert_eq!(client.push(["d"], Without::Keep), Sent::Gone(gone));
+    assert_eq!(client.wire.gone(), Some(gone));
+}
+
+#[test]
+fn a_writer_whose_client_another_thread_has_cut_gives_that_threads_reason() {
+    let client = Fixture::new(ROOMY, []);
+    let mut out = client.wire.lock_to_write();
+    assert_eq!(
+        client.wire.die(&mut out, Fault::SlowClient),
+        Fault::SlowClient
+    );
+    // It finds the socket shut down.
+    let sent = client.wire.outcome(&mut out, Err(Fault::ClientGoneData));
+    assert_eq!(sent, Sent::Gone(Fault::SlowClient));
+}
+
+#[test]
+fn a_client_that_owes_progress_goes_on_owing_it_when_nothing_is_handed_in() {
+    let client = Fixture::new(ROOMY, [Full]);
+    assert_eq!(client.push(["abc"], Without::Wait), Sent::Pending(3));
+    assert_eq!(client.push([], Without::Keep), Sent::All);
+    assert!(client.wire.lock().pace.is_some(), "it was late with those");
+    assert_eq!(client.push(["d"], Without::Wait), Sent::All);
+    assert!(client.wire.lock().pace.is_none(), "it keeps up");
 }
 
 #[test]
@@ -303,7 +326,7 @@ fn sixteen_responses_or_64_kib_undelivered_keep_the_next_request_waiting() {
     client.played.then(Full);
     for id in 1..=16 {
         assert!(!client.wire.lock().is_occupied(), "{id}");
-        assert_eq!(client.push(&["a"], Without::Keep), Sent::Pending(id));
+        assert_eq!(client.push(["a"], Without::Keep), Sent::Pending(id));
         client.end(id);
     }
     assert!(client.wire.lock().is_occupied());
@@ -315,12 +338,12 @@ fn sixteen_responses_or_64_kib_undelivered_keep_the_next_request_waiting() {
     client.played.then(Full);
     let text = "a".repeat(64 * 1024);
     assert_eq!(
-        client.push(&[&text], Without::Keep),
+        client.push([&text], Without::Keep),
         Sent::Pending(64 * 1024)
     );
     assert!(!client.wire.lock().is_occupied());
     assert_eq!(
-        client.push(&["a"], Without::Keep),
+        client.push(["a"], Without::Keep),
         Sent::Pending(64 * 1024 + 1)
     );
     assert!(client.wire.lock().is_occupied());
@@ -328,7 +351,7 @@ fn sixteen_responses_or_64_kib_undelivered_keep_the_next_request_waiting() {
 
 // === TLS
 
-fn push<T: Guarded>(wire: &Arc<Wire<T, Note>>, pieces: &[&[u8]]) -> Sent {
+fn push<T: Guarded, const N: usize>(wire: &Arc<Wire<T, Note>>, pieces: [&[u8]; N]) -> Sent {
     let mut out = wire.lock_to_write();
     let sent = wire.push(&mut out, pieces, Without::Wait);
     wire.outcome(&mut out, sent)
@@ -338,10 +361,10 @@ fn push<T: Guarded>(wire: &Arc<Wire<T, Note>>, pieces: &[&[u8]]) -> Sent {
 fn tls_says_what_is_handed_in_and_a_clean_end_behind_it() {
     let mut secured = Secured::new(ROOMY, Busy::default());
     assert!(secured.wire.is_tls());
-    assert_eq!(push(&secured.wire, &[b"ab", b"cd"]), Sent::All);
+    assert_eq!(push(&secured.wire, [b"ab", b"cd"]), Sent::All);
     assert_eq!(secured.hear(), ("abcd".into(), false));
     secured.played.meet([Full]);
-    let sent = push(&secured.wire, &[b"ef"]);
+    let sent = push(&secured.wire, [b"ef"]);
     assert!(
         matches!(sent, Sent::Pending(22..)),
         "{sent:?} is ciphertext"
@@ -397,7 +420,7 @@ proptest! {
             let piece: String =
                 (0..length).map(|at| char::from(b'a' + ((step + at) % 26) as u8)).collect();
             let (before, behind) = piece.split_at(length / 3);
-            let sent = client.push(&[before, behind], Without::Keep);
+            let sent = client.push([before, behind], Without::Keep);
             prop_assert!(!matches!(sent, Sent::Gone(_)));
             handed_in.push_str(&piece);
             if is_end {
@@ -438,7 +461,7 @@ fn no_thread_adds_anything_while_another_has_bytes_in_its_hand() {
         let first = Arc::clone(&order);
         let writer = Arc::clone(&client);
         scope.spawn(move || {
-            let sent = writer.push(&["long"], Without::Wait);
+            let sent = writer.push(["long"], Without::Wait);
             first.lock().push("long");
             assert_eq!(sent, Sent::All);
         });
@@ -449,7 +472,7 @@ fn no_thread_adds_anything_while_another_has_bytes_in_its_hand() {
         let second = Arc::clone(&order);
         let other = Arc::clone(&client);
         scope.spawn(move || {
-            let sent = other.push(&["short"], Without::Keep);
+            let sent = other.push(["short"], Without::Keep);
             second.lock().push("short");
             assert_eq!(sent, Sent::All);
         });

@@ -34,6 +34,7 @@ impl Writer {
 
     /// The thread begins to send outside the lock.
     pub(super) fn begin_sending(&mut self) {
+        debug_assert!(!self.is_sending(), "one thread adds at a time");
         *self = match self {
             Self::None | Self::Sending => Self::Sending,
             Self::Holding | Self::SendingHeld => Self::SendingHeld,
@@ -42,6 +43,7 @@ impl Writer {
 
     /// The thread has the lock again.
     pub(super) fn end_sending(&mut self) {
+        debug_assert!(self.is_sending(), "{self:?} has not begun");
         *self = match self {
             Self::None | Self::Sending => Self::None,
             Self::Holding | Self::SendingHeld => Self::Holding,
@@ -50,11 +52,13 @@ impl Writer {
 
     /// The thread waits with bytes in its hand.
     pub(super) fn hold(&mut self) {
+        debug_assert!(!self.is_sending(), "the thread that sends has not ended");
         *self = Self::Holding;
     }
 
     /// Everything is out of the thread's hand. Returns whether it had anything there.
     pub(super) fn let_go(&mut self) -> bool {
+        debug_assert!(!self.is_sending(), "the thread that sends has not ended");
         let held = self.is_holding();
         if held {
             *self = Self::None;
