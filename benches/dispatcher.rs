@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use juggler::balance::{
-    Bucket, BucketId, Cancelled, Change, Dispatcher, Link, NewServer, Offer, Schedule, ServerId,
-    Settings, Share, Ticket, Verdict, WorkerId,
+    Bucket, BucketId, Cancelled, Change, Dispatcher, LinkState, NewServer, Offer, Schedule,
+    ServerId, Settings, Share, Ticket, Verdict, WorkerId,
 };
 
 /// The workers of each server.
@@ -127,7 +127,7 @@ impl Cluster {
             }
         }
         for worker in 0..shape.servers * CAPACITY {
-            let _ = dispatcher.next(WorkerId(worker), Verdict::None, Link::Up, now);
+            let _ = dispatcher.next(WorkerId(worker), Verdict::None, LinkState::Up, now);
         }
         Self {
             shape,
@@ -181,7 +181,7 @@ impl Cluster {
 
     fn next(&mut self, worker: WorkerId, verdict: Verdict<u64>) -> Option<u64> {
         self.dispatcher
-            .next(worker, verdict, Link::Up, self.now)
+            .next(worker, verdict, LinkState::Up, self.now)
             .next
     }
 

@@ -79,7 +79,7 @@ pub enum FaultClass {
 }
 
 impl FaultClass {
-    /// So many classes there are; `class as usize` is less.
+    /// The number of classes; `class as usize` is less.
     pub const COUNT: usize = 5;
 }
 

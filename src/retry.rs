@@ -17,7 +17,7 @@ use crate::http::Method;
 /// The wait between two attempts does not grow beyond this, unless the operator asks for more.
 const MOST_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// So many attempts that met the end of a used connection do not count.
+/// The number of attempts that may meet the end of a used connection and do not count.
 const FREE_ENDS: u32 = 3;
 
 /// What to do with a 5xx of a server.
@@ -258,7 +258,7 @@ pub struct Meanwhile {
 
 /// What becomes of an exchange whose attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
+#[must_use = "a judgement is to be carried out"]
 pub enum Judgement {
     /// Another attempt is made.
     Retry {

@@ -50,19 +50,19 @@ pub enum Effect {
 
 /// A reason why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Objection(String);
+pub struct Reason(String);
 
 /// What becomes of a command. A command to which there are objections has changed nothing. All of
 /// them are told.
-pub type Outcome = Result<Effect, Vec<Objection>>;
+pub type Outcome = Result<Effect, Vec<Reason>>;
 
-impl From<String> for Objection {
+impl From<String> for Reason {
     fn from(text: String) -> Self {
         Self(text)
     }
 }
 
-impl fmt::Display for Objection {
+impl fmt::Display for Reason {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }
@@ -132,7 +132,7 @@ fn send(letters: &Sender<Letter>, command: Command) -> Outcome {
 }
 
 fn refused(why: &str) -> Outcome {
-    Err(vec![Objection(why.to_owned())])
+    Err(vec![Reason(why.to_owned())])
 }
 
 impl Mailbox {
@@ -168,7 +168,7 @@ mod tests {
     fn outcome(command: &Command) -> Outcome {
         match command {
             Command::Reload => Err(["first", "second", "third"]
-                .map(|text| Objection::from(text.to_owned()))
+                .map(|text| Reason::from(text.to_owned()))
                 .to_vec()),
             Command::Report => Ok(Effect::Reported),
             Command::Release { .. } => Ok(Effect::Released),

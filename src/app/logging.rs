@@ -30,7 +30,7 @@ const MESSAGE: usize = 1024;
 static SINK: OnceLock<Option<Sink>> = OnceLock::new();
 
 /// Writes the last messages when it is dropped.
-#[must_use]
+#[must_use = "dropped, it writes at once"]
 pub(super) struct Flush(());
 
 impl Drop for Flush {

@@ -19,7 +19,7 @@ mod systemd;
 mod tick;
 mod view;
 
-pub use commands::{Command, Control, Effect, Objection, Outcome};
+pub use commands::{Command, Control, Effect, Outcome, Reason};
 pub use run::run;
 pub use running::Source;
 pub use view::{ListenerView, ProcessView, View};

@@ -16,7 +16,7 @@ use crate::session::Door;
 use crate::state::held::{self, Released};
 use crate::upstream::Controller;
 
-use super::commands::{Effect, Objection, Outcome};
+use super::commands::{Effect, Outcome, Reason};
 use super::doors::{bind, is_dispensable};
 use super::limits::Limits;
 use super::running::{FIRST_CONNECTS, Running};
@@ -62,7 +62,7 @@ impl Running {
                     "reload: nothing is changed: {} found",
                     count(problems.len())
                 );
-                Err(problems.into_iter().map(Objection::from).collect())
+                Err(problems.into_iter().map(Reason::from).collect())
             }
         }
     }
@@ -361,7 +361,7 @@ impl Running {
             Ok(Effect::Released)
         } else {
             let objection = format!("{cluster}/{server} is not kept out of use");
-            Err(vec![Objection::from(objection)])
+            Err(vec![Reason::from(objection)])
         }
     }
 

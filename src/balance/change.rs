@@ -33,6 +33,56 @@ pub enum Schedule {
     },
 }
 
+impl Schedule {
+    /// All words, in the order in which the manual names them.
+    pub const WORDS: &'static [&'static str] = &Self::words();
+
+    const fn all(balance: u32) -> [Self; 8] {
+        [
+            Self::RoundRobin,
+            Self::Chance,
+            Self::LeastLoad,
+            Self::Random,
+            Self::TwoChoices,
+            Self::PeakEwma,
+            Self::Rendezvous { balance },
+            Self::Jump { balance },
+        ]
+    }
+
+    const fn words() -> [&'static str; 8] {
+        let all = Self::all(100);
+        let mut words = [""; 8];
+        let mut place = 0;
+        while place < all.len() {
+            words[place] = all[place].word();
+            place += 1;
+        }
+        words
+    }
+
+    /// Returns the word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::Chance => "chance",
+            Self::LeastLoad => "least_load",
+            Self::Random => "random",
+            Self::TwoChoices => "two_choices",
+            Self::PeakEwma => "peak_ewma",
+            Self::Rendezvous { .. } => "rendezvous",
+            Self::Jump { .. } => "jump",
+        }
+    }
+
+    /// Returns the schedule that this word stands for, with this `balance` if it has one.
+    pub fn of_word(word: &str, balance: u32) -> Option<Self> {
+        Self::all(balance)
+            .into_iter()
+            .find(|one| one.word() == word)
+    }
+}
+
 /// What a server is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
@@ -88,31 +138,14 @@ pub struct NewServer {
     pub protected: bool,
 }
 
-impl Role {
-    /// The word for it in settings, logs and files.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Standby => "standby",
-            Self::Backup => "backup",
-            Self::Terminating => "terminating",
-        }
-    }
-}
+words!(Role {
+    Active => "active",
+    Standby => "standby",
+    Backup => "backup",
+    Terminating => "terminating",
+});
 
-impl Admin {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Enabled, Self::Draining, Self::Disabled];
-
-    /// The word for it in settings, logs and files.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Enabled => "enabled",
-            Self::Draining => "draining",
-            Self::Disabled => "disabled",
-        }
-    }
-}
+words!(Admin { Enabled => "enabled", Draining => "draining", Disabled => "disabled" });
 
 impl NewServer {
     /// Returns an active server of weight 1.
@@ -185,7 +218,7 @@ words!(Lending { WorkConserving => "work_conserving", Reserve => "reserve" });
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
     /// Adds a server at the end of the list (or with the number of a removed one). All its workers
-    /// are [`super::Link::Connecting`].
+    /// are [`super::LinkState::Connecting`].
     AddServer(NewServer),
     /// Changes a server.
     SetServer(ServerId, ServerChange),

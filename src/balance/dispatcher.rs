@@ -25,11 +25,11 @@ use std::time::{Duration, Instant};
 use super::bucket::{BucketCounts, Tree};
 use super::budget::RetryBudget;
 use super::drain::Pace;
-use super::queue::{Place, Queue, Waiting};
+use super::queue::{Position, Queue, Waiting};
 use super::resting::Resting;
 use super::servers::{Ended, Servers};
 use super::{
-    Admin, BucketId, Cancelled, Counts, Handout, Link, Offer, Refusal, ServerCounts, ServerId,
+    Admin, BucketId, Cancelled, Counts, Handout, LinkState, Offer, Refusal, ServerCounts, ServerId,
     Settings, Ticket, Verdict, WorkerId,
 };
 
@@ -104,14 +104,14 @@ impl<J> Dispatcher<J> {
     }
 
     /// Tells that a worker has ended its jobs, or that its connection has changed. With
-    /// [`Link::Up`] the worker asks for its next job, and is idle if there is none. If the worker
+    /// [`LinkState::Up`] the worker asks for its next job, and is idle if there is none. If the worker
     /// was idle and a job was assigned to it meanwhile, the result has no job: that job is in the
     /// worker's slot.
     pub fn next(
         &mut self,
         worker: WorkerId,
         verdict: Verdict<J>,
-        link: Link,
+        link: LinkState,
         now: Instant,
     ) -> Handout<J> {
         self.next_batch(worker, verdict, link, (1, &mut VecDeque::new()), now)
@@ -126,7 +126,7 @@ impl<J> Dispatcher<J> {
         &mut self,
         worker: WorkerId,
         verdict: Verdict<J>,
-        link: Link,
+        link: LinkState,
         (most, more): (usize, &mut VecDeque<J>),
         now: Instant,
     ) -> Handout<J> {
@@ -146,10 +146,10 @@ impl<J> Dispatcher<J> {
         if self.servers.set_link(worker, link) {
             self.adapt();
         }
-        let asking = (link == Link::Up).then_some(server);
+        let asking = (link == LinkState::Up).then_some(server);
         self.retry(verdict, ended, in_progress, asking, now, &mut handout);
         let mut joins = None;
-        if link == Link::Up && !self.servers.is_serving(worker) {
+        if link == LinkState::Up && !self.servers.is_serving(worker) {
             (handout.next, joins) = self.take(worker, server, now, &mut handout.refused).unzip();
         }
         self.settle(now, &mut handout);
@@ -211,7 +211,7 @@ impl<J> Dispatcher<J> {
         if self.servers.is_idle(worker) {
             // This worker may not take any job that waits now, and all workers that may are busy.
             // So losing this one sets nothing free.
-            self.servers.set_link(worker, Link::Connecting);
+            self.servers.set_link(worker, LinkState::Connecting);
         }
         true
     }
@@ -475,7 +475,7 @@ impl<J> Dispatcher<J> {
     }
 
     /// Removes a waiting job that is over.
-    pub(super) fn withdraw(&mut self, place: Place) -> Option<Waiting<J>> {
+    pub(super) fn withdraw(&mut self, place: Position) -> Option<Waiting<J>> {
         let waiting = self.queue.remove(place)?;
         self.forgive(&waiting);
         if let Some(server) = waiting.bound {

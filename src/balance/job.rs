@@ -96,7 +96,7 @@ pub enum Verdict<J> {
 
 /// The state of a worker's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum LinkState {
     /// Ready for a job.
     Up,
     /// Being made (again), without a failure so far.

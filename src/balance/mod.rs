@@ -30,5 +30,5 @@ pub use change::{
 };
 pub use dispatcher::Dispatcher;
 pub use ids::{BucketId, ServerId, WorkerId};
-pub use job::{Cancelled, Handout, Link, Offer, Refusal, Ticket, Verdict};
+pub use job::{Cancelled, Handout, LinkState, Offer, Refusal, Ticket, Verdict};
 pub use settings::{Counts, ServerCounts, Settings};

@@ -31,7 +31,7 @@ const ANY: u32 = 0;
 
 /// The place in memory of a waiting job, valid until the job is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(u32);
+pub(super) struct Position(u32);
 
 /// A job that waits.
 #[derive(Debug)]
@@ -220,7 +220,7 @@ impl<J> Queue<J> {
     }
 
     /// Returns the first job of a bucket that the taker may have.
-    pub(super) fn first_for(&self, bucket: BucketId, taker: Taker) -> Option<Place> {
+    pub(super) fn first_for(&self, bucket: BucketId, taker: Taker) -> Option<Position> {
         let bucket = self.buckets.get(bucket.0 as usize)?;
         let open = match taker.avoided {
             Some(server) => bucket.heads.first_except(avoiding_lane(server)),
@@ -248,22 +248,22 @@ impl<J> Queue<J> {
         self.older(first(round_of(None)), bound)
     }
 
-    fn older(&self, one: u32, other: u32) -> Option<Place> {
+    fn older(&self, one: u32, other: u32) -> Option<Position> {
         match (one, other) {
             (NONE, NONE) => None,
-            (one, NONE) => Some(Place(one)),
-            (NONE, other) => Some(Place(other)),
-            _ if self.number(one) < self.number(other) => Some(Place(one)),
-            _ => Some(Place(other)),
+            (one, NONE) => Some(Position(one)),
+            (NONE, other) => Some(Position(other)),
+            _ if self.number(one) < self.number(other) => Some(Position(one)),
+            _ => Some(Position(other)),
         }
     }
 
     /// Returns the first job of all whose deadline has passed.
-    pub(super) fn first_expired(&self, now: Instant) -> Option<Place> {
+    pub(super) fn first_expired(&self, now: Instant) -> Option<Position> {
         self.deadlines
             .first()
             .filter(|(deadline, _)| *deadline <= now)
-            .map(|(_, place)| Place(place))
+            .map(|(_, place)| Position(place))
     }
 
     /// Returns the earliest deadline.
@@ -272,33 +272,33 @@ impl<J> Queue<J> {
     }
 
     /// Returns any job, for emptying the queue.
-    pub(super) fn any(&self) -> Option<Place> {
-        self.deadlines.first().map(|(_, place)| Place(place))
+    pub(super) fn any(&self) -> Option<Position> {
+        self.deadlines.first().map(|(_, place)| Position(place))
     }
 
     /// Returns the place of the job with this number.
-    pub(super) fn find(&self, id: u64) -> Option<Place> {
+    pub(super) fn find(&self, id: u64) -> Option<Position> {
         // An empty queue is the usual case, and there is nothing to hash.
         if self.is_empty() {
             None
         } else {
-            self.ids.get(&id).copied().map(Place)
+            self.ids.get(&id).copied().map(Position)
         }
     }
 
     /// Returns the job at a place.
-    pub(super) fn get(&self, place: Place) -> Option<&Waiting<J>> {
+    pub(super) fn get(&self, place: Position) -> Option<&Waiting<J>> {
         self.entries.get(place.0 as usize)?.waiting.as_ref()
     }
 
     /// Returns whether the deadline of the job at a place has passed.
-    pub(super) fn has_expired(&self, place: Place, now: Instant) -> bool {
+    pub(super) fn has_expired(&self, place: Position, now: Instant) -> bool {
         self.get(place)
             .is_none_or(|waiting| waiting.gives_up() <= now)
     }
 
     /// Removes the job at a place to serve it, which uses up its client's turn.
-    pub(super) fn serve(&mut self, place: Place) -> Option<Waiting<J>> {
+    pub(super) fn serve(&mut self, place: Position) -> Option<Waiting<J>> {
         let line = self.entries.get(place.0 as usize)?.line;
         let waiting = self.remove(place);
         let entry = &self.lines[line as usize];
@@ -313,8 +313,8 @@ impl<J> Queue<J> {
     }
 
     /// Removes the job at a place.
-    pub(super) fn remove(&mut self, place: Place) -> Option<Waiting<J>> {
-        let Place(place) = place;
+    pub(super) fn remove(&mut self, place: Position) -> Option<Waiting<J>> {
+        let Position(place) = place;
         let waiting = self.entries.get_mut(place as usize)?.waiting.take()?;
         self.unlink(place);
         self.deadlines.remove(place);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::bits::Bits;
 use super::random::Random;
 use super::scheduler::{Candidates, Load, Scheduler, Wish, scheduler};
-use super::{Admin, BucketId, Health, Link, Role, Schedule, ServerCounts, ServerId, WorkerId};
+use super::{Admin, BucketId, Health, LinkState, Role, Schedule, ServerCounts, ServerId, WorkerId};
 use running::{NONE, Running, RunningJob};
 
 /// The warmth of a warm server.
@@ -97,7 +97,7 @@ struct Server {
 #[derive(Debug)]
 struct Worker {
     server: ServerId,
-    link: Link,
+    link: LinkState,
     state: State,
     leaving: bool,
     /// Neighbours among the server's idle workers.
@@ -340,7 +340,7 @@ impl Servers {
 
     /// Notes the state of a connection. A worker whose connection is not up is not idle. Returns
     /// whether what can be served has changed.
-    pub(super) fn set_link(&mut self, worker: WorkerId, link: Link) -> bool {
+    pub(super) fn set_link(&mut self, worker: WorkerId, link: LinkState) -> bool {
         let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
             return false;
         };
@@ -349,18 +349,18 @@ impl Servers {
             return false;
         }
         let (id, leaving) = (entry.server, entry.leaving);
-        self.up += usize::from(link == Link::Up);
-        self.up -= usize::from(old == Link::Up);
+        self.up += usize::from(link == LinkState::Up);
+        self.up -= usize::from(old == LinkState::Up);
         if self.is_idle(worker) {
             self.leave_idle(worker, State::Away);
             self.touch(id);
         }
-        if leaving || (link == Link::Unreachable) == (old == Link::Unreachable) {
+        if leaving || (link == LinkState::Unreachable) == (old == LinkState::Unreachable) {
             return false;
         }
         let server = &mut self.servers[id.0 as usize];
-        server.reachable += usize::from(link != Link::Unreachable);
-        server.reachable -= usize::from(old != Link::Unreachable);
+        server.reachable += usize::from(link != LinkState::Unreachable);
+        server.reachable -= usize::from(old != LinkState::Unreachable);
         self.refresh(id);
         true
     }
@@ -381,7 +381,7 @@ impl Servers {
         let Some(entry) = self.workers.get_mut(worker.0 as usize) else {
             return;
         };
-        if entry.state != State::Away || entry.link != Link::Up || entry.leaving {
+        if entry.state != State::Away || entry.link != LinkState::Up || entry.leaving {
             return;
         }
         let id = entry.server;

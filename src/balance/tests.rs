@@ -88,20 +88,20 @@ impl Bench {
         self.dispatcher.offer(id, self.ticket(id), self.now)
     }
 
-    fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: Link) -> Handout<u64> {
+    fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: LinkState) -> Handout<u64> {
         self.dispatcher
             .next(WorkerId(worker), verdict, link, self.now)
     }
 
     fn up(&mut self, worker: u32) -> Handout<u64> {
-        self.next(worker, Verdict::None, Link::Up)
+        self.next(worker, Verdict::None, LinkState::Up)
     }
 
     fn done(&mut self, worker: u32) -> Handout<u64> {
-        self.next(worker, Verdict::Done, Link::Up)
+        self.next(worker, Verdict::Done, LinkState::Up)
     }
 
-    fn retry(&mut self, worker: u32, ticket: Ticket, link: Link) -> Handout<u64> {
+    fn retry(&mut self, worker: u32, ticket: Ticket, link: LinkState) -> Handout<u64> {
         self.next(
             worker,
             Verdict::Retry {
@@ -118,9 +118,9 @@ impl Bench {
     fn batch(&mut self, worker: u32, most: usize) -> (Option<u64>, Vec<u64>) {
         let mut more = VecDeque::new();
         let (worker, batch) = (WorkerId(worker), (most, &mut more));
-        let handout = self
-            .dispatcher
-            .next_batch(worker, Verdict::Done, Link::Up, batch, self.now);
+        let handout =
+            self.dispatcher
+                .next_batch(worker, Verdict::Done, LinkState::Up, batch, self.now);
         assert!(handout.assigned.is_empty() && handout.refused.is_empty());
         (handout.next, more.into())
     }
@@ -249,7 +249,7 @@ fn without_a_reachable_server_jobs_are_refused_or_wait() {
         // A server that is being connected counts as reachable.
         assert_eq!(bench.offer(2), Offer::Queued);
         assert_eq!(
-            bench.next(0, Verdict::None, Link::Unreachable),
+            bench.next(0, Verdict::None, LinkState::Unreachable),
             refused(Refusal::NoServer, 2)
         );
         assert_eq!(bench.offer(3), Offer::Refused(Refusal::NoServer, 3));
@@ -263,8 +263,8 @@ fn without_a_reachable_server_jobs_are_refused_or_wait() {
         );
         assert_eq!(bench.offer(1), Offer::Queued);
         bench.add(2);
-        bench.next(0, Verdict::None, Link::Unreachable);
-        bench.next(1, Verdict::None, Link::Unreachable);
+        bench.next(0, Verdict::None, LinkState::Unreachable);
+        bench.next(1, Verdict::None, LinkState::Unreachable);
         assert_eq!(bench.offer(2), Offer::Queued);
         assert_eq!(bench.up(1), next(1));
         assert_eq!(bench.up(0), next(2));
@@ -277,7 +277,7 @@ fn a_retry_goes_to_another_server_at_once() {
         let mut bench = Bench::new(settings, &[1, 1]);
         assert_eq!(bench.offer(1), assigned(0, 1));
         let ticket = bench.avoiding(1, 0);
-        assert_eq!(bench.retry(0, ticket, Link::Up), woken(1, 1));
+        assert_eq!(bench.retry(0, ticket, LinkState::Up), woken(1, 1));
         assert_eq!(bench.counts(), (0, 1));
         assert_eq!(bench.dispatcher.cancel(1), Cancelled::Serving(WorkerId(1)));
     }
@@ -292,7 +292,7 @@ fn a_retry_waits_at_the_head_for_another_server() {
         }
         let ticket = bench.avoiding(1, 0);
         // Not for its own worker, which takes the job behind it.
-        assert_eq!(bench.retry(0, ticket, Link::Up), next(3));
+        assert_eq!(bench.retry(0, ticket, LinkState::Up), next(3));
         assert_eq!(bench.done(1), next(1));
         assert_eq!(bench.done(1), next(4));
     }
@@ -302,11 +302,11 @@ fn a_retry_waits_at_the_head_for_another_server() {
 fn a_retry_may_go_back_to_the_only_server() {
     for settings in [LATE, EARLY] {
         let mut bench = Bench::new(settings, &[1, 1]);
-        bench.next(1, Verdict::None, Link::Unreachable);
+        bench.next(1, Verdict::None, LinkState::Unreachable);
         assert_eq!(bench.offer(1), assigned(0, 1));
         assert_eq!(bench.offer(2), Offer::Queued);
         let ticket = bench.avoiding(1, 0);
-        assert_eq!(bench.retry(0, ticket, Link::Up), next(1));
+        assert_eq!(bench.retry(0, ticket, LinkState::Up), next(1));
         assert_eq!(bench.done(0), next(2));
     }
 }
@@ -317,10 +317,13 @@ fn losing_the_other_server_lifts_avoidance() {
     assert_eq!(bench.offer(1), assigned(1, 1));
     assert_eq!(bench.offer(2), assigned(2, 2));
     let ticket = bench.avoiding(1, 0);
-    assert_eq!(bench.retry(1, ticket, Link::Up), Handout::default());
+    assert_eq!(bench.retry(1, ticket, LinkState::Up), Handout::default());
     assert_eq!(bench.counts(), (1, 1));
     // Worker 1 became idle last.
-    assert_eq!(bench.next(2, Verdict::Done, Link::Unreachable), woken(1, 1));
+    assert_eq!(
+        bench.next(2, Verdict::Done, LinkState::Unreachable),
+        woken(1, 1)
+    );
 }
 
 #[test]
@@ -371,7 +374,10 @@ fn losing_a_server_opens_what_was_bound_to_it() {
     assert_eq!(bench.counts(), (4, 3));
     assert_eq!(bench.done(1), next(6));
     assert_eq!(bench.done(2), Handout::default());
-    assert_eq!(bench.next(0, Verdict::Done, Link::Unreachable), woken(2, 3));
+    assert_eq!(
+        bench.next(0, Verdict::Done, LinkState::Unreachable),
+        woken(2, 3)
+    );
     assert_eq!(bench.done(1), next(5));
     assert_eq!(bench.done(1), next(7));
 }
@@ -392,19 +398,19 @@ fn the_retry_budget_has_a_share() {
     }
     for (worker, id) in [(0, 1), (1, 2)] {
         assert_eq!(
-            bench.retry(worker, bench.ticket(id), Link::Connecting),
+            bench.retry(worker, bench.ticket(id), LinkState::Connecting),
             Handout::default()
         );
     }
     assert_eq!(
-        bench.retry(2, bench.ticket(3), Link::Connecting),
+        bench.retry(2, bench.ticket(3), LinkState::Connecting),
         refused(Refusal::RetryBudget, 3)
     );
     // One of them is over: one of three leaves room.
     assert_eq!(bench.dispatcher.cancel(1), Cancelled::Queued(1));
     bench.offer(5);
     assert_eq!(
-        bench.retry(3, bench.ticket(4), Link::Connecting),
+        bench.retry(3, bench.ticket(4), LinkState::Connecting),
         Handout::default()
     );
 }
@@ -422,7 +428,7 @@ fn a_job_counts_once_however_often_it_is_tried() {
     bench.offer(1);
     bench.offer(2);
     for _ in 0..3 {
-        assert_eq!(bench.retry(0, bench.ticket(1), Link::Up), next(1));
+        assert_eq!(bench.retry(0, bench.ticket(1), LinkState::Up), next(1));
     }
     // A free retry does not undo that, and is never refused.
     for (worker, id) in [(0, 1), (1, 2)] {
@@ -433,10 +439,10 @@ fn a_job_counts_once_however_often_it_is_tried() {
             free: true,
             back_off: Duration::ZERO,
         };
-        assert_eq!(bench.next(worker, free, Link::Up), next(id));
+        assert_eq!(bench.next(worker, free, LinkState::Up), next(id));
     }
     assert_eq!(
-        bench.retry(1, bench.ticket(2), Link::Up),
+        bench.retry(1, bench.ticket(2), LinkState::Up),
         refused(Refusal::RetryBudget, 2)
     );
     assert_eq!(bench.done(0), Handout::default());
@@ -455,10 +461,13 @@ fn retries_beyond_the_budget_are_refused() {
     bench.offer(1);
     bench.offer(2);
     let ticket = bench.ticket(1);
-    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
+    assert_eq!(
+        bench.retry(0, ticket, LinkState::Connecting),
+        Handout::default()
+    );
     let ticket = bench.ticket(2);
     assert_eq!(
-        bench.retry(1, ticket, Link::Connecting),
+        bench.retry(1, ticket, LinkState::Connecting),
         refused(Refusal::RetryBudget, 2)
     );
     assert_eq!(bench.counts(), (1, 0));
@@ -475,7 +484,10 @@ fn the_queue_limit_does_not_hold_for_retries() {
     );
     bench.offer(1);
     let ticket = bench.ticket(1);
-    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
+    assert_eq!(
+        bench.retry(0, ticket, LinkState::Connecting),
+        Handout::default()
+    );
     assert_eq!(bench.counts(), (1, 0));
 }
 
@@ -516,7 +528,7 @@ fn jobs_wait_until_their_deadline_and_no_longer() {
     bench.now = bench.at(30);
     let ticket = bench.ticket(4);
     assert_eq!(
-        bench.retry(0, ticket, Link::Up),
+        bench.retry(0, ticket, LinkState::Up),
         refused(Refusal::QueueTimeout, 4)
     );
     assert_eq!(bench.offer(5), Offer::Refused(Refusal::QueueTimeout, 5));
@@ -563,7 +575,7 @@ fn closing_ends_what_waits_and_leaves_what_is_served() {
     assert_eq!(bench.offer(3), Offer::Refused(Refusal::Closed, 3));
     let ticket = bench.ticket(1);
     assert_eq!(
-        bench.retry(0, ticket, Link::Up),
+        bench.retry(0, ticket, LinkState::Up),
         refused(Refusal::Closed, 1)
     );
     assert_eq!(bench.counts(), (0, 0));
@@ -573,7 +585,7 @@ fn closing_ends_what_waits_and_leaves_what_is_served() {
 fn counts_tell_workers_that_are_up() {
     let mut bench = Bench::new(LATE, &[2, 1]);
     bench.offer(1);
-    bench.next(2, Verdict::None, Link::Unreachable);
+    bench.next(2, Verdict::None, LinkState::Unreachable);
     assert_eq!(
         bench.dispatcher.counts(),
         Counts {
@@ -592,7 +604,7 @@ fn unknown_workers_and_servers_do_no_harm() {
     let mut bench = Bench::new(LATE, &[1]);
     let ticket = bench.avoiding(1, 77);
     assert_eq!(
-        bench.retry(9, ticket, Link::Up),
+        bench.retry(9, ticket, LinkState::Up),
         refused(Refusal::Closed, 1)
     );
     assert!(bench.dispatcher.retire(WorkerId(9)));

@@ -81,6 +81,7 @@ impl BufferPool {
 
 /// One buffer, which goes back to its region when dropped. Dereferences to the filled part.
 #[derive(Debug)]
+#[must_use = "a buffer that is dropped goes back"]
 pub struct Buffer {
     bytes: Box<[u8]>,
     filled: usize,

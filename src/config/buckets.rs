@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::form::Kind;
 use super::listener::{Names, unique_name};
-use super::problem::Place;
+use super::problem::Location;
 use super::process::saturate;
 use super::reader::{Table, count_of, expected, percent_of};
 use crate::balance::{self, Share};
@@ -29,11 +29,11 @@ struct Written {
 
 /// Where the settings of a bucket are.
 struct Places {
-    name: Place,
-    parent: Place,
-    assured: Place,
-    ceiling: Place,
-    queue_limit: Place,
+    name: Location,
+    parent: Location,
+    assured: Location,
+    ceiling: Location,
+    queue_limit: Location,
 }
 
 impl Written {
@@ -47,7 +47,7 @@ impl Written {
 }
 
 impl Places {
-    fn of(&self, key: BucketKey) -> &Place {
+    fn of(&self, key: BucketKey) -> &Location {
         match key {
             BucketKey::Name => &self.name,
             BucketKey::Parent => &self.parent,
@@ -60,7 +60,11 @@ impl Places {
 
 /// Reads the buckets of the `i`th cluster into it, each behind its parent. Returns the place of
 /// each name, as they were written, and for each bucket of the cluster where it was written.
-pub(super) fn read(table: &Table<'_>, i: usize, cluster: &mut Cluster) -> (Vec<Place>, Vec<usize>) {
+pub(super) fn read(
+    table: &Table<'_>,
+    i: usize,
+    cluster: &mut Cluster,
+) -> (Vec<Location>, Vec<usize>) {
     let mut names = Names::default();
     let tables = table.tables("bucket");
     let mut written: Vec<_> = tables

@@ -1,7 +1,7 @@
 //! `[[cluster]]` and its servers.
 
 use super::listener::{Names, unique_name};
-use super::problem::{Complaint, Place, Spot};
+use super::problem::{Complaint, Location, Spot};
 use super::process::saturate;
 use super::reader::Table;
 use super::value::parse_server;
@@ -15,16 +15,16 @@ use crate::plan::{
 /// A cluster, and where it was said.
 pub(super) struct ReadCluster {
     pub(super) cluster: Cluster,
-    pub(super) place: Place,
+    pub(super) place: Location,
     /// Its servers' addresses, each with its place.
     pub(super) addresses: Vec<Spot<ServerAddress>>,
     /// Its buckets' names, as they were written, and where each of the plan's was written.
-    pub(super) buckets: Vec<Place>,
+    pub(super) buckets: Vec<Location>,
     pub(super) written_buckets: Vec<usize>,
     /// Where it says whose a request is.
-    pub(super) client_key: Place,
+    pub(super) client_key: Location,
     /// Where it says that servers are kept offline, if it does.
-    pub(super) sticky_offline: Option<Place>,
+    pub(super) sticky_offline: Option<Location>,
 }
 
 /// Reads all clusters; `capacity` goes before what they say of their servers.
@@ -128,9 +128,7 @@ fn read(
 }
 
 fn admin(table: &Table<'_>) -> Admin {
-    let word = table.word("admin");
-    let known = Admin::ALL.into_iter().find(|admin| admin.word() == word);
-    known.unwrap_or_default()
+    Admin::of_word(table.word("admin")).unwrap_or_default()
 }
 
 fn servers(
@@ -160,11 +158,7 @@ fn servers(
             .count_if_any("capacity")
             .map_or(capacity, |spot| saturate(spot.value));
         let weight = table.count_if_any("weight").map_or(1, |spot| spot.value);
-        let role = table.word("role");
-        let role = [Role::Standby, Role::Backup]
-            .into_iter()
-            .find(|known| known.word() == role)
-            .unwrap_or_default();
+        let role = Role::of_word(table.word("role")).unwrap_or_default();
         let (admin, protected) = (admin(table), table.flag("protected"));
         uses.push((admin, role));
         let Some(text) = text else { continue };

@@ -34,12 +34,7 @@ pub(super) fn read(cluster: &Table<'_>) -> Health {
     let table = cluster.table("health");
     Health {
         settings: Settings {
-            mode: match table.word("mode") {
-                "opportunistic" => Mode::Opportunistic,
-                "lazy" => Mode::Lazy,
-                "disabled" => Mode::Disabled,
-                _ => Mode::Paranoid,
-            },
+            mode: Mode::of_word(table.word("mode")).unwrap_or_default(),
             interval: table.duration("interval"),
             jitter: table.percent("jitter"),
             recheck: table.duration("recheck"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::problem::{Complaint, Place, Spot};
+use super::problem::{Complaint, Location, Spot};
 use super::process::{group_exists, saturate, user_exists};
 use super::reader::{Table, count_of, expected, text_of, word_of};
 use super::tls::{self, Part, Served};
@@ -100,7 +100,7 @@ fn read<'a>(
 
 /// Warns of what is said of Unix sockets where there is none, and the other way round.
 fn check_unix(table: &Table<'_>, listener: &Listener) {
-    let warn = |place: Place, message: &str, hint: &str| {
+    let warn = |place: Location, message: &str, hint: &str| {
         table
             .problems()
             .warning(&place, Complaint::new(message).hint(hint));
@@ -183,7 +183,7 @@ fn peers(table: &Table<'_>, key: &str) -> Peers {
 #[derive(Default)]
 pub(super) struct Names {
     firsts: Firsts<String>,
-    places: Vec<Place>,
+    places: Vec<Location>,
 }
 
 /// Reads `name`, which no other table may have. `subject` says what the `i`th table names.
@@ -214,7 +214,7 @@ pub(super) fn unique_name(
 #[derive(Default)]
 struct Bound {
     firsts: Firsts<BindAddress>,
-    places: Vec<Place>,
+    places: Vec<Location>,
 }
 
 fn addresses(table: &Table<'_>, bound: &mut Bound) -> Vec<BindAddress> {

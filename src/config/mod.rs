@@ -37,7 +37,7 @@ use crate::plan::check::{BucketKey, ClusterKey, Subject, Whole, check_whole};
 use crate::plan::{Listener, Plan};
 use crate::route::{Route, RouteTable};
 use cluster::ReadCluster;
-use problem::{Complaint, Place, Problems};
+use problem::{Complaint, Location, Problems};
 use reader::Table;
 
 /// A plan with what is suspicious about it, or all that is wrong, in the order of the file.
@@ -97,7 +97,7 @@ pub fn compile(file: Option<&Path>, text: &str, overrides: &Overrides) -> Outcom
 fn parse<'a>(text: &'a str, problems: &Problems<'_>) -> Option<toml::Spanned<DeTable<'a>>> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let place = Place {
+        let place = Location {
             span: Some(error.span().unwrap_or_default()),
             path: String::new(),
         };
@@ -186,7 +186,7 @@ fn check_together(
 }
 
 /// Where this subject stands in the file, as far as whole clusters know.
-fn place_of(table: &Table<'_>, clusters: &[ReadCluster], subject: Subject) -> Option<Place> {
+fn place_of(table: &Table<'_>, clusters: &[ReadCluster], subject: Subject) -> Option<Location> {
     let place = match subject {
         Subject::Plan => table.place(),
         Subject::Cluster(i) => &clusters.get(i)?.place,

@@ -91,7 +91,7 @@ impl std::error::Error for Complaint {}
 
 /// Where something stands in a file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// Bytes from and to; `None` for what was not written down (a default, say).
     pub(super) span: Option<Range<usize>>,
     /// The key, from the top.
@@ -104,7 +104,7 @@ pub(super) struct Spot<T> {
     /// What was read.
     pub(super) value: T,
     /// From where.
-    pub(super) place: Place,
+    pub(super) place: Location,
 }
 
 /// The problems found so far, and the text that they are in.
@@ -147,18 +147,22 @@ impl<'a> Problems<'a> {
     }
 
     /// Adds what makes the configuration unusable.
-    pub(super) fn error(&self, place: &Place, complaint: Complaint) {
+    pub(super) fn error(&self, place: &Location, complaint: Complaint) {
         self.add(Severity::Error, place, complaint);
     }
 
     /// Adds what is only suspicious.
-    pub(super) fn warning(&self, place: &Place, complaint: Complaint) {
+    pub(super) fn warning(&self, place: &Location, complaint: Complaint) {
         self.add(Severity::Warning, place, complaint);
     }
 
     /// Adds an objection, about the subject at this place. `place_of` finds the place of another
     /// subject that it names.
-    pub(super) fn object(&self, objection: Objection, place_of: impl Fn(Subject) -> Option<Place>) {
+    pub(super) fn object(
+        &self,
+        objection: Objection,
+        place_of: impl Fn(Subject) -> Option<Location>,
+    ) {
         let place = place_of(objection.subject).unwrap_or_default();
         let message = match objection.other.and_then(&place_of) {
             Some(other) => format!("{} {}", objection.text, self.as_in(&other)),
@@ -168,7 +172,7 @@ impl<'a> Problems<'a> {
         self.add(objection.severity, &place, Complaint { message, hint });
     }
 
-    fn add(&self, severity: Severity, place: &Place, complaint: Complaint) {
+    fn add(&self, severity: Severity, place: &Location, complaint: Complaint) {
         let start = place.span.as_ref().map(|span| span.start);
         let problem = Problem {
             severity,
@@ -199,12 +203,12 @@ impl<'a> Problems<'a> {
     }
 
     /// Line of a place, for messages about another one ("as in line 7").
-    pub(super) fn line(&self, place: &Place) -> Option<usize> {
+    pub(super) fn line(&self, place: &Location) -> Option<usize> {
         place.span.as_ref().map(|span| self.position(span.start).0)
     }
 
     /// Where something was said first, in words for a message.
-    pub(super) fn as_in(&self, place: &Place) -> String {
+    pub(super) fn as_in(&self, place: &Location) -> String {
         match self.line(place) {
             Some(line) => format!("{} in line {line}", place.path),
             None => place.path.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
-use super::problem::{Complaint, Place, Spot};
+use super::problem::{Complaint, Location, Spot};
 use super::reader::{Table, expected, text_of};
 use crate::base::units::format_size;
 use crate::plan::{AccessFormat, AccessLog, Buffers, Log, Process, Spool};
@@ -104,10 +104,7 @@ fn spool(table: &Table<'_>) -> Spool {
 
 fn log(file: &Table<'_>, flag: &Table<'_>) -> Log {
     let of = |name| if flag.has(name) { flag } else { file };
-    let format = match file.word("format") {
-        "json" => AccessFormat::Json,
-        _ => AccessFormat::Combined,
-    };
+    let format = AccessFormat::of_word(file.word("format")).unwrap_or(AccessFormat::Combined);
     let level = of("level")
         .word("level")
         .parse()
@@ -160,7 +157,7 @@ fn access(table: &Table<'_>, format: AccessFormat) -> Option<AccessLog> {
 }
 
 /// A file of ours: it need not be there, but its folder must.
-fn file_to_write(table: &Table<'_>, path: &str, place: &Place) -> PathBuf {
+fn file_to_write(table: &Table<'_>, path: &str, place: &Location) -> PathBuf {
     let path = table.problems().resolve(path);
     if path.is_dir() {
         table.problems().error(

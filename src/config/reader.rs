@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::form::{Default, Key, Kind, Section};
 use super::keys::{SECTIONS, section};
-use super::problem::{Complaint, Place, Problems, Spot};
+use super::problem::{Complaint, Location, Problems, Spot};
 use crate::base::text::nearest;
 use crate::base::units::{
     UnitError, format_duration, format_size, parse_duration, parse_percent, parse_size,
@@ -22,7 +22,7 @@ use crate::base::units::{
 pub(super) struct Table<'a> {
     section: &'static Section,
     entries: Option<&'a DeTable<'a>>,
-    place: Place,
+    place: Location,
     problems: &'a Problems<'a>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Table<'a> {
         Self::open(
             section("").unwrap_or(&NOTHING),
             entries,
-            Place::default(),
+            Location::default(),
             problems,
         )
     }
@@ -49,7 +49,7 @@ impl<'a> Table<'a> {
     fn open(
         section: &'static Section,
         entries: Option<&'a DeTable<'a>>,
-        place: Place,
+        place: Location,
         problems: &'a Problems<'a>,
     ) -> Self {
         let table = Self {
@@ -100,7 +100,7 @@ impl<'a> Table<'a> {
     }
 
     /// Where this table stands.
-    pub(super) fn place(&self) -> &Place {
+    pub(super) fn place(&self) -> &Location {
         &self.place
     }
 
@@ -129,7 +129,7 @@ impl<'a> Table<'a> {
     }
 
     /// The place of a key's value, for complaints that only its user can have.
-    pub(super) fn place_of(&self, name: &str) -> Place {
+    pub(super) fn place_of(&self, name: &str) -> Location {
         self.child_place(
             name,
             self.raw(name)
@@ -138,13 +138,13 @@ impl<'a> Table<'a> {
     }
 
     /// The same of a key in the table that a key holds.
-    pub(super) fn place_within(&self, name: &str, inner: &str) -> Place {
+    pub(super) fn place_within(&self, name: &str, inner: &str) -> Location {
         let place = self.place_of(name);
         let entries = self.raw(name).and_then(|value| value.get_ref().as_table());
         let span = entries
             .and_then(|entries| entries.get(inner))
             .map(Spanned::span);
-        Place {
+        Location {
             span: span.or(place.span),
             path: format!("{}.{inner}", place.path),
         }
@@ -156,13 +156,13 @@ impl<'a> Table<'a> {
         entries.is_some_and(|entries| entries.contains_key(inner))
     }
 
-    fn child_place(&self, name: &str, span: Option<Range<usize>>) -> Place {
+    fn child_place(&self, name: &str, span: Option<Range<usize>>) -> Location {
         let path = if self.place.path.is_empty() {
             name.to_owned()
         } else {
             format!("{}.{name}", self.place.path)
         };
-        Place { span, path }
+        Location { span, path }
     }
 
     fn raw(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
@@ -282,13 +282,13 @@ impl<'a> Table<'a> {
             });
         };
         let place = self.child_place(name, Some(given.span()));
-        let items: Vec<(Place, &DeValue<'_>)> = match given.get_ref() {
+        let items: Vec<(Location, &DeValue<'_>)> = match given.get_ref() {
             DeValue::Array(items) => items
                 .iter()
                 .enumerate()
                 .map(|(i, item)| {
                     (
-                        Place {
+                        Location {
                             span: Some(item.span()),
                             path: format!("{}[{i}]", place.path),
                         },
@@ -460,7 +460,7 @@ impl<'a> Table<'a> {
         }
         let mut tables = Vec::new();
         for (i, item) in items.iter().enumerate() {
-            let place = Place {
+            let place = Location {
                 span: Some(item.span()),
                 path: format!("{}[{i}]", place.path),
             };

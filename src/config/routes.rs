@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::buckets::MAIN;
 use super::cluster::ReadCluster;
-use super::problem::{Complaint, Place};
+use super::problem::{Complaint, Location};
 use super::reader::Table;
 use super::value::{parse_host, parse_path};
 use crate::base::text::nearest;
@@ -30,7 +30,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
     }
     let tables = root.tables("route");
     let mut routes = Vec::new();
-    let mut seen: HashMap<(Option<String>, String), Place> = HashMap::new();
+    let mut seen: HashMap<(Option<String>, String), Location> = HashMap::new();
     for table in &tables {
         let problems = table.problems();
         let cluster = cluster(table, clusters);

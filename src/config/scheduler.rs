@@ -2,7 +2,6 @@
 
 use toml::de::DeValue;
 
-use super::keys::SCHEDULERS;
 use super::problem::Complaint;
 use super::reader::{Table, expected, text_of, word_of};
 use crate::balance::Schedule;
@@ -16,15 +15,16 @@ pub(super) fn schedule(cluster: &Table<'_>) -> Schedule {
     // A table is read by keys of its own, a text is its type and nothing else.
     let word = cluster.read("scheduler", |_, value| match value {
         DeValue::Table(_) => Ok(None),
-        DeValue::String(_) => word_of(SCHEDULERS, text_of(value)?).map(Some),
+        DeValue::String(_) => word_of(Schedule::WORDS, text_of(value)?).map(Some),
         _ => Err(expected("text or a table", value)),
     });
     if let Some(word) = word.and_then(|spot| spot.value) {
-        return of(word, balance(&cluster.defaults("scheduler")));
+        let balance = balance(&cluster.defaults("scheduler"));
+        return Schedule::of_word(word, balance).unwrap_or_default();
     }
     let table = cluster.table("scheduler");
     let word = table.word("type");
-    let schedule = of(word, balance(&table));
+    let schedule = Schedule::of_word(word, balance(&table)).unwrap_or_default();
     // What a type that is wrong was meant to be is not known.
     if !word.is_empty() && !is_hashing(schedule) && table.has("balance") {
         let complaint = Complaint::new("means nothing with this type");
@@ -47,19 +47,6 @@ fn balance(table: &Table<'_>) -> u32 {
         );
     }
     percent.round() as u32
-}
-
-fn of(word: &str, balance: u32) -> Schedule {
-    match word {
-        "chance" => Schedule::Chance,
-        "least_load" => Schedule::LeastLoad,
-        "random" => Schedule::Random,
-        "two_choices" => Schedule::TwoChoices,
-        "peak_ewma" => Schedule::PeakEwma,
-        "rendezvous" => Schedule::Rendezvous { balance },
-        "jump" => Schedule::Jump { balance },
-        _ => Schedule::RoundRobin,
-    }
 }
 
 /// Returns whether it goes by whose a request is.

@@ -11,7 +11,7 @@ use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::problem::{Complaint, Place};
+use super::problem::{Complaint, Location};
 use super::reader::Table;
 use crate::net::tls::dns_names;
 
@@ -68,7 +68,7 @@ pub(super) fn check(chain: &Path, key: &Path) -> Findings {
 /// Which certificate of a listener is served for which name: the first that has it.
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    certificates: Vec<(CertificateDer<'static>, Place)>,
+    certificates: Vec<(CertificateDer<'static>, Location)>,
     /// By the certificates' places in that list.
     names: HashMap<String, usize>,
 }

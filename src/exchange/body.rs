@@ -23,7 +23,7 @@ pub struct Body {
 pub enum Piece<'a> {
     /// In memory.
     Memory(&'a [u8]),
-    /// So many bytes were read from the file into the room given.
+    /// The number of bytes read from the file into the room given.
     Read(usize),
 }
 

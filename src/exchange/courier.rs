@@ -57,7 +57,7 @@ pub(super) trait Carried: std::fmt::Debug + Send + Sync {
 /// What became of bytes that a courier had taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivered {
-    /// So many are with the kernel.
+    /// The number of bytes that are with the kernel.
     Sent(usize),
     /// The connection broke.
     Broken,
@@ -99,7 +99,7 @@ pub(super) enum Delivery {
 }
 
 impl Couriers {
-    /// So many at most.
+    /// Couriers, at most this many.
     pub fn new(most: usize) -> Self {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .inspect_err(|error| log::error!("there will be no couriers for slow clients: {error}"))

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::fault::Fault;
 use crate::observe::access::Record;
-use crate::observe::account::{Entry, Passed};
+use crate::observe::account::{Ended, Passed};
 use crate::plan::Listener;
 
 use super::body::Body;
@@ -60,12 +60,12 @@ impl Exchange {
             cluster: self.cluster_account,
             server: self.server_account,
         };
-        let entry = Entry {
+        let ended = Ended {
             retries: self.attempts.retries(),
             bytes_out: self.bytes,
             fault,
         };
-        hub.accounts.book(passed, &entry);
+        hub.accounts.book(passed, &ended);
         if let Some(access) = &hub.access {
             access.write(&self.record(client.listener(), fault), &hub.counters);
         }

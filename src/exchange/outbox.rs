@@ -39,7 +39,7 @@ pub(super) struct Outbox<M> {
 pub(super) enum Taken {
     /// A buffer, from this byte on.
     Buffer(Buffer, usize),
-    /// So many bytes, from this byte on.
+    /// Bytes of their own, from this one on.
     Bytes(Vec<u8>, usize),
     /// This part of a file.
     File {
@@ -158,7 +158,7 @@ impl<M> Outbox<M> {
         (left > 0 && self.excess.is_empty()).then(|| (self.file.clone(), self.in_file, left))
     }
 
-    /// So many bytes were written to the end of this file.
+    /// Notes that this number of bytes was written to the end of this file.
     pub(super) fn wrote(&mut self, file: Arc<SpoolFile>, bytes: usize) {
         self.file = Some(file);
         self.in_file += bytes as u64;
@@ -212,7 +212,7 @@ impl<M> Outbox<M> {
         (!self.excess.is_empty()).then(|| Taken::Bytes(std::mem::take(&mut self.excess), 0))
     }
 
-    /// So many bytes of what was taken out are sent; the rest is the oldest again.
+    /// Notes how many bytes of what was taken out are sent. The rest is the oldest again.
     pub(super) fn give_back(&mut self, taken: Taken, sent: usize) {
         self.sent += sent as u64;
         self.returned = taken.behind(sent);

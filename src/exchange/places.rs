@@ -11,7 +11,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// So many places.
+    /// The number of places.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             most: AtomicUsize::new(most),

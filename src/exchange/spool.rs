@@ -141,12 +141,13 @@ impl Spool {
 /// One unlinked file; its bytes are counted in the spool until it is dropped. One thread writes to
 /// it, another may read it meanwhile.
 #[derive(Debug)]
+#[must_use = "a file that is dropped is gone"]
 pub(super) struct SpoolFile {
     file: File,
     share: Share,
     /// Bytes counted.
     counted: AtomicU64,
-    /// So much of its beginning is given back.
+    /// Bytes of its beginning that are given back.
     freed: AtomicU64,
     spool: Arc<Spool>,
 }

@@ -23,7 +23,7 @@ pub struct State {
     pub request: Request,
     /// The attempts so far.
     pub attempts: Attempts,
-    /// So often its holder has let go of it without an end.
+    /// How often its holder has let go of it without an end.
     pub losses: u32,
     /// Moments of its life.
     pub times: Times,

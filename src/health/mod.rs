@@ -20,6 +20,7 @@ pub use witness::{Failure, Witness};
 use std::time::{Duration, Instant};
 
 use crate::base::time::after;
+use crate::base::words::words;
 
 use window::{Event, Window};
 use witness::Streak;
@@ -37,6 +38,13 @@ pub enum Mode {
     /// Never probed, always online.
     Disabled,
 }
+
+words!(Mode {
+    Paranoid => "paranoid",
+    Opportunistic => "opportunistic",
+    Lazy => "lazy",
+    Disabled => "disabled",
+});
 
 /// When traffic takes a server out.
 ///
@@ -128,20 +136,11 @@ pub enum State {
     Offline,
 }
 
-impl State {
-    /// The word for it in logs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Online => "online",
-            Self::Offline => "offline",
-        }
-    }
-}
+words!(State { Unknown => "unknown", Online => "online", Offline => "offline" });
 
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct Transition {
     /// The old state.
     pub from: State,
     /// The new state.
@@ -183,7 +182,7 @@ pub struct ProbeId(pub(crate) u64);
 pub struct Monitor {
     settings: Settings,
     state: State,
-    last: Option<Change>,
+    last: Option<Transition>,
     /// The server has been seen to work. Only such a server is held, not one that is started after
     /// the balancer.
     was_online: bool,
@@ -285,7 +284,7 @@ impl Monitor {
     }
 
     /// Returns the last change of state.
-    pub fn last_change(&self) -> Option<&Change> {
+    pub fn last_change(&self) -> Option<&Transition> {
         self.last.as_ref()
     }
 
@@ -308,7 +307,7 @@ impl Monitor {
     }
 
     /// Starts a probe if one is due. A probe that is out of time has failed.
-    pub fn poll(&mut self, now: Instant) -> (Option<ProbeId>, Option<Change>) {
+    pub fn poll(&mut self, now: Instant) -> (Option<ProbeId>, Option<Transition>) {
         let mut change = None;
         if let Some((id, until)) = self.probing
             && until <= now
@@ -330,7 +329,7 @@ impl Monitor {
         id: ProbeId,
         result: Result<(), FaultClass>,
         now: Instant,
-    ) -> Option<Change> {
+    ) -> Option<Transition> {
         self.probing.take_if(|(probing, _)| *probing == id)?;
         self.counts.last_probe = Some((now, result));
         let needed = |times: u32| {
@@ -397,7 +396,7 @@ impl Monitor {
 
     /// Takes over the result of an exchange with the server. Exchanges that end while the server is
     /// offline were begun before, and change nothing.
-    pub fn exchanged(&mut self, result: Result<(), Failure>, now: Instant) -> Option<Change> {
+    pub fn exchanged(&mut self, result: Result<(), Failure>, now: Instant) -> Option<Transition> {
         self.last_used = now;
         if result.is_ok() {
             self.was_online = true;
@@ -474,13 +473,13 @@ impl Monitor {
 
     /// Releases the server on an operator's behalf. It may be used at once if it is online, else as
     /// soon as it is.
-    pub fn release(&mut self, who: &str, now: Instant) -> Option<Change> {
+    pub fn release(&mut self, who: &str, now: Instant) -> Option<Transition> {
         self.let_go(Cause::Released(who.to_owned()), now)
     }
 
     /// Changes the settings. What is known stays known, except that a server that is not probed is
     /// online. A held server stays held as long as sticky offline is on.
-    pub fn set(&mut self, settings: Settings, now: Instant) -> Option<Change> {
+    pub fn set(&mut self, settings: Settings, now: Instant) -> Option<Transition> {
         if settings.passive.window != self.settings.passive.window {
             self.window = Window::new(settings.passive.window, WINDOW);
         }
@@ -519,9 +518,9 @@ impl Monitor {
         }
     }
 
-    fn let_go(&mut self, cause: Cause, now: Instant) -> Option<Change> {
+    fn let_go(&mut self, cause: Cause, now: Instant) -> Option<Transition> {
         self.held.take()?;
-        let change = Change {
+        let change = Transition {
             from: self.state,
             to: self.state,
             cause,
@@ -552,7 +551,7 @@ impl Monitor {
         }
     }
 
-    fn become_state(&mut self, to: State, cause: Cause, now: Instant) -> Change {
+    fn become_state(&mut self, to: State, cause: Cause, now: Instant) -> Transition {
         let from = self.state;
         self.state = to;
         self.streaks = [Streak::default(); FaultClass::COUNT];
@@ -580,7 +579,7 @@ impl Monitor {
         }
         // The next probe is an interval away.
         self.next_probe = after(now, self.interval());
-        let change = Change {
+        let change = Transition {
             from,
             to,
             cause,

@@ -41,7 +41,7 @@ impl Bench {
     }
 
     /// Waits for the next probe. Returns how long that took, and the change.
-    fn probe(&mut self, result: Result<(), FaultClass>) -> (Duration, Option<Change>) {
+    fn probe(&mut self, result: Result<(), FaultClass>) -> (Duration, Option<Transition>) {
         let due = self.monitor.next_event().expect("it is probed");
         let waited = due.saturating_duration_since(self.now);
         self.now = self.now.max(due);
@@ -54,12 +54,12 @@ impl Bench {
     }
 
     /// Fails an exchange of another client, at another path, each time.
-    fn fail(&mut self, class: FaultClass) -> Option<Change> {
+    fn fail(&mut self, class: FaultClass) -> Option<Transition> {
         self.witnesses += 1;
         self.fail_for(class, self.witnesses, self.witnesses)
     }
 
-    fn fail_for(&mut self, class: FaultClass, client: u64, path: u64) -> Option<Change> {
+    fn fail_for(&mut self, class: FaultClass, client: u64, path: u64) -> Option<Transition> {
         let witness = (class != FaultClass::Connect).then_some(Witness { client, path });
         self.monitor
             .exchanged(Err(Failure { class, witness }), self.now)
@@ -75,8 +75,8 @@ impl Bench {
     }
 }
 
-fn change(from: State, to: State, cause: Cause, at: Instant) -> Option<Change> {
-    Some(Change {
+fn change(from: State, to: State, cause: Cause, at: Instant) -> Option<Transition> {
+    Some(Transition {
         from,
         to,
         cause,
@@ -629,7 +629,7 @@ proptest! {
                     let was_held = monitor.held().is_some();
                     let change = monitor.release("anna", now);
                     prop_assert_eq!(change.is_some(), was_held);
-                    let stays = |change: Change| change.from == state && change.to == state;
+                    let stays = |change: Transition| change.from == state && change.to == state;
                     prop_assert!(change.is_none_or(stays));
                     None
                 }

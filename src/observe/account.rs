@@ -43,7 +43,7 @@ struct Shard {
 
 /// An exchange that has ended, as accounts see it.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct Ended {
     /// Attempts beyond the first.
     pub retries: u32,
     /// Bytes of its response that were given to the client's socket or to a courier.
@@ -88,7 +88,7 @@ impl Default for Shard {
 
 impl Account {
     /// Adds an exchange.
-    pub fn book(&self, entry: &Entry) {
+    pub fn book(&self, ended: &Ended) {
         // The number of shards is a power of two.
         let Some(shard) = self.shards.get(thread() & (self.shards.len() - 1)) else {
             return;
@@ -96,12 +96,12 @@ impl Account {
         shard.requests.fetch_add(1, Ordering::Relaxed);
         shard
             .bytes_out
-            .fetch_add(entry.bytes_out, Ordering::Relaxed);
-        if entry.retries > 0 {
-            let retries = u64::from(entry.retries);
+            .fetch_add(ended.bytes_out, Ordering::Relaxed);
+        if ended.retries > 0 {
+            let retries = u64::from(ended.retries);
             shard.retries.fetch_add(retries, Ordering::Relaxed);
         }
-        if let Some(fault) = entry.fault
+        if let Some(fault) = ended.fault
             && let Some(count) = shard.faults.get(fault as usize)
         {
             count.fetch_add(1, Ordering::Relaxed);
@@ -155,6 +155,7 @@ pub struct Accounts {
 
 /// An account that is open: it is closed when this is dropped.
 #[derive(Debug)]
+#[must_use = "an account that is dropped is closed"]
 pub struct OpenAccount {
     id: AccountId,
     account: Arc<Account>,
@@ -197,9 +198,9 @@ impl Accounts {
     }
 
     /// Books an exchange that has ended. What is closed already is left out.
-    pub fn book(&self, passed: Passed<'_>, entry: &Entry) {
-        self.process.book(entry);
-        passed.listener.book(entry);
+    pub fn book(&self, passed: Passed<'_>, ended: &Ended) {
+        self.process.book(ended);
+        passed.listener.book(ended);
         if passed.cluster.is_none() && passed.server.is_none() {
             return;
         }
@@ -207,7 +208,7 @@ impl Accounts {
         for AccountId(id) in [passed.cluster, passed.server].into_iter().flatten() {
             let place = open.binary_search_by_key(&id, |(other, _)| *other);
             if let Some((_, account)) = place.ok().and_then(|place| open.get(place)) {
-                account.book(entry);
+                account.book(ended);
             }
         }
     }
@@ -242,7 +243,7 @@ mod tests {
 
     use super::*;
 
-    const GOOD: Entry = Entry {
+    const GOOD: Ended = Ended {
         retries: 0,
         bytes_out: 10,
         fault: None,
@@ -258,7 +259,7 @@ mod tests {
                 let account = &account;
                 scope.spawn(move || {
                     for turn in 0..EACH {
-                        account.book(&Entry {
+                        account.book(&Ended {
                             retries: u32::from(turn % 5 == 0),
                             bytes_out: thread,
                             fault: (turn % 10 == 0).then_some(Fault::QueueFull),

@@ -118,6 +118,8 @@ pub enum AccessFormat {
     Json,
 }
 
+words!(AccessFormat { Combined => "combined", Json => "json" });
+
 /// `[[listener]]`: an address, and how to treat who comes in there.
 #[derive(Clone, Debug)]
 pub struct Listener {

@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::balance::{
-    Cancelled, Counts, Dispatcher, Handout, Link, Offer, Refusal, ServerId, Ticket, Verdict,
+    Cancelled, Counts, Dispatcher, Handout, LinkState, Offer, Refusal, ServerId, Ticket, Verdict,
     WorkerId,
 };
 use crate::base::panic_points::Point;
@@ -214,7 +214,7 @@ impl Cluster {
         &self,
         worker: WorkerId,
         verdict: Verdict<Exchange>,
-        link: Link,
+        link: LinkState,
     ) -> Option<Exchange> {
         let is_delayed = is_delayed(&verdict);
         let handout = self
@@ -230,7 +230,7 @@ impl Cluster {
         &self,
         worker: WorkerId,
         verdict: Verdict<Exchange>,
-        link: Link,
+        link: LinkState,
         (most, behind): (usize, &mut VecDeque<Exchange>),
     ) -> Option<Exchange> {
         let (now, is_delayed) = (Instant::now(), is_delayed(&verdict));

@@ -209,7 +209,7 @@ impl Server {
         &self,
         settings: health::Settings,
         now: Instant,
-    ) -> Option<health::Change> {
+    ) -> Option<health::Transition> {
         self.is_monitored
             .store(settings.mode != Mode::Disabled, Ordering::Relaxed);
         self.monitor.lock().set(settings, now)
@@ -219,7 +219,7 @@ impl Server {
         &self,
         result: Result<(), Failure>,
         now: Instant,
-    ) -> Option<health::Change> {
+    ) -> Option<health::Transition> {
         self.monitor.lock().exchanged(result, now)
     }
 
@@ -228,7 +228,7 @@ impl Server {
         id: ProbeId,
         result: Result<(), FaultClass>,
         now: Instant,
-    ) -> Option<health::Change> {
+    ) -> Option<health::Transition> {
         self.monitor.lock().probed(id, result, now)
     }
 

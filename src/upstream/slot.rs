@@ -43,7 +43,7 @@ pub(super) struct Slot {
 /// What ended a wait.
 #[derive(Debug)]
 pub(super) enum Woken {
-    /// So much of its request is sent.
+    /// A job, and how much of its request is sent.
     Job(Exchange, Upload),
     Probe(ProbeId),
     Nothing,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::balance::queue::{Place, Taker};
+use crate::balance::queue::{Position, Taker};
 use crate::balance::{BucketId, Handout, Refusal, ServerId, Ticket, WorkerId};
 
 use super::Dispatcher;
@@ -97,7 +97,7 @@ impl<J> Dispatcher<J> {
         taker: Taker,
         now: Instant,
         refused: &mut Vec<(Refusal, J)>,
-    ) -> Option<Place> {
+    ) -> Option<Position> {
         loop {
             let Self {
                 queue,
@@ -118,7 +118,7 @@ impl<J> Dispatcher<J> {
 
     /// Returns why it is too late to serve a waiting job, if it is: the server would work in vain,
     /// and all jobs behind it would become late too.
-    pub(super) fn is_late(&self, place: Place, now: Instant) -> Option<Refusal> {
+    pub(super) fn is_late(&self, place: Position, now: Instant) -> Option<Refusal> {
         if self.queue.has_expired(place, now) {
             return Some(Refusal::QueueTimeout);
         }
@@ -198,7 +198,7 @@ impl<J> Dispatcher<J> {
     }
 
     /// Removes a job from the queue for a worker.
-    pub(super) fn start(&mut self, place: Place, worker: WorkerId, now: Instant) -> Option<J> {
+    pub(super) fn start(&mut self, place: Position, worker: WorkerId, now: Instant) -> Option<J> {
         let waiting = self.queue.serve(place)?;
         let Ticket { id, bucket, .. } = waiting.ticket;
         if let Some(server) = waiting.bound {

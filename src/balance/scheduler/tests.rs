@@ -22,7 +22,7 @@ fn cluster(schedule: Schedule, weights: &[u32], capacity: usize) -> Dispatcher<u
             .apply(Change::AddServer(server), now)
             .expect("a server");
         for (_, worker) in outcome.started {
-            dispatcher.next(worker, Verdict::None, Link::Up, now);
+            dispatcher.next(worker, Verdict::None, LinkState::Up, now);
         }
     }
     dispatcher
@@ -51,7 +51,7 @@ fn serve(
 ) -> u32 {
     match dispatcher.offer(key, ticket(key, key, now), now) {
         Offer::Assigned(worker, _) => {
-            dispatcher.next(worker, Verdict::Done, Link::Up, now + took);
+            dispatcher.next(worker, Verdict::Done, LinkState::Up, now + took);
             worker.0 / capacity as u32
         }
         other => panic!("{other:?}"),
@@ -120,7 +120,7 @@ fn who_was_away_makes_up_for_little() {
         match dispatcher.offer(id, ticket(id, id, now), now) {
             Offer::Assigned(WorkerId(1), _) => held = Some(WorkerId(1)),
             Offer::Assigned(worker, _) => {
-                drop(dispatcher.next(worker, Verdict::Done, Link::Up, now));
+                drop(dispatcher.next(worker, Verdict::Done, LinkState::Up, now));
             }
             other => panic!("{other:?}"),
         }
@@ -128,7 +128,7 @@ fn who_was_away_makes_up_for_little() {
     for id in 100..200 {
         assert_eq!(serve(&mut dispatcher, id, 1, now, Duration::ZERO), 0);
     }
-    dispatcher.next(WorkerId(1), Verdict::Done, Link::Up, now);
+    dispatcher.next(WorkerId(1), Verdict::Done, LinkState::Up, now);
     let turns = (200..230)
         .map(|id| serve(&mut dispatcher, id, 1, now, Duration::ZERO))
         .collect::<Vec<_>>();
@@ -178,7 +178,7 @@ fn a_slow_server_gets_less() {
                 let server = worker.0 / 2;
                 let took = Duration::from_millis(if server == 1 { 200 } else { 10 });
                 now += Duration::from_millis(1);
-                dispatcher.next(worker, Verdict::Done, Link::Up, now + took);
+                dispatcher.next(worker, Verdict::Done, LinkState::Up, now + took);
                 server
             }
             other => panic!("{other:?}"),

@@ -1,7 +1,7 @@
 //! What must be true of the servers at any time.
 
 use super::{NONE, Server, Servers, State, Worker, effective_weight};
-use crate::balance::{Admin, Health, Link, Role, ServerId};
+use crate::balance::{Admin, Health, LinkState, Role, ServerId};
 
 impl Servers {
     /// Checks that every count and list agrees with the workers.
@@ -33,7 +33,7 @@ impl Servers {
         let all: u32 = alive().map(|(place, _)| jobs_of(place)).sum();
         assert_eq!(self.serving, all as usize);
         self.running.check(self.serving);
-        assert_eq!(self.up, count(&|worker| worker.link == Link::Up));
+        assert_eq!(self.up, count(&|worker| worker.link == LinkState::Up));
         assert_eq!(self.worker_count, count(&|_| true));
         let usable = |role: Role| {
             let by_role = |(place, server): &(usize, &Server)| {
@@ -58,7 +58,9 @@ impl Servers {
             );
             assert_eq!(
                 server.reachable,
-                count(&|worker| own(worker) && !worker.leaving && worker.link != Link::Unreachable)
+                count(&|worker| own(worker)
+                    && !worker.leaving
+                    && worker.link != LinkState::Unreachable)
             );
             let busy = |leaving: bool| {
                 count(&|worker| {
@@ -81,7 +83,7 @@ impl Servers {
                 assert!(
                     own(entry)
                         && entry.state == State::Idle
-                        && entry.link == Link::Up
+                        && entry.link == LinkState::Up
                         && entry.newer == newer
                 );
                 assert!(!entry.leaving);

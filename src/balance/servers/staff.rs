@@ -3,7 +3,7 @@
 use super::{NONE, Server, Servers, State, Tier, WARM, Worker, effective_weight};
 use crate::balance::scheduler::{Candidates, Load, scheduler};
 use crate::balance::{
-    Admin, Health, Link, NewServer, Role, Schedule, ServerChange, ServerId, WorkerId,
+    Admin, Health, LinkState, NewServer, Role, Schedule, ServerChange, ServerId, WorkerId,
 };
 
 impl Servers {
@@ -120,7 +120,7 @@ impl Servers {
             self.dismiss(worker);
         }
         let entry = &mut self.workers[worker.0 as usize];
-        self.up -= usize::from(entry.link == Link::Up);
+        self.up -= usize::from(entry.link == LinkState::Up);
         entry.state = State::Gone;
         self.free_workers.push(worker.0);
         self.worker_count -= 1;
@@ -157,7 +157,7 @@ impl Servers {
     fn start_worker(&mut self, id: ServerId) -> WorkerId {
         let worker = Worker {
             server: id,
-            link: Link::Connecting,
+            link: LinkState::Connecting,
             state: State::Away,
             leaving: false,
             newer: NONE,
@@ -188,7 +188,7 @@ impl Servers {
     fn least_useful(&self, id: ServerId) -> Option<WorkerId> {
         let use_of = |worker: &Worker| match (worker.state, worker.link) {
             (State::Serving, _) => 3,
-            (_, Link::Unreachable) => 0,
+            (_, LinkState::Unreachable) => 0,
             (State::Away, _) => 1,
             _ => 2,
         };
@@ -209,7 +209,7 @@ impl Servers {
         }
         let entry = &mut self.workers[worker.0 as usize];
         entry.leaving = true;
-        let (id, reachable) = (entry.server, entry.link != Link::Unreachable);
+        let (id, reachable) = (entry.server, entry.link != LinkState::Unreachable);
         let busy = usize::from(entry.state == State::Serving);
         let server = &mut self.servers[id.0 as usize];
         server.staying -= 1;

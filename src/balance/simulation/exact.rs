@@ -69,7 +69,7 @@ impl Simulation {
         // Otherwise all workers start disconnected.
         if !random.one_in(4) {
             for worker in 0..simulation.model.workers.len() {
-                simulation.next(worker, Verdict::None, Link::Up, 1);
+                simulation.next(worker, Verdict::None, LinkState::Up, 1);
             }
         }
         simulation
@@ -118,9 +118,9 @@ impl Simulation {
         }
         let worker = random.below(self.model.workers.len());
         let link = match random.below(6) {
-            0 => Link::Connecting,
-            1 => Link::Unreachable,
-            _ => Link::Up,
+            0 => LinkState::Connecting,
+            1 => LinkState::Unreachable,
+            _ => LinkState::Up,
         };
         let most = if random.one_in(2) { 1 } else { random.below(5) };
         let serving = &self.model.workers[worker].serving;
@@ -142,7 +142,7 @@ impl Simulation {
         }
     }
 
-    fn next(&mut self, worker: usize, verdict: Verdict<Job>, link: Link, most: usize) {
+    fn next(&mut self, worker: usize, verdict: Verdict<Job>, link: LinkState, most: usize) {
         let over: Vec<_> = self.model.workers[worker]
             .serving
             .iter()
@@ -337,12 +337,12 @@ impl Simulation {
             serving: serving.count(),
             up: workers
                 .iter()
-                .filter(|worker| worker.link == Link::Up)
+                .filter(|worker| worker.link == LinkState::Up)
                 .count(),
             workers: workers.len(),
             capacity: workers
                 .iter()
-                .filter(|worker| worker.link != Link::Unreachable)
+                .filter(|worker| worker.link != LinkState::Unreachable)
                 .count(),
         };
         assert_eq!(self.dispatcher.counts(), counts);
@@ -362,7 +362,7 @@ impl Simulation {
         for worker in 0..self.model.workers.len() {
             if let Some(serving) = self.model.workers[worker].serving.first() {
                 let verdict = serving.verdict(self.model.workers[worker].server, random);
-                self.next(worker, verdict, Link::Up, 1);
+                self.next(worker, verdict, LinkState::Up, 1);
                 self.check();
             }
         }

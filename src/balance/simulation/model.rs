@@ -36,7 +36,7 @@ struct Turn {
 
 pub(super) struct ModelWorker {
     pub(super) server: usize,
-    pub(super) link: Link,
+    pub(super) link: LinkState,
     /// The worker's jobs: the first, and those taken besides.
     pub(super) serving: Vec<Waiting>,
 }
@@ -96,7 +96,7 @@ impl Model {
         for _ in 0..capacity {
             self.workers.push(ModelWorker {
                 server: self.servers,
-                link: Link::Connecting,
+                link: LinkState::Connecting,
                 serving: Vec::new(),
             });
         }
@@ -168,7 +168,7 @@ impl Model {
         &mut self,
         worker: usize,
         verdict: &Verdict<Job>,
-        link: Link,
+        link: LinkState,
         most: usize,
         now: Instant,
     ) -> (Handout<Job>, Vec<u64>) {
@@ -188,7 +188,7 @@ impl Model {
             &mut handout,
         );
         let mut first = None;
-        if link == Link::Up && self.workers[worker].serving.is_empty() {
+        if link == LinkState::Up && self.workers[worker].serving.is_empty() {
             first = self.take(worker, now, &mut handout);
             handout.next = first.map(|first| Job(first.ticket.id));
             if first.is_none() && !self.idle.contains(&worker) {
@@ -201,7 +201,7 @@ impl Model {
             let server = self.workers[worker].server;
             let early = self.settings.early_binding;
             let counts = |other: &&ModelWorker| {
-                other.link != Link::Unreachable && (!early || other.server == server)
+                other.link != LinkState::Unreachable && (!early || other.server == server)
             };
             let reachable = self.workers.iter().filter(counts).count();
             let waiting = self
@@ -250,7 +250,7 @@ impl Model {
             .extract_if(.., |serving| serving.ticket.id == id)
             .collect();
         // The worker does not ask for another job.
-        let link = Link::Connecting;
+        let link = LinkState::Connecting;
         self.again(
             (worker, link),
             verdict,
@@ -275,7 +275,7 @@ impl Model {
 
     fn again(
         &mut self,
-        (worker, link): (usize, Link),
+        (worker, link): (usize, LinkState),
         verdict: &Verdict<Job>,
         ended: &[Waiting],
         in_progress: usize,
@@ -323,7 +323,7 @@ impl Model {
                         let end = now.checked_add(*back_off).unwrap_or(ticket.deadline);
                         self.resting.push((end, waiting));
                     } else {
-                        let asking = (link == Link::Up).then(|| self.workers[worker].server);
+                        let asking = (link == LinkState::Up).then(|| self.workers[worker].server);
                         self.put_back(waiting, asking, handout);
                     }
                 }
@@ -425,7 +425,7 @@ impl Model {
             return false;
         }
         if self.is_idle(worker) {
-            self.set_link(worker, Link::Connecting);
+            self.set_link(worker, LinkState::Connecting);
         }
         true
     }
@@ -546,9 +546,9 @@ impl Model {
         self.workers[worker].serving.push(waiting);
     }
 
-    fn set_link(&mut self, worker: usize, link: Link) {
+    fn set_link(&mut self, worker: usize, link: LinkState) {
         self.workers[worker].link = link;
-        if link != Link::Up {
+        if link != LinkState::Up {
             self.idle.retain(|idle| *idle != worker);
         }
         let server = self.workers[worker].server;
@@ -582,7 +582,7 @@ impl Model {
     fn is_reachable(&self, server: usize) -> bool {
         self.workers
             .iter()
-            .any(|worker| worker.server == server && worker.link != Link::Unreachable)
+            .any(|worker| worker.server == server && worker.link != LinkState::Unreachable)
     }
 
     fn reachable_servers(&self) -> usize {

@@ -40,7 +40,7 @@ pub(super) struct Server {
 
 pub(super) struct Worker {
     pub(super) server: u32,
-    pub(super) link: Link,
+    pub(super) link: LinkState,
     pub(super) leaving: bool,
     pub(super) idle: bool,
     /// The count of workers becoming idle when this worker did.
@@ -85,7 +85,7 @@ impl Shadow {
 
     fn reachable(&self, server: u32) -> usize {
         let able = |worker: &&Worker| {
-            worker.server == server && !worker.leaving && worker.link != Link::Unreachable
+            worker.server == server && !worker.leaving && worker.link != LinkState::Unreachable
         };
         self.workers.values().filter(able).count()
     }
@@ -247,7 +247,7 @@ impl Shadow {
         let entry = &self.workers[&worker];
         let server = entry.server;
         assert!(
-            entry.jobs.is_empty() && !entry.leaving && entry.link == Link::Up,
+            entry.jobs.is_empty() && !entry.leaving && entry.link == LinkState::Up,
             "worker {worker} can"
         );
         assert!(
@@ -439,7 +439,7 @@ impl Shadow {
         for (server, WorkerId(worker)) in &outcome.started {
             let new = Worker {
                 server: server.0,
-                link: Link::Connecting,
+                link: LinkState::Connecting,
                 leaving: false,
                 idle: false,
                 idle_since: 0,

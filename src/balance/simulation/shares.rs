@@ -98,7 +98,7 @@ impl World {
             self.server_of[place] = *server as usize;
             let handout = self
                 .dispatcher
-                .next(*worker, Verdict::None, Link::Up, self.now);
+                .next(*worker, Verdict::None, LinkState::Up, self.now);
             self.follow(*worker, &handout);
         }
         for worker in &outcome.dismissed {
@@ -169,7 +169,7 @@ impl World {
         self.now = self.now.max(end);
         let handout = self
             .dispatcher
-            .next(worker, Verdict::Done, Link::Up, self.now);
+            .next(worker, Verdict::Done, LinkState::Up, self.now);
         self.follow(worker, &handout);
     }
 

@@ -143,7 +143,7 @@ impl Simulation {
                 .copied()
                 .collect::<Vec<_>>();
             for worker in workers {
-                simulation.next(worker, Verdict::None, Link::Up, 1);
+                simulation.next(worker, Verdict::None, LinkState::Up, 1);
             }
         }
         simulation
@@ -242,15 +242,15 @@ impl Simulation {
         }
         let worker = random.pick(&workers);
         let link = match random.below(10) {
-            0 => Link::Connecting,
-            1 => Link::Unreachable,
-            _ => Link::Up,
+            0 => LinkState::Connecting,
+            1 => LinkState::Unreachable,
+            _ => LinkState::Up,
         };
         let most = if random.one_in(2) { 1 } else { random.below(6) };
         let entry = &self.shadow.workers[&worker];
         let id = (!entry.jobs.is_empty()).then(|| random.pick(&entry.jobs));
         match id {
-            Some(_) if random.one_in(20) => self.next(worker, Verdict::None, Link::Up, most),
+            Some(_) if random.one_in(20) => self.next(worker, Verdict::None, LinkState::Up, most),
             Some(_) if random.one_in(20) => assert!(!self.dispatcher.retire(WorkerId(worker))),
             Some(id) => {
                 let is_part = random.one_in(if entry.jobs.len() > 1 { 2 } else { 20 });
@@ -284,7 +284,7 @@ impl Simulation {
                 assert!(self.dispatcher.retire(WorkerId(worker)));
                 if entry.idle {
                     let entry = self.shadow.workers.get_mut(&worker).expect("known");
-                    (entry.idle, entry.link) = (false, Link::Connecting);
+                    (entry.idle, entry.link) = (false, LinkState::Connecting);
                 }
             }
             None => self.next(worker, Verdict::None, link, most),
@@ -319,20 +319,20 @@ impl Simulation {
             true => Verdict::None,
             false => Verdict::Done,
         };
-        self.next(worker, verdict, Link::Connecting, 1);
+        self.next(worker, verdict, LinkState::Connecting, 1);
         self.check();
         // A worker without a connection may panic again at once.
         if random.one_in(3) {
-            self.next(worker, Verdict::None, Link::Connecting, 1);
+            self.next(worker, Verdict::None, LinkState::Connecting, 1);
         }
         if random.one_in(3) {
             self.gone(worker);
         } else if !self.shadow.workers[&worker].leaving && random.one_in(2) {
-            self.next(worker, Verdict::None, Link::Up, 1);
+            self.next(worker, Verdict::None, LinkState::Up, 1);
         }
     }
 
-    fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: Link, most: usize) {
+    fn next(&mut self, worker: u32, verdict: Verdict<u64>, link: LinkState, most: usize) {
         let again = match &verdict {
             Verdict::Retry {
                 job,
@@ -355,7 +355,7 @@ impl Simulation {
         let entry = self.shadow.workers.get_mut(&worker).expect("known");
         let had_job = !entry.jobs.is_empty();
         entry.link = link;
-        entry.idle &= link == Link::Up;
+        entry.idle &= link == LinkState::Up;
         let mut more = VecDeque::new();
         let handout = self.dispatcher.next_batch(
             WorkerId(worker),
@@ -364,7 +364,7 @@ impl Simulation {
             (most, &mut more),
             self.now,
         );
-        self.carry_out(&handout, Some((worker, link == Link::Up && !had_job)));
+        self.carry_out(&handout, Some((worker, link == LinkState::Up && !had_job)));
         assert!(more.is_empty() || more.len() < most);
         self.check_part(worker, more.len(), handout.refused.len());
         for id in more {
@@ -533,7 +533,7 @@ impl Simulation {
             up: shadow
                 .workers
                 .values()
-                .filter(|worker| worker.link == Link::Up)
+                .filter(|worker| worker.link == LinkState::Up)
                 .count(),
             workers: shadow.workers.len(),
             capacity: shadow.capacity(),
@@ -644,7 +644,7 @@ impl Simulation {
         }
         while let Some(worker) = self.shadow.workers.keys().next().copied() {
             if !self.shadow.workers[&worker].jobs.is_empty() {
-                self.next(worker, Verdict::Done, Link::Up, 1);
+                self.next(worker, Verdict::Done, LinkState::Up, 1);
             } else {
                 self.gone(worker);
             }

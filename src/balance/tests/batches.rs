@@ -47,7 +47,10 @@ fn a_batch_ends_before_what_goes_alone() {
     bench.offer(10);
     bench.offer(11);
     let ticket = bench.ticket(9);
-    assert_eq!(bench.retry(0, ticket, Link::Connecting), Handout::default());
+    assert_eq!(
+        bench.retry(0, ticket, LinkState::Connecting),
+        Handout::default()
+    );
     assert_eq!(bench.batch(0, 8), (Some(9), vec![]));
     assert_eq!(bench.batch(0, 8), (Some(10), vec![11]));
 }
@@ -147,9 +150,10 @@ fn idle_workers_get_theirs_before_a_batch_is_made() {
     };
     let mut more = VecDeque::new();
     let batch = (8, &mut more);
-    let handout = bench
-        .dispatcher
-        .next_batch(WorkerId(0), verdict, Link::Up, batch, bench.now);
+    let handout =
+        bench
+            .dispatcher
+            .next_batch(WorkerId(0), verdict, LinkState::Up, batch, bench.now);
     assert_eq!(
         (handout.next, handout.assigned),
         (Some(2), vec![(WorkerId(1), 1)])

@@ -161,7 +161,7 @@ fn a_server_in_the_place_of_one_that_is_gone_is_not_avoided_for_it() {
     bench.offer(1);
     bench.offer(2);
     let ticket = bench.avoiding(1, 0);
-    assert_eq!(bench.retry(0, ticket, Link::Up), Handout::default());
+    assert_eq!(bench.retry(0, ticket, LinkState::Up), Handout::default());
     bench.apply(Change::RemoveServer(ServerId(0)));
     bench.dispatcher.gone(WorkerId(0), bench.now);
     let outcome = bench.apply(server(1, Role::Active));
@@ -291,7 +291,7 @@ fn servers_that_are_not_in_use_are_looked_at_too() {
             assert_eq!(bench.up(0), Handout::default());
             // One look found the server dead, and one found it alive.
             assert_eq!(
-                bench.next(1, Verdict::None, Link::Unreachable),
+                bench.next(1, Verdict::None, LinkState::Unreachable),
                 Handout::default()
             );
             assert_eq!(bench.offer(4), Offer::Queued);

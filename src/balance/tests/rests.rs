@@ -4,7 +4,13 @@ use super::*;
 
 impl Bench {
     /// Gives a worker's job back, to rest for `seconds`.
-    fn back_off(&mut self, worker: u32, ticket: Ticket, seconds: u64, link: Link) -> Handout<u64> {
+    fn back_off(
+        &mut self,
+        worker: u32,
+        ticket: Ticket,
+        seconds: u64,
+        link: LinkState,
+    ) -> Handout<u64> {
         let verdict = Verdict::Retry {
             job: ticket.id,
             ticket,
@@ -39,7 +45,10 @@ fn a_job_rests_and_holds_up_nobody() {
             bench.offer(id);
         }
         // The job's token is free at once.
-        assert_eq!(bench.back_off(0, bench.ticket(1), 5, Link::Up), next(2));
+        assert_eq!(
+            bench.back_off(0, bench.ticket(1), 5, LinkState::Up),
+            next(2)
+        );
         assert_eq!((bench.counts(), bench.resting()), ((1, 1), 1));
         assert_eq!(bench.dispatcher.next_deadline(), Some(bench.at(5)));
         assert_eq!(bench.wake(4), Handout::default());
@@ -60,7 +69,7 @@ fn an_idle_worker_takes_a_job_when_its_rest_is_over() {
         let mut bench = Bench::new(settings, &[1, 1]);
         bench.offer(1);
         assert_eq!(
-            bench.back_off(0, bench.avoiding(1, 0), 5, Link::Up),
+            bench.back_off(0, bench.avoiding(1, 0), 5, LinkState::Up),
             Handout::default()
         );
         assert_eq!(bench.wake(5), woken(1, 1));
@@ -76,7 +85,7 @@ fn the_first_to_wake_is_the_first_to_be_served() {
             bench.offer(id);
         }
         for (worker, id, seconds) in [(0, 3, 4), (1, 2, 2), (2, 1, 3)] {
-            bench.back_off(worker, bench.ticket(id), seconds, Link::Connecting);
+            bench.back_off(worker, bench.ticket(id), seconds, LinkState::Connecting);
         }
         assert_eq!(bench.wake(9), Handout::default());
         assert_eq!([bench.up(0), bench.up(1), bench.up(2)], [2, 1, 3].map(next));
@@ -89,12 +98,12 @@ fn a_resting_job_has_its_part_of_the_budget() {
     bench.offer(1);
     bench.offer(2);
     assert_eq!(
-        bench.back_off(0, bench.ticket(1), 5, Link::Up),
+        bench.back_off(0, bench.ticket(1), 5, LinkState::Up),
         Handout::default()
     );
     bench.dispatcher.check(1);
     assert_eq!(
-        bench.retry(1, bench.ticket(2), Link::Up),
+        bench.retry(1, bench.ticket(2), LinkState::Up),
         refused(Refusal::RetryBudget, 2)
     );
     // The job counts once, whether resting, waiting or served.
@@ -110,7 +119,7 @@ fn a_resting_job_has_its_part_of_the_budget() {
         free: true,
         back_off: Duration::from_secs(1),
     };
-    assert_eq!(bench.next(1, verdict, Link::Up), Handout::default());
+    assert_eq!(bench.next(1, verdict, LinkState::Up), Handout::default());
     assert_eq!(bench.resting(), 1);
     bench.dispatcher.check(0);
 }
@@ -132,12 +141,12 @@ fn a_resting_job_is_in_progress() {
     for worker in [0, 1] {
         let ticket = bench.ticket(u64::from(worker) + 1);
         assert_eq!(
-            bench.back_off(worker, ticket, 5, Link::Up),
+            bench.back_off(worker, ticket, 5, LinkState::Up),
             Handout::default()
         );
     }
     assert_eq!(
-        bench.back_off(2, bench.ticket(3), 5, Link::Up),
+        bench.back_off(2, bench.ticket(3), 5, LinkState::Up),
         refused(Refusal::RetryBudget, 3)
     );
 }
@@ -146,7 +155,7 @@ fn a_resting_job_is_in_progress() {
 fn clients_leave_that_rest() {
     let mut bench = Bench::new(ONE, &[1]);
     bench.offer(1);
-    bench.back_off(0, bench.ticket(1), 5, Link::Up);
+    bench.back_off(0, bench.ticket(1), 5, LinkState::Up);
     assert_eq!(bench.dispatcher.cancel(1), Cancelled::Queued(1));
     assert_eq!(bench.dispatcher.cancel(1), Cancelled::Unknown);
     assert_eq!(bench.dispatcher.next_deadline(), None);
@@ -160,7 +169,7 @@ fn nobody_rests_longer_than_its_deadline() {
         let mut bench = Bench::new(ONE, &[1]);
         bench.offer(1);
         assert_eq!(
-            bench.back_off(0, bench.ticket(1), back_off, Link::Up),
+            bench.back_off(0, bench.ticket(1), back_off, LinkState::Up),
             Handout::default()
         );
         assert_eq!(
@@ -179,7 +188,7 @@ fn nobody_rests_longer_than_its_deadline() {
         ..bench.ticket(1)
     };
     bench.dispatcher.offer(1, ticket, bench.now);
-    bench.back_off(0, ticket, 9, Link::Up);
+    bench.back_off(0, ticket, 9, LinkState::Up);
     assert_eq!(bench.wake(7), refused(Refusal::QueueTimeout, 1));
 }
 
@@ -192,7 +201,7 @@ fn who_rests_is_refused_like_who_waits() {
     for (change, refusal) in changes {
         let mut bench = Bench::new(ONE, &[1]);
         bench.offer(1);
-        bench.back_off(0, bench.ticket(1), 5, Link::Up);
+        bench.back_off(0, bench.ticket(1), 5, LinkState::Up);
         assert_eq!(
             bench.apply(Change::SetAdmin(Admin::Draining)),
             Outcome::default()
@@ -209,14 +218,14 @@ fn whether_there_is_a_server_is_asked_after_the_rest() {
     bench.offer(1);
     bench.offer(2);
     assert_eq!(
-        bench.back_off(0, bench.ticket(1), 5, Link::Unreachable),
+        bench.back_off(0, bench.ticket(1), 5, LinkState::Unreachable),
         refused(Refusal::NoServer, 2)
     );
     // The server is back in time.
     assert_eq!(bench.up(0), Handout::default());
     assert_eq!(bench.wake(5), woken(0, 1));
     // The server is not back in time.
-    bench.back_off(0, bench.ticket(1), 5, Link::Unreachable);
+    bench.back_off(0, bench.ticket(1), 5, LinkState::Unreachable);
     assert_eq!(bench.wake(9), Handout::default());
     assert_eq!(bench.wake(10), refused(Refusal::NoServer, 1));
     bench.dispatcher.check(0);
@@ -227,7 +236,7 @@ fn whether_there_is_a_server_is_asked_after_the_rest() {
     };
     let mut bench = Bench::new(wait, &[1]);
     bench.offer(1);
-    bench.back_off(0, bench.ticket(1), 5, Link::Unreachable);
+    bench.back_off(0, bench.ticket(1), 5, LinkState::Unreachable);
     assert_eq!(bench.wake(5), Handout::default());
     assert_eq!(bench.counts(), (1, 0));
     assert_eq!(bench.up(0), next(1));
@@ -239,7 +248,7 @@ fn removing_a_bucket_or_a_server_loses_nobody_who_rests() {
     let bucket = bench.bucket(0.5, 10);
     assert_eq!(bench.offer_to(bucket, 1), assigned(0, 1));
     assert_eq!(
-        bench.back_off(0, bench.avoiding(1, 0), 5, Link::Up),
+        bench.back_off(0, bench.avoiding(1, 0), 5, LinkState::Up),
         Handout::default()
     );
     bench.apply(Change::RemoveBucket(bucket));

@@ -59,7 +59,7 @@ fn removing_a_bucket_loses_nothing() {
     assert_eq!(bench.offer_to(bucket, 4), Offer::Queued);
     let ticket = bench.ticket(1);
     assert_eq!(
-        bench.retry(0, Ticket { bucket, ..ticket }, Link::Up),
+        bench.retry(0, Ticket { bucket, ..ticket }, LinkState::Up),
         next(1)
     );
     for id in 2..=4 {

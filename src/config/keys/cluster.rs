@@ -12,11 +12,7 @@ use crate::config::form::Section;
 use crate::plan::{Binding, On5xx, OnClientAbort, OnUnavailable};
 
 /// What somebody decides.
-const ADMIN: &[&str] = &[
-    Admin::Enabled.word(),
-    Admin::Draining.word(),
-    Admin::Disabled.word(),
-];
+const ADMIN: &[&str] = Admin::WORDS;
 
 pub(super) static CLUSTER: Section = Section {
     path: "cluster",

@@ -8,6 +8,7 @@ use crate::config::form::Kind::{
     self, Count, Flag, Forms, Percent, Table, Text, Texts, Word, Words,
 };
 use crate::config::form::Section;
+use crate::health::Mode;
 
 /// Between two probes: a server is to be looked after, not kept busy.
 const PAUSE: Kind = Kind::Duration(Duration::from_millis(10), DAY);
@@ -27,7 +28,7 @@ pub(in crate::config) static HEALTH: Section = Section {
     keys: &[
         key(
             "mode",
-            Word(&["paranoid", "opportunistic", "lazy", "disabled"]),
+            Word(Mode::WORDS),
             Is("\"paranoid\""),
             "When a server is probed. Always, and not used before a probe has shown that it \
              works; while it is offline and when it has had nothing to do for an interval; only \

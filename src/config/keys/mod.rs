@@ -12,4 +12,3 @@ mod sharing;
 
 pub(super) use health::{CLASSES, HEALTH};
 pub(super) use sections::{SECTIONS, section};
-pub(super) use sharing::SCHEDULERS;

@@ -6,6 +6,7 @@ use super::parts::{DAY, KIB, MIB, TIB, TIME, key};
 use crate::config::form::Default::{Is, Means};
 use crate::config::form::Kind::{self, Count, Forms, Size, Text, Word};
 use crate::config::form::Section;
+use crate::plan::AccessFormat;
 
 pub(super) static PROCESS: Section = Section {
     path: "process",
@@ -148,7 +149,7 @@ pub(super) static LOG: Section = Section {
         ),
         key(
             "format",
-            Word(&["combined", "json"]),
+            Word(AccessFormat::WORDS),
             Is("\"combined\""),
             "Form of these lines.",
         ),

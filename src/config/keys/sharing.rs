@@ -1,6 +1,7 @@
 //! Keys of routes, schedulers and buckets: which request gets which part of what.
 
 use super::parts::{TIME, key};
+use crate::balance::Schedule;
 use crate::config::form::Default::{Is, Means, Required};
 use crate::config::form::Kind::{Count, Forms, Percent, Table, Text, Texts, Word};
 use crate::config::form::Section;
@@ -48,7 +49,7 @@ pub(super) static SCHEDULER: Section = Section {
     keys: &[
         key(
             "type",
-            Word(SCHEDULERS),
+            Word(Schedule::WORDS),
             Required,
             "By turns, smoothly weighted; the first of the list that has a free connection; the \
              fewest requests for its weight; any, by weight; the less loaded of two drawn by \
@@ -65,18 +66,6 @@ pub(super) static SCHEDULER: Section = Section {
         ),
     ],
 };
-
-/// What `cluster.scheduler` and its `type` take.
-pub(in crate::config) const SCHEDULERS: &[&str] = &[
-    "round_robin",
-    "chance",
-    "least_load",
-    "random",
-    "two_choices",
-    "peak_ewma",
-    "rendezvous",
-    "jump",
-];
 
 /// What a share of a bucket takes.
 const SHARE: &str = "percent, up to 100%, or number of requests";

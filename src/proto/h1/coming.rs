@@ -16,7 +16,7 @@ use super::{ChunkEvent, ChunkedDecoder, HeadLimits, Malformed};
 pub enum Coming {
     /// In chunks.
     Chunks(Box<ChunkedDecoder>),
-    /// So many bytes are still to come.
+    /// The number of bytes still to come.
     Length(u64),
     /// Everything up to the end of the connection.
     UntilClose,

@@ -37,7 +37,7 @@ pub(super) fn health_of(used: bool) -> Health {
 
 impl Controller {
     /// A server has gone online or offline.
-    pub(in crate::upstream) fn health_changed(&self, server: &Server, change: &health::Change) {
+    pub(in crate::upstream) fn health_changed(&self, server: &Server, change: &health::Transition) {
         let mut roster = self.roster();
         self.settle_health(&mut roster, Instant::now());
         drop(roster);
@@ -196,7 +196,7 @@ impl Controller {
 }
 
 /// Writes a change of a server's health to the log.
-pub(super) fn tell(server: &Server, change: &health::Change) {
+pub(super) fn tell(server: &Server, change: &health::Transition) {
     let level = match change.to {
         State::Offline => log::Level::Warn,
         State::Online | State::Unknown => log::Level::Info,

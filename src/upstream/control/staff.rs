@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::balance::{Change, Link, Outcome, Rejection, ServerId, Verdict, WorkerId};
+use crate::balance::{Change, LinkState, Outcome, Rejection, ServerId, Verdict, WorkerId};
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::threads::{self, Kind};
@@ -70,7 +70,9 @@ impl Controller {
             roster.is_short_of_workers = true;
             roster.unstarted.push((server, worker));
             // The dispatcher must not count on this worker.
-            let job = self.cluster.next(worker, Verdict::None, Link::Unreachable);
+            let job = self
+                .cluster
+                .next(worker, Verdict::None, LinkState::Unreachable);
             if let Some(exchange) = job {
                 self.cluster.respond(exchange, Fault::Internal);
             }

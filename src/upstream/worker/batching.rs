@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::time::after;
 
-/// So many batches in a row may break.
+/// The number of batches in a row that may break.
 pub(super) const BROKEN: u32 = 3;
 
 /// Then none is sent for so long.
@@ -14,7 +14,7 @@ pub(super) const PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Batching {
     most: usize,
-    /// So many in a row broke.
+    /// The number of batches in a row that broke.
     broken: u32,
     paused_until: Option<Instant>,
 }

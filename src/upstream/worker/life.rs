@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::balance::{Link, Verdict, WorkerId};
+use crate::balance::{LinkState, Verdict, WorkerId};
 use crate::base::panic_points::Point;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
@@ -108,11 +108,11 @@ impl Worker {
             (_, Some(_)) => {}
             (had_job, None) if had_job.is_some() || half_sent.is_some() => {
                 self.cluster()
-                    .next(self.id, Verdict::Done, Link::Connecting);
+                    .next(self.id, Verdict::Done, LinkState::Connecting);
             }
             (None, None) if probe.is_some() => {
                 self.cluster()
-                    .next(self.id, Verdict::None, Link::Connecting);
+                    .next(self.id, Verdict::None, LinkState::Connecting);
             }
             // A job that lies in the slot is served over the next connection.
             (_, None) => {
@@ -140,7 +140,7 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     // The job has no more time. Whether the server can be reached is seen without
                     // it.
-                    self.give_back(job, Fault::DeadlinePassed, Link::Connecting);
+                    self.give_back(job, Fault::DeadlinePassed, LinkState::Connecting);
                     None
                 }
                 Err(error) => self.live_unreachable(&error, job, &mut back_off),
@@ -158,7 +158,7 @@ impl Worker {
     ) -> Option<Exchange> {
         self.note_connected(true);
         if job.is_none() {
-            job = self.next(Verdict::None, Link::Up);
+            job = self.next(Verdict::None, LinkState::Up);
         }
         if was_away {
             log::info!("{}: connected again", self.name());
@@ -186,7 +186,7 @@ impl Worker {
         if is_servers {
             self.server.note_unreachable();
         }
-        self.give_back(job, Fault::ConnectFailed, Link::Unreachable);
+        self.give_back(job, Fault::ConnectFailed, LinkState::Unreachable);
         if is_servers && self.server.is_monitored() {
             let failure = Failure {
                 class: FaultClass::Connect,
@@ -213,7 +213,7 @@ impl Worker {
     }
 
     /// No connection can be had for this job: it goes on elsewhere, with all that was behind it.
-    fn give_back(&mut self, job: Option<Exchange>, why: Fault, link: Link) {
+    fn give_back(&mut self, job: Option<Exchange>, why: Fault, link: LinkState) {
         self.give_back_behind();
         let verdict = job.map_or(Verdict::None, |exchange| self.put_off(exchange, why));
         let next = self.next(verdict, link);
@@ -239,7 +239,7 @@ impl Worker {
                     } else {
                         self.put_off(exchange, Fault::Draining)
                     };
-                    self.next(verdict, Link::Connecting);
+                    self.next(verdict, LinkState::Connecting);
                 }
                 Woken::Probe(probe) => self.server.monitor().skipped(probe, Instant::now()),
                 // A stopped slot does not wait, and the job is on its way.
@@ -256,7 +256,7 @@ impl Worker {
 
     /// Tells the dispatcher how the last job ended and how the connection is, and takes the next
     /// job.
-    fn next(&mut self, verdict: Verdict<Exchange>, link: Link) -> Option<Exchange> {
+    fn next(&mut self, verdict: Verdict<Exchange>, link: LinkState) -> Option<Exchange> {
         let next = self.cluster().next(self.id, verdict, link);
         self.hands.job = next.as_ref().map(|exchange| exchange.id);
         next
@@ -322,7 +322,11 @@ impl Worker {
                 self.hands.job = Some(next.id);
                 self.return_one(id, verdict);
             } else {
-                let link = if is_good { Link::Up } else { Link::Connecting };
+                let link = if is_good {
+                    LinkState::Up
+                } else {
+                    LinkState::Connecting
+                };
                 let cluster = Arc::clone(self.cluster());
                 let batch = (self.batching.most(now), &mut self.behind);
                 next = cluster.next_batch(self.id, verdict, link, batch);
@@ -358,7 +362,11 @@ impl Worker {
                     self.look_at_settings(Some(connection));
                     let is_good = self.probe(connection, probe) && self.is_at_home(connection);
                     self.hands.probe = None;
-                    let link = if is_good { Link::Up } else { Link::Connecting };
+                    let link = if is_good {
+                        LinkState::Up
+                    } else {
+                        LinkState::Connecting
+                    };
                     if let Some(exchange) = self.next(Verdict::None, link) {
                         return Some((exchange, Upload::default()));
                     }

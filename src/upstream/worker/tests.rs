@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::balance::{
-    Admin, Change, Dispatcher, Lending, Link, NewServer, Role, Schedule, ServerId, Settings,
+    Admin, Change, Dispatcher, Lending, LinkState, NewServer, Role, Schedule, ServerId, Settings,
     Verdict, WorkerId,
 };
 use crate::exchange::played::{PlayedClient, hub};
@@ -144,7 +144,11 @@ impl Fixture {
         let overseer = Arc::clone(&notes) as Arc<dyn Overseer>;
         let slot = Arc::new(Slot::new().unwrap());
         let worker = Worker::new(&cluster, overseer, worker_id, &Arc::new(server), slot);
-        assert!(cluster.next(worker_id, Verdict::None, Link::Up).is_none());
+        assert!(
+            cluster
+                .next(worker_id, Verdict::None, LinkState::Up)
+                .is_none()
+        );
         let played = Played::saying(coming.iter().cloned());
         let connection = Connection::new(
             (&played).into(),

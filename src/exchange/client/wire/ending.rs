@@ -13,7 +13,7 @@ pub trait Ending: fmt::Debug + Send + 'static {
     /// It does not end well, for this reason, unless there is one already.
     fn blame(&mut self, fault: Fault);
 
-    /// So many bytes more were handed in for its client.
+    /// Notes how many bytes more were handed in for its client.
     fn count(&mut self, bytes: u64);
 
     /// Lets go of the request: a client that has the whole response may ask again at once, and what

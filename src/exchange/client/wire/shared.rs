@@ -100,7 +100,7 @@ pub enum Sent {
     All,
     /// The client is gone.
     Gone(Fault),
-    /// So many bytes are not with the kernel yet, in memory or in the spool.
+    /// The number of bytes that are not with the kernel yet, in memory or in the spool.
     Pending(u64),
 }
 

@@ -14,7 +14,7 @@ pub enum Fed {
     Ended,
     /// Nothing without more ciphertext.
     More,
-    /// So many bytes of plaintext.
+    /// The number of bytes of plaintext.
     Plain(usize),
 }
 
