@@ -75,6 +75,11 @@ impl Schedule {
         }
     }
 
+    /// Returns whether it goes by whose a request is.
+    pub const fn is_hashing(self) -> bool {
+        matches!(self, Self::Rendezvous { .. } | Self::Jump { .. })
+    }
+
     /// Returns the schedule that this word stands for, with this `balance` if it has one.
     pub fn of_word(word: &str, balance: u32) -> Option<Self> {
         Self::all(balance)

@@ -7,7 +7,7 @@ use super::reader::Table;
 use super::value::parse_server;
 use super::{buckets, health, idle, pages, scheduler};
 use crate::balance::{Admin, Lending, Role, Schedule};
-use crate::plan::check::{Firsts, Subject};
+use crate::plan::check::{ClusterKey, Firsts, Subject, check_cluster};
 use crate::plan::{
     Binding, Cluster, ClusterTimeout, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
 };
@@ -73,7 +73,7 @@ fn read(
         schedule,
         buckets: Vec::new(),
         lending: Lending::of_word(table.word("lending")).unwrap_or_default(),
-        client_key: scheduler::client_key(table, schedule),
+        client_key: scheduler::client_key(table),
         binding: Binding::of_word(table.word("binding")).unwrap_or(Binding::Late),
         pipeline: table.count("pipeline"),
         queue_limit: queue
@@ -95,24 +95,14 @@ fn read(
         response_fields: table.table("limit").count("response_fields"),
         error_pages: pages::read(table, &pages::OF_CLUSTERS),
     };
-    if cluster.health.port.is_some() {
-        let is_unix = |spot: &&Spot<ServerAddress>| matches!(spot.value, ServerAddress::Unix(_));
-        for spot in addresses.iter().filter(is_unix) {
-            let complaint = Complaint::new("is a Unix socket, which has no other port to probe");
-            let hint = "leave out health.port, or give this server a cluster of its own";
-            table.problems().error(&spot.place, complaint.hint(hint));
-        }
-    }
     let (buckets, written_buckets) = buckets::read(table, i, &mut cluster);
-    if !buckets.is_empty() && cluster.binding == Binding::Early {
-        let complaint = Complaint::new(
-            "leaves the buckets without guarantees: what becomes free at one server does not help \
-             who waits for another",
-        );
-        let hint = "what is assured holds with binding = \"late\" alone";
-        table
-            .problems()
-            .warning(&table.place_of("binding"), complaint.hint(hint));
+    // What servers have wrong addresses, the cluster does not know.
+    if addresses.len() == table.tables("server").len() {
+        for objection in check_cluster(i, &cluster) {
+            table
+                .problems()
+                .object(objection, |subject| place_of(table, &addresses, subject));
+        }
     }
     idle::of_cluster(table, &cluster);
     let sticky = cluster.health.settings.sticky_offline;
@@ -144,7 +134,6 @@ fn servers(
         table.problems().error(table.place(), complaint);
     }
     let mut servers = Vec::new();
-    let mut uses = Vec::new();
     let mut addresses: Vec<Spot<ServerAddress>> = Vec::new();
     let mut names = Names::default();
     let mut firsts = Firsts::default();
@@ -160,7 +149,6 @@ fn servers(
         let weight = table.count_if_any("weight").map_or(1, |spot| spot.value);
         let role = Role::of_word(table.word("role")).unwrap_or_default();
         let (admin, protected) = (admin(table), table.flag("protected"));
-        uses.push((admin, role));
         let Some(text) = text else { continue };
         let address = match parse_server(&text.value) {
             Ok(address) => address,
@@ -191,29 +179,22 @@ fn servers(
             protected,
         });
     }
-    check_use(table, &uses);
     idle::of_servers(table, &tables, schedule);
     (servers, addresses)
 }
 
-/// Warns of a cluster that nobody would serve, or not as usual.
-fn check_use(table: &Table<'_>, servers: &[(Admin, Role)]) {
-    let place = table.place_of("server");
-    if servers.is_empty() {
-        return;
-    }
-    let mut enabled = servers
-        .iter()
-        .filter(|(admin, _)| *admin == Admin::Enabled)
-        .peekable();
-    if enabled.peek().is_none() {
-        let complaint = Complaint::new("none of its servers is enabled");
-        let hint = "nobody serves its requests until one is";
-        table.problems().warning(&place, complaint.hint(hint));
-    } else if enabled.all(|(_, role)| *role != Role::Active) {
-        let complaint = Complaint::new("none of its servers that are enabled is active");
-        let hint = "without one, all requests go to those on standby, else to backups";
-        table.problems().warning(&place, complaint.hint(hint));
+/// Where this subject stands in the file, as far as the cluster knows.
+fn place_of(
+    table: &Table<'_>,
+    addresses: &[Spot<ServerAddress>],
+    subject: Subject,
+) -> Option<Location> {
+    match subject {
+        Subject::ClusterKey(_, ClusterKey::Servers) => Some(table.place_of("server")),
+        Subject::ClusterKey(_, ClusterKey::Binding) => Some(table.place_of("binding")),
+        Subject::ClusterKey(_, ClusterKey::ClientKey) => Some(table.place_of("client_key")),
+        Subject::ServerAddress(_, at) => addresses.get(at).map(|spot| spot.place.clone()),
+        _ => None,
     }
 }
 

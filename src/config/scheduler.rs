@@ -26,7 +26,7 @@ pub(super) fn schedule(cluster: &Table<'_>) -> Schedule {
     let word = table.word("type");
     let schedule = Schedule::of_word(word, balance(&table)).unwrap_or_default();
     // What a type that is wrong was meant to be is not known.
-    if !word.is_empty() && !is_hashing(schedule) && table.has("balance") {
+    if !word.is_empty() && !schedule.is_hashing() && table.has("balance") {
         let complaint = Complaint::new("means nothing with this type");
         table.problems().error(
             &table.place_of("balance"),
@@ -49,28 +49,11 @@ fn balance(table: &Table<'_>) -> u32 {
     percent.round() as u32
 }
 
-/// Returns whether it goes by whose a request is.
-fn is_hashing(schedule: Schedule) -> bool {
-    matches!(
-        schedule,
-        Schedule::Rendezvous { .. } | Schedule::Jump { .. }
-    )
-}
-
 /// Reads `cluster.client_key`.
-pub(super) fn client_key(cluster: &Table<'_>, schedule: Schedule) -> ClientKey {
-    let key = cluster.read("client_key", |_, value| parse_key(text_of(value)?));
-    let Some(key) = key else {
-        return ClientKey::Address;
-    };
-    if key.value == ClientKey::None && is_hashing(schedule) {
-        let complaint = Complaint::new("is nobody's, and the scheduler goes by whose a request is");
-        cluster.problems().warning(
-            &key.place,
-            complaint.hint("write \"address\", \"field:NAME\" or \"cookie:NAME\""),
-        );
-    }
-    key.value
+pub(super) fn client_key(cluster: &Table<'_>) -> ClientKey {
+    cluster
+        .read("client_key", |_, value| parse_key(text_of(value)?))
+        .map_or(ClientKey::Address, |key| key.value)
 }
 
 fn parse_key(text: &str) -> Result<ClientKey, Complaint> {

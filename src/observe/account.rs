@@ -1,14 +1,13 @@
 //! Accounts: what the process, a listener, a cluster or a server has done, in numbers that only
 //! grow.
 //!
-//! An exchange is booked once, where it completes, into the accounts of all that it passed. Threads
-//! are spread over the shards of an account, and a reader adds the shards up, so that processors
+//! An exchange is booked once, where it completes, into the accounts of all that it passed. Each
+//! processor has a shard of each account, and a reader adds the shards up, so that processors
 //! seldom write to the same cache line. What is going on at this moment (requests that are served
 //! or queued) is not here: the dispatcher knows it.
 
-use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
@@ -20,18 +19,13 @@ use crate::fault::Fault;
 /// 400 bytes.
 const MOST_SHARDS: usize = 16;
 
-thread_local! {
-    /// The number of this thread among all that have booked; `usize::MAX` before its first booking.
-    static THREAD: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
 /// The account of one entity.
 #[derive(Debug)]
 pub struct Account {
     shards: Box<[CachePadded<Shard>]>,
 }
 
-/// The part of an account that some of the threads add to.
+/// The part of an account that the threads on some of the processors add to.
 #[derive(Debug)]
 struct Shard {
     requests: AtomicU64,
@@ -90,7 +84,7 @@ impl Account {
     /// Adds an exchange.
     pub fn book(&self, ended: &Ended) {
         // The number of shards is a power of two.
-        let Some(shard) = self.shards.get(thread() & (self.shards.len() - 1)) else {
+        let Some(shard) = self.shards.get(processor() & (self.shards.len() - 1)) else {
             return;
         };
         shard.requests.fetch_add(1, Ordering::Relaxed);
@@ -126,15 +120,9 @@ impl Account {
     }
 }
 
-/// Returns the number of this thread.
-fn thread() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    THREAD.with(|number| {
-        if number.get() == usize::MAX {
-            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
-        }
-        number.get()
-    })
+/// Returns the number of the processor that the thread is on, as far as is known.
+fn processor() -> usize {
+    nix::sched::sched_getcpu().unwrap_or_default()
 }
 
 /// The number of an account, of no other account of the process. An exchange carries numbers and
@@ -239,7 +227,11 @@ impl Drop for OpenAccount {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::thread;
+
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
 
     use super::*;
 
@@ -280,19 +272,29 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_share_a_shard_as_long_as_there_are_enough() {
-        let account = Account::default();
+    fn each_processor_has_a_shard_as_long_as_there_are_enough() {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let processors: Vec<_> = (0..CpuSet::count())
+            .filter(|processor| allowed.is_set(*processor).unwrap())
+            .take(MOST_SHARDS)
+            .collect();
+        let account = &Account::default();
         let shards = account.shards.len();
         assert!(shards.is_power_of_two() && shards <= MOST_SHARDS);
-        // Their numbers follow on each other, but for those that other tests' threads take.
         thread::scope(|scope| {
-            for _ in 0..shards * 4 {
-                scope.spawn(|| account.book(&GOOD));
+            for processor in &processors {
+                scope.spawn(move || {
+                    let mut one = CpuSet::new();
+                    one.set(*processor).unwrap();
+                    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+                    account.book(&GOOD);
+                });
             }
         });
+        let expected: BTreeSet<_> = processors.iter().map(|one| one % shards).collect();
         let used = account.shards.iter();
         let used = used.filter(|shard| shard.requests.load(Ordering::Relaxed) > 0);
-        assert!(used.count() > shards / 2);
+        assert_eq!(used.count(), expected.len());
     }
 
     #[test]

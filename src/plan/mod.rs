@@ -6,6 +6,8 @@
 
 pub mod check;
 mod cluster;
+#[cfg(test)]
+pub(crate) mod samples;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

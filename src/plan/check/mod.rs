@@ -5,6 +5,7 @@
 //! knows where that stands in a file, and maps subjects to lines.
 
 mod buckets;
+mod cluster;
 mod firsts;
 mod objection;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub use buckets::{
     DraftBucket, PlacedBucket, ROOT, check_bucket, check_shares, find_parents, parents_first,
     unknown_hint,
 };
+pub use cluster::check_cluster;
 pub use firsts::Firsts;
 pub use objection::{BucketKey, ClusterKey, Objection, Severity, Subject};
 pub use whole::{Whole, check_whole};

@@ -36,6 +36,10 @@ pub enum Subject {
 /// A setting of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterKey {
+    /// Its servers.
+    Servers,
+    /// When a request is tied to a server.
+    Binding,
     /// Which client a request counts for.
     ClientKey,
     /// Servers stay offline until they are released.

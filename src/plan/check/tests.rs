@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::balance::{self, Share};
-use crate::plan::{BindAddress, ServerAddress};
+use crate::balance::{self, Admin, Role, Schedule, Share};
+use crate::plan::samples::{cluster, server};
+use crate::plan::{BindAddress, Binding, Bucket, ClientKey, Cluster, Server, ServerAddress};
+use crate::route::Route;
 
 use super::*;
 
@@ -167,5 +169,148 @@ fn the_second_of_a_name_or_address_is_objected_to_with_the_first() {
         servers
             .add_server(&address, Subject::ServerAddress(0, 1))
             .is_some()
+    );
+}
+
+// === One cluster
+
+/// What is said of the cluster at place 3, by what it is about.
+fn said_of(cluster: &Cluster) -> Vec<(Severity, Subject)> {
+    let objections = check_cluster(3, cluster);
+    objections
+        .iter()
+        .map(|one| (one.severity, one.subject))
+        .collect()
+}
+
+fn root_bucket(name: &str) -> Bucket {
+    Bucket {
+        name: name.into(),
+        parent: None,
+        share: bucket(name, None, 0.5).share,
+        queue_timeout: std::time::Duration::from_secs(1),
+    }
+}
+
+#[test]
+fn a_cluster_whose_servers_are_not_in_use_is_told_of() {
+    let about = (
+        Severity::Warning,
+        Subject::ClusterKey(3, ClusterKey::Servers),
+    );
+    let of = |servers: Vec<Server>| {
+        said_of(&Cluster {
+            servers,
+            ..cluster()
+        })
+    };
+    let disabled = Server {
+        admin: Admin::Disabled,
+        ..server()
+    };
+    let backup = Server {
+        role: Role::Backup,
+        ..server()
+    };
+    assert_eq!(of(vec![server(), disabled.clone()]), []);
+    assert_eq!(of(vec![disabled.clone()]), [about]);
+    assert_eq!(of(vec![disabled, backup]), [about]);
+    assert_eq!(of(Vec::new()), [], "that is said where they are read");
+}
+
+#[test]
+fn settings_that_defeat_each_other_are_told_of() {
+    let key = |key| (Severity::Warning, Subject::ClusterKey(3, key));
+    let hashing = Cluster {
+        schedule: Schedule::Jump { balance: 125 },
+        client_key: ClientKey::None,
+        ..cluster()
+    };
+    assert_eq!(said_of(&hashing), [key(ClusterKey::ClientKey)]);
+    let bound = Cluster {
+        binding: Binding::Early,
+        buckets: vec![root_bucket("a")],
+        ..cluster()
+    };
+    assert_eq!(said_of(&bound), [key(ClusterKey::Binding)]);
+    let mut probed = cluster();
+    probed.health.port = Some(80);
+    probed.servers.push(Server {
+        address: ServerAddress::Unix("/run/app".into()),
+        ..server()
+    });
+    let address = (Severity::Error, Subject::ServerAddress(3, 1));
+    assert_eq!(said_of(&probed), [address]);
+}
+
+// === The whole
+
+fn route(cluster: usize, bucket: Option<usize>) -> Route {
+    Route {
+        host: None,
+        path: "/".into(),
+        cluster,
+        bucket,
+    }
+}
+
+fn said_of_all(clusters: &[&Cluster], routes: &[Route]) -> Vec<(Severity, Subject)> {
+    let written: Vec<_> = clusters
+        .iter()
+        .map(|cluster| (0..cluster.buckets.len()).rev().collect())
+        .collect();
+    let objections = check_whole(&Whole {
+        listeners: &[],
+        clusters,
+        routes,
+        written_buckets: &written,
+        has_state: false,
+        is_wrong: false,
+    });
+    let said = objections.into_iter();
+    said.map(|one| (one.severity, one.subject)).collect()
+}
+
+#[test]
+fn what_no_route_leads_to_is_told_of_where_it_was_written() {
+    let other = Cluster {
+        servers: vec![Server {
+            address: ServerAddress::Unix("/run/other".into()),
+            ..server()
+        }],
+        ..cluster()
+    };
+    let shared = Cluster {
+        buckets: vec![root_bucket("a"), root_bucket("b")],
+        ..cluster()
+    };
+    let clusters = [&shared, &other];
+    let routes = [route(0, Some(0)), route(0, Some(1)), route(1, None)];
+    assert_eq!(said_of_all(&clusters, &routes), []);
+    let bucket = Subject::Bucket(0, 0, BucketKey::Name);
+    assert_eq!(
+        said_of_all(&clusters, &routes[..1]),
+        [
+            (Severity::Warning, bucket),
+            (Severity::Warning, Subject::Cluster(1)),
+        ],
+        "the second bucket was written first"
+    );
+}
+
+#[test]
+fn a_server_of_two_clusters_and_states_that_are_forgotten_are_told_of() {
+    let mut sticky = cluster();
+    sticky.health.settings.sticky_offline = true;
+    let routes = [route(0, None), route(1, None)];
+    assert_eq!(
+        said_of_all(&[&cluster(), &sticky], &routes),
+        [
+            (Severity::Warning, Subject::ServerAddress(1, 0)),
+            (
+                Severity::Warning,
+                Subject::ClusterKey(1, ClusterKey::StickyOffline)
+            ),
+        ]
     );
 }

@@ -1,6 +1,5 @@
 //! What only shows when all parts of a plan are seen together.
 
-use crate::balance::Schedule;
 use crate::plan::{BindAddress, ClientKey, Cluster, Listener, ServerAddress};
 use crate::route::Route;
 
@@ -81,10 +80,7 @@ impl Whole<'_> {
             ClientKey::Field(_) | ClientKey::Cookie(_)
         );
         // A server may be chosen by it, whichever client says it.
-        let chooses = matches!(
-            cluster.schedule,
-            Schedule::Rendezvous { .. } | Schedule::Jump { .. }
-        );
+        let chooses = cluster.schedule.is_hashing();
         let mut leading = self
             .listeners
             .iter()

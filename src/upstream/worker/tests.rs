@@ -7,17 +7,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::balance::{
-    Admin, Change, Dispatcher, Lending, LinkState, NewServer, Role, Schedule, ServerId, Settings,
-    Verdict, WorkerId,
+    Change, Dispatcher, LinkState, NewServer, ServerId, Settings, Verdict, WorkerId,
 };
 use crate::exchange::played::{PlayedClient, hub};
 use crate::exchange::{Exchange, Left};
 use crate::fault::Fault;
 use crate::health::{Failure, FaultClass, Mode, ProbeId};
-use crate::plan::{
-    self, Binding, ClientKey, ClusterTimeout, Health, On5xx, OnClientAbort, OnUnavailable,
-    ServerAddress,
-};
+use crate::plan::samples::{cluster as plan, server};
+use crate::plan::{self, On5xx};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::connection::{Connection, Upload};
 use crate::upstream::overseer::{Overseer, ProbeResult};
@@ -58,55 +55,6 @@ impl Overseer for Notes {
     fn ended(&self, _: WorkerId, _: ServerId) {}
 }
 
-/// A cluster of one server that tries a request twice at most.
-fn plan() -> plan::Cluster {
-    let mut health = Health::disabled();
-    health.settings.mode = Mode::Paranoid;
-    plan::Cluster {
-        name: "app".into(),
-        servers: vec![server()],
-        admin: Admin::Enabled,
-        schedule: Schedule::default(),
-        buckets: Vec::new(),
-        lending: Lending::default(),
-        client_key: ClientKey::None,
-        binding: Binding::Late,
-        pipeline: 1,
-        queue_limit: 10,
-        queue_timeout: SECOND,
-        deadline_field: None,
-        attempts: 2,
-        retry_budget: 1.0,
-        retry_back_off: Duration::ZERO,
-        on_5xx: On5xx::Pass,
-        on_unavailable: OnUnavailable::Refuse,
-        on_client_abort: OnClientAbort::Close,
-        health,
-        timeout: ClusterTimeout {
-            connect: SECOND,
-            send: SECOND,
-            first_byte: SECOND,
-            read: SECOND,
-            abort: SECOND,
-        },
-        response_head: 8192,
-        response_fields: 100,
-        error_pages: Vec::new(),
-    }
-}
-
-fn server() -> plan::Server {
-    plan::Server {
-        name: "one".into(),
-        address: ServerAddress::Tcp(([127, 0, 0, 1], 1).into()),
-        capacity: 1,
-        weight: 1,
-        role: Role::Active,
-        admin: Admin::Enabled,
-        protected: false,
-    }
-}
-
 /// A worker, its connection to a played server, and a client.
 struct Fixture {
     worker: Worker,
@@ -124,6 +72,7 @@ impl Fixture {
     fn with(coming: &[Coming], adapt: impl FnOnce(&mut plan::Cluster)) -> Self {
         let (hub, now) = (hub(), Instant::now());
         let mut plan = plan();
+        plan.health.settings.mode = Mode::Paranoid;
         adapt(&mut plan);
         let mut dispatcher = Dispatcher::new(Settings::default());
         let change = Change::AddServer(NewServer::with_capacity(1));
