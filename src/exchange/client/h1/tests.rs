@@ -405,7 +405,7 @@ fn an_exchange_whose_client_has_to_give_way_amid_its_end_is_told_so() {
     let mut reply = client.open(1);
     client.head(&mut reply, OK, Length::Known(3), get());
     {
-        // Whoever makes it give way finds a thread that sends.
+        // The thread that makes it give way finds another that sends.
         let _out = client.client.lock();
         client.client.condemn();
     }
