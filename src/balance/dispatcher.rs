@@ -105,8 +105,8 @@ impl<J> Dispatcher<J> {
 
     /// Tells that a worker has ended its jobs, or that its connection has changed. With
     /// [`LinkState::Up`] the worker asks for its next job, and is idle if there is none. If the
-    /// worker was idle and a job was assigned to it meanwhile, the result has no job: that job is in
-    /// the worker's slot.
+    /// worker was idle and a job was assigned to it meanwhile, the result has no job: that job is
+    /// in the worker's slot.
     pub fn next(
         &mut self,
         worker: WorkerId,
