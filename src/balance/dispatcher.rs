@@ -217,7 +217,7 @@ impl<J> Dispatcher<J> {
     }
 
     /// Takes away an idle worker of this server, for a look at the server. It is the worker that
-    /// has been idle longest, so that all connections are looked at in turn. The server need not be
+    /// would get a job last, so that all connections are looked at in turn. The server need not be
     /// in use. The worker's link stays and counts. The worker is neither idle nor serving until it
     /// comes back by [`Self::next`] with [`Verdict::None`].
     pub fn borrow(&mut self, server: ServerId) -> Option<WorkerId> {

@@ -83,10 +83,12 @@ struct Server {
     reachable: usize,
     /// The staying workers that have a job.
     busy: usize,
-    /// The worker that became idle last; its connection is the warmest.
-    last_idle: u32,
-    /// The worker that has been idle longest.
-    first_idle: u32,
+    /// The first of the idle workers to get a job: the one whose last job ended last, for its
+    /// connection is the warmest. Behind those that have had jobs over their connections come the
+    /// others, the one that connected first before them.
+    next_idle: u32,
+    /// The last of the idle workers to get a job.
+    final_idle: u32,
     /// The tier in which the server is usable.
     tier: Option<usize>,
     in_use: bool,
@@ -100,9 +102,12 @@ struct Worker {
     link: LinkState,
     state: State,
     leaving: bool,
-    /// Neighbours among the server's idle workers.
-    newer: u32,
-    older: u32,
+    /// It has had no job over this connection.
+    is_fresh: bool,
+    /// Neighbours among the server's idle workers: the one that gets a job before it, and the one
+    /// after it.
+    before: u32,
+    behind: u32,
     /// Its first job in `running`, which is the one that it got last.
     first: u32,
     /// Jobs that it has taken since it had none.
@@ -228,10 +233,10 @@ impl Servers {
         self.loads[server.0 as usize].bound > 0
     }
 
-    /// Returns this server's worker that became idle last, if it may have a job.
+    /// Returns this server's idle worker that is to get the next job, if it may have one.
     pub(super) fn idle_worker(&self, server: ServerId) -> Option<WorkerId> {
-        let last = self.servers.get(server.0 as usize)?.last_idle;
-        (last != NONE && self.has_idle(server)).then_some(WorkerId(last))
+        let next = self.servers.get(server.0 as usize)?.next_idle;
+        (next != NONE && self.has_idle(server)).then_some(WorkerId(next))
     }
 
     pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
@@ -349,6 +354,7 @@ impl Servers {
             return false;
         }
         let (id, leaving) = (entry.server, entry.leaving);
+        entry.is_fresh = true;
         self.up += usize::from(link == LinkState::Up);
         self.up -= usize::from(old == LinkState::Up);
         if self.is_idle(worker) {
@@ -365,15 +371,17 @@ impl Servers {
         true
     }
 
-    /// Takes away the worker of this server that has been idle longest, for another task.
+    /// Takes away the idle worker of this server that would get a job last, for another task.
     pub(super) fn borrow(&mut self, server: ServerId) -> Option<WorkerId> {
-        let first = self.servers.get(server.0 as usize)?.first_idle;
-        if first == NONE {
+        let last = self.servers.get(server.0 as usize)?.final_idle;
+        if last == NONE {
             return None;
         }
-        self.leave_idle(WorkerId(first), State::Away);
+        self.leave_idle(WorkerId(last), State::Away);
+        // It comes back among those that have been used: so that each is taken in its turn.
+        self.workers[last as usize].is_fresh = false;
         self.touch(server);
-        Some(WorkerId(first))
+        Some(WorkerId(last))
     }
 
     /// Makes a worker idle, if it may have a job.
@@ -386,13 +394,21 @@ impl Servers {
         }
         let id = entry.server;
         let server = &mut self.servers[id.0 as usize];
-        let older = std::mem::replace(&mut server.last_idle, worker.0);
-        (entry.state, entry.newer, entry.older) = (State::Idle, NONE, older);
-        if older == NONE {
-            server.first_idle = worker.0;
-            self.touch(id);
+        entry.state = State::Idle;
+        // A server that works on one connection at a time works on the one that came first.
+        let (before, behind) = if entry.is_fresh {
+            (std::mem::replace(&mut server.final_idle, worker.0), NONE)
         } else {
-            self.workers[older as usize].newer = worker.0;
+            (NONE, std::mem::replace(&mut server.next_idle, worker.0))
+        };
+        (entry.before, entry.behind) = (before, behind);
+        if before == NONE && behind == NONE {
+            (server.next_idle, server.final_idle) = (worker.0, worker.0);
+            self.touch(id);
+        } else if before == NONE {
+            self.workers[behind as usize].before = worker.0;
+        } else {
+            self.workers[before as usize].behind = worker.0;
         }
     }
 
@@ -414,7 +430,7 @@ impl Servers {
             .running
             .add(RunningJob::new(id, worker.0, NONE, bucket, retry, now));
         let entry = &mut self.workers[worker.0 as usize];
-        (entry.first, entry.taken) = (place, 1);
+        (entry.first, entry.taken, entry.is_fresh) = (place, 1, false);
         let (server, leaving) = (entry.server, entry.leaving);
         self.serving += 1;
         self.count_worker(server, leaving, true);
@@ -585,14 +601,14 @@ impl Servers {
     fn leave_idle(&mut self, worker: WorkerId, state: State) {
         let entry = &mut self.workers[worker.0 as usize];
         entry.state = state;
-        let (id, newer, older) = (entry.server, entry.newer, entry.older);
-        match newer {
-            NONE => self.servers[id.0 as usize].last_idle = older,
-            newer => self.workers[newer as usize].older = older,
+        let (id, before, behind) = (entry.server, entry.before, entry.behind);
+        match before {
+            NONE => self.servers[id.0 as usize].next_idle = behind,
+            before => self.workers[before as usize].behind = behind,
         }
-        match older {
-            NONE => self.servers[id.0 as usize].first_idle = newer,
-            older => self.workers[older as usize].newer = newer,
+        match behind {
+            NONE => self.servers[id.0 as usize].final_idle = before,
+            behind => self.workers[behind as usize].before = before,
         }
     }
 
@@ -607,7 +623,7 @@ impl Servers {
         let server = &self.servers[id.0 as usize];
         let Some(index) = server.tier else { return };
         let is_idle = server.in_use
-            && server.last_idle != NONE
+            && server.next_idle != NONE
             && (self.loads[id.0 as usize].running as usize) < server.limit();
         let in_use = server.in_use;
         let Tier {

@@ -166,8 +166,8 @@ fn woken(worker: u32, id: u64) -> Handout<u64> {
 #[test]
 fn offers_go_round_the_servers() {
     let mut bench = Bench::new(LATE, &[2, 2, 2]);
-    // Of each server, the worker that became idle last is used.
-    let workers = [1, 3, 5, 0, 2, 4];
+    // Of each server, the worker that connected first is used.
+    let workers = [0, 2, 4, 1, 3, 5];
     for (id, worker) in (1..).zip(workers) {
         assert_eq!(bench.offer(id), assigned(worker, id));
     }
@@ -195,12 +195,34 @@ fn the_warmest_worker_of_a_server_is_used() {
     for worker in [2, 0, 1] {
         bench.done(worker);
     }
-    // A check of an idle connection changes nothing.
+    // To look at an idle connection changes nothing.
     bench.up(2);
     assert_eq!(bench.offer(4), assigned(1, 4));
     assert!(bench.dispatcher.retire(WorkerId(0)));
     assert_eq!(bench.offer(5), assigned(2, 5));
     assert_eq!(bench.offer(6), Offer::Queued);
+}
+
+#[test]
+fn connections_that_no_job_went_over_are_used_after_the_others_the_oldest_first() {
+    let mut bench = Bench::new(LATE, &[4]);
+    assert_eq!(bench.offer(1), assigned(0, 1));
+    assert_eq!(bench.offer(2), assigned(1, 2));
+    bench.done(0);
+    bench.done(1);
+    // The warmest is lost and made anew: it comes last.
+    assert!(bench.dispatcher.retire(WorkerId(1)));
+    bench.up(1);
+    for (id, worker) in (3..).zip([0, 2, 3, 1]) {
+        assert_eq!(bench.offer(id), assigned(worker, id));
+    }
+    // One that is borrowed, for a look at the server, has been used then.
+    let mut bench = Bench::new(LATE, &[3]);
+    for worker in [2, 1, 0, 2] {
+        let borrowed = bench.dispatcher.borrow(ServerId(0));
+        assert_eq!(borrowed, Some(WorkerId(worker)));
+        bench.up(worker);
+    }
 }
 
 #[test]
@@ -314,15 +336,15 @@ fn a_retry_may_go_back_to_the_only_server() {
 #[test]
 fn losing_the_other_server_lifts_avoidance() {
     let mut bench = Bench::new(LATE, &[2, 1]);
-    assert_eq!(bench.offer(1), assigned(1, 1));
+    assert_eq!(bench.offer(1), assigned(0, 1));
     assert_eq!(bench.offer(2), assigned(2, 2));
     let ticket = bench.avoiding(1, 0);
-    assert_eq!(bench.retry(1, ticket, LinkState::Up), Handout::default());
+    assert_eq!(bench.retry(0, ticket, LinkState::Up), Handout::default());
     assert_eq!(bench.counts(), (1, 1));
-    // Worker 1 became idle last.
+    // Worker 0 became idle last.
     assert_eq!(
         bench.next(2, Verdict::Done, LinkState::Unreachable),
-        woken(1, 1)
+        woken(0, 1)
     );
 }
 

@@ -77,22 +77,22 @@ impl Servers {
                 .map(|(place, _)| jobs_of(place))
                 .sum();
             assert_eq!(load.running + load.besides, jobs);
-            let (mut idle, mut newer, mut worker) = (0, NONE, server.last_idle);
+            let (mut idle, mut before, mut worker) = (0, NONE, server.next_idle);
             while worker != NONE {
                 let entry = &self.workers[worker as usize];
                 assert!(
                     own(entry)
                         && entry.state == State::Idle
                         && entry.link == LinkState::Up
-                        && entry.newer == newer
+                        && entry.before == before
                 );
                 assert!(!entry.leaving);
-                (newer, worker) = (worker, entry.older);
+                (before, worker) = (worker, entry.behind);
                 idle += 1;
             }
             assert_eq!(
-                server.first_idle, newer,
-                "the worker that has been idle longest is at the end"
+                server.final_idle, before,
+                "the worker that gets a job last is at the end"
             );
             assert_eq!(
                 idle,

@@ -16,7 +16,7 @@ pub(super) struct Model {
     pub(super) closed: bool,
     pub(super) servers: usize,
     pub(super) workers: Vec<ModelWorker>,
-    /// Idle workers in the order in which they became idle.
+    /// Idle workers. Of those of one server the last gets the next job.
     idle: Vec<usize>,
     /// Waiting jobs, in the order of service.
     pub(super) queue: Vec<Waiting>,
@@ -37,6 +37,8 @@ struct Turn {
 pub(super) struct ModelWorker {
     pub(super) server: usize,
     pub(super) link: LinkState,
+    /// It has had no job over this connection.
+    is_fresh: bool,
     /// The worker's jobs: the first, and those taken besides.
     pub(super) serving: Vec<Waiting>,
 }
@@ -97,6 +99,7 @@ impl Model {
             self.workers.push(ModelWorker {
                 server: self.servers,
                 link: LinkState::Connecting,
+                is_fresh: true,
                 serving: Vec::new(),
             });
         }
@@ -192,7 +195,10 @@ impl Model {
             first = self.take(worker, now, &mut handout);
             handout.next = first.map(|first| Job(first.ticket.id));
             if first.is_none() && !self.idle.contains(&worker) {
-                self.idle.push(worker);
+                match self.workers[worker].is_fresh {
+                    true => self.idle.insert(0, worker),
+                    false => self.idle.push(worker),
+                }
             }
         }
         self.settle(now, &mut handout);
@@ -430,11 +436,13 @@ impl Model {
         true
     }
 
-    /// The worker that has been idle longest.
+    /// Takes away the idle worker that would get a job last.
     pub(super) fn borrow(&mut self, server: usize) -> Option<usize> {
         let own = |idle: &usize| self.workers[*idle].server == server;
         let place = self.idle.iter().position(own)?;
-        Some(self.idle.remove(place))
+        let worker = self.idle.remove(place);
+        self.workers[worker].is_fresh = false;
+        Some(worker)
     }
 
     pub(super) fn cancel(&mut self, id: u64) -> Cancelled<Job> {
@@ -544,10 +552,13 @@ impl Model {
         );
         self.idle.retain(|idle| *idle != worker);
         self.workers[worker].serving.push(waiting);
+        self.workers[worker].is_fresh = false;
     }
 
     fn set_link(&mut self, worker: usize, link: LinkState) {
-        self.workers[worker].link = link;
+        let entry = &mut self.workers[worker];
+        entry.is_fresh |= entry.link != link;
+        entry.link = link;
         if link != LinkState::Up {
             self.idle.retain(|idle| *idle != worker);
         }
@@ -595,7 +606,7 @@ impl Model {
         self.idle.contains(&worker)
     }
 
-    /// Returns the worker that became idle last.
+    /// Returns the idle worker that gets the next job.
     fn idle_worker(&self, server: usize) -> Option<usize> {
         self.idle
             .iter()

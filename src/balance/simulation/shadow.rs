@@ -21,7 +21,7 @@ pub(super) struct Shadow {
     pub(super) buckets: BTreeMap<u32, Option<u32>>,
     pub(super) ended: HashSet<u64>,
     /// How many times a worker has become idle.
-    pub(super) rested: u64,
+    pub(super) rested: i64,
     /// Shares as the dispatcher tells them (`bucket::shares` has its own tests).
     pub(super) shares: BTreeMap<u32, (usize, usize)>,
     /// (bucket, waiting client, served client): how often, since the waiting client was served or
@@ -43,8 +43,10 @@ pub(super) struct Worker {
     pub(super) link: LinkState,
     pub(super) leaving: bool,
     pub(super) idle: bool,
-    /// The count of workers becoming idle when this worker did.
-    pub(super) idle_since: u64,
+    /// It has had no job over this connection.
+    pub(super) is_fresh: bool,
+    /// The least is the last to get a job.
+    pub(super) idle_since: i64,
     pub(super) jobs: Vec<u64>,
 }
 
@@ -162,17 +164,21 @@ impl Shadow {
         let entry = self.workers.get_mut(&worker).expect("known");
         if !entry.idle && !entry.leaving {
             self.rested += 1;
-            (entry.idle, entry.idle_since) = (true, self.rested);
+            let since = match entry.is_fresh {
+                true => -self.rested,
+                false => self.rested,
+            };
+            (entry.idle, entry.idle_since) = (true, since);
         }
     }
 
-    /// Takes away the server's worker that has been idle longest, whether the server is in use or
-    /// not. The worker is not idle any more.
+    /// Takes away the server's idle worker that would get a job last, whether the server is in use
+    /// or not.
     pub(super) fn borrow(&mut self, server: u32) -> Option<u32> {
         let idle =
             (self.workers.iter_mut()).filter(|(_, worker)| worker.server == server && worker.idle);
         let (id, worker) = idle.min_by_key(|(_, worker)| worker.idle_since)?;
-        worker.idle = false;
+        (worker.idle, worker.is_fresh) = (false, false);
         Some(*id)
     }
 
@@ -281,7 +287,7 @@ impl Shadow {
         }
         let entry = self.workers.get_mut(&worker).expect("known");
         entry.jobs.push(id);
-        entry.idle = false;
+        (entry.idle, entry.is_fresh) = (false, false);
         self.jobs.get_mut(&id).expect("known").queued = false;
     }
 
@@ -442,6 +448,7 @@ impl Shadow {
                 link: LinkState::Connecting,
                 leaving: false,
                 idle: false,
+                is_fresh: true,
                 idle_since: 0,
                 jobs: Vec::new(),
             };

@@ -284,6 +284,7 @@ impl Simulation {
                 assert!(self.dispatcher.retire(WorkerId(worker)));
                 if entry.idle {
                     let entry = self.shadow.workers.get_mut(&worker).expect("known");
+                    entry.is_fresh |= entry.link != LinkState::Connecting;
                     (entry.idle, entry.link) = (false, LinkState::Connecting);
                 }
             }
@@ -354,6 +355,7 @@ impl Simulation {
         }
         let entry = self.shadow.workers.get_mut(&worker).expect("known");
         let had_job = !entry.jobs.is_empty();
+        entry.is_fresh |= entry.link != link;
         entry.link = link;
         entry.idle &= link == LinkState::Up;
         let mut more = VecDeque::new();

@@ -232,8 +232,8 @@ fn a_batch_leaves_a_slow_starter_its_other_places() {
     }
     assert_eq!(bench.counts(), (8, 2));
     // Eight jobs for the two workers that may work now.
-    assert_eq!(bench.batch(3, 8), (Some(3), vec![4, 5, 6]));
-    assert_eq!(bench.batch(2, 8), (Some(7), vec![8]));
+    assert_eq!(bench.batch(0, 8), (Some(3), vec![4, 5, 6]));
+    assert_eq!(bench.batch(1, 8), (Some(7), vec![8]));
     assert_eq!(bench.counts(), (2, 6));
 }
 

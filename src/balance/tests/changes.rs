@@ -112,21 +112,21 @@ fn less_capacity_lets_workers_finish() {
     let mut bench = Bench::new(LATE, &[3]);
     bench.offer(1);
     bench.offer(2);
-    // Worker 0 is idle; worker 2 serves.
+    // Worker 2 is idle; worker 1 serves.
     let outcome = bench.apply(set(0, capacity(1)));
-    assert_eq!(outcome.dismissed, [WorkerId(0), WorkerId(2)]);
+    assert_eq!(outcome.dismissed, [WorkerId(2), WorkerId(1)]);
     assert_eq!(bench.offer(3), Offer::Queued);
-    assert_eq!(bench.done(2), Handout::default());
+    assert_eq!(bench.done(1), Handout::default());
     assert_eq!(bench.counts(), (1, 1));
     // A larger capacity starts no worker before the leaving ones have left, so that there are never
     // more connections than three, or one.
     let outcome = bench.apply(set(0, capacity(2)));
     assert_eq!(outcome, Outcome::default());
     assert_eq!(
-        bench.dispatcher.gone(WorkerId(0), bench.now),
+        bench.dispatcher.gone(WorkerId(2), bench.now),
         Outcome::default()
     );
-    let outcome = bench.dispatcher.gone(WorkerId(2), bench.now);
+    let outcome = bench.dispatcher.gone(WorkerId(1), bench.now);
     assert_eq!(outcome.started.len(), 1);
     assert_eq!(bench.up(outcome.started[0].1.0), next(3));
 }
@@ -206,10 +206,10 @@ fn draining_keeps_connections_and_disabling_ends_them() {
     assert_eq!(bench.offer(2), Offer::Queued);
     assert_eq!(
         bench.apply(set(0, admin(Admin::Enabled))).handout,
-        woken(1, 2)
+        woken(0, 2)
     );
     let outcome = bench.apply(set(0, admin(Admin::Disabled)));
-    assert_eq!(outcome.dismissed, [WorkerId(0), WorkerId(1)]);
+    assert_eq!(outcome.dismissed, [WorkerId(1), WorkerId(0)]);
 }
 
 #[test]
@@ -220,11 +220,11 @@ fn a_server_that_starts_slowly_has_a_part_of_its_capacity() {
         ..ServerChange::default()
     };
     bench.apply(set(0, warmth(1)));
-    assert_eq!(bench.offer(1), assigned(3, 1));
+    assert_eq!(bench.offer(1), assigned(0, 1));
     assert_eq!(bench.offer(2), Offer::Queued);
     assert_eq!(bench.offer(3), Offer::Queued);
-    assert_eq!(bench.apply(set(0, warmth(500))).handout, woken(2, 2));
-    assert_eq!(bench.apply(set(0, warmth(1000))).handout, woken(1, 3));
+    assert_eq!(bench.apply(set(0, warmth(500))).handout, woken(1, 2));
+    assert_eq!(bench.apply(set(0, warmth(1000))).handout, woken(2, 3));
 }
 
 #[test]
@@ -251,16 +251,16 @@ fn a_worker_is_borrowed_to_look_at_its_server() {
             .map(|worker| worker.0)
     };
     let counts = bench.dispatcher.counts();
-    // The worker that has been idle longest, so that each has its turn.
-    assert_eq!(borrow(&mut bench, 0), Some(0));
-    assert_eq!(bench.up(0), Handout::default());
+    // The worker that would get a job last, so that each has its turn.
+    assert_eq!(borrow(&mut bench, 0), Some(2));
+    assert_eq!(bench.up(2), Handout::default());
     assert_eq!(borrow(&mut bench, 0), Some(1));
     assert_eq!(bench.dispatcher.counts(), counts);
     bench.dispatcher.check(0);
     // The borrowed worker gets no job.
-    assert_eq!(bench.offer(1), assigned(0, 1));
+    assert_eq!(bench.offer(1), assigned(2, 1));
     assert_eq!(bench.offer(2), assigned(3, 2));
-    assert_eq!(bench.offer(3), assigned(2, 3));
+    assert_eq!(bench.offer(3), assigned(0, 3));
     assert_eq!((borrow(&mut bench, 0), borrow(&mut bench, 1)), (None, None));
     assert_eq!(bench.offer(4), Offer::Queued);
     assert!(bench.dispatcher.retire(WorkerId(1)));
@@ -280,7 +280,7 @@ fn servers_that_are_not_in_use_are_looked_at_too() {
             let mut bench = Bench::new(settings, &[2, 1]);
             bench.offer(1);
             bench.offer(2);
-            assert_eq!(bench.offer(3), assigned(0, 3));
+            assert_eq!(bench.offer(3), assigned(1, 3));
             // One worker is idle when the server goes out of use; others become idle later.
             assert_eq!(bench.done(1), Handout::default());
             bench.apply(set(0, change));
@@ -314,11 +314,11 @@ fn servers_that_are_not_in_use_are_looked_at_too() {
 #[test]
 fn a_borrowed_worker_that_is_dismissed_does_not_come_back() {
     let mut bench = Bench::new(LATE, &[2]);
-    assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(0)));
-    let outcome = bench.apply(set(0, capacity(1)));
-    assert_eq!(outcome.dismissed, [WorkerId(0)]);
-    assert_eq!(bench.up(0), Handout::default());
     assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(1)));
+    let outcome = bench.apply(set(0, capacity(1)));
+    assert_eq!(outcome.dismissed, [WorkerId(1)]);
+    assert_eq!(bench.up(1), Handout::default());
+    assert_eq!(bench.dispatcher.borrow(ServerId(0)), Some(WorkerId(0)));
     assert_eq!(bench.dispatcher.borrow(ServerId(0)), None);
 }
 
