@@ -4,7 +4,7 @@ use crate::balance::Counts;
 use crate::health::State;
 use crate::observe::account::Totals;
 use crate::threads::Kind;
-use crate::upstream::{ClusterView, HealthView, ServerView};
+use crate::upstream::{ClusterView, HealthView, Manner, ServerView};
 
 use super::view::{ProcessView, View};
 
@@ -174,9 +174,14 @@ fn server(cluster: &str, view: &ServerView) -> String {
         (true, 1000) => "in use".to_owned(),
         (true, warmth) => format!("in use, {} % warm", warmth / 10),
     };
+    let manner = match view.manner {
+        Manner::Warm => "",
+        Manner::Unsettled => ", others with the first requests",
+        Manner::OnDemand => ", others on demand",
+    };
     format!(
-        "server {cluster}/{} ({}): {}, {}, {use_}; {} served, {} bound; {} of {} connected; \
-         {health}",
+        "server {cluster}/{} ({}): {}, {}, {use_}; {} served, {} bound; {} of {} connected\
+         {manner}; {health}",
         view.name,
         view.address,
         view.role.word(),

@@ -9,7 +9,8 @@ use super::{buckets, health, idle, pages, scheduler};
 use crate::balance::{Admin, Lending, Role, Schedule};
 use crate::plan::check::{ClusterKey, Firsts, Subject, check_cluster};
 use crate::plan::{
-    Binding, Cluster, ClusterTimeout, On5xx, OnClientAbort, OnUnavailable, Server, ServerAddress,
+    Binding, Cluster, ClusterTimeout, Connect, On5xx, OnClientAbort, OnUnavailable, Server,
+    ServerAddress,
 };
 
 /// A cluster, and where it was said.
@@ -75,6 +76,8 @@ fn read(
         lending: Lending::of_word(table.word("lending")).unwrap_or_default(),
         client_key: scheduler::client_key(table),
         binding: Binding::of_word(table.word("binding")).unwrap_or(Binding::Late),
+        connect: Connect::of_word(table.word("connect")).unwrap_or_default(),
+        keep: table.duration("keep"),
         pipeline: table.count("pipeline"),
         queue_limit: queue
             .count_if_any("limit")

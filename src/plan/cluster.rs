@@ -32,6 +32,10 @@ pub struct Cluster {
     pub client_key: ClientKey,
     /// When a request is tied to a server.
     pub binding: Binding,
+    /// When workers connect.
+    pub connect: Connect,
+    /// How long a worker that connects on demand keeps its connection when it has nothing to do.
+    pub keep: Duration,
     /// How many requests may go out on one connection before the first answer is read; 1 is no
     /// pipelining.
     pub pipeline: usize,
@@ -223,6 +227,20 @@ pub enum Binding {
 }
 
 words!(Binding { Late => "late", Early => "early" });
+
+/// When workers connect to their servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connect {
+    /// As the server's first responses show to be best.
+    #[default]
+    Auto,
+    /// Before they are needed (as the original Juggler did).
+    Warm,
+    /// For a request.
+    OnDemand,
+}
+
+words!(Connect { Auto => "auto", Warm => "warm", OnDemand => "on_demand" });
 
 /// What to do while no server can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use cluster::{
-    Binding, Bucket, ClientKey, Cluster, ClusterTimeout, ErrorPage, Health, HttpProbe,
+    Binding, Bucket, ClientKey, Cluster, ClusterTimeout, Connect, ErrorPage, Health, HttpProbe,
     OnClientAbort, OnUnavailable, Probe, Server, ServerAddress,
 };
 

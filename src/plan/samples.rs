@@ -6,8 +6,8 @@ use crate::balance::{Admin, Lending, Role, Schedule};
 use crate::retry::On5xx;
 
 use super::cluster::{
-    Binding, ClientKey, Cluster, ClusterTimeout, Health, OnClientAbort, OnUnavailable, Server,
-    ServerAddress,
+    Binding, ClientKey, Cluster, ClusterTimeout, Connect, Health, OnClientAbort, OnUnavailable,
+    Server, ServerAddress,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,6 +23,8 @@ pub(crate) fn cluster() -> Cluster {
         lending: Lending::default(),
         client_key: ClientKey::Address,
         binding: Binding::Late,
+        connect: Connect::Warm,
+        keep: Duration::ZERO,
         pipeline: 1,
         queue_limit: 10,
         queue_timeout: SECOND,

@@ -4,6 +4,7 @@
 mod cluster;
 mod clusters;
 mod connection;
+mod contact;
 mod control;
 mod health;
 mod link;
@@ -21,6 +22,7 @@ mod worker;
 
 pub use cluster::Cluster;
 pub use clusters::Clusters;
+pub use contact::Manner;
 pub use control::Controller;
 pub use health::Prober;
 pub use reaper::Reaper;

@@ -22,8 +22,9 @@ pub(super) trait Overseer: Send + Sync {
     /// The probe `id` of `server` is over.
     fn probed(&self, server: &Arc<Server>, id: ProbeId, result: ProbeResult);
 
-    /// `server` can be reached again: its other workers need not wait for their next attempt.
-    fn reconnected(&self, server: &Server);
+    /// Whether `server` can be reached, or what its connections are worth, is not what it was: its
+    /// other workers look at it now.
+    fn contact_changed(&self, server: &Server);
 
     /// The thread of `worker` ends. The worker has no job and never gets one again.
     fn ended(&self, worker: WorkerId, server: ServerId);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -13,7 +13,9 @@ use crate::base::time::after;
 use crate::health::{self, Failure, FaultClass, Held, Mode, Monitor, ProbeId, Seen};
 use crate::net::resolve;
 use crate::observe::account::OpenAccount;
-use crate::plan::{self, ServerAddress};
+use crate::plan::{self, Connect, ServerAddress};
+
+use super::contact::{Contact, Manner};
 
 /// A server as it runs.
 #[derive(Debug)]
@@ -34,8 +36,9 @@ pub(super) struct Server {
     is_monitored: AtomicBool,
     /// Workers that are connected.
     connected: AtomicUsize,
-    /// The last attempt to connect that has ended was in vain.
-    is_unreachable: AtomicBool,
+    contact: Mutex<Contact>,
+    /// What `contact` says of connections, to be looked at without its lock: a [`Manner`].
+    manner: AtomicU8,
     /// It is not in the plan any more.
     is_removed: AtomicBool,
     /// What its workers have heard, and since when that is all.
@@ -58,11 +61,13 @@ impl Server {
         id: ServerId,
         cluster: &str,
         plan: &plan::Server,
+        connect: Connect,
         health: health::Settings,
         account: OpenAccount,
         seed: u64,
         now: Instant,
     ) -> Self {
+        let contact = Contact::new(connect);
         Self {
             id,
             name: Arc::from(plan.name.as_str()),
@@ -74,7 +79,8 @@ impl Server {
             monitor: Mutex::new(Monitor::new(health, seed, now)),
             is_monitored: AtomicBool::new(health.mode != Mode::Disabled),
             connected: AtomicUsize::new(0),
-            is_unreachable: AtomicBool::new(false),
+            manner: AtomicU8::new(contact.manner() as u8),
+            contact: Mutex::new(contact),
             is_removed: AtomicBool::new(false),
             heard: Mutex::new((0, now)),
             is_probed_apart: AtomicBool::new(false),
@@ -113,7 +119,6 @@ impl Server {
     pub(super) fn note_connected(&self, is_connected: bool) {
         if is_connected {
             self.connected.fetch_add(1, Ordering::Relaxed);
-            self.is_unreachable.store(false, Ordering::Relaxed);
         } else {
             self.connected.fetch_sub(1, Ordering::Relaxed);
         }
@@ -124,15 +129,32 @@ impl Server {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// An attempt to connect was in vain.
-    pub(super) fn note_unreachable(&self) {
-        self.is_unreachable.store(true, Ordering::Relaxed);
-    }
-
     /// No worker is connected, and the one that tried last could not be. Before the first attempt
     /// has ended that is not known.
     pub(super) fn is_unreachable(&self) -> bool {
-        self.connected() == 0 && self.is_unreachable.load(Ordering::Relaxed)
+        self.connected() == 0 && self.contact.lock().has_failed()
+    }
+
+    /// The last attempt to connect succeeded.
+    pub(super) fn is_reached(&self) -> bool {
+        self.contact.lock().is_reached()
+    }
+
+    /// What connections of it are worth.
+    pub(super) fn manner(&self) -> Manner {
+        match self.manner.load(Ordering::Relaxed) {
+            manner if manner == Manner::Warm as u8 => Manner::Warm,
+            manner if manner == Manner::OnDemand as u8 => Manner::OnDemand,
+            _ => Manner::Unsettled,
+        }
+    }
+
+    /// Looks at how it is connected to, or changes that.
+    pub(super) fn contact<T>(&self, act: impl FnOnce(&mut Contact) -> T) -> T {
+        let mut contact = self.contact.lock();
+        let result = act(&mut contact);
+        self.manner.store(contact.manner() as u8, Ordering::Relaxed);
+        result
     }
 
     // === Where it is

@@ -8,6 +8,8 @@ use crate::health::{Cause, State};
 use crate::observe::account::Totals;
 use crate::plan::ServerAddress;
 
+use super::contact::Manner;
+
 /// A cluster at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterView {
@@ -42,6 +44,8 @@ pub struct ServerView {
     pub account: Totals,
     /// Workers whose connection is up.
     pub connected: usize,
+    /// When the others connect.
+    pub manner: Manner,
     /// How much of its weight and capacity is used, in thousandths.
     pub warmth: u16,
     /// What health checks know; `None` if the server is not checked.

@@ -17,6 +17,7 @@ mod buckets;
 mod buffers;
 mod client_keys;
 mod command_line;
+mod connect;
 mod descriptors;
 mod error_pages;
 mod forwarding;

@@ -31,6 +31,7 @@ fn view() -> ClusterView {
         counts,
         account: Totals::default(),
         connected: 3,
+        manner: Manner::Warm,
         warmth: 1000,
         health: None,
     };
@@ -107,6 +108,17 @@ fn a_server_tells_how_warm_and_how_well_it_is() {
         "server app/app-1 (10.0.0.1:8000): terminating, disabled, in use, 34 % warm; 4 \
          served, 1 bound; 3 of 5 connected; not probed yet"
     );
+    for (manner, told) in [
+        (
+            Manner::Unsettled,
+            "3 of 5 connected, others with the first requests;",
+        ),
+        (Manner::OnDemand, "3 of 5 connected, others on demand;"),
+    ] {
+        server.manner = manner;
+        assert!(line(server).contains(told), "{}", line(server));
+    }
+    server.manner = Manner::Warm;
     server.counts.in_use = false;
     server.health = Some(HealthView {
         state: State::Offline,
@@ -215,6 +227,7 @@ fn documented() -> View {
         },
         account,
         connected: 5,
+        manner: Manner::Warm,
         warmth: 1000,
         health: Some(health),
     };

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::parts::{KIB, MIB, TIME, key};
+use super::parts::{DAY, KIB, MIB, TIME, key};
 use crate::balance::{Admin, Lending, Role};
 use crate::config::form::Default::{Is, Means, Required};
 use crate::config::form::Kind::{
     self, Count, Flag, Forms, Percent, Size, Table, Tables, Text, Word,
 };
 use crate::config::form::Section;
-use crate::plan::{Binding, On5xx, OnClientAbort, OnUnavailable};
+use crate::plan::{Binding, Connect, On5xx, OnClientAbort, OnUnavailable};
 
 /// What somebody decides.
 const ADMIN: &[&str] = Admin::WORDS;
@@ -62,6 +62,23 @@ pub(super) static CLUSTER: Section = Section {
             "\"late\": to the next server that has a free connection. \"early\": to the next \
              server at once, and wait for that one. Guarantees of buckets, and turns, then hold \
              for nobody.",
+        ),
+        key(
+            "connect",
+            Word(Connect::WORDS),
+            Is("\"auto\""),
+            "When a worker connects to its server. \"warm\": before it is needed. \"on_demand\": for \
+             a request, for servers that work on one connection at a time. \"auto\": as the \
+             server's first responses show. A server that leaves its connections open is kept \
+             warm. One that ends them, used or not, is served on demand. docs/servers.md tells \
+             which server is which.",
+        ),
+        key(
+            "keep",
+            Kind::Duration(Duration::ZERO, DAY),
+            Is("\"0s\""),
+            "How long a worker that connects on demand keeps a connection that the server leaves \
+             open, when it has nothing to do.",
         ),
         key(
             "pipeline",

@@ -61,6 +61,7 @@ fn view(member: &Member, counts: ServerCounts, now: Instant) -> ServerView {
         counts,
         account: server.account.totals(),
         connected: server.connected(),
+        manner: server.manner(),
         warmth: member.warmth,
         health: server.is_monitored().then(|| health(server, now)),
     }

@@ -55,6 +55,9 @@ impl Controller {
             self.apply(&mut roster, Change::SetAdmin(plan.admin), now);
         }
         for server in roster.servers() {
+            if old.connect != plan.connect {
+                server.contact(|contact| contact.set(plan.connect));
+            }
             if old.health.settings != plan.health.settings
                 && let Some(change) = server.set_health(plan.health.settings, now)
             {

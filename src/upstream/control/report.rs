@@ -46,7 +46,7 @@ impl Overseer for Controller {
         self.hurry_prober();
     }
 
-    fn reconnected(&self, server: &Server) {
+    fn contact_changed(&self, server: &Server) {
         self.wake_workers(server.id);
     }
 

@@ -32,6 +32,7 @@ impl Controller {
             expected,
             self.name(),
             server,
+            plan.connect,
             plan.health.settings,
             self.cluster.hub.accounts.open(),
             roster.next_seed(),
@@ -170,5 +171,5 @@ impl Controller {
 fn is_settled(server: &Server) -> bool {
     let is_off = server.is_removed() || server.plan().admin == Admin::Disabled;
     let is_unknown = || is_watched(server) && server.monitor().state() == State::Unknown;
-    is_off || server.connected() > 0 && !is_unknown()
+    is_off || server.is_reached() && !is_unknown()
 }

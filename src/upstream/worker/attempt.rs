@@ -173,7 +173,13 @@ impl Worker {
         let is_good = standing.is_whole
             && connection.may_be_reused()
             && !(may_say_more && connection.says_more(patience));
-        Outcome::Over(if is_good { fate } else { Fate::Lost })
+        Outcome::Over(match fate {
+            Fate::Complete if is_good => Fate::Complete,
+            Fate::Complete if standing.is_whole && connection.is_closing() => Fate::Ended,
+            Fate::Ended if standing.is_whole => Fate::Ended,
+            Fate::Untouched if is_good => Fate::Untouched,
+            _ => Fate::Lost,
+        })
     }
 
     /// Reads until a final head is here, and returns its length. Interim responses are given to the

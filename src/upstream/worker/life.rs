@@ -5,12 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::balance::{LinkState, Verdict, WorkerId};
+use crate::balance::{LinkState, Verdict};
 use crate::base::panic_points::Point;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::health::{Failure, FaultClass};
 use crate::upstream::connection::{Connection, Upload};
+use crate::upstream::contact::{Contact, Lesson, Manner, Reached, Reason, Turn};
 use crate::upstream::slot::Woken;
 
 use super::connect::is_our_own;
@@ -20,46 +21,11 @@ use super::state::Worker;
 /// An idle worker looks at its connection so often.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// A connection that was used is kept for so long by a server that ends those which were not.
+const KEEP_USED: Duration = Duration::from_secs(1);
+
 /// It never looks more often than this.
 const SHORTEST_LOOK: Duration = Duration::from_millis(20);
-
-/// How long a worker waits between attempts to connect: twice as long after each, up to the most.
-#[derive(Debug)]
-struct BackOff {
-    next: Duration,
-    most: Duration,
-}
-
-impl BackOff {
-    const FIRST: Duration = Duration::from_millis(50);
-    const MOST: Duration = Duration::from_secs(1);
-
-    /// That of this worker. The longest waits of a server's workers differ: so one of them finds
-    /// out sooner that the server is back, and tells the others.
-    fn of(worker: WorkerId) -> Self {
-        Self {
-            next: Self::FIRST,
-            most: Self::MOST * (50 + worker.0 * 37 % 50) / 100,
-        }
-    }
-
-    /// Returns whether no attempt has failed since the last success.
-    fn is_first(&self) -> bool {
-        self.next == Self::FIRST
-    }
-
-    /// An attempt has failed. Returns how long to wait.
-    fn next(&mut self) -> Duration {
-        let next = self.next;
-        self.next = (next * 2).min(self.most);
-        next
-    }
-
-    /// An attempt has succeeded. Returns whether one had failed before.
-    fn reset(&mut self) -> bool {
-        std::mem::replace(&mut self.next, Self::FIRST) > Self::FIRST
-    }
-}
 
 impl Worker {
     /// Its life. A panic costs the exchange in its hand; called again, the worker begins anew.
@@ -88,6 +54,7 @@ impl Worker {
         if std::mem::take(&mut self.hands.is_first_try) {
             self.overseer().tried();
         }
+        self.give_up_trying();
         let probe = self.hands.probe.take();
         if let Some(probe) = probe {
             self.server.monitor().skipped(probe, Instant::now());
@@ -128,23 +95,52 @@ impl Worker {
     /// Connects and serves until the end. A job that came before a connection was there waits for
     /// the connection.
     fn live(&mut self) {
-        let mut back_off = BackOff::of(self.id);
         let mut job = self.hands.left_over.take();
         while job.is_some() || !self.slot().is_stopped() {
             self.look_at_settings(None);
-            job = match self.connect(job.as_mut()) {
-                Ok(connection) => {
-                    let was_away = back_off.reset();
-                    self.live_connected(connection, job, was_away)
+            if job.is_none() && self.needs_no_connection() {
+                job = self.wait_unconnected();
+                if job.is_none() {
+                    continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    // The job has no more time. Whether the server can be reached is seen without
-                    // it.
-                    self.give_back(job, Fault::DeadlinePassed, LinkState::Connecting);
-                    None
+            }
+            let turn = self.server.contact(|contact| contact.turn(Instant::now()));
+            job = match turn {
+                Turn::Now { is_alone } => {
+                    self.hands.is_trying = is_alone;
+                    self.live_connecting(job)
                 }
-                Err(error) => self.live_unreachable(&error, job, &mut back_off),
+                Turn::At(due) => self.wait_for_server(job, Some(due)),
+                Turn::Wait => self.wait_for_server(job, None),
             };
+        }
+    }
+
+    /// Connects, for this job if there is one, and serves. Returns a job that is to be served over
+    /// the next connection.
+    fn live_connecting(&mut self, mut job: Option<Exchange>) -> Option<Exchange> {
+        match self.connect(job.as_mut()) {
+            Ok(connection) => {
+                self.note_reached();
+                if job.is_some() || self.server.manner() == Manner::Warm {
+                    return self.live_connected(connection, job);
+                }
+                // It was to be found out whether the server can be reached, and now is known.
+                self.note_tried();
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                // The job has no more time. Whether the server can be reached is seen without it.
+                self.give_up_trying();
+                self.give_back(job, Fault::DeadlinePassed, LinkState::Connecting);
+                None
+            }
+            Err(error) => {
+                self.note_unreachable(&error);
+                self.give_back(job, Fault::ConnectFailed, LinkState::Unreachable);
+                self.note_tried();
+                None
+            }
         }
     }
 
@@ -154,15 +150,10 @@ impl Worker {
         &mut self,
         mut connection: Connection,
         mut job: Option<Exchange>,
-        was_away: bool,
     ) -> Option<Exchange> {
         self.note_connected(true);
         if job.is_none() {
             job = self.next(Verdict::None, LinkState::Up);
-        }
-        if was_away {
-            log::info!("{}: connected again", self.name());
-            self.overseer().reconnected(&self.server);
         }
         self.note_tried();
         job = self.serve_all(&mut connection, job);
@@ -171,44 +162,117 @@ impl Worker {
         job
     }
 
-    /// The server cannot be reached: waits until the next attempt to connect is due, or until
-    /// there is a reason to make it sooner. Returns the job that is the reason, if one is.
-    fn live_unreachable(
-        &mut self,
-        error: &io::Error,
-        job: Option<Exchange>,
-        back_off: &mut BackOff,
-    ) -> Option<Exchange> {
-        if back_off.is_first() {
-            log::warn!("{}: cannot connect: {error}", self.name());
-        }
-        let is_servers = !is_our_own(error);
-        if is_servers {
-            self.server.note_unreachable();
-        }
-        self.give_back(job, Fault::ConnectFailed, LinkState::Unreachable);
-        if is_servers && self.server.is_monitored() {
-            let failure = Failure {
-                class: FaultClass::Connect,
-                witness: None,
-            };
-            self.overseer().exchanged(&self.server, Err(failure));
-        }
+    /// Returns whether the worker may wait for a job without a connection.
+    fn needs_no_connection(&self) -> bool {
+        self.server.manner() != Manner::Warm && self.server.is_reached()
+    }
+
+    /// Waits for a job without a connection. Returns `None` at the end, or if a connection is
+    /// needed for that now.
+    fn wait_unconnected(&mut self) -> Option<Exchange> {
         self.note_tried();
-        // The dispatcher gives nothing to an unreachable worker: a stop, or another worker that is
-        // connected again, ends this wait. So does a job that was assigned before a panic, and that
-        // lies in the slot since.
-        match self.slot().wait(None, back_off.next()) {
+        let next = self.next(Verdict::None, LinkState::Up);
+        if next.is_some() {
+            return next;
+        }
+        loop {
+            Point::WorkerIdle.pass();
+            let is_over = match self.slot().wait(None, LOOK) {
+                Woken::Job(exchange, _) => {
+                    self.hands.job = Some(exchange.id);
+                    return Some(exchange);
+                }
+                Woken::Probe(probe) => {
+                    self.hands.probe = Some(probe);
+                    self.look_at_settings(None);
+                    self.probe_unconnected(probe);
+                    self.hands.probe = None;
+                    let next = self.next(Verdict::None, LinkState::Up);
+                    if next.is_some() {
+                        return next;
+                    }
+                    false
+                }
+                Woken::Stop => {
+                    // A job that was assigned just now is on its way.
+                    std::thread::yield_now();
+                    true
+                }
+                Woken::Nothing => !self.needs_no_connection(),
+            };
+            if is_over && self.cluster().retire(self.id) {
+                return None;
+            }
+        }
+    }
+
+    /// The server is left alone until it is `due`, or another worker is finding out whether it can
+    /// be reached: waits for that. Returns a job that came all the same.
+    fn wait_for_server(&mut self, job: Option<Exchange>, due: Option<Instant>) -> Option<Exchange> {
+        let now = Instant::now();
+        if due.is_some() || job.is_some() {
+            // The dispatcher gives nothing to an unreachable worker.
+            self.give_back(job, Fault::ConnectFailed, LinkState::Unreachable);
+            self.note_tried();
+        }
+        let patience = due.map_or(LOOK, |due| due.saturating_duration_since(now));
+        // A stop ends this wait, or another worker that has found out. So does a job that was
+        // assigned before a panic, and that lies in the slot since.
+        match self.slot().wait(None, patience) {
             Woken::Job(exchange, _) => {
                 self.hands.job = Some(exchange.id);
                 Some(exchange)
             }
             Woken::Probe(probe) => {
                 // The failure to connect, which says more, is told.
-                self.server.monitor().skipped(probe, Instant::now());
+                self.server.monitor().skipped(probe, now);
                 None
             }
             Woken::Nothing | Woken::Stop => None,
+        }
+    }
+
+    /// The server was connected to.
+    fn note_reached(&mut self) {
+        self.hands.is_trying = false;
+        let reached = self.server.contact(Contact::reached);
+        if reached == Reached::Again {
+            log::info!("{}: connected again", self.name());
+        }
+        if reached != Reached::AsBefore {
+            self.overseer().contact_changed(&self.server);
+        }
+    }
+
+    /// An attempt to connect to the server failed.
+    fn note_unreachable(&mut self, error: &io::Error) {
+        self.hands.is_trying = false;
+        let is_ours = is_our_own(error);
+        let is_news = self
+            .server
+            .contact(|contact| contact.failed(is_ours, Instant::now()));
+        if is_news {
+            let connected = self.server.connected();
+            let rest = match connected {
+                0 => String::new(),
+                rest => format!(" ({rest} connections are left)"),
+            };
+            log::warn!("{}: cannot connect: {error}{rest}", self.name());
+            self.overseer().contact_changed(&self.server);
+        }
+        if !is_ours && self.server.is_monitored() {
+            let failure = Failure {
+                class: FaultClass::Connect,
+                witness: None,
+            };
+            self.overseer().exchanged(&self.server, Err(failure));
+        }
+    }
+
+    /// An attempt to connect has no result.
+    fn give_up_trying(&mut self) {
+        if std::mem::take(&mut self.hands.is_trying) {
+            self.server.contact(Contact::give_up);
         }
     }
 
@@ -285,6 +349,7 @@ impl Worker {
                     let (exchange, upload) = self.wait(connection)?;
                     // The thread that has sent something has looked before.
                     if !upload.has_begun && !self.is_usable(connection) {
+                        self.note_lost(connection);
                         log::debug!(
                             "{}: the idle connection is of no use, connecting anew",
                             self.name()
@@ -296,6 +361,7 @@ impl Worker {
             };
             self.look_at_settings(Some(connection));
             let id = exchange.id;
+            let is_first = !connection.is_used;
             Point::WorkerTaken.pass();
             let now = upload.began_at().unwrap_or_else(Instant::now);
             let (verdict, fate) = if is_batch {
@@ -306,9 +372,12 @@ impl Worker {
             Point::WorkerEnd.pass();
             let is_clean = match fate {
                 Fate::Complete => connection.settle(),
-                Fate::Lost => false,
+                Fate::Ended | Fate::Lost => false,
                 Fate::Untouched => true,
             };
+            if self.server.manner() != Manner::Warm {
+                self.learn(fate, is_first);
+            }
             if is_batch {
                 self.note_batch(is_clean);
             }
@@ -322,21 +391,81 @@ impl Worker {
                 self.hands.job = Some(next.id);
                 self.return_one(id, verdict);
             } else {
-                let link = if is_good {
-                    LinkState::Up
-                } else {
-                    LinkState::Connecting
-                };
+                let link = self.link_state(is_good);
                 let cluster = Arc::clone(self.cluster());
                 let batch = (self.batching.most(now), &mut self.behind);
                 next = cluster.next_batch(self.id, verdict, link, batch);
                 self.hands.job = next.as_ref().map(|exchange| exchange.id);
                 is_batch = !self.behind.is_empty();
             }
-            if !is_good {
+            if !is_good || next.is_none() && self.keeps_for() == Some(Duration::ZERO) {
                 return next;
             }
         }
+    }
+
+    /// What the dispatcher is told of a worker whose connection is good, or not.
+    fn link_state(&self, is_good: bool) -> LinkState {
+        if is_good || !self.slot().is_stopped() && self.needs_no_connection() {
+            LinkState::Up
+        } else {
+            LinkState::Connecting
+        }
+    }
+
+    /// How long a connection is kept that has nothing to do; `None` is as long as it is good.
+    fn keeps_for(&self) -> Option<Duration> {
+        if !self.needs_no_connection() {
+            return None;
+        }
+        // A server that ends connections only before they are used is worth a moment. The next
+        // request may come at once.
+        let least = match self.server.contact(|contact| contact.keeps_used()) {
+            true => KEEP_USED,
+            false => Duration::ZERO,
+        };
+        Some(self.plan.keep.max(least))
+    }
+
+    /// What an exchange shows of the worth of connections, the first over its connection or not.
+    fn learn(&self, fate: Fate, is_first: bool) {
+        let now = Instant::now();
+        let lesson = self.server.contact(|contact| match fate {
+            Fate::Complete => contact.left_open(now),
+            Fate::Ended if is_first => contact.ended(Reason::EndsUsed, now),
+            Fate::Ended | Fate::Lost | Fate::Untouched => None,
+        });
+        self.tell_lesson(lesson);
+    }
+
+    /// The server has ended this connection, or it leads to where the server is no more.
+    fn note_lost(&mut self, connection: &Connection) {
+        let is_lesson =
+            !connection.is_used && connection.has_ended() && self.is_at_home(connection);
+        if is_lesson {
+            let now = Instant::now();
+            let lesson = self
+                .server
+                .contact(|contact| contact.ended(Reason::EndsUnused, now));
+            self.tell_lesson(lesson);
+        }
+    }
+
+    fn tell_lesson(&self, lesson: Option<Lesson>) {
+        let name = self.name();
+        match lesson {
+            None => return,
+            Some(Lesson::Keeps) => log::debug!("{name}: leaves its connections open"),
+            Some(Lesson::Ends(Reason::EndsUsed)) => log::info!(
+                "{name}: ends each connection after a response: it is connected to for each \
+                 request from now on (connect = \"auto\")"
+            ),
+            Some(Lesson::Ends(Reason::EndsUnused)) => log::info!(
+                "{name}: ends connections that no request came over: it is connected to when a \
+                 request comes from now on (connect = \"auto\")"
+            ),
+        }
+        self.overseer().contact_changed(&self.server);
     }
 
     /// Returns whether the next request may go over this connection: the server neither has closed
@@ -349,9 +478,14 @@ impl Worker {
     /// end.
     fn wait(&mut self, connection: &mut Connection) -> Option<(Exchange, Upload)> {
         // What another thread has sent meanwhile is picked up before its response is late.
-        let look = LOOK.min(self.timeout.first_byte.max(SHORTEST_LOOK));
+        let mut look = LOOK.min(self.timeout.first_byte.max(SHORTEST_LOOK));
+        let began = Instant::now();
         loop {
             Point::WorkerIdle.pass();
+            let kept_for = self.keeps_for();
+            if let Some(kept_for) = kept_for {
+                look = look.min(kept_for.max(SHORTEST_LOOK));
+            }
             let is_lost = match self.slot().wait(Some(connection), look) {
                 Woken::Job(exchange, upload) => {
                     self.hands.job = Some(exchange.id);
@@ -362,11 +496,7 @@ impl Worker {
                     self.look_at_settings(Some(connection));
                     let is_good = self.probe(connection, probe) && self.is_at_home(connection);
                     self.hands.probe = None;
-                    let link = if is_good {
-                        LinkState::Up
-                    } else {
-                        LinkState::Connecting
-                    };
+                    let link = self.link_state(is_good);
                     if let Some(exchange) = self.next(Verdict::None, link) {
                         return Some((exchange, Upload::default()));
                     }
@@ -377,36 +507,17 @@ impl Worker {
                     std::thread::yield_now();
                     true
                 }
-                Woken::Nothing => !self.is_usable(connection),
+                Woken::Nothing if !self.is_usable(connection) => {
+                    self.note_lost(connection);
+                    true
+                }
+                Woken::Nothing => kept_for.is_some_and(|kept_for| began.elapsed() >= kept_for),
             };
             // If a job was assigned just now it is in the slot. The worker takes it before the loss
             // counts, and looks at the connection again then.
-            if is_lost && self.cluster().retire(self.id) {
+            if is_lost && (self.needs_no_connection() || self.cluster().retire(self.id)) {
                 return None;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_to_connect_come_less_often_until_one_succeeds() {
-        let mut back_off = BackOff::of(WorkerId(0));
-        assert!(back_off.is_first() && !back_off.reset());
-        let waits: Vec<_> = (0..6).map(|_| back_off.next().as_millis()).collect();
-        assert_eq!(waits, [50, 100, 200, 400, 500, 500]);
-        assert!(!back_off.is_first() && back_off.reset() && back_off.is_first());
-        assert_eq!(back_off.next(), BackOff::FIRST);
-    }
-
-    #[test]
-    fn the_longest_waits_of_workers_differ_and_none_is_longer_than_a_second() {
-        let most: Vec<_> = (0..50).map(|id| BackOff::of(WorkerId(id)).most).collect();
-        assert!(most.iter().all(|most| *most < BackOff::MOST));
-        let distinct: std::collections::BTreeSet<_> = most.iter().collect();
-        assert_eq!(distinct.len(), 50);
     }
 }

@@ -34,6 +34,23 @@ impl Worker {
         is_good
     }
 
+    /// Makes a probe for a worker that has no connection, over one for that alone.
+    pub(super) fn probe_unconnected(&mut self, id: ProbeId) {
+        match self.connect(None) {
+            Ok(mut connection) => {
+                if self.cluster().plan().health.probe == Probe::Tcp {
+                    self.overseer().probed(&self.server, id, Ok(()));
+                } else {
+                    self.probe(&mut connection, id);
+                }
+            }
+            Err(error) => {
+                let wrong = (FaultClass::Connect, error.to_string());
+                self.overseer().probed(&self.server, id, Err(wrong));
+            }
+        }
+    }
+
     /// Puts another connection in the place of this one, which is closed first: there is never one
     /// more than the server's capacity.
     fn connect_anew(&self, connection: &mut Connection) -> Result<(), Wrong> {

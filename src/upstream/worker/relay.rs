@@ -19,6 +19,8 @@ const UNSENT: u64 = 256 * 1024;
 pub(super) enum Fate {
     /// It is at the end of the response.
     Complete,
+    /// The response is at its end, and the server ends the connection with it.
+    Ended,
     /// It is somewhere in the middle, or ended.
     Lost,
     /// Nothing has happened to it.
@@ -134,7 +136,7 @@ impl Worker {
                     if let Some(exchange) = held.take() {
                         exchange.finish(&mut self.scratch, &[], &[]);
                     }
-                    return Some(Fate::Lost);
+                    return Some(Fate::Ended);
                 }
                 Ok(0) => return Some(self.break_off(held, Fault::ResponseCut)),
                 Ok(_) => self.slot.note_progress(),

@@ -68,6 +68,8 @@ pub(super) struct Hands {
     pub(super) has_begun: bool,
     /// It has not tried to connect yet.
     pub(super) is_first_try: bool,
+    /// It alone finds out whether the server can be reached.
+    pub(super) is_trying: bool,
     /// The exchange to go on with after a panic: the next of its batch.
     pub(super) left_over: Option<Exchange>,
 }
@@ -80,6 +82,7 @@ impl Default for Hands {
             is_connected: false,
             has_begun: false,
             is_first_try: true,
+            is_trying: false,
             left_over: None,
         }
     }

@@ -50,7 +50,7 @@ impl Overseer for Notes {
 
     fn probed(&self, _: &Arc<Server>, _: ProbeId, _: ProbeResult) {}
 
-    fn reconnected(&self, _: &Server) {}
+    fn contact_changed(&self, _: &Server) {}
 
     fn ended(&self, _: WorkerId, _: ServerId) {}
 }
@@ -84,6 +84,7 @@ impl Fixture {
             server_id,
             "app",
             &plan.servers[0],
+            plan.connect,
             plan.health.settings,
             account,
             1,

@@ -72,9 +72,15 @@ impl Config {
         } else {
             "bind = [\"127.0.0.1:0\"]\n"
         };
+        // As most tests want it: the connections are there before the first request.
+        let connect = if self.cluster.contains("connect =") {
+            ""
+        } else {
+            "connect = \"warm\"\n"
+        };
         let mut text = format!(
             "{}\n[[listener]]\nname = \"main\"\n{bind}{}\n[[route]]\ncluster = \
-             \"main\"\n\n[[cluster]]\nname = \"main\"\n{}\n",
+             \"main\"\n\n[[cluster]]\nname = \"main\"\n{connect}{}\n",
             self.top, self.listener, self.cluster
         );
         for (index, address) in self.servers.iter().enumerate() {
