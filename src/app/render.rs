@@ -176,7 +176,7 @@ fn server(cluster: &str, view: &ServerView) -> String {
     };
     let manner = match view.manner {
         Manner::Warm => "",
-        Manner::Unsettled => ", others with the first requests",
+        Manner::Unsettled => ", others as requests come",
         Manner::OnDemand => ", others on demand",
     };
     format!(

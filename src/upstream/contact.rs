@@ -4,8 +4,14 @@
 //! Most servers keep a connection open after a response, and hold thousands. Others work on one
 //! connection at a time, and to those an idle connection is a client that does not come to the
 //! point: the request on another connection waits behind it (pre-fork servers such as Apache's or
-//! gunicorn's `sync` workers). Nobody has to know which: with `connect = "auto"` the first
-//! responses show it.
+//! gunicorn's `sync` workers). With `connect = "auto"` nobody has to know which:
+//!
+//! - A server that ends the connection after a response is connected to for each request.
+//! - One that leaves it open keeps it, and gets one more connection as a *trial*: it stays unused
+//!   as long as the others suffice. A server that holds it for [`TRIAL`] holds them all, and is
+//!   kept warm. One that ends it, twice in a row, gives a thread or a process to each connection
+//!   and has a limit for those that do not come to the point. It is connected to on demand, and
+//!   keeps a connection only for a moment after a response.
 //!
 //! Pure: the callers give the time, and do what the result says.
 
@@ -21,15 +27,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest time between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A server that ended connections before any request came is served on demand for so long. Then
-/// it may have been a restart, which ends all connections.
+/// A server that holds an unused connection for so long does not suffer from it. More than
+/// Apache's (20 s) and gunicorn's (5 s) limits for the first request, less than those of servers
+/// that wait for many connections at once (nginx and Node: 60 s).
+pub(super) const TRIAL: Duration = Duration::from_secs(25);
+
+/// Trials that the server has to end in a row: a single end may be that of the server's restart.
+const ENDED_TRIALS: u8 = 2;
+
+/// A server that ended its trials is served on demand for so long. Then it is tried again.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What connections of a server are worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     /// Not known yet: a worker connects for its first request, and keeps the connection as long as
-    /// the server does.
+    /// the server does. One may be connected for a trial.
     Unsettled,
     /// All workers are connected before they are needed.
     Warm,
@@ -46,11 +59,24 @@ pub(super) enum Reason {
     EndsUnused,
 }
 
+/// How a trial went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// The server has held the unused connection for [`TRIAL`].
+    Held,
+    /// The server has ended the unused connection.
+    Ended,
+    /// The connection was used, or is of no use for another reason.
+    NoResult,
+}
+
 /// What was learned of a server just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lesson {
-    /// It leaves connections open.
+    /// It leaves connections open: a trial can begin.
     Keeps,
+    /// It holds unused connections.
+    Holds,
     /// It does not, and that is told for the first time.
     Ends(Reason),
 }
@@ -107,7 +133,12 @@ pub(super) struct Contact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Learned {
     Nothing,
-    Keeps,
+    /// It leaves connections open. Of those that were not used it has ended as many in a row.
+    Keeps {
+        is_tried: bool,
+        ended: u8,
+    },
+    Holds,
     Ends(Reason, Instant),
 }
 
@@ -126,9 +157,9 @@ impl Contact {
     /// What connections are worth.
     pub(super) fn manner(&self) -> Manner {
         match (self.setting, self.learned) {
-            (Connect::Warm, _) | (Connect::Auto, Learned::Keeps) => Manner::Warm,
+            (Connect::Warm, _) | (Connect::Auto, Learned::Holds) => Manner::Warm,
             (Connect::OnDemand, _) | (Connect::Auto, Learned::Ends(..)) => Manner::OnDemand,
-            (Connect::Auto, Learned::Nothing) => Manner::Unsettled,
+            (Connect::Auto, Learned::Nothing | Learned::Keeps { .. }) => Manner::Unsettled,
         }
     }
 
@@ -213,27 +244,60 @@ impl Contact {
     /// A response left its connection open.
     pub(super) fn left_open(&mut self, now: Instant) -> Option<Lesson> {
         match self.learned {
-            Learned::Keeps => return None,
+            Learned::Keeps { .. } | Learned::Holds => return None,
             // That it keeps those which were used is no news.
             Learned::Ends(Reason::EndsUnused, since) if now < after(since, REMEMBERED) => {
                 return None;
             }
             Learned::Nothing | Learned::Ends(..) => {}
         }
-        self.learned = Learned::Keeps;
+        self.learned = Learned::Keeps {
+            is_tried: false,
+            ended: 0,
+        };
         (self.setting == Connect::Auto).then_some(Lesson::Keeps)
     }
 
-    /// The server ended a connection, for this reason: after the first response over it, or before
-    /// any request.
-    pub(super) fn ended(&mut self, reason: Reason, now: Instant) -> Option<Lesson> {
-        match (self.learned, reason) {
-            // Single responses of a server that keeps connections may end one.
-            (Learned::Keeps | Learned::Ends(..), Reason::EndsUsed) => return None,
-            // What was not kept open could not be ended.
-            (Learned::Nothing | Learned::Ends(..), Reason::EndsUnused) => return None,
-            (Learned::Nothing, Reason::EndsUsed) | (Learned::Keeps, Reason::EndsUnused) => {}
+    /// The server ended a connection after the first response over it.
+    pub(super) fn ended_used(&mut self, now: Instant) -> Option<Lesson> {
+        // Single responses of a server that keeps connections may end one.
+        if self.learned != Learned::Nothing {
+            return None;
         }
+        self.ends(Reason::EndsUsed, now)
+    }
+
+    /// Returns whether a worker that has nothing to do is to connect for a trial. It then ends that
+    /// by [`Self::end_trial`].
+    pub(super) fn begin_trial(&mut self) -> bool {
+        match &mut self.learned {
+            Learned::Keeps { is_tried, .. } if self.setting == Connect::Auto => {
+                !std::mem::replace(is_tried, true)
+            }
+            _ => false,
+        }
+    }
+
+    /// A trial is over.
+    pub(super) fn end_trial(&mut self, trial: Trial, now: Instant) -> Option<Lesson> {
+        let Learned::Keeps { is_tried, ended } = &mut self.learned else {
+            return None;
+        };
+        *is_tried = false;
+        match trial {
+            Trial::NoResult => None,
+            Trial::Held => {
+                self.learned = Learned::Holds;
+                Some(Lesson::Holds)
+            }
+            Trial::Ended => {
+                *ended += 1;
+                (*ended >= ENDED_TRIALS).then(|| self.ends(Reason::EndsUnused, now))?
+            }
+        }
+    }
+
+    fn ends(&mut self, reason: Reason, now: Instant) -> Option<Lesson> {
         self.learned = Learned::Ends(reason, now);
         let is_news = self.setting == Connect::Auto && !std::mem::replace(&mut self.is_told, true);
         is_news.then_some(Lesson::Ends(reason))
@@ -303,29 +367,39 @@ mod tests {
     }
 
     #[test]
-    fn a_response_that_leaves_its_connection_open_warms_the_server() {
+    fn a_server_that_holds_an_unused_connection_is_kept_warm() {
         let (mut contact, now) = contact(Connect::Auto);
-        assert_eq!(contact.manner(), Manner::Unsettled);
+        assert!(!contact.begin_trial(), "nothing is known of it");
         assert_eq!(contact.left_open(now), Some(Lesson::Keeps));
-        assert_eq!(contact.manner(), Manner::Warm);
         assert_eq!(contact.left_open(now), None);
-        // A single response that ends its connection changes nothing.
-        assert_eq!(contact.ended(Reason::EndsUsed, now), None);
+        assert_eq!(contact.manner(), Manner::Unsettled);
+        assert!(contact.begin_trial() && !contact.begin_trial(), "one");
+        // The connection was needed.
+        assert_eq!(contact.end_trial(Trial::NoResult, now), None);
+        assert!(contact.begin_trial());
+        assert_eq!(contact.end_trial(Trial::Held, now), Some(Lesson::Holds));
         assert_eq!(contact.manner(), Manner::Warm);
+        // A single response that ends its connection changes nothing.
+        assert_eq!(contact.ended_used(now), None);
+        assert_eq!(contact.manner(), Manner::Warm);
+        assert!(!contact.begin_trial());
     }
 
     #[test]
     fn a_server_that_ends_its_connections_is_served_on_demand_and_that_is_told_once() {
         let (mut contact, now) = contact(Connect::Auto);
         let ends = Some(Lesson::Ends(Reason::EndsUsed));
-        assert_eq!(contact.ended(Reason::EndsUsed, now), ends);
+        assert_eq!(contact.ended_used(now), ends);
         assert_eq!(contact.manner(), Manner::OnDemand);
-        assert!(!contact.keeps_used());
-        assert_eq!(contact.ended(Reason::EndsUsed, now), None);
+        assert!(!contact.keeps_used() && !contact.begin_trial());
+        assert_eq!(contact.ended_used(now), None);
         // The first was a page of an error, say.
         assert_eq!(contact.left_open(now), Some(Lesson::Keeps));
-        assert_eq!(contact.manner(), Manner::Warm);
-        assert_eq!(contact.ended(Reason::EndsUnused, now), None, "it was told");
+        assert_eq!(contact.manner(), Manner::Unsettled);
+        for _ in 0..2 {
+            assert!(contact.begin_trial());
+            assert_eq!(contact.end_trial(Trial::Ended, now), None, "it was told");
+        }
         assert_eq!(contact.manner(), Manner::OnDemand);
     }
 
@@ -333,19 +407,25 @@ mod tests {
     fn a_server_that_ends_unused_connections_is_tried_again_after_a_time() {
         let (mut contact, now) = contact(Connect::Auto);
         let _ = contact.left_open(now);
+        assert!(contact.begin_trial());
+        assert_eq!(contact.end_trial(Trial::Ended, now), None, "a restart?");
+        assert_eq!(contact.manner(), Manner::Unsettled);
+        assert!(contact.begin_trial());
         let ends = Some(Lesson::Ends(Reason::EndsUnused));
-        assert_eq!(contact.ended(Reason::EndsUnused, now), ends);
+        assert_eq!(contact.end_trial(Trial::Ended, now), ends);
         assert!(contact.keeps_used());
         assert_eq!(contact.left_open(now + REMEMBERED - MS), None);
         assert_eq!(contact.manner(), Manner::OnDemand);
         assert_eq!(contact.left_open(now + REMEMBERED), Some(Lesson::Keeps));
-        assert_eq!(contact.manner(), Manner::Warm);
+        assert_eq!(contact.manner(), Manner::Unsettled);
     }
 
     #[test]
     fn what_was_learned_is_forgotten_when_the_server_comes_back_or_settings_change() {
         let (mut contact, now) = contact(Connect::Auto);
         let _ = contact.left_open(now);
+        assert!(contact.begin_trial());
+        let _ = contact.end_trial(Trial::Held, now);
         contact.failed(false, now);
         assert_eq!(contact.manner(), Manner::Warm, "until it comes back");
         contact.reached();
@@ -353,6 +433,8 @@ mod tests {
         let _ = contact.left_open(now);
         contact.set(Connect::OnDemand);
         assert_eq!(contact.manner(), Manner::OnDemand);
+        // A trial that went on meanwhile says nothing.
+        assert_eq!(contact.end_trial(Trial::Held, now), None);
         contact.set(Connect::Auto);
         assert_eq!(contact.manner(), Manner::Unsettled);
     }
@@ -364,10 +446,10 @@ mod tests {
             (Connect::OnDemand, Manner::OnDemand),
         ] {
             let (mut contact, now) = contact(setting);
-            assert_eq!(contact.ended(Reason::EndsUsed, now), None);
+            assert_eq!(contact.ended_used(now), None);
             assert_eq!(contact.manner(), manner);
             assert_eq!(contact.left_open(now), None);
-            assert_eq!(contact.ended(Reason::EndsUnused, now), None);
+            assert!(!contact.begin_trial());
             assert_eq!(contact.manner(), manner);
         }
     }

@@ -111,7 +111,7 @@ fn a_server_tells_how_warm_and_how_well_it_is() {
     for (manner, told) in [
         (
             Manner::Unsettled,
-            "3 of 5 connected, others with the first requests;",
+            "3 of 5 connected, others as requests come;",
         ),
         (Manner::OnDemand, "3 of 5 connected, others on demand;"),
     ] {

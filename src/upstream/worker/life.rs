@@ -9,20 +9,15 @@ use crate::balance::{LinkState, Verdict};
 use crate::base::panic_points::Point;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
-use crate::health::{Failure, FaultClass};
 use crate::upstream::connection::{Connection, Upload};
-use crate::upstream::contact::{Contact, Lesson, Manner, Reached, Reason, Turn};
+use crate::upstream::contact::{Manner, TRIAL, Trial, Turn};
 use crate::upstream::slot::Woken;
 
-use super::connect::is_our_own;
 use super::relay::Fate;
 use super::state::Worker;
 
 /// An idle worker looks at its connection so often.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// A connection that was used is kept for so long by a server that ends those which were not.
-const KEEP_USED: Duration = Duration::from_secs(1);
 
 /// It never looks more often than this.
 const SHORTEST_LOOK: Duration = Duration::from_millis(20);
@@ -36,6 +31,7 @@ impl Worker {
             let _ = crate::sys::schedule_as_batch(); // Not a must.
         }
         self.live();
+        self.end_trial(Trial::NoResult);
         self.leave();
         self.overseer().ended(self.id, self.server.id);
         if let Some(probe) = self.slot().take_probe() {
@@ -55,6 +51,7 @@ impl Worker {
             self.overseer().tried();
         }
         self.give_up_trying();
+        self.end_trial(Trial::NoResult);
         let probe = self.hands.probe.take();
         if let Some(probe) = probe {
             self.server.monitor().skipped(probe, Instant::now());
@@ -98,7 +95,7 @@ impl Worker {
         let mut job = self.hands.left_over.take();
         while job.is_some() || !self.slot().is_stopped() {
             self.look_at_settings(None);
-            if job.is_none() && self.needs_no_connection() {
+            if job.is_none() && !self.hands.is_trial && self.needs_no_connection() {
                 job = self.wait_unconnected();
                 if job.is_none() {
                     continue;
@@ -122,7 +119,7 @@ impl Worker {
         match self.connect(job.as_mut()) {
             Ok(connection) => {
                 self.note_reached();
-                if job.is_some() || self.server.manner() == Manner::Warm {
+                if job.is_some() || self.hands.is_trial || self.server.manner() == Manner::Warm {
                     return self.live_connected(connection, job);
                 }
                 // It was to be found out whether the server can be reached, and now is known.
@@ -136,6 +133,7 @@ impl Worker {
                 None
             }
             Err(error) => {
+                self.end_trial(Trial::NoResult);
                 self.note_unreachable(&error);
                 self.give_back(job, Fault::ConnectFailed, LinkState::Unreachable);
                 self.note_tried();
@@ -160,11 +158,6 @@ impl Worker {
         self.slot().forget_connection();
         self.note_connected(false);
         job
-    }
-
-    /// Returns whether the worker may wait for a job without a connection.
-    fn needs_no_connection(&self) -> bool {
-        self.server.manner() != Manner::Warm && self.server.is_reached()
     }
 
     /// Waits for a job without a connection. Returns `None` at the end, or if a connection is
@@ -198,11 +191,16 @@ impl Worker {
                     std::thread::yield_now();
                     true
                 }
-                Woken::Nothing => !self.needs_no_connection(),
+                Woken::Nothing => {
+                    self.hands.is_trial =
+                        self.server.manner() == Manner::Unsettled && self.begins_trial();
+                    self.hands.is_trial || !self.needs_no_connection()
+                }
             };
             if is_over && self.cluster().retire(self.id) {
                 return None;
             }
+            self.end_trial(Trial::NoResult);
         }
     }
 
@@ -229,50 +227,6 @@ impl Worker {
                 None
             }
             Woken::Nothing | Woken::Stop => None,
-        }
-    }
-
-    /// The server was connected to.
-    fn note_reached(&mut self) {
-        self.hands.is_trying = false;
-        let reached = self.server.contact(Contact::reached);
-        if reached == Reached::Again {
-            log::info!("{}: connected again", self.name());
-        }
-        if reached != Reached::AsBefore {
-            self.overseer().contact_changed(&self.server);
-        }
-    }
-
-    /// An attempt to connect to the server failed.
-    fn note_unreachable(&mut self, error: &io::Error) {
-        self.hands.is_trying = false;
-        let is_ours = is_our_own(error);
-        let is_news = self
-            .server
-            .contact(|contact| contact.failed(is_ours, Instant::now()));
-        if is_news {
-            let connected = self.server.connected();
-            let rest = match connected {
-                0 => String::new(),
-                rest => format!(" ({rest} connections are left)"),
-            };
-            log::warn!("{}: cannot connect: {error}{rest}", self.name());
-            self.overseer().contact_changed(&self.server);
-        }
-        if !is_ours && self.server.is_monitored() {
-            let failure = Failure {
-                class: FaultClass::Connect,
-                witness: None,
-            };
-            self.overseer().exchanged(&self.server, Err(failure));
-        }
-    }
-
-    /// An attempt to connect has no result.
-    fn give_up_trying(&mut self) {
-        if std::mem::take(&mut self.hands.is_trying) {
-            self.server.contact(Contact::give_up);
         }
     }
 
@@ -349,7 +303,8 @@ impl Worker {
                     let (exchange, upload) = self.wait(connection)?;
                     // The thread that has sent something has looked before.
                     if !upload.has_begun && !self.is_usable(connection) {
-                        self.note_lost(connection);
+                        let trial = self.lost_trial(connection);
+                        self.end_trial(trial);
                         log::debug!(
                             "{}: the idle connection is of no use, connecting anew",
                             self.name()
@@ -362,6 +317,7 @@ impl Worker {
             self.look_at_settings(Some(connection));
             let id = exchange.id;
             let is_first = !connection.is_used;
+            self.end_trial(Trial::NoResult);
             Point::WorkerTaken.pass();
             let now = upload.began_at().unwrap_or_else(Instant::now);
             let (verdict, fate) = if is_batch {
@@ -413,61 +369,6 @@ impl Worker {
         }
     }
 
-    /// How long a connection is kept that has nothing to do; `None` is as long as it is good.
-    fn keeps_for(&self) -> Option<Duration> {
-        if !self.needs_no_connection() {
-            return None;
-        }
-        // A server that ends connections only before they are used is worth a moment. The next
-        // request may come at once.
-        let least = match self.server.contact(|contact| contact.keeps_used()) {
-            true => KEEP_USED,
-            false => Duration::ZERO,
-        };
-        Some(self.plan.keep.max(least))
-    }
-
-    /// What an exchange shows of the worth of connections, the first over its connection or not.
-    fn learn(&self, fate: Fate, is_first: bool) {
-        let now = Instant::now();
-        let lesson = self.server.contact(|contact| match fate {
-            Fate::Complete => contact.left_open(now),
-            Fate::Ended if is_first => contact.ended(Reason::EndsUsed, now),
-            Fate::Ended | Fate::Lost | Fate::Untouched => None,
-        });
-        self.tell_lesson(lesson);
-    }
-
-    /// The server has ended this connection, or it leads to where the server is no more.
-    fn note_lost(&mut self, connection: &Connection) {
-        let is_lesson =
-            !connection.is_used && connection.has_ended() && self.is_at_home(connection);
-        if is_lesson {
-            let now = Instant::now();
-            let lesson = self
-                .server
-                .contact(|contact| contact.ended(Reason::EndsUnused, now));
-            self.tell_lesson(lesson);
-        }
-    }
-
-    fn tell_lesson(&self, lesson: Option<Lesson>) {
-        let name = self.name();
-        match lesson {
-            None => return,
-            Some(Lesson::Keeps) => log::debug!("{name}: leaves its connections open"),
-            Some(Lesson::Ends(Reason::EndsUsed)) => log::info!(
-                "{name}: ends each connection after a response: it is connected to for each \
-                 request from now on (connect = \"auto\")"
-            ),
-            Some(Lesson::Ends(Reason::EndsUnused)) => log::info!(
-                "{name}: ends connections that no request came over: it is connected to when a \
-                 request comes from now on (connect = \"auto\")"
-            ),
-        }
-        self.overseer().contact_changed(&self.server);
-    }
-
     /// Returns whether the next request may go over this connection: the server neither has closed
     /// it nor says anything, and is still where it leads to.
     fn is_usable(&mut self, connection: &mut Connection) -> bool {
@@ -508,10 +409,16 @@ impl Worker {
                     true
                 }
                 Woken::Nothing if !self.is_usable(connection) => {
-                    self.note_lost(connection);
+                    let trial = self.lost_trial(connection);
+                    self.end_trial(trial);
                     true
                 }
-                Woken::Nothing => kept_for.is_some_and(|kept_for| began.elapsed() >= kept_for),
+                Woken::Nothing => {
+                    if self.hands.is_trial && began.elapsed() >= TRIAL {
+                        self.end_trial(Trial::Held);
+                    }
+                    kept_for.is_some_and(|kept_for| began.elapsed() >= kept_for)
+                }
             };
             // If a job was assigned just now it is in the slot. The worker takes it before the loss
             // counts, and looks at the connection again then.

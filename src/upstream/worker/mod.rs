@@ -10,6 +10,7 @@ mod attempt;
 mod batch;
 mod batching;
 mod connect;
+mod learn;
 mod life;
 mod outcome;
 mod probe;

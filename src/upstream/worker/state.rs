@@ -70,6 +70,8 @@ pub(super) struct Hands {
     pub(super) is_first_try: bool,
     /// It alone finds out whether the server can be reached.
     pub(super) is_trying: bool,
+    /// Its connection is to show whether the server holds one that is not used.
+    pub(super) is_trial: bool,
     /// The exchange to go on with after a panic: the next of its batch.
     pub(super) left_over: Option<Exchange>,
 }
@@ -83,6 +85,7 @@ impl Default for Hands {
             has_begun: false,
             is_first_try: true,
             is_trying: false,
+            is_trial: false,
             left_over: None,
         }
     }
