@@ -259,6 +259,9 @@ faults! {
     /// More requests at once than allowed.
     TooManyRequests 503 "PR" Cluster Load Never Nothing
         "too many requests at once";
+    /// The lane has no place for a stream.
+    LaneFull 503 "PR" Cluster Load Never Nothing
+        "too many streams at once";
     /// Neither buffer nor spool had room.
     NoBuffer 503 "RR" Cluster Load Never Nothing
         "no buffer is free";

@@ -89,7 +89,8 @@ impl Table {
             key: keys.turns,
             affinity: keys.affinity,
             time,
-            pipelines: entry.pipelines,
+            pipelines: entry.pipelines && !route.is_stream,
+            is_stream: route.is_stream,
         })
     }
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Goes on with one long response where a worker stopped.
+    Carrier,
     /// Brings responses to slow clients.
     Courier,
     /// Writes the access log or messages.
@@ -69,7 +71,9 @@ const fn policy(kind: Kind, name: &'static str, after_panic: AfterPanic) -> Poli
 }
 
 /// By the kinds' numbers.
-const POLICIES: [Policy; 11] = [
+const POLICIES: [Policy; 12] = [
+    // The client is cut. The place in the lane is given back.
+    policy(Kind::Carrier, "carrier", AfterPanic::Ends),
     // The client that it delivers to is cut. The others are on a list of all couriers.
     policy(Kind::Courier, "courier", AGAIN),
     // The lines in hand are lost.

@@ -179,9 +179,13 @@ fn server(cluster: &str, view: &ServerView) -> String {
         Manner::Unsettled => ", others as requests come",
         Manner::OnDemand => ", others on demand",
     };
+    let in_lane = match view.in_lane {
+        0 => String::new(),
+        some => format!(", {some} besides in the lane"),
+    };
     format!(
         "server {cluster}/{} ({}): {}, {}, {use_}; {} served, {} bound; {} of {} connected\
-         {manner}; {health}",
+         {manner}{in_lane}; {health}",
         view.name,
         view.address,
         view.role.word(),

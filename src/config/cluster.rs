@@ -78,6 +78,7 @@ fn read(
         binding: Binding::of_word(table.word("binding")).unwrap_or(Binding::Late),
         connect: Connect::of_word(table.word("connect")).unwrap_or_default(),
         keep: table.duration("keep"),
+        lane: table.count("lane"),
         pipeline: table.count("pipeline"),
         queue_limit: queue
             .count_if_any("limit")
@@ -207,6 +208,7 @@ fn timeout(table: &Table<'_>) -> ClusterTimeout {
         send: table.duration("send"),
         first_byte: table.duration("first_byte"),
         read: table.duration("read"),
+        stream: table.duration("stream"),
         abort: table.duration("abort"),
     }
 }

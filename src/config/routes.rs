@@ -26,6 +26,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
             path: "/".to_owned(),
             cluster: 0,
             bucket: clusters.first().and_then(|cluster| named(cluster, MAIN)),
+            is_stream: false,
         }];
     }
     let tables = root.tables("route");
@@ -45,6 +46,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
                 })
             },
         );
+        let is_stream = table.flag("stream");
         let named = table.has("host");
         let hosts = table.texts("host", parse_host);
         let mut hosts: Vec<_> = hosts
@@ -72,6 +74,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
                     path: path.clone(),
                     cluster,
                     bucket,
+                    is_stream,
                 });
             }
         }

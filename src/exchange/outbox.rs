@@ -158,6 +158,12 @@ impl<M> Outbox<M> {
         (left > 0 && self.excess.is_empty()).then(|| (self.file.clone(), self.in_file, left))
     }
 
+    /// Returns whether memory may take so many bytes more, of `most`.
+    pub(super) fn has_memory(&self, bytes: u64, most: usize) -> bool {
+        let is_open = self.file.is_none() && self.excess.is_empty();
+        is_open && bytes.saturating_add(self.in_memory as u64) <= most as u64
+    }
+
     /// Notes that this number of bytes was written to the end of this file.
     pub(super) fn wrote(&mut self, file: Arc<SpoolFile>, bytes: usize) {
         self.file = Some(file);
@@ -235,11 +241,6 @@ impl<M> Outbox<M> {
     /// Bytes that are not sent yet.
     pub(super) fn unsent(&self) -> u64 {
         self.put.saturating_sub(self.sent)
-    }
-
-    /// Some of it is in a file.
-    pub(super) fn is_spooled(&self) -> bool {
-        self.file.is_some()
     }
 
     /// Its last byte is now the last one in here.

@@ -21,8 +21,6 @@ pub enum Short {
     Heads,
     /// Room for bodies of requests.
     Requests,
-    /// Room for responses that clients have not taken.
-    Responses,
     /// Places for clients.
     Sessions,
 }

@@ -121,6 +121,17 @@ impl Exchange {
         self.client().hand_over();
     }
 
+    /// Returns whether so many bytes more have room until the client takes them, in memory or in
+    /// the spool.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.client().has_room(bytes)
+    }
+
+    /// From now on nothing more of the response goes to the spool: to say it waits for the client.
+    pub fn stop_spooling(&self) {
+        self.client().stop_spooling();
+    }
+
     /// Returns whether anything of the final response was handed in.
     pub fn has_begun(&self) -> bool {
         self.bytes > 0

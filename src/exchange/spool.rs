@@ -98,6 +98,15 @@ impl Spool {
         fits
     }
 
+    /// Returns whether so many bytes more have room now. Others may take it meanwhile.
+    pub(super) fn has_room(&self, share: Share, bytes: u64) -> bool {
+        let fits = self.reserve(share, bytes, 0);
+        if fits {
+            self.release(share, bytes);
+        }
+        fits && !self.is_paused()
+    }
+
     fn release(&self, share: Share, bytes: u64) {
         self.used[share as usize].fetch_sub(bytes, Ordering::Relaxed);
     }

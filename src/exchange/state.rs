@@ -64,6 +64,8 @@ pub struct Destination {
     pub time: Option<Duration>,
     /// Requests may be sent there several at once.
     pub pipelines: bool,
+    /// Its response is a stream: each piece goes out at once, and it may never end.
+    pub is_stream: bool,
 }
 
 /// Moments of an exchange's life.

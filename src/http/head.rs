@@ -189,6 +189,32 @@ impl RequestHead {
     }
 }
 
+impl ResponseHead {
+    /// Returns whether it is the head of a stream of events, which is sent piece by piece and may
+    /// never end (`text/event-stream`, HTML §9.2).
+    pub fn is_event_stream(&self, buffer: &[u8]) -> bool {
+        const NAME: &[u8] = b"content-type";
+        const TYPE: &[u8] = b"text/event-stream";
+        let is_sized = matches!(
+            self.framing,
+            ResponseFraming::None | ResponseFraming::Length(_)
+        );
+        // Most responses are told by their framing alone.
+        !is_sized
+            && self.fields.iter().any(|field| {
+                let (name, value) = (field.name.of(buffer), field.value.of(buffer));
+                let is_type = name.eq_ignore_ascii_case(NAME);
+                let starts = || {
+                    value
+                        .get(..TYPE.len())
+                        .is_some_and(|it| it.eq_ignore_ascii_case(TYPE))
+                };
+                let ends = || matches!(value.get(TYPE.len()), None | Some(b';' | b' ' | b'\t'));
+                is_type && starts() && ends()
+            })
+    }
+}
+
 /// A response head. One value is filled again for each response.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {

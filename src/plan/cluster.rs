@@ -36,6 +36,8 @@ pub struct Cluster {
     pub connect: Connect,
     /// How long a worker that connects on demand keeps its connection when it has nothing to do.
     pub keep: Duration,
+    /// Connections of each server that long responses may have beside those of its workers.
+    pub lane: usize,
     /// How many requests may go out on one connection before the first answer is read; 1 is no
     /// pipelining.
     pub pipeline: usize,
@@ -278,6 +280,8 @@ pub struct ClusterTimeout {
     pub first_byte: Duration,
     /// Between two reads of a response.
     pub read: Duration,
+    /// Between two reads of a stream.
+    pub stream: Duration,
     /// How long a server may go on with a request whose client left.
     pub abort: Duration,
 }

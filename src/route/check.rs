@@ -66,6 +66,7 @@ pub fn path(data: &[u8]) {
             path,
             cluster: 0,
             bucket: None,
+            is_stream: false,
         };
         let table = RouteTable::new(vec![route]);
         assert!(

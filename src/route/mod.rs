@@ -47,6 +47,8 @@ pub struct Route {
     pub cluster: usize,
     /// The bucket's index in the cluster; `None` is the root.
     pub bucket: Option<usize>,
+    /// Responses are streams.
+    pub is_stream: bool,
 }
 
 impl RouteTable {
@@ -296,6 +298,7 @@ mod tests {
             path: path.to_owned(),
             cluster,
             bucket: None,
+            is_stream: false,
         }
     }
 
@@ -537,6 +540,7 @@ mod tests {
             path,
             cluster,
             bucket: None,
+            is_stream: false,
         })
     }
 

@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::observe::account::{OpenAccount, Totals};
 use crate::plan::{self, ErrorPage, OnClientAbort};
 
+use super::lane::Lane;
 use super::slot::{Grace, Slot};
 
 /// The longest time that a refused client is told to wait (`Retry-After`), in seconds.
@@ -39,6 +40,8 @@ pub struct Cluster {
     plan: ArcSwap<plan::Cluster>,
     dispatcher: Mutex<Dispatcher<Exchange>>,
     account: OpenAccount,
+    /// What is long.
+    lane: Arc<Lane>,
     /// Replaced only under the control lock.
     slots: ArcSwap<Slots>,
 }
@@ -56,6 +59,7 @@ impl Cluster {
             plan: ArcSwap::from_pointee(plan.clone()),
             dispatcher: Mutex::new(dispatcher),
             account: hub.accounts.open(),
+            lane: Arc::default(),
             slots: ArcSwap::default(),
         }
     }
@@ -151,7 +155,10 @@ impl Cluster {
                     }
                 }
             }
-            Cancelled::Unknown => {}
+            Cancelled::Unknown => {
+                drop(dispatcher);
+                self.lane.cancel(id);
+            }
         }
     }
 
@@ -203,6 +210,11 @@ impl Cluster {
     }
 
     // === For workers
+
+    /// What is long.
+    pub(super) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
 
     /// The slot of a worker, as long as the worker is there.
     pub(super) fn slot(&self, worker: WorkerId) -> Option<Arc<Slot>> {

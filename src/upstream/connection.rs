@@ -15,7 +15,7 @@ use super::link::Link;
 use super::speak::{BadHead, Encoding, Head, Reuse, Speak};
 
 /// Room for what is read at once. A whole ordinary response fits; large ones come in large pieces.
-const ROOM: usize = 128 * 1024;
+pub(super) const ROOM: usize = 128 * 1024;
 
 /// After the response to a HEAD its server has so long to send the body that it should not send.
 pub(super) const AFTER_HEAD: Duration = Duration::from_millis(2);
@@ -174,6 +174,20 @@ impl Connection {
             larger[..self.input.len()].copy_from_slice(&self.input);
             self.input = larger;
         }
+    }
+
+    /// Gives away the connection, with what is read already. What is left leads nowhere.
+    pub(super) fn hand_over(&mut self) -> Self {
+        let nothing = Speak::http1(self.speak.limits());
+        let given = Self {
+            link: self.link.clone(),
+            speak: std::mem::replace(&mut self.speak, nothing),
+            address: self.address.clone(),
+            input: std::mem::take(&mut self.input),
+            ..*self
+        };
+        (self.start, self.end) = (0, 0);
+        given
     }
 
     /// The link, for other threads: they send over it while the worker waits, or end it.

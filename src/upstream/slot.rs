@@ -75,6 +75,10 @@ impl Slot {
         };
         let sent = catch_unwind(AssertUnwindSafe(|| {
             Point::SlotSend.pass();
+            if job.destination.is_stream {
+                // Its worker first looks whether the lane has a place for it.
+                return Upload::default();
+            }
             let waiting_since = job.times.waiting_since;
             idle.send(&mut job.request, waiting_since)
         }));

@@ -128,6 +128,13 @@ impl Speak {
         }
     }
 
+    /// The limits of responses.
+    pub(super) fn limits(&self) -> HeadLimits {
+        match self {
+            Self::Http1(http1) => http1.limits,
+        }
+    }
+
     /// Goes by other limits from now on.
     pub(super) fn set_limits(&mut self, limits: HeadLimits) {
         match self {

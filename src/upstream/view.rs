@@ -44,6 +44,8 @@ pub struct ServerView {
     pub account: Totals,
     /// Workers whose connection is up.
     pub connected: usize,
+    /// Connections that long responses have beside those of the workers.
+    pub in_lane: usize,
     /// When the others connect.
     pub manner: Manner,
     /// How much of its weight and capacity is used, in thousandths.

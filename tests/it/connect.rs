@@ -5,8 +5,6 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use crate::support::{Client, Config, Juggler, Origin, OriginConn, PATIENCE, eventually};
 
 const CLOSING: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngood";
@@ -44,7 +42,7 @@ fn one_at_a_time(serve: impl Fn(&mut OriginConn) + Send + Sync + 'static) -> Ori
     })
 }
 
-/// Answers one request and ends the connection.
+/// One request is answered, and the connection ended.
 fn answer_one(conn: &mut OriginConn) {
     if conn.request().is_some() {
         conn.send(CLOSING);
@@ -52,14 +50,7 @@ fn answer_one(conn: &mut OriginConn) {
 }
 
 fn server_line(juggler: &Juggler) -> String {
-    let lines = juggler.log_length();
-    juggler.signal(Signal::SIGUSR1);
-    juggler.wait_for_log_behind(lines, "server main/s0");
-    juggler.log()[lines..]
-        .iter()
-        .find(|line| line.contains("server main/s0"))
-        .unwrap()
-        .clone()
+    juggler.line_of("server main/s0")
 }
 
 fn count(juggler: &Juggler, text: &str) -> usize {

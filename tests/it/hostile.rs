@@ -64,10 +64,12 @@ cluster = "odd"
 cluster = "good"
 [[cluster]]
 name = "good"
+connect = "warm"
 capacity = 16
 server = [{{ name = "g", address = "{}" }}]
 [[cluster]]
 name = "odd"
+connect = "warm"
 capacity = 4
 queue = {{ limit = 50, timeout = "2s" }}
 timeout = {{ first_byte = "1s", read = "1s" }}

@@ -26,6 +26,7 @@ mod health;
 mod health_states;
 mod hostile;
 mod hosts;
+mod lane;
 mod layers;
 mod life;
 mod logs;

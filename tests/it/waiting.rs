@@ -192,12 +192,10 @@ fn a_request_that_waits_in_vain_is_answered_when_its_time_is_up() {
     servers.all[0].stop();
     // A request that was given to one of the connections would be answered with that connection's
     // failure.
+    juggler.wait_for_log("main/s0: cannot connect");
+    let none = format!("0 of {CAPACITY} connected;");
     eventually(PATIENCE, "all workers know", || {
-        let log = juggler.log();
-        log.iter()
-            .filter(|line| line.contains("main/s0: cannot connect"))
-            .count()
-            == CAPACITY
+        juggler.line_of("server main/s0").contains(&none)
     });
     let mut client = Client::connect(juggler.address());
     client.get("/").expect(504);

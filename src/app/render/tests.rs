@@ -31,6 +31,7 @@ fn view() -> ClusterView {
         counts,
         account: Totals::default(),
         connected: 3,
+        in_lane: 0,
         manner: Manner::Warm,
         warmth: 1000,
         health: None,
@@ -119,6 +120,9 @@ fn a_server_tells_how_warm_and_how_well_it_is() {
         assert!(line(server).contains(told), "{}", line(server));
     }
     server.manner = Manner::Warm;
+    server.in_lane = 7;
+    assert!(line(server).contains("3 of 5 connected, 7 besides in the lane;"));
+    server.in_lane = 0;
     server.counts.in_use = false;
     server.health = Some(HealthView {
         state: State::Offline,
@@ -227,6 +231,7 @@ fn documented() -> View {
         },
         account,
         connected: 5,
+        in_lane: 0,
         manner: Manner::Warm,
         warmth: 1000,
         health: Some(health),

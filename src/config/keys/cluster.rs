@@ -81,6 +81,14 @@ pub(super) static CLUSTER: Section = Section {
              open, when it has nothing to do.",
         ),
         key(
+            "lane",
+            Count(0, 10_000),
+            Is("100"),
+            "Connections of each server beside those of its workers, for responses that take long: \
+             a big response that its client takes slowly goes on there, and its worker serves \
+             others. A server sees `capacity` + `lane` connections at most. 0 is never.",
+        ),
+        key(
             "pipeline",
             Count(1, 64),
             Is("1"),
@@ -230,6 +238,12 @@ pub(super) static TIMEOUT: Section = Section {
             TIME,
             Is("\"60s\""),
             "Between two pieces of a response.",
+        ),
+        key(
+            "stream",
+            TIME,
+            Is("\"1h\""),
+            "Between two pieces of a stream (`route.stream`, text/event-stream).",
         ),
         key(
             "abort",

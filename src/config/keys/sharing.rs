@@ -3,7 +3,7 @@
 use super::parts::{TIME, key};
 use crate::balance::Schedule;
 use crate::config::form::Default::{Is, Means, Required};
-use crate::config::form::Kind::{Count, Forms, Percent, Table, Text, Texts, Word};
+use crate::config::form::Kind::{Count, Flag, Forms, Percent, Table, Text, Texts, Word};
 use crate::config::form::Section;
 
 pub(super) static ROUTE: Section = Section {
@@ -37,6 +37,15 @@ pub(super) static ROUTE: Section = Section {
             Means("\"main\" if the cluster has such a bucket, else \"root\""),
             "Name of the cluster's bucket that its requests count for; \"root\" is none in \
              particular.",
+        ),
+        key(
+            "stream",
+            Flag,
+            Is("false"),
+            "Responses are streams, as those of the type text/event-stream always are: each piece \
+             goes to the client at once and nothing to the spool, and they go on in the lane of \
+             their server (`cluster.lane`), where they hold no worker. Where the lane is full the \
+             request is answered with 503.",
         ),
     ],
 };

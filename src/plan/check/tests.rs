@@ -251,6 +251,7 @@ fn route(cluster: usize, bucket: Option<usize>) -> Route {
         path: "/".into(),
         cluster,
         bucket,
+        is_stream: false,
     }
 }
 

@@ -17,6 +17,7 @@ const TIMEOUT: ClusterTimeout = ClusterTimeout {
     send: SECOND,
     first_byte: Duration::from_secs(3),
     read: Duration::from_secs(2),
+    stream: SECOND,
     abort: SECOND,
 };
 

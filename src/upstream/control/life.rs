@@ -94,6 +94,7 @@ impl Controller {
     pub fn abort(&self) {
         let slots = self.cluster.slots();
         slots.iter().flatten().for_each(|slot| slot.break_off());
+        self.cluster.lane().close();
     }
 
     /// After [`Self::close`]: waits until no worker is left, at most `until` then.

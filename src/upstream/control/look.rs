@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::balance::{BucketId, Role, ServerCounts};
+use crate::upstream::lane::Lane;
 use crate::upstream::server::Server;
 use crate::upstream::view::{BucketView, ClusterView, HealthView, ServerView};
 
@@ -34,7 +35,8 @@ impl Controller {
         });
         let buckets = std::iter::once(root).chain(below).collect();
         let servers = roster.members.iter().zip(of_servers);
-        let servers = servers.filter_map(|(member, counts)| Some(view(member, counts?, now)));
+        let servers = servers
+            .filter_map(|(member, counts)| Some(view(member, self.cluster.lane(), counts?, now)));
         ClusterView {
             name: Arc::clone(self.cluster.name_shared()),
             admin: self.plan().admin,
@@ -46,7 +48,7 @@ impl Controller {
     }
 }
 
-fn view(member: &Member, counts: ServerCounts, now: Instant) -> ServerView {
+fn view(member: &Member, lane: &Lane, counts: ServerCounts, now: Instant) -> ServerView {
     let server = &member.server;
     let plan = server.plan();
     ServerView {
@@ -61,6 +63,7 @@ fn view(member: &Member, counts: ServerCounts, now: Instant) -> ServerView {
         counts,
         account: server.account.totals(),
         connected: server.connected(),
+        in_lane: lane.count(server.id),
         manner: server.manner(),
         warmth: member.warmth,
         health: server.is_monitored().then(|| health(server, now)),

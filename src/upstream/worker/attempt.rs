@@ -92,6 +92,9 @@ impl Worker {
         let Some(exchange) = held.as_mut() else {
             return Outcome::Over(Fate::Untouched);
         };
+        if exchange.destination.is_stream && !upload.has_begun && !self.has_place() {
+            return Outcome::Failed(Failure::of(Fault::LaneFull), Fate::Untouched);
+        }
         connection.begin_response(exchange.request.head.method);
         let mut was_sent_at = upload.sent_at.filter(|_| upload.is_whole);
         let (length, is_whole) = loop {
@@ -134,6 +137,11 @@ impl Worker {
             is_followed: false,
         };
         self.pass_on(connection, held, length, standing)
+    }
+
+    /// Returns whether a stream would have a place in the lane.
+    fn has_place(&self) -> bool {
+        self.plan.lane == 0 || self.cluster().lane().count(self.server.id) < self.plan.lane
     }
 
     /// Passes the response on whose final head is here.

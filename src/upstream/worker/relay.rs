@@ -1,18 +1,18 @@
-//! A response on its way: read from a server in its framing, and said to the client.
+//! A worker gives a response on, or hands it over to the lane, and deals with what breaks off.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::{Body, Exchange, Sent};
 use crate::fault::Fault;
 use crate::plan::OnClientAbort;
+use crate::upstream::carrier::{self, Load};
 use crate::upstream::connection::Connection;
+use crate::upstream::lane::InLane;
+use crate::upstream::relay::{Passage, Relay};
 
 use super::state::Worker;
-
-/// Bytes that may be unsent before a courier takes over: a fast client takes them meanwhile.
-const UNSENT: u64 = 256 * 1024;
 
 /// What happened to the connection to the server meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,13 @@ impl Worker {
         let Some(exchange) = held else {
             return Fate::Lost;
         };
+        let head = connection.response();
+        let is_stream = exchange.destination.is_stream || head.is_event_stream(connection.data());
+        if is_stream && self.plan.lane > 0 {
+            return self.relay_stream(connection, held, length);
+        }
         // Nothing is sent again from here on, and the response may take long.
         exchange.request.body = Body::default();
-        let head = connection.response();
         exchange.say_head(
             &mut self.scratch,
             connection.data(),
@@ -50,99 +54,103 @@ impl Worker {
             head.framing.length(),
         );
         connection.consume(length);
-        match self.relay_body(connection, held) {
-            Some(fate) => fate,
-            // The exchange is over. To read the rest may take long, and nothing keeps the client's
-            // descriptor meanwhile.
-            None => self.discard(connection),
-        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let slot = Arc::clone(&self.slot);
+        let mut relay = Relay::by_worker(&slot, &mut scratch, self.timeout.read, connection);
+        let fate = loop {
+            break match relay.body(connection, held) {
+                Passage::Complete => Fate::Complete,
+                Passage::Ended => Fate::Ended,
+                // The exchange is over. To read the rest may take long, and nothing keeps the
+                // client's descriptor meanwhile.
+                Passage::Gone => self.discard(connection),
+                Passage::Broken(fault) => self.break_off(held, fault),
+                Passage::Slow if self.hand_over(connection, held) => Fate::Lost,
+                Passage::Slow => {
+                    relay.wait_for_room();
+                    continue;
+                }
+            };
+        };
+        self.scratch = scratch;
+        fate
     }
 
-    /// Gives the body on. Returns `None` if the client is gone and not all of the body has come.
-    fn relay_body(
+    /// Gives on the head of a stream, the rest of which goes on in the lane: each piece goes out at
+    /// once, and nothing to the spool. Without a place in the lane the client is refused.
+    fn relay_stream(
         &mut self,
         connection: &mut Connection,
         held: &mut Option<Exchange>,
-    ) -> Option<Fate> {
-        // A server often sends head and body apart; one look may save the client a piece.
-        let mut look_first = !connection.has_no_body() && connection.data().is_empty();
-        // The head has to go out, content or not.
-        let mut is_head_due = true;
-        let mut unsent = 0;
-        loop {
-            if std::mem::take(&mut look_first) {
-                // An end or an error shows itself again at the next read.
-                let _ = connection.fill_now();
-            }
-            let step = connection.step();
-            let content = connection.data().get(step.data.clone()).unwrap_or_default();
-            if step.fault.is_some() {
-                if let Some(exchange) = held.as_mut().filter(|exchange| exchange.has_begun())
-                    && !content.is_empty()
-                {
-                    // What is good of it, as if it had come alone. A client that is gone is noticed
-                    // by the cut.
-                    let _ = self
-                        .slot
-                        .giving(|| exchange.say(&mut self.scratch, content));
-                }
-                return Some(self.break_off(held, Fault::ResponseMalformed));
-            }
-            if step.end {
-                if let Some(exchange) = held.take() {
-                    let trailers = connection.trailers();
-                    self.slot
-                        .giving(|| exchange.finish(&mut self.scratch, content, trailers));
-                }
-                connection.consume(step.used);
-                return Some(Fate::Complete);
-            }
-            if let Some(exchange) = held.as_mut()
-                && (is_head_due || !content.is_empty())
-            {
-                is_head_due = false;
-                match self
-                    .slot
-                    .giving(|| exchange.say(&mut self.scratch, content))
-                {
-                    Sent::All => unsent = 0,
-                    Sent::Pending(pending) => unsent = pending,
-                    Sent::Gone(fault) => {
-                        connection.consume(step.used);
-                        end_alone(held, fault);
-                        return None;
-                    }
-                }
-            }
-            connection.consume(step.used);
-            Point::WorkerRelay.pass();
-            let hand_over = || held.iter().for_each(Exchange::hand_over);
-            if unsent > UNSENT {
-                hand_over();
-            }
-            let filled = match (unsent > 0).then(|| connection.fill_now()).flatten() {
-                Some(filled) => filled,
-                None => {
-                    // While the worker waits for the server, no client may have to wait for it.
-                    if unsent > 0 {
-                        hand_over();
-                    }
-                    connection.fill(self.timeout.read)
-                }
-            };
-            match filled {
-                // Unless a stop, whose time is up, ended the connection.
-                Ok(0) if connection.ends_body() && !self.slot.is_stopped() => {
-                    if let Some(exchange) = held.take() {
-                        exchange.finish(&mut self.scratch, &[], &[]);
-                    }
-                    return Some(Fate::Ended);
-                }
-                Ok(0) => return Some(self.break_off(held, Fault::ResponseCut)),
-                Ok(_) => self.slot.note_progress(),
-                Err(fault) => return Some(self.break_off(held, fault)),
+        length: usize,
+    ) -> Fate {
+        let Some(mut exchange) = held.take() else {
+            return Fate::Lost;
+        };
+        let Some(place) = self.place(connection, &exchange) else {
+            self.cluster().respond(exchange, Fault::LaneFull);
+            return Fate::Lost;
+        };
+        exchange.request.body = Body::default();
+        let head = connection.response();
+        let (data, framing) = (connection.data(), head.framing.length());
+        exchange.say_head(&mut self.scratch, data, head, framing);
+        connection.consume(length);
+        if let Sent::Gone(fault) = exchange.say(&mut self.scratch, &[]) {
+            exchange.call_off(fault);
+            return Fate::Lost;
+        }
+        if let Err(load) = self.send_to_lane(connection, exchange, place, self.timeout.stream) {
+            *connection = load.connection;
+            return self.break_off(&mut Some(load.exchange), Fault::Internal);
+        }
+        Fate::Lost
+    }
+
+    /// Hands the response over to the lane, with its connection. Returns `false` if the lane has no
+    /// place for it.
+    fn hand_over(&mut self, connection: &mut Connection, held: &mut Option<Exchange>) -> bool {
+        let place = held
+            .as_ref()
+            .and_then(|exchange| self.place(connection, exchange));
+        let Some(place) = place else { return false };
+        let Some(exchange) = held.take() else {
+            return false;
+        };
+        match self.send_to_lane(connection, exchange, place, self.timeout.read) {
+            Ok(()) => true,
+            Err(load) => {
+                *connection = load.connection;
+                *held = Some(load.exchange);
+                false
             }
         }
+    }
+
+    fn place(&self, connection: &Connection, exchange: &Exchange) -> Option<InLane> {
+        let (server, most) = (self.server.id, self.plan.lane);
+        let lane = self.cluster().lane();
+        lane.enter(exchange.id, server, connection.link(), most)
+    }
+
+    /// The load comes back if no thread can be had for it.
+    fn send_to_lane(
+        &self,
+        connection: &mut Connection,
+        mut exchange: Exchange,
+        place: InLane,
+        patience: Duration,
+    ) -> Result<(), Box<Load>> {
+        // Long responses are bounded by the lane, and take no place among the requests at once.
+        exchange.permit = None;
+        let load = Load {
+            exchange,
+            connection: connection.hand_over(),
+            place,
+            patience,
+            name: self.name().to_owned(),
+        };
+        carrier::start(load)
     }
 
     /// The response broke off, and the client has to see that it did.

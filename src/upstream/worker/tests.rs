@@ -221,7 +221,7 @@ fn a_response_that_breaks_off_is_cut_and_tried_by_nobody_again() {
 fn a_body_that_ends_with_the_connection_ends_the_connection_alone() {
     let head = "HTTP/1.1 200 OK\r\nDate: today\r\n\r\n";
     let mut fixture = Fixture::new(&[says(head), says("all"), Coming::End]);
-    expect_done(fixture.serve(GET, ""), Fate::Lost);
+    expect_done(fixture.serve(GET, ""), Fate::Ended);
     let received = fixture.client.received();
     assert!(
         received.ends_with("\r\n\r\n3\r\nall\r\n0\r\n\r\n"),

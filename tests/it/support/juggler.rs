@@ -73,7 +73,8 @@ impl Config {
             "bind = [\"127.0.0.1:0\"]\n"
         };
         // As most tests want it: the connections are there before the first request.
-        let connect = if self.cluster.contains("connect =") {
+        let is_said = |line: &str| line.starts_with("connect =");
+        let connect = if self.cluster.lines().any(is_said) {
             ""
         } else {
             "connect = \"warm\"\n"
@@ -356,6 +357,17 @@ impl Juggler {
                 line.contains(text).then(|| line.to_owned())
             })
             .unwrap_or_else(|| panic!("the program never wrote {text:?}: {:#?}", self.output.all()))
+    }
+
+    /// Has the program report how it is (SIGUSR1), and returns the line with this text.
+    #[track_caller]
+    pub(crate) fn line_of(&self, text: &str) -> String {
+        let lines = self.log_length();
+        self.signal(Signal::SIGUSR1);
+        self.wait_for_log_behind(lines, text);
+        let log = self.log();
+        let found = log[lines..].iter().find(|line| line.contains(text));
+        found.unwrap().clone()
     }
 
     /// Sends the program a signal.

@@ -37,6 +37,7 @@ impl<E: Ending> Client<E> {
         let opened = out.turn.open(id, end, is_occupied);
         if opened == Opened::Yes {
             self.note_busy();
+            self.may_spool_again(&mut out);
         }
         opened
     }

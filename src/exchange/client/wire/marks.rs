@@ -22,8 +22,6 @@ pub(super) struct Marks {
     /// When it took something of what lies undelivered, in milliseconds of uptime; 0 if nothing
     /// does.
     pub(super) taken_at: AtomicU64,
-    /// Some of what lies undelivered is in the spool.
-    pub(super) spooled: AtomicBool,
     /// When something of a request came, in milliseconds of uptime; 0 while none is being read.
     pub(super) read_at: AtomicU64,
     /// How long the next of it may take, in milliseconds.
@@ -42,7 +40,6 @@ impl Marks {
             dismissed: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
             taken_at: AtomicU64::new(0),
-            spooled: AtomicBool::new(false),
             read_at: AtomicU64::new(0),
             read_limit: AtomicU64::new(0),
             holds: AtomicU8::new(Holds::Nothing as u8),
@@ -81,14 +78,11 @@ impl Marks {
         let holds = self.holds.load(Ordering::Relaxed);
         let has = |what: Holds| holds == what as u8;
         match short {
-            Short::Responses if self.spooled.load(Ordering::Relaxed) => {
-                takes().map(|still| (Holds::Spool, still))
-            }
             Short::Requests if has(Holds::Spool) => gives().map(|still| (Holds::Spool, still)),
             Short::Requests if has(Holds::Memory) => gives().map(|still| (Holds::Memory, still)),
             Short::Heads if has(Holds::Head) => gives().map(|still| (Holds::Head, still)),
             Short::Sessions => takes().max(gives()).map(|still| (Holds::Nothing, still)),
-            Short::Responses | Short::Requests | Short::Heads => None,
+            Short::Requests | Short::Heads => None,
         }
     }
 }
@@ -117,7 +111,7 @@ mod tests {
             (Holds::Spool, &[Short::Requests][..]),
         ] {
             marks.holds.store(holds as u8, Ordering::Relaxed);
-            for short in [Short::Heads, Short::Requests, Short::Responses] {
+            for short in [Short::Heads, Short::Requests] {
                 let expected = shorts.contains(&short).then_some((holds, still));
                 assert_eq!(
                     marks.stands_still(short, 1100, LIMIT),
@@ -134,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_nothing_gives_way_for_the_spool_if_it_has_some_of_it() {
+    fn a_client_that_takes_nothing_gives_way_for_a_session_alone() {
         let marks = marks();
         assert_eq!(
             marks.stands_still(Short::Sessions, 9000, LIMIT),
@@ -142,10 +136,9 @@ mod tests {
             "idle"
         );
         marks.taken_at.store(1000, Ordering::Relaxed);
-        assert_eq!(marks.stands_still(Short::Responses, 1100, LIMIT), None);
-        marks.spooled.store(true, Ordering::Relaxed);
-        let still = Some((Holds::Spool, Duration::from_millis(100)));
-        assert_eq!(marks.stands_still(Short::Responses, 1100, LIMIT), still);
+        assert_eq!(marks.stands_still(Short::Requests, 1100, LIMIT), None);
+        let still = Some((Holds::Nothing, Duration::from_millis(100)));
+        assert_eq!(marks.stands_still(Short::Sessions, 1100, LIMIT), still);
     }
 
     #[test]

@@ -15,7 +15,6 @@ use rustls::ServerConnection;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::courier::Carried;
-use crate::exchange::registry::Short;
 use crate::exchange::spool::{Share, SpoolFile};
 use crate::fault::Fault;
 
@@ -253,14 +252,14 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
                 }
                 return Ok(());
             }
-            let is_bounded = self.keep(out, &mut rest);
+            self.keep(out, &mut rest);
             out.alive()?;
             if rest.is_empty() {
                 self.note_backlog(out, true);
                 return Ok(());
             }
             match without {
-                Without::Wait => self.wait_for_room(out, is_bounded)?,
+                Without::Wait => self.wait_for_room(out)?,
                 Without::Keep => {
                     rest.iter()
                         .for_each(|piece| out.outbox.put_in_excess(piece));
@@ -288,9 +287,8 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
     }
 
     /// Keeps what the socket has no room for, as far as there is room: in memory, then in the
-    /// spool. Returns whether the rest is beyond what this client may have there, or has to
-    /// wait for its own earlier bytes: that is no lack of room.
-    fn keep(&self, out: &mut MutexGuard<'_, Out<T, E>>, rest: &mut &mut [IoSlice<'_>]) -> bool {
+    /// spool.
+    fn keep(&self, out: &mut MutexGuard<'_, Out<T, E>>, rest: &mut &mut [IoSlice<'_>]) {
         let limit = &self.listener().limit;
         while let Some(piece) = rest.first() {
             let kept = out
@@ -302,8 +300,13 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
             }
         }
         while let Some(piece) = rest.first() {
-            let Some((file, offset, left)) = out.outbox.end_of_file(limit.response_spool) else {
-                return true;
+            let most = if out.may_spool {
+                limit.response_spool
+            } else {
+                0
+            };
+            let Some((file, offset, left)) = out.outbox.end_of_file(most) else {
+                return;
             };
             let part = &piece[..piece.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
             // The disk may be slow, and the session and the courier need the lock.
@@ -314,26 +317,36 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
                     .filter(|file| file.append(part, offset))
             });
             self.end_sending(out);
-            let Some(file) = written else { return false };
+            let Some(file) = written else { return };
             if matches!(out.end, End::Dead(_)) {
-                return false;
+                return;
             }
             out.outbox.wrote(file, part.len());
-            self.marks.spooled.store(true, Ordering::Relaxed);
             let kept = part.len();
             IoSlice::advance_slices(rest, kept);
         }
-        false
+    }
+
+    /// Returns whether so many bytes more have room until the client takes them, in memory or in
+    /// the spool.
+    pub(in crate::exchange) fn has_room(&self, bytes: u64) -> bool {
+        let limit = &self.listener().limit;
+        let out = self.lock();
+        let in_file = || out.outbox.end_of_file(limit.response_spool);
+        out.outbox.has_memory(bytes, limit.response_memory)
+            || out.may_spool
+                && in_file().is_some_and(|(_, _, left)| bytes <= left)
+                && self.hub.spool.has_room(Share::Responses, bytes)
+    }
+
+    /// Nothing more of what is said now goes to the spool.
+    pub(in crate::exchange) fn stop_spooling(&self) {
+        self.lock().may_spool = false;
     }
 
     /// Waits until the client has taken something, at most for a moment. Fails if the client is
-    /// gone or takes too little. If others have what is lacking, the one of them that has made no
-    /// progress for longest gives way.
-    fn wait_for_room(
-        self: &Arc<Self>,
-        out: &mut MutexGuard<'_, Out<T, E>>,
-        is_bounded: bool,
-    ) -> Result<(), Fault> {
+    /// gone or takes too little, and for no other reason: nobody is cut because room is lacking.
+    fn wait_for_room(self: &Arc<Self>, out: &mut MutexGuard<'_, Out<T, E>>) -> Result<(), Fault> {
         out.writer.hold();
         self.note_backlog(out, true);
         self.call_courier(out);
@@ -345,16 +358,8 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
             let _ = MutexGuard::unlocked(out, || self.transport.wait_for_room(LOOK));
         }
         out.alive()?;
-        let now = Instant::now();
-        if self.is_too_slow(out, now) {
+        if self.is_too_slow(out, Instant::now()) {
             return Err(Fault::SlowClient);
-        }
-        if !is_bounded {
-            MutexGuard::unlocked(out, || {
-                self.hub
-                    .clients
-                    .give_way(Short::Responses, self.hub.uptime_ms(now))
-            });
         }
         Ok(())
     }
@@ -390,9 +395,6 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         }
         let since = if is_there { self.hub.uptime_ms(now) } else { 0 };
         self.marks.taken_at.store(since, Ordering::Relaxed);
-        self.marks
-            .spooled
-            .store(out.outbox.is_spooled(), Ordering::Relaxed);
     }
 
     /// The client has taken so many of the bytes that lay undelivered.
@@ -405,9 +407,6 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
                 .taken_at
                 .store(self.hub.uptime_ms(now), Ordering::Relaxed);
         }
-        self.marks
-            .spooled
-            .store(out.outbox.is_spooled(), Ordering::Relaxed);
         if out.outbox.unsent() == 0 && !out.writer.is_holding() {
             // A writer that has more will say so.
             self.note_backlog(out, false);

@@ -73,6 +73,8 @@ pub(in crate::exchange) struct Out<T, E> {
     /// A courier delivers: no other thread touches the writing side of the socket.
     pub(super) is_with_courier: bool,
     pub(super) writer: Writer,
+    /// What memory has no room for may go to the spool.
+    pub(super) may_spool: bool,
     pub(in crate::exchange) end: End,
     /// A thread waits until less lies undelivered and the wire is not busy.
     pub(super) is_awaited: bool,
@@ -145,6 +147,7 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
             outbox: Outbox::default(),
             is_with_courier: false,
             writer: Writer::None,
+            may_spool: true,
             end: End::Open,
             is_awaited: false,
             idle_since: now,
@@ -284,6 +287,11 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
         if out.is_awaited {
             self.turned.notify_one();
         }
+    }
+
+    /// Something else is said from now on, and may go to the spool again.
+    pub(in crate::exchange) fn may_spool_again(&self, out: &mut Out<T, E>) {
+        out.may_spool = true;
     }
 
     /// The client is not idle from now on.

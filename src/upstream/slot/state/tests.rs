@@ -87,6 +87,7 @@ fn connect(played: &Arc<Played>) -> Connection {
         send: SECOND,
         first_byte: SECOND,
         read: SECOND,
+        stream: SECOND,
         abort: SECOND,
     };
     let limits = HeadLimits {
