@@ -85,6 +85,7 @@ fn write(criterion: &mut Criterion) {
         let rewrite = RequestRewrite {
             framing: head.framing,
             edits: &edits,
+            upgrade: None,
         };
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_with_input(BenchmarkId::from_parameter(name), &text, |bencher, text| {

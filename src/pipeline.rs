@@ -1,11 +1,13 @@
 //! Where a request goes: what the listener answers itself, then the route, then the cluster's
 //! queue.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::balance::BucketId;
 use crate::exchange::{Admission, Answer, Client, Destination, Exchange, Promise, Service};
@@ -15,6 +17,7 @@ use crate::filter::who::who;
 use crate::http::{RequestHead, TargetForm};
 use crate::plan::{ClientKey, ErrorPage, Listener, Plan};
 use crate::proto::deadline::parse_deadline;
+use crate::route::Route;
 use crate::route::path::{self, PathRoom};
 use crate::upstream::{Cluster, Clusters, Controller};
 
@@ -33,6 +36,8 @@ pub struct Table {
     plan: Arc<Plan>,
     /// In the plan's order.
     entries: Vec<Entry>,
+    /// Routes, by host and path, of which a dropped `Upgrade` was told.
+    told: Mutex<HashSet<(String, String)>>,
 }
 
 /// What is to be known of a cluster when a request is admitted to it.
@@ -65,7 +70,11 @@ impl Table {
             }
         };
         let entries = plan.clusters.iter().zip(running).map(entry).collect();
-        Self { plan, entries }
+        Self {
+            plan,
+            entries,
+            told: Mutex::default(),
+        }
     }
 
     fn destination(&self, asked: &Asked<'_>) -> Option<Destination> {
@@ -80,6 +89,9 @@ impl Table {
             let value = head.values_named(name, buffer).next()?;
             parse_deadline(value)
         });
+        let is_tunnel = head.upgrade(buffer).is_some_and(|protocol| {
+            route.upgrade.allows(protocol) || self.drop_upgrade(route, protocol)
+        });
         let who = || who(asked.listener, asked.peer, asked.trusted, buffer, head);
         let keys = client_keys(&entry.client_key, who, buffer, head);
         Some(Destination {
@@ -89,9 +101,28 @@ impl Table {
             key: keys.turns,
             affinity: keys.affinity,
             time,
-            pipelines: entry.pipelines && !route.is_stream,
+            pipelines: entry.pipelines && !route.is_stream && !is_tunnel,
             is_stream: route.is_stream,
+            is_tunnel,
         })
+    }
+}
+
+impl Table {
+    /// Tells once per route that a client's wish for another protocol is not passed on. Returns
+    /// `false`.
+    fn drop_upgrade(&self, route: &Route, protocol: &str) -> bool {
+        let host = route.host.as_deref().unwrap_or("any host");
+        let mut told = self.told.lock();
+        if told.insert((host.to_owned(), route.path.clone())) {
+            drop(told);
+            log::warn!(
+                "route {host}{}: a client asked to switch to {protocol:?}, which is not passed on \
+                 (route.upgrade)",
+                route.path
+            );
+        }
+        false
     }
 }
 

@@ -41,6 +41,7 @@ fn requests_are_read_and_rewritten_without_allocating() {
             let rewrite = RequestRewrite {
                 framing: head.framing,
                 edits: &edits,
+                upgrade: None,
             };
             write_request(&mut out, &text, &head, &rewrite);
         });

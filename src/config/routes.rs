@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 
+use toml::de::DeValue;
+
 use super::buckets::MAIN;
 use super::cluster::ReadCluster;
 use super::problem::{Complaint, Location};
-use super::reader::Table;
+use super::reader::{Table, expected, text_of};
 use super::value::{parse_host, parse_path};
 use crate::base::text::nearest;
 use crate::plan::check::{ROOT, unknown_hint};
-use crate::route::Route;
+use crate::proto::h1::is_token;
+use crate::route::{Route, Upgrade};
 
 /// Reads all routes to these clusters; without any, everything goes to the only one.
 pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route> {
@@ -27,6 +30,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
             cluster: 0,
             bucket: clusters.first().and_then(|cluster| named(cluster, MAIN)),
             is_stream: false,
+            upgrade: Upgrade::default(),
         }];
     }
     let tables = root.tables("route");
@@ -47,6 +51,7 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
             },
         );
         let is_stream = table.flag("stream");
+        let upgrade = upgrade(table);
         let named = table.has("host");
         let hosts = table.texts("host", parse_host);
         let mut hosts: Vec<_> = hosts
@@ -75,11 +80,40 @@ pub(super) fn read_all(root: &Table<'_>, clusters: &[ReadCluster]) -> Vec<Route>
                     cluster,
                     bucket,
                     is_stream,
+                    upgrade: upgrade.clone(),
                 });
             }
         }
     }
     routes
+}
+
+/// Reads which protocols clients may switch to.
+fn upgrade(table: &Table<'_>) -> Upgrade {
+    let read = table.read("upgrade", |_, value| match value {
+        DeValue::Boolean(true) => Ok(Upgrade::All),
+        DeValue::Boolean(false) => Ok(Upgrade::Only(Vec::new())),
+        DeValue::Array(names) => {
+            let names = names.iter().map(|name| protocol(text_of(name.get_ref())?));
+            names.collect::<Result<_, _>>().map(Upgrade::Only)
+        }
+        _ => Err(expected("true, false or a list of names", value)),
+    });
+    read.map(|spot| spot.value).unwrap_or_default()
+}
+
+fn protocol(name: &str) -> Result<String, Complaint> {
+    let name = name.to_ascii_lowercase();
+    if name == "h2c" {
+        let complaint = Complaint::new("servers are not spoken to in HTTP/2");
+        return Err(complaint.hint("leave \"h2c\" out"));
+    }
+    if !is_token(name.as_bytes()) {
+        return Err(Complaint::new(format!(
+            "\"{name}\" is no name of a protocol"
+        )));
+    }
+    Ok(name)
 }
 
 /// The place in the list of the cluster that a route names.

@@ -25,6 +25,7 @@ mod say;
 mod service;
 mod spool;
 mod state;
+mod switch;
 
 pub use answer::Answer;
 pub use body::{Body, Piece};
@@ -39,3 +40,4 @@ pub use request::Request;
 pub use service::{Admission, Pass, Promise, Service};
 pub use spool::Spool;
 pub use state::{Destination, State, Times};
+pub use switch::{Decision, FarEnd, Switched, Switching, switch};

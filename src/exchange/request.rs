@@ -27,6 +27,8 @@ pub struct Request {
     pub edits: Edits,
     /// The body with its trailers, whole.
     pub body: Body,
+    /// The protocol that the client asks for, and may.
+    pub upgrade: Option<String>,
     /// The head as it goes to the server of this attempt, in that server's protocol.
     pub encoded: Vec<u8>,
 }
@@ -87,6 +89,7 @@ impl Request {
         self.head.clear(KEPT_FIELDS);
         self.edits.clear(KEPT_EDITS);
         self.body = Body::default();
+        self.upgrade = None;
         self.encoded.clear();
         self.encoded.shrink_to(KEPT_HEAD);
     }

@@ -32,6 +32,32 @@ impl Exchange {
         }
     }
 
+    /// Says that the server switches protocols: its `text`, and what was parsed of that. What
+    /// follows is said as it is.
+    pub fn say_switch(&mut self, scratch: &mut Scratch, text: &[u8], head: &ResponseHead) -> Sent {
+        self.status = head.status;
+        let protocol = self.request.upgrade.clone().unwrap_or_default();
+        match &self.reply {
+            Reply::H1(reply) => reply.switch(scratch, text, head, &protocol),
+        }
+    }
+
+    /// Says bytes of another protocol.
+    pub fn say_as_it_is(&mut self, bytes: &[u8]) -> Sent {
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        match &self.reply {
+            Reply::H1(reply) => reply.as_it_is(bytes),
+        }
+    }
+
+    /// The server's side of another protocol is at its end, and the connection with it.
+    pub fn end_as_it_is(self) {
+        let reply = self.reply.clone();
+        match reply {
+            Reply::H1(reply) => reply.end(self),
+        }
+    }
+
     /// Says the head of the final response: its `text`, what was parsed of that, and how long the
     /// body will be. It is kept back in `scratch` until the next call to say something, to go out
     /// together with that.

@@ -11,6 +11,7 @@ use crate::retry::Attempts;
 
 use super::places::Permit;
 use super::request::Request;
+use super::switch::Switching;
 
 /// What is known of an exchange.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct State {
     pub captured: Captured,
     /// Its place among the requests at once.
     pub permit: Option<Permit>,
+    /// For the session of a client that asks for another protocol.
+    pub switching: Option<Switching>,
 }
 
 /// Where an exchange goes, and as what, by its head.
@@ -66,6 +69,15 @@ pub struct Destination {
     pub pipelines: bool,
     /// Its response is a stream: each piece goes out at once, and it may never end.
     pub is_stream: bool,
+    /// The client asks for another protocol, and may.
+    pub is_tunnel: bool,
+}
+
+impl Destination {
+    /// It needs a place in the lane.
+    pub fn is_long(&self) -> bool {
+        self.is_stream || self.is_tunnel
+    }
 }
 
 /// Moments of an exchange's life.
@@ -121,6 +133,7 @@ impl State {
             bytes: 0,
             captured: Captured::default(),
             permit: None,
+            switching: None,
         }
     }
 
@@ -138,5 +151,6 @@ impl State {
         self.bytes = 0;
         self.captured.clear();
         self.permit = None;
+        self.switching = None;
     }
 }

@@ -175,6 +175,30 @@ impl RequestHead {
             .map(|field| field.value.of(buffer))
     }
 
+    /// Returns the protocol that the client asks to switch to (RFC 9110 §7.8), if it is one and
+    /// nothing follows the head.
+    pub fn upgrade<'a>(&'a self, buffer: &'a [u8]) -> Option<&'a str> {
+        if self.version != Version::Http11
+            || !matches!(self.framing, BodyFraming::None | BodyFraming::Length(0))
+            || !self.fields.iter().any(|field| field.id == FieldId::Upgrade)
+        {
+            return None;
+        }
+        let mut values = self.values_named("upgrade", buffer);
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return None;
+        };
+        let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._/+".contains(byte);
+        let is_one = !value.is_empty() && value.iter().all(is_token);
+        let is_meant = self.values_named("connection", buffer).any(|options| {
+            let mut options = options.split(|&byte| byte == b',');
+            options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        });
+        (is_one && is_meant)
+            .then(|| std::str::from_utf8(value).ok())
+            .flatten()
+    }
+
     /// Returns the values of all lines with this name, in any case of letters. Fields that are not
     /// sent on are included.
     pub fn values_named<'a>(

@@ -328,6 +328,7 @@ fn write_once_request(text: &[u8], head: &RequestHead) -> Vec<u8> {
         &RequestRewrite {
             framing: head.framing,
             edits: &Edits::default(),
+            upgrade: None,
         },
     );
     out

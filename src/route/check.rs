@@ -67,6 +67,7 @@ pub fn path(data: &[u8]) {
             cluster: 0,
             bucket: None,
             is_stream: false,
+            upgrade: crate::route::Upgrade::default(),
         };
         let table = RouteTable::new(vec![route]);
         assert!(

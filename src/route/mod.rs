@@ -49,6 +49,33 @@ pub struct Route {
     pub bucket: Option<usize>,
     /// Responses are streams.
     pub is_stream: bool,
+    /// Protocols that clients may switch to.
+    pub upgrade: Upgrade,
+}
+
+/// Protocols that clients may switch to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// All but HTTP/2, which servers are not spoken to in.
+    All,
+    /// These, in lower case.
+    Only(Vec<String>),
+}
+
+impl Default for Upgrade {
+    fn default() -> Self {
+        Self::Only(vec!["websocket".to_owned()])
+    }
+}
+
+impl Upgrade {
+    /// Returns whether a client may switch to this protocol.
+    pub fn allows(&self, protocol: &str) -> bool {
+        match self {
+            Self::All => !protocol.eq_ignore_ascii_case("h2c"),
+            Self::Only(names) => names.iter().any(|name| protocol.eq_ignore_ascii_case(name)),
+        }
+    }
 }
 
 impl RouteTable {
@@ -299,6 +326,7 @@ mod tests {
             cluster,
             bucket: None,
             is_stream: false,
+            upgrade: Upgrade::default(),
         }
     }
 
@@ -541,6 +569,7 @@ mod tests {
             cluster,
             bucket: None,
             is_stream: false,
+            upgrade: Upgrade::default(),
         })
     }
 

@@ -12,7 +12,7 @@ use crate::base::address::Peer;
 use crate::base::panic_points::Point;
 use crate::base::time::after;
 use crate::exchange::{
-    Admission, Answer, Client, Exchange, Hub, Left, OpenListener, Opened, Origin, Service,
+    Admission, Answer, Client, Exchange, Hub, Left, OpenListener, Opened, Origin, Service, switch,
 };
 use crate::fault::Fault;
 use crate::filter::forwarded::ClientFacts;
@@ -29,6 +29,7 @@ use super::head::{capture, parse_head, read_head};
 use super::input::Input;
 use super::linger::{self, linger};
 use super::reader::{Filled, Reader, Stop};
+use super::tunnel;
 
 /// While a pipelined request waits for its turn, how often to look whether its client is still
 /// there.
@@ -158,6 +159,9 @@ impl Session<'_> {
         } else {
             exchange.request.keep(&self.reader.input.data()[..length]);
             self.reader.input.consume(length);
+            if exchange.destination.is_tunnel {
+                return self.with_upgrade(exchange);
+            }
             self.submit(exchange);
             Ok(())
         }
@@ -287,6 +291,33 @@ impl Session<'_> {
                 Err(Over)
             }
         }
+    }
+
+    /// Gives on a request whose client asks for another protocol, and waits for the decision: what
+    /// the client says next may be of that protocol.
+    fn with_upgrade(&mut self, mut exchange: Exchange) -> Result<(), Over> {
+        let (switching, switched) = switch();
+        let request = &mut exchange.request;
+        request.upgrade = request.head.upgrade(request.bytes()).map(str::to_owned);
+        exchange.switching = Some(switching);
+        let id = exchange.id;
+        self.submit(exchange);
+        let mut has_left = false;
+        let far = tunnel::wait(&switched, TURN_TICK, || {
+            if !has_left && self.client.stream().has_ended() && !self.is_ended_here() {
+                has_left = true;
+                self.leave(false);
+            }
+        });
+        let Some(far) = far else { return Ok(()) };
+        match tunnel::pump(&mut self.reader, &*far, &switched) {
+            tunnel::Ended::Over => {}
+            tunnel::Ended::Broken => {
+                self.client.leave(true);
+                self.service.cancel(self.cluster, id);
+            }
+        }
+        Err(Over)
     }
 
     /// Gives the whole request on, with what servers are told of its client.

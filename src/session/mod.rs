@@ -15,6 +15,7 @@ mod misplaced;
 mod places;
 mod reader;
 mod room;
+mod tunnel;
 
 pub use door::Door;
 pub use front::Front;

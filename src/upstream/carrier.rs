@@ -13,6 +13,7 @@ use crate::threads::{self, Kind};
 use super::connection::Connection;
 use super::lane::{BrokenOff, InLane};
 use super::relay::{Passage, Relay};
+use super::tunnel::{self, Far};
 
 /// What a carrier goes on with.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Load {
     pub(super) patience: Duration,
     /// `cluster/server`, for messages.
     pub(super) name: String,
+    /// The server has switched protocols: the rest is no response, but a tunnel's.
+    pub(super) tunnel: Option<Arc<Far>>,
 }
 
 /// Starts a carrier. The load comes back if no thread can be had.
@@ -55,9 +58,13 @@ fn carry(load: Load) {
         place,
         patience,
         name,
+        tunnel,
     } = load;
     // The client is waited for from here on. What it has not taken stays with the server.
     exchange.stop_spooling();
+    if let Some(far) = tunnel {
+        return tunnel::carry(exchange, connection, &place, &far, patience);
+    }
     let mut scratch = Scratch::default();
     let mut held = Some(exchange);
     let passage = Relay::by_carrier(&mut scratch, patience).body(&mut connection, &mut held);
@@ -67,6 +74,7 @@ fn carry(load: Load) {
     let fault = match (place.broken_off(), passage) {
         (Some(BrokenOff::ClientLeft), _) => Fault::ClientGoneData,
         (Some(BrokenOff::Stopped), _) => Fault::Draining,
+        (Some(BrokenOff::Server), _) => Fault::ResponseCut,
         (None, Passage::Broken(fault)) => {
             log::info!("{name}: {}", fault.text());
             fault

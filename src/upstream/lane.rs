@@ -36,6 +36,8 @@ pub(super) enum BrokenOff {
     ClientLeft = 1,
     /// The balancer stops.
     Stopped = 2,
+    /// Not here: the server broke it.
+    Server = 3,
 }
 
 /// Holds a place in the lane until it is dropped.

@@ -98,6 +98,18 @@ impl Link {
         }
     }
 
+    /// Waits until there is room to write, at most this long.
+    pub(super) fn wait_for_room(&self, patience: Duration) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.wait_for_room(patience),
+            #[cfg(test)]
+            Self::Played(played) => {
+                played.wait(true);
+                Ok(())
+            }
+        }
+    }
+
     /// Waits until `bell` is rung, or until there is something to read or an end; at most this
     /// long.
     pub(super) fn wait_or_bell(&self, bell: &Bell, patience: Duration) {

@@ -20,6 +20,7 @@ mod resolver;
 mod server;
 mod slot;
 mod speak;
+mod tunnel;
 mod view;
 mod worker;
 

@@ -75,7 +75,7 @@ impl Slot {
         };
         let sent = catch_unwind(AssertUnwindSafe(|| {
             Point::SlotSend.pass();
-            if job.destination.is_stream {
+            if job.destination.is_long() {
                 // Its worker first looks whether the lane has a place for it.
                 return Upload::default();
             }

@@ -71,6 +71,7 @@ impl Encoding {
         let rewrite = RequestRewrite {
             framing: request.framing(),
             edits: &request.edits,
+            upgrade: request.upgrade.as_deref(),
         };
         match self {
             Self::Http1 => write_request(&mut out, request.bytes(), &request.head, &rewrite),

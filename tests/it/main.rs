@@ -65,6 +65,7 @@ mod test_servers;
 mod tickets;
 mod tls;
 mod tls_records;
+mod tunnels;
 mod undelivered;
 mod waiting;
 mod waits;

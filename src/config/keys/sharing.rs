@@ -39,6 +39,14 @@ pub(super) static ROUTE: Section = Section {
              particular.",
         ),
         key(
+            "upgrade",
+            Forms("true, false, or list of names"),
+            Is("[\"websocket\"]"),
+            "Protocols that clients may switch to (`Upgrade`): these, all, or none. The connection \
+             is a tunnel then, in the lane of its server (`cluster.lane`); where the lane is full \
+             the request is answered with 503. \"h2c\" is never passed on.",
+        ),
+        key(
             "stream",
             Flag,
             Is("false"),

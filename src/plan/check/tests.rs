@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::balance::{self, Admin, Role, Schedule, Share};
 use crate::plan::samples::{cluster, server};
 use crate::plan::{BindAddress, Binding, Bucket, ClientKey, Cluster, Server, ServerAddress};
-use crate::route::Route;
+use crate::route::{Route, Upgrade};
 
 use super::*;
 
@@ -252,6 +252,7 @@ fn route(cluster: usize, bucket: Option<usize>) -> Route {
         cluster,
         bucket,
         is_stream: false,
+        upgrade: Upgrade::default(),
     }
 }
 

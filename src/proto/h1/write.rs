@@ -18,6 +18,8 @@ pub struct RequestRewrite<'a> {
     /// Fields to leave out besides hop-by-hop ones, Expect and framing, and fields to add at the
     /// end.
     pub edits: &'a Edits,
+    /// The protocol to ask the server for.
+    pub upgrade: Option<&'a str>,
 }
 
 /// What a client is told about its connection.
@@ -121,7 +123,14 @@ pub fn write_request(
         BodyFraming::Length(_) | BodyFraming::None => {}
     }
     out.extend_from_slice(rewrite.edits.lines());
-    out.extend_from_slice(b"Connection: keep-alive\r\n\r\n");
+    match rewrite.upgrade {
+        None => out.extend_from_slice(b"Connection: keep-alive\r\n\r\n"),
+        Some(protocol) => {
+            out.extend_from_slice(b"Connection: upgrade\r\n");
+            write_field(out, b"Upgrade", protocol.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 /// Appends the head to send to a client. The status line always says HTTP/1.1 (RFC 9110 §2.5).

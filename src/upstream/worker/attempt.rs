@@ -92,7 +92,8 @@ impl Worker {
         let Some(exchange) = held.as_mut() else {
             return Outcome::Over(Fate::Untouched);
         };
-        if exchange.destination.is_stream && !upload.has_begun && !self.has_place() {
+        let is_long = exchange.destination.is_long();
+        if is_long && !upload.has_begun && !self.has_place() {
             return Outcome::Failed(Failure::of(Fault::LaneFull), Fate::Untouched);
         }
         connection.begin_response(exchange.request.head.method);
@@ -132,6 +133,10 @@ impl Worker {
                 Err(failure) => return Outcome::Failed(failure.while_sending(), Fate::Lost),
             }
         };
+        if connection.response().status == 101 {
+            self.evidence = Some(Ok(()));
+            return Outcome::Over(self.open_tunnel(connection, held, length));
+        }
         let standing = Standing {
             is_whole,
             is_followed: false,
@@ -139,9 +144,9 @@ impl Worker {
         self.pass_on(connection, held, length, standing)
     }
 
-    /// Returns whether a stream would have a place in the lane.
+    /// Returns whether a stream or tunnel would have a place in the lane.
     fn has_place(&self) -> bool {
-        self.plan.lane == 0 || self.cluster().lane().count(self.server.id) < self.plan.lane
+        self.cluster().lane().count(self.server.id) < self.plan.lane
     }
 
     /// Passes the response on whose final head is here.
@@ -217,6 +222,9 @@ impl Worker {
                     return Err(Failure::met_end());
                 }
                 Ok(Head::Final(length)) => return Ok(Some(length)),
+                Ok(Head::Upgraded(length)) if exchange.request.upgrade.is_some() => {
+                    return Ok(Some(length));
+                }
                 Ok(Head::Upgraded(_)) => Fault::UnaskedUpgrade,
                 Ok(Head::More) | Err(BadHead::TooLarge) => Fault::ResponseTooLarge,
                 Err(BadHead::Malformed) => Fault::ResponseMalformed,

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::time::after;
-use crate::exchange::{Body, Exchange, Sent};
+use crate::exchange::{Body, Exchange, FarEnd, Sent};
 use crate::fault::Fault;
 use crate::plan::OnClientAbort;
 use crate::upstream::carrier::{self, Load};
 use crate::upstream::connection::Connection;
 use crate::upstream::lane::InLane;
 use crate::upstream::relay::{Passage, Relay};
+use crate::upstream::tunnel::Far;
 
 use super::state::Worker;
 
@@ -100,7 +101,47 @@ impl Worker {
             exchange.call_off(fault);
             return Fate::Lost;
         }
-        if let Err(load) = self.send_to_lane(connection, exchange, place, self.timeout.stream) {
+        self.go_on_in_lane(connection, exchange, place, None)
+    }
+
+    /// The server has switched protocols, in the first `length` bytes read: what comes next is the
+    /// tunnel's.
+    pub(super) fn open_tunnel(
+        &mut self,
+        connection: &mut Connection,
+        held: &mut Option<Exchange>,
+        length: usize,
+    ) -> Fate {
+        let Some(mut exchange) = held.take() else {
+            return Fate::Lost;
+        };
+        let Some(place) = self.place(connection, &exchange) else {
+            self.cluster().respond(exchange, Fault::LaneFull);
+            return Fate::Lost;
+        };
+        let (data, head) = (connection.data(), connection.response());
+        let sent = exchange.say_switch(&mut self.scratch, data, head);
+        connection.consume(length);
+        if let Sent::Gone(fault) = sent {
+            exchange.call_off(fault);
+            return Fate::Lost;
+        }
+        let far = Arc::new(Far::new(connection.link(), self.timeout.send));
+        if let Some(switching) = &exchange.switching {
+            switching.open(Arc::clone(&far) as Arc<dyn FarEnd>);
+        }
+        self.go_on_in_lane(connection, exchange, place, Some(far))
+    }
+
+    fn go_on_in_lane(
+        &mut self,
+        connection: &mut Connection,
+        exchange: Exchange,
+        place: InLane,
+        tunnel: Option<Arc<Far>>,
+    ) -> Fate {
+        let patience = self.timeout.stream;
+        if let Err(load) = self.send_to_lane(connection, exchange, place, patience, tunnel) {
             *connection = load.connection;
             return self.break_off(&mut Some(load.exchange), Fault::Internal);
         }
@@ -117,7 +158,7 @@ impl Worker {
         let Some(exchange) = held.take() else {
             return false;
         };
-        match self.send_to_lane(connection, exchange, place, self.timeout.read) {
+        match self.send_to_lane(connection, exchange, place, self.timeout.read, None) {
             Ok(()) => true,
             Err(load) => {
                 *connection = load.connection;
@@ -140,6 +181,7 @@ impl Worker {
         mut exchange: Exchange,
         place: InLane,
         patience: Duration,
+        tunnel: Option<Arc<Far>>,
     ) -> Result<(), Box<Load>> {
         // Long responses are bounded by the lane, and take no place among the requests at once.
         exchange.permit = None;
@@ -149,6 +191,7 @@ impl Worker {
             place,
             patience,
             name: self.name().to_owned(),
+            tunnel,
         };
         carrier::start(load)
     }

@@ -92,6 +92,38 @@ impl<E: Ending> H1Reply<E> {
         sent
     }
 
+    /// Gives on that the server switches to this protocol.
+    pub(in crate::exchange) fn switch(
+        &self,
+        scratch: &mut Scratch,
+        text: &[u8],
+        head: &ResponseHead,
+        protocol: &str,
+    ) -> Sent {
+        let append = format!("Connection: upgrade\r\nUpgrade: {protocol}\r\n");
+        let rewrite = ResponseRewrite {
+            framing: ResponseFraming::None,
+            persistence: Persistence::Silent,
+            date: &[],
+            append: append.as_bytes(),
+        };
+        scratch.out.clear();
+        write_response(&mut scratch.out, text, head, &rewrite);
+        let sent = self.client.send([&scratch.out[..]]);
+        scratch.out.clear();
+        sent
+    }
+
+    /// Sends bytes of another protocol.
+    pub(in crate::exchange) fn as_it_is(&self, bytes: &[u8]) -> Sent {
+        self.client.send([bytes])
+    }
+
+    /// Ends the connection behind what was sent.
+    pub(in crate::exchange) fn end(&self, exchange: E) {
+        self.client.finish([], true, Without::Keep, exchange);
+    }
+
     /// Asks for the request's body.
     pub(in crate::exchange) fn ask_for_body(&self) {
         // A client that is gone shows itself where its body is read.

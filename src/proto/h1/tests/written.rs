@@ -28,6 +28,7 @@ fn rewritten(
         &RequestRewrite {
             framing,
             edits: &edits,
+            upgrade: None,
         },
     );
     String::from_utf8(out).unwrap()
