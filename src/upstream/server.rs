@@ -13,7 +13,7 @@ use crate::base::time::after;
 use crate::health::{self, Failure, FaultClass, Held, Mode, Monitor, ProbeId, Seen};
 use crate::net::resolve;
 use crate::observe::account::OpenAccount;
-use crate::plan::{self, Connect, ServerAddress};
+use crate::plan::{self, ServerAddress};
 
 use super::contact::{Contact, Manner};
 
@@ -59,19 +59,18 @@ struct Addresses {
 impl Server {
     pub(super) fn new(
         id: ServerId,
-        cluster: &str,
+        cluster: &plan::Cluster,
         plan: &plan::Server,
-        connect: Connect,
-        health: health::Settings,
         account: OpenAccount,
         seed: u64,
         now: Instant,
     ) -> Self {
-        let contact = Contact::new(connect);
+        let health = cluster.health.settings;
+        let contact = Contact::new(cluster.connect);
         Self {
             id,
             name: Arc::from(plan.name.as_str()),
-            full_name: format!("{cluster}/{}", plan.name),
+            full_name: format!("{}/{}", cluster.name, plan.name),
             plan: ArcSwap::from_pointee(plan.clone()),
             addresses: Mutex::default(),
             resolved: Condvar::new(),

@@ -176,7 +176,7 @@ fn responses_that_fit_nowhere_wait_for_their_clients() {
             client
         })
         .collect();
-    // Two of the exchanges have workers, which wait for their clients. Two are queued.
+    // They wait for their clients in the lane, or with their workers.
     let readers: Vec<_> = waiting
         .into_iter()
         .map(|mut client| thread::spawn(move || client.read_response().expect(200).body))
@@ -185,5 +185,5 @@ fn responses_that_fit_nowhere_wait_for_their_clients() {
         assert!(reader.join().unwrap() == big, "every byte");
     }
     all_is_back(&juggler);
-    assert_eq!(origin.connections_ever(), 2);
+    assert!(origin.connections_most() <= 2 + 4, "two workers and a lane");
 }

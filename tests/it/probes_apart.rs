@@ -217,7 +217,7 @@ fn clients_that_read_slowly_do_not_make_a_server_silent() {
         .top("[spool]\nlimit = \"0B\"")
         .listener("limit = { response_memory = \"64KiB\" }")
         .cluster(&format!(
-            "capacity = 2\nhealth = {{ path = \"{PROBE}\", interval = \"500ms\", timeout = \
+            "capacity = 2\nlane = 0\nhealth = {{ path = \"{PROBE}\", interval = \"500ms\", timeout = \
              \"1s\", fall = 1, panic = \"0%\" }}"
         ))
         .start();

@@ -154,7 +154,7 @@ fn without_a_spool_servers_wait_for_clients() {
     let (origin, pattern) = serving(40 << 20);
     let juggler = Config::new([origin.address()])
         .top("[spool]\nlimit = \"0B\"")
-        .cluster("capacity = 2")
+        .cluster("capacity = 2\nlane = 0")
         .start();
     let mut late = ask(&juggler, "/big/late");
     let mut fast = ask(&juggler, "/big/fast");

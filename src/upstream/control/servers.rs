@@ -30,10 +30,8 @@ impl Controller {
         let expected = self.cluster.dispatcher().next_server();
         let running = Arc::new(Server::new(
             expected,
-            self.name(),
+            plan,
             server,
-            plan.connect,
-            plan.health.settings,
             self.cluster.hub.accounts.open(),
             roster.next_seed(),
             now,

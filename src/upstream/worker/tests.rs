@@ -80,16 +80,7 @@ impl Fixture {
         let (server_id, worker_id) = started[0];
         let cluster = Arc::new(Cluster::new(&plan, &hub, dispatcher));
         let account = hub.accounts.open();
-        let server = Server::new(
-            server_id,
-            "app",
-            &plan.servers[0],
-            plan.connect,
-            plan.health.settings,
-            account,
-            1,
-            now,
-        );
+        let server = Server::new(server_id, &plan, &plan.servers[0], account, 1, now);
         let notes = Arc::new(Notes::default());
         let overseer = Arc::clone(&notes) as Arc<dyn Overseer>;
         let slot = Arc::new(Slot::new().unwrap());
