@@ -6,9 +6,10 @@ mod release;
 mod routes;
 mod settings;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use juggler::app::Source;
 use juggler::config::{self, Problem, Severity};
 use juggler::plan::Plan;
@@ -44,6 +45,9 @@ Exit status: 0 is well, 1 is a problem, 2 is a wrong command line.";
 #[derive(Debug, Parser)]
 #[command(name = "juggler", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
+    /// Check the configuration and run nothing, as `juggler check` does
+    #[arg(short = 't', long = "check")]
+    check: bool,
     #[command(flatten)]
     settings: Settings,
     #[command(subcommand)]
@@ -53,7 +57,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the configuration and print all problems; needs neither network nor free ports
-    Check(Settings),
+    Check(CheckOptions),
     /// Check the configuration and print which request goes where
     Routes(Settings),
     /// Print which servers are kept offline until an operator releases them
@@ -65,6 +69,15 @@ enum Command {
     Config(ConfigCommand),
     /// Make a self-signed certificate with its key, for trying out HTTPS
     Certificate(certificate::Options),
+}
+
+#[derive(Debug, Args)]
+struct CheckOptions {
+    /// The file to check, in place of --config
+    #[arg(conflicts_with = "config")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,6 +102,7 @@ pub(crate) enum Task {
 /// Runs the command of the command line. Without a command, reads the plan.
 pub(crate) fn start(cli: Cli) -> Task {
     match cli.command {
+        None if cli.check => Task::Done(check(&cli.settings)),
         None => match cli.settings.plan() {
             Ok(plan) => {
                 let settings = cli.settings;
@@ -96,7 +110,10 @@ pub(crate) fn start(cli: Cli) -> Task {
             }
             Err(problems) => Task::Done(ExitCode::from(status(&problems))),
         },
-        Some(Command::Check(settings)) => Task::Done(check(&settings)),
+        Some(Command::Check(CheckOptions { file, mut settings })) => {
+            settings.config = file.or(settings.config);
+            Task::Done(check(&settings))
+        }
         Some(Command::Routes(settings)) => Task::Done(match settings.plan() {
             Ok(plan) => {
                 print(&routes::table(&plan));
@@ -157,7 +174,8 @@ fn check(settings: &Settings) -> ExitCode {
         .map(|server| server.capacity)
         .sum();
     print(&format!(
-        "configuration is good: {}, {}, {}, {}, {} to servers\n",
+        "{}: configuration is good: {}, {}, {}, {}, {} to servers\n",
+        settings.source(),
         count(plan.listeners.len(), "listener"),
         count(plan.routes.iter().count(), "route"),
         count(plan.clusters.len(), "cluster"),
@@ -295,9 +313,8 @@ mod tests {
             let settings = ["--config", "x.toml", "--listen", "*:1"];
             let cli = Cli::try_parse_from([&["juggler"], command, &settings].concat()).unwrap();
             let settings = match cli.command {
-                Some(
-                    Command::Check(settings) | Command::Routes(settings) | Command::Held(settings),
-                ) => settings,
+                Some(Command::Check(options)) => options.settings,
+                Some(Command::Routes(settings) | Command::Held(settings)) => settings,
                 Some(Command::Release(options)) => options.settings,
                 other => panic!("{other:?}"),
             };

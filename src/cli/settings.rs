@@ -82,6 +82,19 @@ impl Settings {
         }
     }
 
+    /// What is read: the file, or the command line alone.
+    pub(super) fn source(&self) -> String {
+        let file = match &self.config {
+            Some(file) => Some(file.clone()),
+            None if self.overrides(false).stand_alone() => None,
+            None => default_file().ok(),
+        };
+        file.map_or_else(
+            || "the command line".to_owned(),
+            |file| file.display().to_string(),
+        )
+    }
+
     /// Reads and checks the configuration, and prints its problems.
     pub(super) fn plan(&self) -> Result<Plan, Vec<Problem>> {
         match self.load() {

@@ -35,6 +35,23 @@ impl Answer {
         }
     }
 
+    /// What it says in plain text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Tells a failure, and what exactly is the cause if that is known.
+    pub fn because(fault: Fault, cause: Option<&'static str>) -> Self {
+        let answer = Self::fault(fault);
+        match cause {
+            Some(cause) => Self {
+                text: Cow::Owned(format!("{}: {cause}", fault.text())),
+                ..answer
+            },
+            None => answer,
+        }
+    }
+
     /// The balancer is well, or about to stop.
     pub fn health(draining: bool) -> Self {
         let (status, text) = if draining {

@@ -110,6 +110,7 @@ impl Exchange {
             why: self.attempts.why().map_or("", Fault::text),
             flags: fault.map_or("--", Fault::flags),
             reason: fault.map_or("", Fault::text),
+            cause: self.cause.unwrap_or_default(),
         }
     }
 }

@@ -46,6 +46,9 @@ pub(super) trait Listed: std::fmt::Debug + Send + Sync {
     /// The same without a lock, in milliseconds of uptime; 0 while it is not idle.
     fn idle_at(&self) -> u64;
 
+    /// It has come in just now, and its first request may be on the way.
+    fn is_fresh(&self, now_ms: u64) -> bool;
+
     /// A request of it is being read.
     fn is_reading(&self) -> bool;
 
@@ -116,11 +119,13 @@ impl Registry {
         self.each(|client| client.abandon(fault));
     }
 
-    /// Ends the one that has waited longest for a request. `false` if none does.
-    pub fn evict_idle(&self) -> bool {
+    /// Ends the one that has waited longest for a request, but none that has just come in. `false`
+    /// if there is none.
+    pub fn evict_idle(&self, now_ms: u64) -> bool {
         let longest = self.least(|client| {
             Some(client.idle_at())
                 .filter(|&since| since != 0 && !client.is_dismissed() && !client.is_reading())
+                .filter(|_| !client.is_fresh(now_ms))
         });
         longest.inspect(|client| client.dismiss()).is_some()
     }

@@ -38,6 +38,8 @@ pub struct State {
     pub server_account: Option<AccountId>,
     /// Why it did not end well.
     pub fault: Option<Fault>,
+    /// What exactly is wrong with a malformed request.
+    pub cause: Option<&'static str>,
     /// Status of the response head given to the client; 0 until there is one.
     pub status: u16,
     /// Bytes given to the client's side.
@@ -129,6 +131,7 @@ impl State {
             cluster_account: None,
             server_account: None,
             fault: None,
+            cause: None,
             status: 0,
             bytes: 0,
             captured: Captured::default(),
@@ -147,6 +150,7 @@ impl State {
         self.cluster_account = None;
         self.server_account = None;
         self.fault = None;
+        self.cause = None;
         self.status = 0;
         self.bytes = 0;
         self.captured.clear();

@@ -70,6 +70,8 @@ pub struct Record<'a> {
     pub flags: &'a str,
     /// The reason in words, empty after a good end.
     pub reason: &'a str,
+    /// What exactly is wrong with a malformed request; empty if that is not known.
+    pub cause: &'a str,
 }
 
 /// Parts of a request that the log needs after the request's buffer is reused.
@@ -196,7 +198,12 @@ fn combined(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
     if !record.why.is_empty() {
         write!(out, " attempt={} why=\"{}\"", record.attempt, record.why)?;
     }
-    writeln!(out, " end={} \"{}\"", record.flags, record.reason)
+    let colon = if record.cause.is_empty() { "" } else { ": " };
+    writeln!(
+        out,
+        " end={} \"{}{colon}{}\"",
+        record.flags, record.reason, record.cause
+    )
 }
 
 fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
@@ -220,6 +227,7 @@ fn json(out: &mut Vec<u8>, record: &Record<'_>) -> io::Result<()> {
         "why": (!record.why.is_empty()).then_some(record.why),
         "end": record.flags,
         "reason": record.reason,
+        "cause": Some(record.cause).filter(|cause| !cause.is_empty()),
     });
     for (name, time) in times(record) {
         line[format!("{name}_ms")] = time
@@ -278,6 +286,7 @@ mod tests {
             why: "what was before",
             flags: "SH",
             reason: "why",
+            cause: "",
         }
     }
 

@@ -37,7 +37,13 @@ pub(super) fn read_body(
         let body = &mut exchange.request.body;
         let had = reader.input.data().len();
         let limit = listener.limit.body.saturating_sub(body.length());
-        let step = coming.step(reader.input.data_mut(), limit)?;
+        let step = coming.step(reader.input.data_mut(), limit);
+        if step.is_err()
+            && let Coming::Chunks(chunks) = &coming
+        {
+            reader.malformed = chunks.malformed;
+        }
+        let step = step?;
         store(reader, body, step.content)?;
         reader.input.consume(step.used);
         if step.is_last {
@@ -143,6 +149,8 @@ struct Chunks {
     /// Chunks that have ended, and how much content there was in all.
     count: u64,
     bytes: u64,
+    /// What is wrong with them.
+    malformed: Option<Malformed>,
 }
 
 impl Chunks {
@@ -151,6 +159,7 @@ impl Chunks {
             decoder: ChunkedDecoder::new(limits),
             count: 0,
             bytes: 0,
+            malformed: None,
         }
     }
 
@@ -158,7 +167,10 @@ impl Chunks {
         let mut step = Step::default();
         loop {
             let rest = input.get(step.used..).unwrap_or_default();
-            let (used, event) = self.decoder.next(rest).map_err(fault_of)?;
+            let (used, event) = match self.decoder.next(rest) {
+                Ok(next) => next,
+                Err(malformed) => return Err(self.refuse(malformed)),
+            };
             match event {
                 ChunkEvent::Data(range) => {
                     let (from, to) = (step.used + range.start, step.used + range.end);
@@ -193,9 +205,14 @@ impl Chunks {
         }
         let measured = self.count.saturating_sub(SMALL_CHUNKS);
         if self.bytes < measured.saturating_mul(LEAST_CHUNK) {
-            return Err(fault_of(Malformed::Chunk));
+            return Err(self.refuse(Malformed::Chunk));
         }
         Ok(())
+    }
+
+    fn refuse(&mut self, malformed: Malformed) -> Fault {
+        self.malformed = Some(malformed);
+        fault_of(malformed)
     }
 }
 

@@ -159,10 +159,9 @@ impl Front {
 
     /// Ends the client that has been idle longest, or else the one that stands still longest.
     fn free_a_place(&self) {
-        if !self.hub.clients.evict_idle() {
-            self.hub
-                .clients
-                .give_way(Short::Sessions, self.hub.uptime_ms(Instant::now()));
+        let now_ms = self.hub.uptime_ms(Instant::now());
+        if !self.hub.clients.evict_idle(now_ms) {
+            self.hub.clients.give_way(Short::Sessions, now_ms);
         }
     }
 

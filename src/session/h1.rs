@@ -372,14 +372,17 @@ impl Session<'_> {
     }
 
     /// Refuses what has its turn already.
-    fn finish_refused(&mut self, exchange: Exchange, fault: Fault) -> Result<(), Over> {
+    fn finish_refused(&mut self, mut exchange: Exchange, fault: Fault) -> Result<(), Over> {
+        if let Some(malformed) = self.reader.malformed.take() {
+            exchange.cause = Some(malformed.text());
+        }
+        let answer = Answer::because(fault, exchange.cause);
         log::debug!(
             "{}: {}: {}",
             self.listener.name,
             Peer(self.client.peer()),
-            fault.text()
+            answer.text()
         );
-        let answer = Answer::fault(fault);
         let page = self.error_page(answer.status);
         exchange.answer(&answer, page.as_ref(), true);
         linger(&mut self.reader);

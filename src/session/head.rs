@@ -29,7 +29,10 @@ pub(super) fn read_head(
         match scanner.scan(reader.input.data(), limits) {
             Ok(Some(length)) => return Ok(length),
             Ok(None) => {}
-            Err(malformed) => return Err(Stop::Fault(fault_of(malformed))),
+            Err(malformed) => {
+                reader.malformed = Some(malformed);
+                return Err(Stop::Fault(fault_of(malformed)));
+            }
         }
         if reader.has_ended {
             return Err(Stop::Ended);
@@ -70,6 +73,7 @@ pub(super) fn parse_head(
     let parsed = parse_request(bytes, limits, &mut exchange.request.head);
     if let Err(malformed) = parsed {
         capture(client, exchange, bytes);
+        exchange.cause = Some(malformed.text());
         return Err(fault_of(malformed));
     }
     capture_request(client, exchange, bytes);

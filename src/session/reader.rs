@@ -8,6 +8,7 @@ use crate::exchange::{Client, Fed};
 use crate::fault::Fault;
 use crate::net::stream::is_timeout;
 use crate::plan::Listener;
+use crate::proto::h1::Malformed;
 
 use super::cipher::Cipher;
 use super::input::Input;
@@ -22,6 +23,8 @@ pub(super) struct Reader<'a> {
     pub(super) cipher: Cipher,
     /// The client has ended its sending side. What it sent before is still served.
     pub(super) has_ended: bool,
+    /// What is wrong with what came.
+    pub(super) malformed: Option<Malformed>,
     /// The timeout that the socket is set to.
     timeout: Duration,
 }
@@ -76,6 +79,7 @@ impl<'a> Reader<'a> {
             input,
             cipher,
             has_ended: false,
+            malformed: None,
             timeout: Duration::ZERO,
         }
     }

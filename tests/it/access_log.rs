@@ -198,6 +198,10 @@ fn json_has_it_all() {
     );
     assert!(bad["queue_ms"].is_null() && bad["first_byte_ms"].is_null());
     assert_eq!(bad["reason"], "the request is malformed");
+    assert_eq!(
+        bad["cause"],
+        "a first line that is not METHOD TARGET VERSION"
+    );
     assert_eq!(bad["request"], "nonsense");
 }
 

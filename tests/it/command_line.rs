@@ -46,13 +46,20 @@ fn check_says_that_all_is_well() {
     let (_folder, file) = with(GOOD);
     // `check` needs neither a free port nor a server.
     let _taken = std::net::TcpListener::bind("127.0.0.1:8080");
-    let (code, out, err) = run(&["check", "--config", &file]);
-    assert_eq!((code, err.as_str()), (0, ""));
-    assert_eq!(
-        out,
-        "configuration is good: 1 listener, 2 routes, 2 clusters, 3 servers, 9 connections to \
-         servers\n"
-    );
+    for arguments in [
+        &["check", "--config", &file][..],
+        &["check", &file],
+        &["-t", "-c", &file],
+    ] {
+        let (code, out, err) = run(arguments);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let expected = "configuration is good: 1 listener, 2 routes, 2 clusters, 3 servers, 9 \
+                        connections to servers\n";
+        assert_eq!(out, format!("{file}: {expected}"));
+    }
+    let (code, out, _) = run(&["-t", "--listen=127.0.0.1:0", "--server=127.0.0.1:1"]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("the command line: configuration is good"));
 }
 
 #[test]

@@ -718,3 +718,34 @@ fn a_client_that_sends_nothing_is_let_go_in_silence() {
     );
     assert_eq!(origin.requests().len(), 1);
 }
+
+#[test]
+fn a_request_that_is_refused_is_told_the_cause() {
+    let origin = Origin::answering("good");
+    let juggler = Config::new([origin.address()]).start();
+    for (request, cause) in [
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "no Host field, more than one, or one that names no host",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\nc\r\n\r\n",
+            "a line feed without a carriage return before it, or the reverse",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: \
+             chunked\r\n\r\n",
+            "Content-Length and Transfer-Encoding together",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n",
+            "a chunk whose size line or end is none",
+        ),
+    ] {
+        let mut client = Client::connect(juggler.address());
+        client.send(request);
+        let response = client.read_response().expect(400);
+        let expected = format!("400 Bad Request: the request is malformed: {cause}\n");
+        assert_eq!(response.text(), expected);
+    }
+}

@@ -79,7 +79,7 @@ fn run(command: &str, text: &str, state_directory: Option<&str>) -> (Option<i32>
     (status.code(), text(stdout), text(stderr))
 }
 
-const GOOD: &str = "configuration is good: 1 listener, 3 routes, 1 cluster, 2 servers, 40 \
+const GOOD: &str = "FILE: configuration is good: 1 listener, 3 routes, 1 cluster, 2 servers, 40 \
                     connections to servers\n";
 
 #[test]

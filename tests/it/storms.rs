@@ -388,6 +388,29 @@ fn at_the_cap_the_client_idle_longest_makes_room() {
 }
 
 #[test]
+fn at_the_cap_no_client_is_closed_whose_first_request_is_on_its_way() {
+    let origin = Origin::answering("good");
+    let juggler = Config::new([origin.address()])
+        .top("[process]\nmax_sessions = 4")
+        .cluster("capacity = 2")
+        .start();
+    let address = juggler.address();
+    let clients = (0..40).map(|_| {
+        let address = address.clone();
+        thread::spawn(move || {
+            let mut client = Client::connect(address);
+            // Meanwhile others come, and there is no place for them.
+            thread::sleep(Duration::from_millis(20));
+            client.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            client.read_response().status
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        assert_eq!(client.join().unwrap(), 200);
+    }
+}
+
+#[test]
 fn without_descriptors_no_client_is_accepted_and_then_all_are() {
     let prlimit = tool("prlimit");
     let origin = Origin::answering("good");

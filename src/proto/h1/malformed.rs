@@ -57,3 +57,32 @@ pub enum Malformed {
     /// CONNECT, which the balancer does not serve (501).
     MethodNotImplemented,
 }
+
+impl Malformed {
+    /// What is wrong, for the client and the log.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::BareLineEnd => "a line feed without a carriage return before it, or the reverse",
+            Self::ControlByte => "a control byte, or one that is not ASCII where only that may be",
+            Self::ObsoleteFold => "a field line that begins with white space",
+            Self::FieldName => "a field name that is none, or white space before its colon",
+            Self::StartLine => "a first line that is not METHOD TARGET VERSION",
+            Self::Target => "a request target that is none",
+            Self::Version => "another version than HTTP/1.0 and 1.1",
+            Self::Host => "no Host field, more than one, or one that names no host",
+            Self::LookAlike => "a field name that could be taken for one that decides framing",
+            Self::MaxForwards => "Max-Forwards that is no number, or more than one",
+            Self::ContentLength => "Content-Length that is no number, or several that differ",
+            Self::LengthAndEncoding => "Content-Length and Transfer-Encoding together",
+            Self::TransferEncoding => "Transfer-Encoding that does not end in one chunked",
+            Self::UnknownCoding => "a transfer coding other than chunked",
+            Self::Expect => "Expect other than 100-continue",
+            Self::Chunk => "a chunk whose size line or end is none",
+            Self::Trailer => "a trailer line that is none, or that may not be one",
+            Self::HeadTooLarge => "more bytes than limit.head allows",
+            Self::TooManyFields => "more fields than limit.fields allows",
+            Self::TargetTooLong => "more bytes than limit.target allows",
+            Self::MethodNotImplemented => "CONNECT",
+        }
+    }
+}

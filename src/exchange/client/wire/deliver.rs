@@ -120,6 +120,10 @@ impl<T: Guarded, E: Ending> Listed for Wire<T, E> {
         self.marks.idle_at.load(Ordering::Relaxed)
     }
 
+    fn is_fresh(&self, now_ms: u64) -> bool {
+        self.marks.is_fresh(now_ms)
+    }
+
     fn end_lingering(&self, now_ms: u64) {
         if self.marks.has_lingered(now_ms, LINGER.as_millis() as u64) {
             self.transport.shutdown(Shutdown::Both);

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::exchange::registry::{Holds, Short};
 
+/// The first request of a client that has come in may take so long, whatever others lack.
+const FRESH_MS: u64 = 1000;
+
 /// What others see of a client.
 #[derive(Debug)]
 pub(super) struct Marks {
@@ -13,6 +16,8 @@ pub(super) struct Marks {
     pub(super) idle_at: AtomicU64,
     /// When to stop waiting for its end, in milliseconds of uptime; 0 is never.
     pub(super) linger_until: AtomicU64,
+    /// It has asked for something.
+    pub(super) has_asked: AtomicBool,
     /// A request of it is being read.
     pub(super) reading: AtomicBool,
     /// It is to end after what it has sent, whatever else it says.
@@ -36,6 +41,7 @@ impl Marks {
         Self {
             idle_at: AtomicU64::new(since),
             linger_until: AtomicU64::new(0),
+            has_asked: AtomicBool::new(false),
             reading: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
@@ -44,6 +50,12 @@ impl Marks {
             read_limit: AtomicU64::new(0),
             holds: AtomicU8::new(Holds::Nothing as u8),
         }
+    }
+
+    /// Returns whether it has come in just now: its first request may be on the way.
+    pub(super) fn is_fresh(&self, now_ms: u64) -> bool {
+        let since = self.idle_at.load(Ordering::Relaxed);
+        !self.has_asked.load(Ordering::Relaxed) && now_ms.saturating_sub(since) < FRESH_MS
     }
 
     /// Returns whether a lingering end is over: its time is up, and nothing came for `linger_ms`.
@@ -139,6 +151,14 @@ mod tests {
         assert_eq!(marks.stands_still(Short::Requests, 1100, LIMIT), None);
         let still = Some((Holds::Nothing, Duration::from_millis(100)));
         assert_eq!(marks.stands_still(Short::Sessions, 1100, LIMIT), still);
+    }
+
+    #[test]
+    fn a_client_that_has_asked_for_nothing_is_fresh_for_a_second() {
+        let marks = Marks::idle(5000);
+        assert!(marks.is_fresh(5000) && marks.is_fresh(5999) && !marks.is_fresh(6000));
+        marks.has_asked.store(true, Ordering::Relaxed);
+        assert!(!marks.is_fresh(5000));
     }
 
     #[test]

@@ -296,6 +296,7 @@ impl<T: Guarded, E: Ending> Wire<T, E> {
 
     /// The client is not idle from now on.
     pub(in crate::exchange) fn note_busy(&self) {
+        self.marks.has_asked.store(true, Ordering::Relaxed);
         self.marks.idle_at.store(0, Ordering::Relaxed);
     }
 
