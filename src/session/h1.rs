@@ -304,7 +304,8 @@ impl Session<'_> {
         self.submit(exchange);
         let mut has_left = false;
         let far = tunnel::wait(&switched, TURN_TICK, || {
-            if !has_left && self.client.stream().has_ended() && !self.is_ended_here() {
+            let may_leave = !has_left && !self.is_ended_here() && !self.listener.half_close_serve;
+            if may_leave && self.client.stream().has_ended() {
                 has_left = true;
                 self.leave(false);
             }

@@ -170,7 +170,7 @@ fn one_response_takes_a_bounded_part_of_the_spool() {
     let juggler = Config::new([origin.address()])
         .top("[process]\nsummary = \"1s\"\n[spool]\nfolder = \"{dir}\"")
         .listener("limit = { response_spool = \"2MiB\" }")
-        .cluster("capacity = 1")
+        .cluster("capacity = 1\nlane = 0")
         .start();
     let mut late = ask(&juggler, "/big");
     eventually(PATIENCE, "in the spool", || {
