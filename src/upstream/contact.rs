@@ -163,6 +163,12 @@ impl Contact {
         }
     }
 
+    /// Returns whether how an exchange leaves its connection can still teach something.
+    pub(super) fn is_learning(&self) -> bool {
+        let is_open = matches!(self.learned, Learned::Nothing | Learned::Ends(..));
+        self.setting == Connect::Auto && is_open
+    }
+
     /// Returns whether the server ends connections before they are used, and none after.
     pub(super) fn keeps_used(&self) -> bool {
         matches!(self.learned, Learned::Ends(Reason::EndsUnused, _))
@@ -370,7 +376,9 @@ mod tests {
     fn a_server_that_holds_an_unused_connection_is_kept_warm() {
         let (mut contact, now) = contact(Connect::Auto);
         assert!(!contact.begin_trial(), "nothing is known of it");
+        assert!(contact.is_learning());
         assert_eq!(contact.left_open(now), Some(Lesson::Keeps));
+        assert!(!contact.is_learning());
         assert_eq!(contact.left_open(now), None);
         assert_eq!(contact.manner(), Manner::Unsettled);
         assert!(contact.begin_trial() && !contact.begin_trial(), "one");
@@ -392,6 +400,7 @@ mod tests {
         assert_eq!(contact.ended_used(now), ends);
         assert_eq!(contact.manner(), Manner::OnDemand);
         assert!(!contact.keeps_used() && !contact.begin_trial());
+        assert!(contact.is_learning(), "it may have been a page of an error");
         assert_eq!(contact.ended_used(now), None);
         // The first was a page of an error, say.
         assert_eq!(contact.left_open(now), Some(Lesson::Keeps));
@@ -449,7 +458,7 @@ mod tests {
             assert_eq!(contact.ended_used(now), None);
             assert_eq!(contact.manner(), manner);
             assert_eq!(contact.left_open(now), None);
-            assert!(!contact.begin_trial());
+            assert!(!contact.begin_trial() && !contact.is_learning());
             assert_eq!(contact.manner(), manner);
         }
     }

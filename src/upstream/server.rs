@@ -39,6 +39,8 @@ pub(super) struct Server {
     contact: Mutex<Contact>,
     /// What `contact` says of connections, to be looked at without its lock: a [`Manner`].
     manner: AtomicU8,
+    /// The same of whether exchanges can teach it something.
+    is_learning: AtomicBool,
     /// It is not in the plan any more.
     is_removed: AtomicBool,
     /// What its workers have heard, and since when that is all.
@@ -79,6 +81,7 @@ impl Server {
             is_monitored: AtomicBool::new(health.mode != Mode::Disabled),
             connected: AtomicUsize::new(0),
             manner: AtomicU8::new(contact.manner() as u8),
+            is_learning: AtomicBool::new(contact.is_learning()),
             contact: Mutex::new(contact),
             is_removed: AtomicBool::new(false),
             heard: Mutex::new((0, now)),
@@ -148,11 +151,18 @@ impl Server {
         }
     }
 
+    /// How an exchange leaves its connection can still teach something.
+    pub(super) fn is_learning(&self) -> bool {
+        self.is_learning.load(Ordering::Relaxed)
+    }
+
     /// Looks at how it is connected to, or changes that.
     pub(super) fn contact<T>(&self, act: impl FnOnce(&mut Contact) -> T) -> T {
         let mut contact = self.contact.lock();
         let result = act(&mut contact);
         self.manner.store(contact.manner() as u8, Ordering::Relaxed);
+        self.is_learning
+            .store(contact.is_learning(), Ordering::Relaxed);
         result
     }
 

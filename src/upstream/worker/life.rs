@@ -331,7 +331,7 @@ impl Worker {
                 Fate::Ended | Fate::Lost => false,
                 Fate::Untouched => true,
             };
-            if self.server.manner() != Manner::Warm {
+            if self.server.is_learning() {
                 self.learn(fate, is_first);
             }
             if is_batch {
