@@ -43,7 +43,11 @@ test_servers: all ## Run the three test servers alone, on ports 6901 to 6903, un
 	@test_servers/demo.sh servers
 
 ssl_cert: bin/juggler ## Make a self-signed certificate: certs/server.crt and .key (FORCE=1)
-	bin/juggler certificate --out $(CERTS) $(if $(FORCE),--force)
+	@if [ -f $(CERTS)/server.crt ] && [ -z "$(FORCE)" ]; then \
+		echo "$(CERTS)/server.crt is there already (FORCE=1 makes another)"; \
+	else \
+		bin/juggler certificate --out $(CERTS) $(if $(FORCE),--force); \
+	fi
 
 routes: bin/juggler ## Check the configuration and print the routing table
 	bin/juggler routes

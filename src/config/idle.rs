@@ -6,7 +6,7 @@ use super::reader::Table;
 use crate::balance::Schedule;
 use crate::health::Mode;
 use crate::plan::{
-    BindAddress, Cluster, Listener, OnClientAbort, OnUnavailable, Process, ServerAddress,
+    BindAddress, Cluster, Connect, Listener, OnClientAbort, OnUnavailable, Process, ServerAddress,
 };
 
 /// Warns of each of these keys that is written. A key of a table within has a dot: `timeout.body`.
@@ -98,6 +98,13 @@ pub(super) fn of_cluster(table: &Table<'_>, cluster: &Cluster) {
             "the first retry does not wait, and there is no other (retry.attempts)",
         ),
         _ => {}
+    }
+    if cluster.connect == Connect::Warm {
+        unused(table, &["keep"], "all connections are kept (connect)");
+    }
+    if cluster.lane == 0 {
+        let reason = "nothing long goes on beside the workers (lane)";
+        unused(table, &["timeout.stream"], reason);
     }
     if cluster.on_client_abort == OnClientAbort::Ignore {
         unused(

@@ -81,10 +81,10 @@ impl Default for Shard {
 }
 
 impl Account {
-    /// Adds an exchange.
-    pub fn book(&self, ended: &Ended) {
+    /// Adds an exchange, on this processor.
+    fn book(&self, ended: &Ended, processor: usize) {
         // The number of shards is a power of two.
-        let Some(shard) = self.shards.get(processor() & (self.shards.len() - 1)) else {
+        let Some(shard) = self.shards.get(processor & (self.shards.len() - 1)) else {
             return;
         };
         shard.requests.fetch_add(1, Ordering::Relaxed);
@@ -187,8 +187,9 @@ impl Accounts {
 
     /// Books an exchange that has ended. What is closed already is left out.
     pub fn book(&self, passed: Passed<'_>, ended: &Ended) {
-        self.process.book(ended);
-        passed.listener.book(ended);
+        let processor = processor();
+        self.process.book(ended, processor);
+        passed.listener.book(ended, processor);
         if passed.cluster.is_none() && passed.server.is_none() {
             return;
         }
@@ -196,7 +197,7 @@ impl Accounts {
         for AccountId(id) in [passed.cluster, passed.server].into_iter().flatten() {
             let place = open.binary_search_by_key(&id, |(other, _)| *other);
             if let Some((_, account)) = place.ok().and_then(|place| open.get(place)) {
-                account.book(ended);
+                account.book(ended, processor);
             }
         }
     }
@@ -251,11 +252,14 @@ mod tests {
                 let account = &account;
                 scope.spawn(move || {
                     for turn in 0..EACH {
-                        account.book(&Ended {
-                            retries: u32::from(turn % 5 == 0),
-                            bytes_out: thread,
-                            fault: (turn % 10 == 0).then_some(Fault::QueueFull),
-                        });
+                        account.book(
+                            &Ended {
+                                retries: u32::from(turn % 5 == 0),
+                                bytes_out: thread,
+                                fault: (turn % 10 == 0).then_some(Fault::QueueFull),
+                            },
+                            processor(),
+                        );
                     }
                 });
             }
@@ -287,7 +291,7 @@ mod tests {
                     let mut one = CpuSet::new();
                     one.set(*processor).unwrap();
                     sched_setaffinity(Pid::from_raw(0), &one).unwrap();
-                    account.book(&GOOD);
+                    account.book(&GOOD, *processor);
                 });
             }
         });

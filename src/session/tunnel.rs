@@ -1,5 +1,6 @@
 //! What a client says in a tunnel, straight to the server. The other way is a carrier's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exchange::{Decision, FarEnd, Switched};
@@ -35,9 +36,16 @@ pub(super) fn pump(reader: &mut Reader<'_>, far: &dyn FarEnd, switched: &Switche
             linger(reader);
             return Ended::Over;
         }
-        reader.shrink();
         match reader.fill_within(LOOK) {
-            Filled::Some | Filled::Nothing | Filled::Timeout => {}
+            Filled::Some => {
+                // More is there than the small buffer holds.
+                if reader.input.space().is_empty() {
+                    let hub = Arc::clone(reader.client.hub());
+                    reader.input.grow(&hub.buffers);
+                }
+            }
+            Filled::Nothing => {}
+            Filled::Timeout => reader.shrink(),
             Filled::End => {
                 far.end();
                 while !switched.wait_over(LOOK) {}
@@ -53,7 +61,7 @@ pub(super) fn wait(
     switched: &Switched,
     tick: Duration,
     mut look: impl FnMut(),
-) -> Option<std::sync::Arc<dyn FarEnd>> {
+) -> Option<Arc<dyn FarEnd>> {
     loop {
         match switched.wait(tick) {
             Decision::None => look(),

@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::threads::{self, Kind};
 
 use super::connection::Connection;
-use super::lane::{BrokenOff, InLane};
+use super::lane::InLane;
 use super::relay::{Passage, Relay};
 use super::tunnel::{self, Far};
 
@@ -38,7 +38,9 @@ pub(super) fn start(load: Load) -> Result<(), Box<Load>> {
     let handed = Arc::new(Mutex::new(Some(Box::new(load))));
     let taken = Arc::clone(&handed);
     let started = threads::spawn(Kind::Carrier, name, move || {
-        if let Some(load) = taken.lock().take() {
+        // Not in the `if`: the lock would be held to the end of the response.
+        let load = taken.lock().take();
+        if let Some(load) = load {
             carry(*load);
         }
     });
@@ -71,10 +73,8 @@ fn carry(load: Load) {
     let Some(mut exchange) = held else {
         return;
     };
-    let fault = match (place.broken_off(), passage) {
-        (Some(BrokenOff::ClientLeft), _) => Fault::ClientGoneData,
-        (Some(BrokenOff::Stopped), _) => Fault::Draining,
-        (Some(BrokenOff::Server), _) => Fault::ResponseCut,
+    let fault = match (place.fault(), passage) {
+        (Some(fault), _) => fault,
         (None, Passage::Broken(fault)) => {
             log::info!("{name}: {}", fault.text());
             fault

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use parking_lot::Mutex;
 
 use crate::balance::ServerId;
+use crate::fault::Fault;
 
 use super::link::Link;
 
@@ -31,13 +32,11 @@ pub(super) struct Berth {
 
 /// Why a connection in the lane was broken off here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BrokenOff {
+enum BrokenOff {
     /// The client has left.
     ClientLeft = 1,
     /// The balancer stops.
     Stopped = 2,
-    /// Not here: the server broke it.
-    Server = 3,
 }
 
 /// Holds a place in the lane until it is dropped.
@@ -117,8 +116,16 @@ impl Berth {
 }
 
 impl InLane {
+    /// What became of the exchange if its connection was broken off here.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.broken_off().map(|why| match why {
+            BrokenOff::ClientLeft => Fault::ClientGoneData,
+            BrokenOff::Stopped => Fault::Draining,
+        })
+    }
+
     /// Why the connection was broken off here, if it was.
-    pub(super) fn broken_off(&self) -> Option<BrokenOff> {
+    fn broken_off(&self) -> Option<BrokenOff> {
         match self.berth.why.load(Ordering::Acquire) {
             why if why == BrokenOff::ClientLeft as u8 => Some(BrokenOff::ClientLeft),
             why if why == BrokenOff::Stopped as u8 => Some(BrokenOff::Stopped),

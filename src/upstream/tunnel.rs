@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::net::stream::is_timeout;
 
 use super::connection::Connection;
-use super::lane::{BrokenOff, InLane};
+use super::lane::InLane;
 use super::link::Link;
 
 /// The server's end of a tunnel, as the client's session sees it.
@@ -67,13 +67,12 @@ impl FarEnd for Far {
 
 /// Gives what the server says to the client until one of them ends.
 pub(super) fn carry(
-    exchange: Exchange,
+    mut exchange: Exchange,
     mut connection: Connection,
     place: &InLane,
     far: &Far,
     patience: Duration,
 ) {
-    let mut exchange = exchange;
     let mut unsent = false;
     let fault = loop {
         let said = connection.data();
@@ -93,27 +92,19 @@ pub(super) fn carry(
             exchange.hand_over();
         }
         match connection.fill(patience) {
-            Ok(0) => break place.broken_off(),
+            Ok(0) => break place.fault(),
             Ok(_) => {}
             // The client may have said something meanwhile.
             Err(Fault::ReadTimeout) if far.heard_at.lock().elapsed() < patience => {}
-            Err(Fault::ReadTimeout) => {
-                connection.link().break_off();
-                exchange.fault = Some(Fault::ReadTimeout);
-                return exchange.cut();
-            }
-            Err(_) => break place.broken_off().or(Some(BrokenOff::Server)),
+            Err(fault) => break Some(place.fault().unwrap_or(fault)),
         }
     };
     match fault {
         // The client may go on saying something to the server for a moment.
         None => exchange.end_as_it_is(),
-        Some(why) => {
-            exchange.fault = Some(exchange.gone().unwrap_or(match why {
-                BrokenOff::ClientLeft => Fault::ClientGoneData,
-                BrokenOff::Stopped => Fault::Draining,
-                BrokenOff::Server => Fault::ResponseCut,
-            }));
+        Some(fault) => {
+            connection.link().break_off();
+            exchange.fault = Some(exchange.gone().unwrap_or(fault));
             exchange.cut();
         }
     }

@@ -69,8 +69,8 @@ pub(super) static CLUSTER: Section = Section {
             Is("\"auto\""),
             "When a worker connects to its server. \"warm\": before it is needed. \"on_demand\": for \
              a request, for servers that work on one connection at a time. \"auto\": as the \
-             server's first responses show. A server that leaves its connections open is kept \
-             warm. One that ends them, used or not, is served on demand. docs/servers.md tells \
+             server's first responses show. A server that leaves its connections open, used or \
+             not, is kept warm. One that ends them is served on demand. docs/servers.md tells \
              which server is which.",
         ),
         key(
@@ -84,9 +84,10 @@ pub(super) static CLUSTER: Section = Section {
             "lane",
             Count(0, 10_000),
             Is("100"),
-            "Connections of each server beside those of its workers, for responses that take long: \
-             a big response that its client takes slowly goes on there, and its worker serves \
-             others. A server sees `capacity` + `lane` connections at most. 0 is never.",
+            "Connections of each server beside those of its workers, for what is long: streams, \
+             tunnels (`route.upgrade`), and big responses that their clients take slowly go on \
+             there, and their workers serve others. A server sees `capacity` + `lane` connections \
+             at most. With 0 a stream holds its worker, and tunnels are refused.",
         ),
         key(
             "pipeline",
@@ -243,7 +244,8 @@ pub(super) static TIMEOUT: Section = Section {
             "stream",
             TIME,
             Is("\"1h\""),
-            "Between two pieces of a stream (`route.stream`, text/event-stream).",
+            "Between two pieces of a stream (`route.stream`, text/event-stream), or of what \
+             either side says in a tunnel (`route.upgrade`).",
         ),
         key(
             "abort",

@@ -181,21 +181,28 @@ impl Worker {
             _ => Duration::ZERO,
         };
         let fate = self.relay(connection, held, length);
+        match fate {
+            Fate::Complete => {}
+            Fate::Ended if standing.is_whole => return Outcome::Over(Fate::Ended),
+            // The connection may be a carrier's by now, and is not to be looked at.
+            _ => return Outcome::Over(Fate::Lost),
+        }
         let has_no_body = connection.response().framing == ResponseFraming::None;
         let may_say_more = has_no_body && !standing.is_followed;
         let is_good = standing.is_whole
             && connection.may_be_reused()
             && !(may_say_more && connection.says_more(patience));
-        Outcome::Over(match fate {
-            Fate::Complete if is_good => Fate::Complete,
-            Fate::Complete if standing.is_whole && connection.is_closing() => Fate::Ended,
-            Fate::Ended if standing.is_whole => Fate::Ended,
-            Fate::Untouched if is_good => Fate::Untouched,
-            _ => Fate::Lost,
+        Outcome::Over(if is_good {
+            Fate::Complete
+        } else if standing.is_whole && connection.is_closing() {
+            Fate::Ended
+        } else {
+            Fate::Lost
         })
     }
 
-    /// Reads until a final head is here, and returns its length. Interim responses are given to the
+    /// Reads until a final head is here, or the server switches to the protocol that was asked for,
+    /// and returns the head's length. Interim responses are given to the
     /// client; if `only_one`, returns `None` after one of these.
     pub(super) fn read_head(
         &mut self,

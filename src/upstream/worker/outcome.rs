@@ -32,6 +32,10 @@ impl Worker {
         held: Option<Exchange>,
     ) -> (Verdict<Exchange>, Fate) {
         let has_left = self.slot().end(id, self.behind.is_empty());
+        if has_left {
+            // If it is in the lane by now, that was not told yet.
+            self.cluster().lane().cancel(id);
+        }
         let concluded = self.conclude_attempt(attempt, held, has_left);
         self.tell_evidence();
         concluded

@@ -85,11 +85,7 @@ impl Worker {
         held: &mut Option<Exchange>,
         length: usize,
     ) -> Fate {
-        let Some(mut exchange) = held.take() else {
-            return Fate::Lost;
-        };
-        let Some(place) = self.place(connection, &exchange) else {
-            self.cluster().respond(exchange, Fault::LaneFull);
+        let Some((mut exchange, place)) = self.take_place(connection, held) else {
             return Fate::Lost;
         };
         exchange.request.body = Body::default();
@@ -112,11 +108,7 @@ impl Worker {
         held: &mut Option<Exchange>,
         length: usize,
     ) -> Fate {
-        let Some(mut exchange) = held.take() else {
-            return Fate::Lost;
-        };
-        let Some(place) = self.place(connection, &exchange) else {
-            self.cluster().respond(exchange, Fault::LaneFull);
+        let Some((mut exchange, place)) = self.take_place(connection, held) else {
             return Fate::Lost;
         };
         let (data, head) = (connection.data(), connection.response());
@@ -131,6 +123,23 @@ impl Worker {
             switching.open(Arc::clone(&far) as Arc<dyn FarEnd>);
         }
         self.go_on_in_lane(connection, exchange, place, Some(far))
+    }
+
+    /// Takes a place in the lane for what cannot do without one. Where there is none the client is
+    /// refused.
+    fn take_place(
+        &self,
+        connection: &Connection,
+        held: &mut Option<Exchange>,
+    ) -> Option<(Exchange, InLane)> {
+        let exchange = held.take()?;
+        match self.place(connection, &exchange) {
+            Some(place) => Some((exchange, place)),
+            None => {
+                self.cluster().respond(exchange, Fault::LaneFull);
+                None
+            }
+        }
     }
 
     fn go_on_in_lane(
