@@ -53,6 +53,15 @@ fn server_line(juggler: &Juggler) -> String {
     juggler.line_of("server main/s0")
 }
 
+/// Gets a response, and waits until its worker is idle again. The client may have the response
+/// before that, and its next request would go to another worker then.
+fn get_and_rest(client: &mut Client, juggler: &Juggler) {
+    client.get("/").expect(200);
+    eventually(PATIENCE, "an idle worker", || {
+        server_line(juggler).contains("; 0 served,")
+    });
+}
+
 fn count(juggler: &Juggler, text: &str) -> usize {
     let log = juggler.log();
     log.iter().filter(|line| line.contains(text)).count()
@@ -69,11 +78,11 @@ fn a_server_that_keeps_connections_and_holds_unused_ones_is_kept_warm() {
     origin.wait_for_connections(0);
     assert!(server_line(&juggler).contains("0 of 4 connected, others as requests come;"));
     let mut client = Client::connect(juggler.address());
-    client.get("/").expect(200);
+    get_and_rest(&mut client, &juggler);
     // That one stays, and one more comes for a trial.
     origin.wait_for_connections(2);
     for _ in 0..5 {
-        client.get("/").expect(200);
+        get_and_rest(&mut client, &juggler);
     }
     let requests = origin.requests();
     let first = requests[0].connection;
@@ -138,7 +147,7 @@ fn a_server_that_ends_unused_connections_is_served_on_demand() {
     origin.wait_for_connections(0);
     let ever = origin.connections_ever();
     for _ in 0..3 {
-        client.get("/").expect(200);
+        get_and_rest(&mut client, &juggler);
     }
     assert_eq!(origin.connections_ever(), ever + 1, "used again at once");
     origin.wait_for_connections(0);
@@ -165,7 +174,7 @@ fn on_demand_a_connection_is_kept_for_as_long_as_the_operator_says() {
         .start();
     let mut client = Client::connect(juggler.address());
     for _ in 0..3 {
-        client.get("/").expect(200);
+        get_and_rest(&mut client, &juggler);
     }
     assert_eq!(origin.connections_ever(), 2);
     assert_eq!(origin.connections_now(), 1);
@@ -258,4 +267,17 @@ fn of_warm_connections_the_one_that_came_first_is_used_first() {
         origin.request().connection <= 1,
         "the first, or its neighbour"
     );
+}
+
+#[test]
+fn a_trial_whose_connection_a_probe_uses_makes_room_for_the_next() {
+    let origin = Origin::answering("good");
+    let juggler = Config::new([origin.address()])
+        .cluster(
+            "connect = \"auto\"\ncapacity = 4\nhealth = { path = \"/probe\", interval = \"20ms\" }",
+        )
+        .start();
+    Client::connect(juggler.address()).get("/").expect(200);
+    // Long before a trial could be over: each connection that a probe went over is kept.
+    origin.wait_for_connections(4);
 }

@@ -111,9 +111,12 @@ impl Worker {
         self.overseer().contact_changed(&self.server);
     }
 
-    /// Begins a trial, if one is due.
-    pub(super) fn begins_trial(&self) -> bool {
-        self.server.contact(Contact::begin_trial)
+    /// Begins a trial, if one is due. Returns whether a worker that waits without a connection is
+    /// to connect, for that or for another reason.
+    pub(super) fn needs_a_connection_now(&mut self) -> bool {
+        self.hands.is_trial =
+            self.server.manner() == Manner::Unsettled && self.server.contact(Contact::begin_trial);
+        self.hands.is_trial || !self.needs_no_connection()
     }
 
     /// Ends a trial that this worker makes: its connection is of no use any more, or has been held

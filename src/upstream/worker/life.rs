@@ -184,18 +184,14 @@ impl Worker {
                     if next.is_some() {
                         return next;
                     }
-                    false
+                    self.needs_a_connection_now()
                 }
                 Woken::Stop => {
                     // A job that was assigned just now is on its way.
                     std::thread::yield_now();
                     true
                 }
-                Woken::Nothing => {
-                    self.hands.is_trial =
-                        self.server.manner() == Manner::Unsettled && self.begins_trial();
-                    self.hands.is_trial || !self.needs_no_connection()
-                }
+                Woken::Nothing => self.needs_a_connection_now(),
             };
             if is_over && self.cluster().retire(self.id) {
                 return None;
@@ -394,6 +390,8 @@ impl Worker {
                 }
                 Woken::Probe(probe) => {
                     self.hands.probe = Some(probe);
+                    // The connection is used now.
+                    self.end_trial(Trial::NoResult);
                     self.look_at_settings(Some(connection));
                     let is_good = self.probe(connection, probe) && self.is_at_home(connection);
                     self.hands.probe = None;

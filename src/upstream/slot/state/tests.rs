@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::plan::{ClusterTimeout, ServerAddress};
+use crate::plan::ServerAddress;
 use crate::proto::h1::HeadLimits;
 use crate::upstream::connection::Connection;
 use crate::upstream::played::Played;
@@ -82,14 +82,7 @@ impl Fixture {
 }
 
 fn connect(played: &Arc<Played>) -> Connection {
-    let timeout = ClusterTimeout {
-        connect: SECOND,
-        send: SECOND,
-        first_byte: SECOND,
-        read: SECOND,
-        stream: SECOND,
-        abort: SECOND,
-    };
+    let timeout = crate::plan::samples::cluster().timeout;
     let limits = HeadLimits {
         head: 8192,
         fields: 100,
